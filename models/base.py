@@ -1,0 +1,116 @@
+"""What a model is to the benchmark: a family in the registry, and an image generator once it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Weights = Literal["pretrained", "random", "tiny"]
+Mode = Literal["eager", "compiled"]
+DType = Literal["float32", "float16", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture that is asked for; `class_label` is for models that are conditioned on a class."""
+
+    prompt: str
+    seed: int
+    class_label: int | None = None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a model is to be loaded: all that a model file learns of the run.
+
+    `image_size` is the side in pixels that was asked for; a model that cannot choose returns its own and says so
+    in its notes. `label_names` are the data set's class names, in the order of its labels, or empty.
+    `cache` is a folder for what is worth keeping between runs; `assets` holds the embedded models.
+    """
+
+    weights: Weights
+    device: str
+    dtype: DType
+    image_size: int
+    assets: Path
+    cache: Path
+    mode: Mode = "eager"
+    offload: bool = False
+    label_names: tuple[str, ...] = ()
+
+
+class ImageGenerator(Protocol):
+    """A loaded text-to-image (or class-to-image) model.
+
+    name: the column's title, "VAR-d16".
+    image_size: pixels per side that `generate` returns.
+    parameters: of the generating network alone (UNet, transformer), as papers count.
+    notes: one line each for the table's footer: another size than the native one, offload, how classes were chosen.
+    """
+
+    name: str
+    image_size: int
+    parameters: int
+    notes: tuple[str, ...] = ()
+
+    def prepare(self, requests: Sequence[Request]) -> list[Request]:
+        """Return the requests as this model will be asked them; called once, outside any timer.
+
+        A class-conditional model puts the class in `class_label` and the class's name in `prompt`, so that the
+        benchmark knows what each picture was really asked for.
+        """
+        return list(requests)
+
+    def generate(self, requests: Sequence[Request]) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255, on the model's device.
+
+        Request i depends on its own seed alone: its noise is the same at any batch size and place in the batch.
+        """
+        ...
+
+
+def option(default: Any, help: str) -> Any:
+    """Declare one field of a family's options dataclass; `help` stands in --help and README."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """One line of the registry: everything known of a model before torch is imported.
+
+    key: lower case; gives SKIP_<KEY>, RUN_<KEY> and the prefix <KEY>_ of its options' variables.
+    options: a frozen dataclass whose fields, made with `option`, become variables and flags: `steps` -> SDXL_STEPS.
+    title: the column's name for these options, "VAR-d16".
+    source: one phrase for --check: where the weights would come from.
+    load: builds the generator. Raises OSError where weights are missing, ValueError where they do not fit.
+    tiny_options: other defaults with WEIGHTS=tiny.
+    select: the options that a name in MODELS stands for ("var-d30" -> {"depth": 30}), or None if it is not this family's.
+    unavailable: why this family cannot run yet; empty if it can.
+    switchable: whether it has SKIP_/RUN_ variables and runs by default.
+    """
+
+    key: str
+    options: type[Any]
+    title: Callable[[Any], str]
+    source: Callable[[Any, Runtime], str]
+    load: Callable[[Any, Runtime], ImageGenerator]
+    tiny_options: Mapping[str, object] = field(default_factory=dict)
+    select: Callable[[str], Mapping[str, object] | None] | None = None
+    unavailable: str = ""
+    switchable: bool = True
+
+    def selected_by(self, name: str) -> Mapping[str, object] | None:
+        """Return the options that `name`, an entry of MODELS, stands for, or None where it is another family's."""
+        if self.select is not None:
+            return self.select(name)
+        return {} if name == self.key else None
+
+
+def size_note(asked: int, native: int) -> tuple[str, ...]:
+    """Return the footer's note for a model that was asked for another size than the one it was trained at."""
+    return () if asked == native else (f"made {asked} px images; trained at {native} px",)
