@@ -1,0 +1,121 @@
+"""Benchmarks text-to-image models: settings -> reference -> for each model: generate; then evaluate -> report.
+
+    NUM_SAMPLES=10000 SKIP_SDXL=1 RUN_PIXART=1 python run_inference.py
+
+stdout carries the table, the winners and the footer; progress and warnings go to stderr.
+Exit status: 0 all went well, 1 a model failed, 2 the settings cannot be run, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from benchmark.command_line import SettingsError, parse_command
+from benchmark.settings import ASSETS, Settings
+
+if TYPE_CHECKING:
+    from benchmark.results import RunResult
+
+OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark that the environment and `arguments` ask for; return the exit status."""
+    try:
+        command = parse_command(sys.argv[1:] if arguments is None else arguments, os.environ)
+        if command.check:
+            from benchmark.check import describe_run
+
+            print(describe_run(command.settings))
+            return OK
+        # Imported here, since what follows imports torch and --help answers without it.
+        from benchmark.interruption import stop_on_interrupt
+        from benchmark.table import format_report
+
+        with contextlib.redirect_stdout(sys.stderr), stop_on_interrupt() as stopped:
+            run = run_benchmark(command.settings, stopped)  # what libraries print meanwhile is no part of the table
+        print(format_report(run))
+    except (SettingsError, ValueError, OSError) as error:
+        print(f"run_inference.py: {one_line(error)}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        print("run_inference.py: stopped; the same command goes on from the last whole batch", file=sys.stderr)
+        return INTERRUPTED
+    return INTERRUPTED if run.interrupted else FAILED if run.failures else OK
+
+
+def run_benchmark(settings: Settings, stopped: Callable[[], bool] = lambda: False) -> RunResult:
+    """Generate with every model, score what was made, and write results.json, results.csv and samples.png."""
+    from benchmark.columns import clear_output, plan_columns
+    from benchmark.contact_sheet import draw_contact_sheet
+    from benchmark.datasets import open_dataset
+    from benchmark.evaluation import evaluate, sheet_rows
+    from benchmark.generation import Plan, generate_images
+    from benchmark.machine import choose_machine
+    from benchmark.progress import Progress
+    from benchmark.reference import prepare_reference
+    from benchmark.results import describe_run, summarize, write_csv, write_json
+    from metrics.base import Scoring
+
+    started = datetime.datetime.now().astimezone()
+    machine, progress = choose_machine(settings.device, settings.dtype), Progress()
+
+    # The reference: pictures to compare with, whose captions are the prompts.
+    dataset = open_dataset(
+        settings.dataset, assets=ASSETS, seed=settings.seed,
+        image_column=settings.image_column, caption_column=settings.caption_column,
+    )  # fmt: skip
+    if settings.fresh:
+        clear_output(settings, dataset.name)
+    rows = max(settings.num_samples, settings.num_references)
+    with progress.task(f"{dataset.name} references", rows, unit="pictures") as task:
+        reference = prepare_reference(dataset, settings.output_dir / dataset.name, rows, task.report)
+    requests = reference.requests(settings.num_samples, settings.seed)
+
+    # Phase 1: every model makes its pictures; they are on disk when it is done, and another run would find them.
+    columns = plan_columns(settings, machine, reference)
+    plan = Plan(settings.batch_size, settings.warmup, machine.device)
+    failures: dict[str, str] = {}
+    for column in columns:
+        try:
+            generate_images(column.load, requests, column.journal, plan, progress, stopped)
+        except Exception as error:  # one model's failure must not take the others' results with it
+            if not isinstance(error, OSError | ValueError):
+                traceback.print_exc()
+            failures[column.title] = f"{type(error).__name__}: {one_line(error)}"
+            progress.note(f"{column.title} failed: {failures[column.title]}")
+
+    # Phase 2: what is on disk is summed up and scored.
+    done = [column for column in columns if column.title not in failures]
+    results = [
+        summarize(column.journal, settings.num_samples, plan.batch_size, column.mode, column.title) for column in done
+    ]
+    scoring = Scoring(
+        device=machine.device, assets=ASSETS, cache=settings.output_dir / "cache",
+        inception_weights=settings.inception_weights,
+    )  # fmt: skip
+    pairs = [(result, column.journal) for result, column in zip(results, done, strict=True) if result is not None]
+    models = evaluate(pairs, reference, settings, scoring, progress)
+
+    run = describe_run(settings, machine, reference, models, failures, started, interrupted=stopped())
+    write_json(run, settings.output_dir / "results.json")
+    write_csv(run, settings.output_dir / "results.csv")
+    titles = [model.name for model in models]
+    rows_of_sheet = sheet_rows(pairs, reference, settings.num_samples)
+    draw_contact_sheet(rows_of_sheet, [*titles, "reference"], settings.output_dir / "samples.png")
+    return run
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

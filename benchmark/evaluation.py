@@ -1,0 +1,80 @@
+"""Scoring what was generated: each model's folder of images against the reference pictures, metric by metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import metrics
+from benchmark.contact_sheet import MOST_ROWS, SheetRow
+from benchmark.journal import Journal
+from benchmark.progress import Progress
+from benchmark.reference import Reference
+from benchmark.results import ModelResult
+from benchmark.settings import Settings
+from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+
+
+def generated_set(name: str, journal: Journal, count: int) -> tuple[ImageSet, list[int]]:
+    """Return the recorded pictures of requests 0..count-1 with what each was asked for, and their indices."""
+    prompts = {
+        batch.start + offset: prompt
+        for batch in journal.batches()
+        for offset, prompt in enumerate(batch.prompts)
+        if batch.start + offset < count
+    }
+    indices = sorted(prompts)
+    paths = tuple(journal.image_path(index) for index in indices)
+    return ImageSet(name, paths, tuple(prompts[index] for index in indices)), indices
+
+
+def evaluate(
+    pairs: Sequence[tuple[ModelResult, Journal]],
+    reference: Reference,
+    settings: Settings,
+    scoring: Scoring,
+    progress: Progress,
+) -> list[ModelResult]:
+    """Return the results with the scores of METRICS, and with the reason for each metric that has none.
+
+    A metric that cannot score a model says why and leaves the others alone. Random weights have no quality.
+    """
+    names = settings.metric_names()
+    if settings.weights == "random":
+        return [replace(result, unscored=dict.fromkeys(names, "random weights")) for result, _ in pairs]
+    scorers = {name: metrics.METRICS[name](scoring) for name in names}
+    pictures = reference.pictures(settings.num_references)
+    scored = []
+    with progress.task("metrics", len(pairs) * len(scorers), unit="scores") as task:
+        for result, journal in pairs:
+            generated, indices = generated_set(result.name, journal, settings.num_samples)
+            comparison = Comparison(generated, pictures, reference.targets(indices))
+            scores: list[Score] = []
+            reasons: dict[str, str] = {}
+            for name, scorer in scorers.items():
+                try:
+                    scores += scorer.score(comparison)
+                except (MetricUnavailable, OSError, ValueError) as error:
+                    reasons[name] = " ".join(str(error).split())
+                task.advance(1)
+            scored.append(replace(result, scores=tuple(scores), unscored=reasons))
+    return scored
+
+
+def sheet_rows(pairs: Sequence[tuple[ModelResult, Journal]], reference: Reference, count: int) -> list[SheetRow]:
+    """Return the contact sheet's rows: the first prompts, what each model made of them, and the real picture."""
+    sets = {result.name: generated_set(result.name, journal, count) for result, journal in pairs}
+    rows = []
+    for request, target in zip(reference.requests(min(count, MOST_ROWS), 0), reference.rows, strict=False):
+        index = target.index
+        tiles: dict[str, Path | None] = {"reference": target.path}
+        asked: dict[str, str] = {}
+        for name, (images, indices) in sets.items():
+            if index in indices:
+                place = indices.index(index)
+                tiles[name] = images.paths[place]
+                if images.captions[place] != request.prompt:
+                    asked[name] = images.captions[place]
+        rows.append(SheetRow(request.prompt, tiles, asked))
+    return rows

@@ -1,0 +1,47 @@
+"""What this run runs on: device, dtype, and the versions that a figure must be read with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from models.base import DType
+
+VERSIONED_PACKAGES = ("torch", "diffusers", "transformers")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device and dtype that `auto` became, the device's name as the report shows it, and package versions."""
+
+    device: str
+    dtype: DType
+    name: str
+    versions: Mapping[str, str]
+
+
+def choose_machine(device: str, dtype: str) -> Machine:
+    """Return the machine for the settings DEVICE and DTYPE. Raises ValueError where there is no such device."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    best: DType = "float32"
+    name = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        number = int(device.partition(":")[2] or 0)
+        if number >= count:
+            raise ValueError(f"DEVICE={device}: torch sees {count} CUDA device(s); use DEVICE=cpu, or mend the driver")
+        name = torch.cuda.get_device_name(number)
+        best = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return Machine(device, best if dtype == "auto" else cast(DType, dtype), name, installed_versions())
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide speed and pictures."""
+    packages = {name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES}
+    return {"python": platform.python_version()} | packages

@@ -1,0 +1,192 @@
+"""The settings of a run: one typed, immutable object, read from environment variables and flags of the same names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+from pydantic import BeforeValidator, Field, create_model, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+import metrics
+import models
+from models.base import DType, Mode, ModelFamily, Weights
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+DATASET_OF_WEIGHTS = {"pretrained": "gundam", "random": "robots", "tiny": "robots"}
+OUTPUT_OF_WEIGHTS = {"pretrained": "local_repo", "random": "local_repo/random", "tiny": "local_repo/tiny"}
+METRICS_OF_WEIGHTS = {"pretrained": "fid,kid", "random": "fid,kid", "tiny": "fid,kid,fidelity,psnr"}
+TINY_IMAGE_SIZE = 64
+MINIMUM_REFERENCES = 2000
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _flag_field(default: bool | None, description: str) -> Any:
+    return Field(default, description=description)
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectedModel:
+    """One model of a run: its family and its options, all defaults filled in."""
+
+    family: ModelFamily
+    options: Any
+
+    @property
+    def title(self) -> str:
+        return self.family.title(self.options)
+
+
+class Settings(BaseSettings):
+    """Everything a user can choose that does not belong to one model. Field `num_samples` is variable NUM_SAMPLES."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", alias_generator=str.upper, populate_by_name=True, env_ignore_empty=True,
+        case_sensitive=True, protected_namespaces=(),
+    )  # fmt: skip
+
+    num_samples: int = Field(50, ge=1, description="images per model")
+    image_size: int = Field(512, ge=8, multiple_of=8, description="side in pixels asked of models that can choose")
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="explicit list instead of SKIP_/RUN_, e.g. sdxl,var-d16,pixart,hub:org/name or hub:./folder"
+    )
+    weights: Weights = Field(
+        "pretrained",
+        description="pretrained: official weights from the hub or local folders; random: full-size architectures with "
+        "random weights, for speed alone; tiny: the embedded models",
+    )
+    dataset: str = Field("gundam", description="gundam, wikiart, robots, emoji, a local folder, or a hub id org/name")
+    image_column: str = Field("", description="picture column of a hub data set, where it cannot be guessed")
+    caption_column: str = Field("", description="caption column of a hub data set, where it cannot be guessed")
+    num_references: int = Field(
+        MINIMUM_REFERENCES, ge=1, description="reference images for the quality metrics: max(NUM_SAMPLES, 2000)"
+    )
+    batch_size: int = Field(1, ge=1, description="requests per generate() call")
+    mode: Annotated[tuple[Mode, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("eager",), min_length=1, description="eager, compiled, or eager,compiled for a column each"
+    )
+    metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("fid", "kid"), description=f"quality metrics, any of {','.join(metrics.METRICS)}"
+    )
+    inception_weights: Path | None = Field(
+        None, description="pt_inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
+    )
+    seed: int = Field(42, ge=0, description="image i is drawn from SEED + i")
+    dtype: DType | Literal["auto"] = Field("auto", description="bfloat16 on GPUs that have it, float32 on a CPU")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    warmup: int = Field(3, ge=0, description="untimed generate() calls before the timed ones")
+    output_dir: Path = Field(Path("local_repo"), description="folder for images, timings, references and results")
+    fresh: bool = Field(False, description="1: delete what OUTPUT_DIR holds of these models and start over")
+    offload: bool = Field(False, description="1: diffusers' model offload, for GPUs too small; costs time")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Defaults that hang on WEIGHTS and NUM_SAMPLES; what was given stays."""
+        weights = str(values.get("WEIGHTS", "pretrained"))
+        values.setdefault("DATASET", DATASET_OF_WEIGHTS.get(weights, "gundam"))
+        values.setdefault("OUTPUT_DIR", OUTPUT_OF_WEIGHTS.get(weights, "local_repo"))
+        values.setdefault("METRICS", METRICS_OF_WEIGHTS.get(weights, "fid,kid"))
+        samples = str(values.get("NUM_SAMPLES", 50))
+        if samples.isdigit():
+            values.setdefault("NUM_REFERENCES", max(int(samples), MINIMUM_REFERENCES))
+        if weights == "tiny":
+            values.setdefault("IMAGE_SIZE", TINY_IMAGE_SIZE)
+            for family in models.FAMILIES:
+                for option, default in family.tiny_options.items():
+                    values.setdefault(f"{family.key}_{option}".upper(), default)
+        return values
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        unknown = [name for name in self.metrics if name not in metrics.METRICS and name != "all"]
+        if unknown:
+            raise ValueError(f"METRICS: {unknown[0]!r} is no metric; there are {', '.join(metrics.METRICS)}, or all")
+        if len(set(self.mode)) != len(self.mode):
+            raise ValueError(f"MODE={','.join(self.mode)}: each mode at most once")
+        if not self.selected_models():
+            raise ValueError("every model is skipped: leave out one SKIP_ variable, or name models in MODELS")
+        titles = [model.title for model in self.selected_models()]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"MODELS names {title} twice; each column is one model")
+        return self
+
+    def selected_models(self) -> list[SelectedModel]:
+        """Return the models of this run in the order of the columns. Raises ValueError for contradictions."""
+        if self.models:
+            return [self._model_named(name) for name in self.models]
+        return [
+            SelectedModel(family, self._options(family, {}))
+            for family in models.FAMILIES
+            if family.switchable and self._is_switched_on(family)
+        ]
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the metrics of this run, `all` spelled out."""
+        return tuple(metrics.METRICS) if "all" in self.metrics else self.metrics
+
+    def fingerprint(self, model: SelectedModel, mode: Mode, resolved: Mapping[str, str]) -> dict[str, str]:
+        """Return what decides this model's images and timings, name to value; `resolved` says what auto became.
+
+        NUM_SAMPLES, NUM_REFERENCES and METRICS are not in it, so that a run can be extended.
+        """
+        shared = ("image_size", "weights", "dataset", "image_column", "caption_column", "batch_size", "seed", "warmup",
+                  "offload")  # fmt: skip
+        own = {f"{model.family.key}_{name}": value for name, value in dataclasses.asdict(model.options).items()}
+        values = {name: getattr(self, name) for name in shared} | own | {"mode": mode} | dict(resolved)
+        return {name.upper(): str(value) for name, value in values.items()}
+
+    def _is_switched_on(self, family: ModelFamily) -> bool:
+        skip, run = getattr(self, f"skip_{family.key}"), getattr(self, f"run_{family.key}")
+        key = family.key.upper()
+        if skip is not None and run is not None and skip == run:
+            raise ValueError(f"SKIP_{key}={skip:d} and RUN_{key}={run:d} contradict each other: leave one of them out")
+        if run and family.unavailable:
+            raise ValueError(f"RUN_{key}=1: {family.unavailable}; leave it out")
+        return not family.unavailable if skip is None and run is None else bool(run) if run is not None else not skip
+
+    def _model_named(self, name: str) -> SelectedModel:
+        for family in models.FAMILIES:
+            chosen = family.selected_by(name)
+            if chosen is None:
+                continue
+            if family.unavailable:
+                raise ValueError(f"MODELS={name}: {family.unavailable}; leave it out")
+            if family.switchable and getattr(self, f"skip_{family.key}"):
+                raise ValueError(f"MODELS names {name} and SKIP_{family.key.upper()}=1 leaves it out: drop one of them")
+            return SelectedModel(family, self._options(family, chosen))
+        known = ", ".join(family.key for family in models.FAMILIES if not family.unavailable)
+        raise ValueError(f"MODELS: {name!r} is no model; there are {known} (hub:org/name for any diffusers pipeline)")
+
+    def _options(self, family: ModelFamily, chosen: Mapping[str, object]) -> Any:
+        names = [field.name for field in dataclasses.fields(family.options)]
+        return family.options(**{name: getattr(self, f"{family.key}_{name}") for name in names} | dict(chosen))
+
+
+def model_fields(families: Sequence[ModelFamily]) -> Iterator[tuple[str, type[Any], FieldInfo]]:
+    """Yield name, type and field of every per-model setting: the registry's switches and each family's options."""
+    for family in families:
+        if family.switchable:
+            yield f"skip_{family.key}", bool | None, _flag_field(None, f"1: leave {family.key} out")  # type: ignore[misc]
+            yield f"run_{family.key}", bool | None, _flag_field(None, f"0: leave {family.key} out")  # type: ignore[misc]
+        types = get_type_hints(family.options)
+        for field in dataclasses.fields(family.options):
+            tiny = family.tiny_options.get(field.name)
+            note = "" if tiny is None else f" ({tiny} with tiny weights)"
+            text = field.metadata.get("help", "") + note
+            yield f"{family.key}_{field.name}", types[field.name], Field(field.default, description=text)
+
+
+def settings_class(families: Sequence[ModelFamily] | None = None) -> type[Settings]:
+    """Return Settings with the variables of every model family in it."""
+    fields: dict[str, Any] = {
+        name: (type_, field) for name, type_, field in model_fields(models.FAMILIES if families is None else families)
+    }
+    return create_model("RunSettings", __base__=Settings, **fields)

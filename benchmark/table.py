@@ -1,0 +1,133 @@
+"""The comparison table, the winners and the footer: what a run prints on stdout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from benchmark.results import ModelResult, RunResult
+from benchmark.winners import name_winners
+from metrics.base import Score
+
+TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
+LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
+SMALL_SECONDS = 0.1
+
+
+def format_report(run: RunResult) -> str:
+    """Return the whole of stdout: table, winners, footer. Without any result: the reasons alone."""
+    parts = [] if not run.models else [_table(run.models), "", "PERFORMANCE ANALYSIS:", "-" * 40]
+    parts += name_winners(run.models) if run.models else [TITLE, "No model has a result."]
+    return "\n".join([*parts, "", *_footer(run)])
+
+
+def _table(models: Sequence[ModelResult]) -> str:
+    columns = max(COLUMN_WIDTH, *(len(model.name) for model in models))
+    width = max(LEAST_WIDTH, LABEL_WIDTH + len(models) * (columns + 1))
+
+    def line(label: str, cells: Sequence[str]) -> str:
+        return " ".join([f"{label:<{LABEL_WIDTH}}", *(f"{cell:<{columns}}" for cell in cells)])
+
+    def row(label: str, cell: Callable[[ModelResult], str]) -> str:
+        return line(label, [cell(model) for model in models])
+
+    rows = [
+        row("Model Size (M params)", lambda model: f"{model.parameters / 1e6:.1f}"),
+        row("Avg Inference Time (s)", lambda model: _seconds(model.mean_latency_s)),
+        row("Std Inference Time (s)", lambda model: _seconds(model.std_latency_s)),
+        row("Min Inference Time (s)", lambda model: _seconds(min(model.latencies_s))),
+        row("Max Inference Time (s)", lambda model: _seconds(max(model.latencies_s))),
+        row("Throughput (images/sec)", lambda model: _rate(model.throughput_per_s)),
+        *(row(label, lambda model, key=key: _score(model, key)) for key, label in _score_labels(models)),  # type: ignore[misc]
+    ]
+    if any(model.peak_memory_bytes for model in models):
+        rows.append(row("Peak Device Memory (GB)", _peak))
+    if any(model.mode == "compiled" for model in models):
+        rows.append(row("Compile + First Call (s)", _first_call))
+    header = [TITLE, "=" * width, line("Metric", [model.name for model in models]), "-" * width]
+    return "\n".join(header + rows)
+
+
+def _score_labels(models: Sequence[ModelResult]) -> list[tuple[str, str]]:
+    """Return key and label of every row of quality: those with a value, then those that have none anywhere."""
+    labels = {score.key: score.label for model in models for score in model.scores}
+    for model in models:
+        for key in model.unscored or {}:
+            labels.setdefault(key, UNSCORED_LABELS.get(key, f"{key.upper()} Score"))
+    return sorted(labels.items(), key=lambda item: item[0] != "fid")
+
+
+UNSCORED_LABELS = {"fid": "FID Score (lower = better)"}
+
+
+def _seconds(seconds: float) -> str:
+    """Two decimals as seconds are read; three digits that count where two decimals would hide the difference."""
+    if math.isnan(seconds):
+        return "n/a"
+    return f"{seconds:.2f}" if seconds >= SMALL_SECONDS else f"{seconds:.4f}" if seconds >= 1e-3 else f"{seconds:.2g}"
+
+
+def _rate(images_per_s: float) -> str:
+    return f"{images_per_s:.2f}" if images_per_s >= SMALL_SECONDS else f"{images_per_s:.4f}"
+
+
+def _score(model: ModelResult, key: str) -> str:
+    score = model.score(key)
+    if score is not None:
+        return f"{score.value:.{score.decimals}f}"
+    reason = (model.unscored or {}).get(key, "")
+    return f"n/a ({reason})" if 0 < len(reason) <= COLUMN_WIDTH - len("n/a ()") else "n/a"
+
+
+def _peak(model: ModelResult) -> str:
+    return "n/a" if model.peak_memory_bytes is None else f"{model.peak_memory_bytes / 1e9:.1f}"
+
+
+def _first_call(model: ModelResult) -> str:
+    return "-" if model.mode != "compiled" or model.first_call_s is None else f"{model.first_call_s:.1f}"
+
+
+def _footer(run: RunResult) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    lines = [
+        f"Device: {run.device}, {run.dtype}; {versions}; {run.started}",
+        f"Data: {run.dataset}, {run.num_samples} requests per model{run.dataset_note}",
+        f"Protocol: {run.protocol}",
+    ]
+    lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
+    for model in run.models:
+        lines += [f"{model.name}: {note}" for note in model.notes]
+        if model.images < run.num_samples:
+            lines.append(f"{model.name}: {model.images} of {run.num_samples} images")
+        if model.left_out_batches:
+            lines.append(
+                f"{model.name}: {model.left_out_batches} batch(es) left out of the times (first call, or another size)"
+            )
+        if not run.no_quality:
+            lines += [f"{model.name}: no {key}: {reason}" for key, reason in (model.unscored or {}).items()]
+    lines += [f"{name}: failed: {reason}" for name, reason in run.failures.items()]
+    if run.interrupted:
+        lines.append("Interrupted: this is what there is; the same command goes on from here.")
+    return lines
+
+
+def _identities(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each kind of score: what it was computed with, on how many pictures, and how sure it is."""
+    lines = {}
+    for score, model in [(score, model) for model in models for score in model.scores]:
+        against = f" against {score.n_reference}" if score.n_reference else ""
+        line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
+        if score.baseline is not None:
+            line += f"; real pictures score {score.baseline:.{score.decimals}f}"
+        lines.setdefault(line, []).append(_interval(score, model))
+    return [
+        line + (f"; 95 % interval {', '.join(filter(None, intervals))}" if any(intervals) else "")
+        for line, intervals in lines.items()
+    ]
+
+
+def _interval(score: Score, model: ModelResult) -> str:
+    if score.interval is None:
+        return ""
+    low, high = score.interval
+    return f"{model.name} {low:.{score.decimals}f}..{high:.{score.decimals}f}"
