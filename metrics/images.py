@@ -1,0 +1,120 @@
+"""Streams image files from disk as uint8 RGB tensors, decoded ahead in threads, never holding all of them.
+
+What a file becomes is one rule for generated and reference images alike: the first frame, turned upright as its
+EXIF tag says, in 8-bit RGB; transparency lies over white; 16-bit grey keeps its upper byte; the rest as Pillow converts it.
+A file that cannot be read so is named and refused, never dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """Return the picture in `path` as 8-bit RGB, by the rule of this module.
+
+    Raises:
+        OSError: one line that names the file, where it is missing, damaged or of a kind without a rule.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            return _as_rgb(ImageOps.exif_transpose(opened))
+    # Pillow's decoders report damage with any of these, mostly without the file's name.
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(f"{path} cannot be read as an image: {reason}; mend or remove it") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range")
+    if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
+        levels = np.asarray(image)
+        if levels.size and (levels.min() < 0 or levels.max() > 65535):
+            raise ValueError("32-bit pixels have no agreed range")
+        return Image.fromarray((levels.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha).convert("RGB")
+    return image.convert("RGB")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of the file's content; a file that did not change is read once in a process."""
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, modified_ns: int) -> str:  # noqa: ARG001 (they are the cache's key)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """Return an RGB picture as `image_CHW`, uint8 0..255."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def stream_images(paths: Sequence[Path], ahead: int = 32) -> Iterator[Tensor]:
+    """Yield `image_CHW`, uint8 0..255, for each path in order, with at most `ahead` decoded before they are asked for.
+
+    Raises:
+        OSError: one line that names the first file that cannot be read.
+    """
+    threads = min(8, os.cpu_count() or 1)  # Pillow's decoders release the interpreter lock
+    remaining = iter(paths)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def submit(path: Path) -> Future[Tensor]:
+        return pool.submit(lambda: as_tensor(read_rgb(path)))
+
+    try:
+        pending = deque(submit(path) for path in islice(remaining, max(1, ahead)))
+        while pending:
+            image_CHW = pending.popleft().result()
+            pending.extend(submit(path) for path in islice(remaining, 1))
+            yield image_CHW
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def stream_batches(paths: Sequence[Path], batch_size: int) -> Iterator[list[Tensor]]:
+    """Yield lists of at most `batch_size` images in the order of `paths`; those of one list may differ in size."""
+    images = stream_images(paths, ahead=batch_size)
+    while batch := list(islice(images, batch_size)):
+        yield batch
+
+
+def stack_by_size(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield the images of each size as `images_BCHW` with their places in `images`."""
+    places: dict[torch.Size, list[int]] = {}
+    for place, image_CHW in enumerate(images):
+        places.setdefault(image_CHW.shape, []).append(place)
+    for same_size in places.values():
+        yield same_size, torch.stack([images[place] for place in same_size])
+
+
+def resize_antialiased(images_BCHW: Tensor, side: int) -> Tensor:
+    """Return uint8 images as float32 0..255 at `side` x `side`: antialiased bicubic, clamped to the range."""
+    floats_BCHW = images_BCHW.to(torch.float32)
+    if floats_BCHW.shape[-2:] == (side, side):
+        return floats_BCHW
+    resized_BCHW = functional.interpolate(floats_BCHW, size=(side, side), mode="bicubic", antialias=True)
+    return resized_BCHW.clamp(0, 255)  # bicubic overshoots at edges
