@@ -1,0 +1,132 @@
+"""Any diffusers text-to-image pipeline, by hub id or folder: `hub:org/name`, `hub:./folder` in MODELS."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.base import ImageGenerator, ModelFamily, Runtime, option, size_note
+
+PREFIX = "hub:"
+FASTEST = "regional"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which pipeline, and what is asked of it."""
+
+    id: str = option("", "hub id or local folder in the diffusers layout; MODELS=hub:ID sets it")
+    steps: int = option(0, "denoising steps; 0: the pipeline's own default")
+    guidance: float = option(-1.0, "guidance scale; below 0: the pipeline's own default")
+
+
+def _title(options: Options) -> str:
+    return Path(options.id).name or "hub"
+
+
+def _select(name: str) -> Mapping[str, object] | None:
+    return {"id": name.removeprefix(PREFIX)} if name.startswith(PREFIX) and name != PREFIX else None
+
+
+def _source(options: Options, _runtime: Runtime) -> str:
+    return f"{'folder' if Path(options.id).expanduser().is_dir() else 'hub'} {options.id}"
+
+
+def pipeline_class(model: str) -> Any:
+    """Return the class that a pipeline's model_index.json names, before any weights are read.
+
+    Raises:
+        OSError: there is no such pipeline.
+        ValueError: it is not diffusers' own, or it is asked without a prompt.
+    """
+    import diffusers
+
+    from models.diffusers_pipeline import is_local, missing_weights
+
+    source = Path(model).expanduser() if is_local(model) else model
+    with missing_weights(model, "HUB_ID"):
+        name = diffusers.DiffusionPipeline.load_config(source)["_class_name"]
+    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(
+            f"{model} is a pipeline of class {name}, which diffusers {diffusers.__version__} does not have"
+        )
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(found.__call__).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    if "prompt" not in inspect.signature(found.__call__).parameters:
+        raise ValueError(f"{model} is a {name}, which takes no prompt: only text-to-image pipelines can be compared")
+    if extra := sorted(set(needed) - {"self", "prompt"}):
+        raise ValueError(f"{model} is a {name}, which needs {', '.join(extra)} beside the prompt: not text-to-image")
+    return found
+
+
+def call_arguments(pipeline: Any, options: Options, image_size: int) -> dict[str, object]:
+    """Return what this pipeline's signature takes of steps, guidance and size."""
+    wanted: dict[str, object] = {"height": image_size, "width": image_size}
+    if options.steps > 0:
+        wanted["num_inference_steps"] = options.steps
+    if options.guidance >= 0:
+        wanted["guidance_scale"] = options.guidance
+    taken = inspect.signature(type(pipeline).__call__).parameters
+    # As for PixArt: these rewrite the prompt or resize the picture behind the benchmark's back.
+    wanted |= {"clean_caption": False, "use_resolution_binning": False}
+    return {name: value for name, value in wanted.items() if name in taken}
+
+
+def _native_size(pipeline: Any, backbone: Any) -> int:
+    """Return the side that the pipeline makes unasked, or 0 where its configuration does not say."""
+    side = getattr(backbone.config, "sample_size", None) or getattr(pipeline, "default_sample_size", None)
+    side = side[0] if isinstance(side, (list, tuple)) and side else side
+    return side * getattr(pipeline, "vae_scale_factor", 1) if isinstance(side, int) else 0
+
+
+def _load(options: Options, runtime: Runtime) -> ImageGenerator:
+    import diffusers
+
+    from models.diffusers_pipeline import (
+        DiffusersGenerator,
+        backbone_of,
+        check_offload,
+        dtype_of,
+        is_local,
+        missing_weights,
+        place,
+        quiet_libraries,
+    )
+
+    if not options.id:
+        raise ValueError("no pipeline named: write MODELS=hub:org/name or MODELS=hub:./folder")
+    if runtime.weights != "pretrained":
+        raise ValueError(
+            f"{PREFIX}{options.id} has pretrained weights alone: WEIGHTS={runtime.weights} has none for it"
+        )
+    check_offload(runtime)
+    pipeline_class(options.id)
+    source = Path(options.id).expanduser() if is_local(options.id) else options.id
+    with quiet_libraries(), missing_weights(options.id, "HUB_ID"):
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(source, dtype=dtype_of(runtime))
+    native = _native_size(pipeline, backbone_of(pipeline))
+    arguments = call_arguments(pipeline, options, runtime.image_size)
+    image_size = runtime.image_size if "height" in arguments else native or runtime.image_size
+    notes = size_note(image_size, native or image_size)
+    if image_size != runtime.image_size:
+        notes += (f"makes {image_size} px images: its size cannot be chosen",)
+    notes += place(pipeline, runtime, FASTEST)
+    return DiffusersGenerator(_title(options), pipeline, image_size, arguments, notes)
+
+
+FAMILY = ModelFamily(
+    key="hub",
+    options=Options,
+    title=_title,
+    source=_source,
+    load=_load,
+    select=_select,
+    switchable=False,
+)

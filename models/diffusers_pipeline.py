@@ -1,0 +1,197 @@
+"""A diffusers text-to-image pipeline as an ImageGenerator, and how its weights are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from models.base import ImageGenerator, Request, Runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OFFLOAD_NOTE = "model offload: part of the time is moving weights"
+
+
+class DiffusersGenerator(ImageGenerator):
+    """A loaded pipeline behind `generate`: the pipeline's own __call__, from text encoding to decoded images.
+
+    `arguments` go to each call as they are: steps, guidance, height, width.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pipeline: Any,
+        image_size: int,
+        arguments: Mapping[str, object],
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.pipeline = pipeline
+        self.image_size = image_size
+        self.parameters = count_parameters(backbone_of(pipeline))
+        self.arguments = dict(arguments)
+        self.notes = notes
+        pipeline.set_progress_bar_config(disable=True)
+
+    def generate(self, requests: Sequence[Request]) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255, on the pipeline's device."""
+        # CPU generators, one a request: the noise is the same on any device and at any batch size.
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+        with torch.inference_mode():
+            output = self.pipeline(
+                prompt=[request.prompt for request in requests],
+                generator=generators,
+                output_type="pt",
+                **self.arguments,
+            )
+            images_BCHW: Tensor = output.images
+            # float32 first: bfloat16 cannot hold the integers up to 255 after rounding exactly.
+            return images_BCHW.float().mul(255).round().to(torch.uint8)
+
+
+def backbone_of(pipeline: Any) -> torch.nn.Module:
+    """Return the network that denoises: the pipeline's UNet or transformer."""
+    backbone = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    if not isinstance(backbone, torch.nn.Module):
+        raise ValueError(f"{type(pipeline).__name__} has neither a unet nor a transformer: it cannot be benchmarked")
+    return backbone
+
+
+def count_parameters(network: torch.nn.Module) -> int:
+    """Return the number of weights of a network, as papers count."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def dtype_of(runtime: Runtime) -> torch.dtype:
+    """Return the run's dtype as torch's."""
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[runtime.dtype]
+
+
+def check_size(image_size: int, multiple: int, name: str) -> None:
+    """Raise ValueError where a side is no multiple of what the network can tile."""
+    if image_size <= 0 or image_size % multiple:
+        raise ValueError(f"IMAGE_SIZE={image_size}: {name} needs a multiple of {multiple}")
+
+
+def check_offload(runtime: Runtime) -> None:
+    """Raise ValueError where model offload was asked for and cannot be.
+
+    Called before any weights are read, so that the answer does not wait for them.
+    """
+    if runtime.offload and not runtime.device.startswith("cuda"):
+        raise ValueError(f"OFFLOAD=1 moves weights to and from a GPU, but DEVICE is {runtime.device}: set OFFLOAD=0")
+    if runtime.offload and runtime.mode == "compiled":
+        raise ValueError("OFFLOAD=1 moves weights that MODE=compiled needs in place: set MODE=eager or OFFLOAD=0")
+
+
+def place(pipeline: Any, runtime: Runtime, strategy: str) -> tuple[str, ...]:
+    """Put the pipeline on the run's device, compiled where the run asks for it; return the notes that this makes.
+
+    `strategy` is the pipeline's fastest exact form (see `models.diffusers_compiled`).
+    """
+    check_offload(runtime)
+    if runtime.offload:
+        pipeline.enable_model_cpu_offload(device=runtime.device)
+        return (OFFLOAD_NOTE,)
+    pipeline.to(runtime.device)
+    if runtime.mode == "compiled":
+        from models.diffusers_compiled import Strategy, speed_up
+
+        speed_up(pipeline, Strategy.parse(strategy), runtime.device)
+        return (f"compiled: {strategy}",)
+    return ()
+
+
+def is_local(model: str) -> bool:
+    """Return whether `model` is a folder here rather than a hub id.
+
+    Raises:
+        OSError: it can only be a folder, and there is none.
+    """
+    if Path(model).expanduser().is_dir():
+        return True
+    if model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise OSError(f"no folder {model}: give a folder in the diffusers layout, or a hub id such as org/name")
+    return False
+
+
+def find_folder(model: str, variable: str, patterns: list[str]) -> Path:
+    """Return the folder that holds `model`: itself where it is one, else the hub's files that match `patterns`.
+
+    Raises:
+        OSError: it is neither here, nor in the hub's cache, nor can it be downloaded.
+    """
+    if is_local(model):
+        return Path(model).expanduser()
+    from huggingface_hub import snapshot_download
+
+    with missing_weights(model, variable):
+        return Path(snapshot_download(model, allow_patterns=patterns))
+
+
+@contextmanager
+def missing_weights(model: str | Path, variable: str) -> Iterator[None]:
+    """Turn the libraries' many-line errors over files into one line with the remedy.
+
+    Raises:
+        OSError: what was looked for, where it can be put, and what runs without.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise OSError(
+            f"no weights for {model} ({reason}): put them in a folder and set {variable}=FOLDER, "
+            "or use WEIGHTS=tiny or WEIGHTS=random, which need none"
+        ) from error
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence diffusers' and transformers' remarks and loading bars; the hub's download bars stay."""
+    import diffusers
+    import transformers
+
+    diffusers_level = diffusers.logging.get_verbosity()
+    transformers_level = transformers.logging.get_verbosity()
+    diffusers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()
+    diffusers.logging.disable_progress_bar()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers.logging.set_verbosity(diffusers_level)
+        transformers.logging.set_verbosity(transformers_level)
+        diffusers.logging.enable_progress_bar()
+        transformers.logging.enable_progress_bar()
+
+
+def half_variant(folder: Path, subfolder: str, dtype: torch.dtype) -> str | None:
+    """Return "fp16" where a folder holds half-size files and the run needs no more than those."""
+    if dtype == torch.float32:
+        return None
+    return "fp16" if any((folder / subfolder).glob("*.fp16*.safetensors")) else None
+
+
+def tiny_folder(runtime: Runtime, name: str) -> Path:
+    """Return the folder of an embedded model.
+
+    Raises:
+        OSError: it is not there.
+    """
+    folder = runtime.assets / name
+    if not folder.is_dir():
+        raise OSError(f"no embedded model in {folder}: WEIGHTS=tiny needs the repository's assets folder")
+    return folder
+
+
+def tiny_notes(runtime: Runtime, native: int) -> tuple[str, ...]:
+    """Return the footer's note where an embedded model was asked for a size that it cannot make."""
+    return () if runtime.image_size == native else (f"the embedded model makes {native} px images",)

@@ -1,0 +1,195 @@
+"""PixArt-Sigma through diffusers: from the hub, a local folder, random or embedded weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.base import ImageGenerator, ModelFamily, Runtime, option, size_note
+
+if TYPE_CHECKING:
+    import torch
+
+HUB_MODELS = {512: "PixArt-alpha/PixArt-Sigma-XL-2-512-MS", 1024: "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"}
+HUB_BASE = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
+PROMPT_TOKENS = 300
+FASTEST = "full+fuse+empty"
+
+# The published configurations; what is not named here is the class's default.
+TRANSFORMER: dict[str, Any] = {
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "num_layers": 28,
+    "cross_attention_dim": 1152,
+    "caption_channels": 4096,
+    "patch_size": 2,
+    "in_channels": 4,
+    "out_channels": 8,
+    "norm_type": "ada_norm_single",
+    "use_additional_conditions": False,
+}
+T5_XXL: dict[str, Any] = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
+VAE: dict[str, Any] = {
+    "sample_size": 1024,
+    "latent_channels": 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "scaling_factor": 0.13025,
+}
+SCHEDULER: dict[str, Any] = {
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
+    "solver_type": "midpoint",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user can choose of PixArt-Sigma."""
+
+    model: str = option("", "transformer: hub id or local folder; empty: the 512 or 1024 px one by IMAGE_SIZE")
+    base: str = option(HUB_BASE, "VAE, T5, tokenizer and scheduler: hub id or local folder")
+    steps: int = option(20, "denoising steps")
+    guidance: float = option(4.5, "classifier-free guidance scale; 1 or less turns it off")
+
+
+def native_size(image_size: int) -> int:
+    """Return the published model's size that is nearer to the asked one."""
+    return 512 if image_size < 768 else 1024
+
+
+def _model(options: Options, runtime: Runtime) -> str:
+    return options.model or HUB_MODELS[native_size(runtime.image_size)]
+
+
+def _source(options: Options, runtime: Runtime) -> str:
+    if runtime.weights != "pretrained":
+        return str(runtime.assets / "pixart") if runtime.weights == "tiny" else "random weights at full size"
+    model = _model(options, runtime)
+    if _is_whole_pipeline(Path(model).expanduser()):
+        return f"folder {model}"
+    return f"{'folder' if Path(model).expanduser().is_dir() else 'hub'} {model} with {options.base}"
+
+
+def _load(options: Options, runtime: Runtime) -> ImageGenerator:
+    from models.diffusers_pipeline import DiffusersGenerator, check_offload, check_size, place, tiny_notes
+
+    check_offload(runtime)
+    if runtime.weights != "tiny":
+        check_size(runtime.image_size, 16, "PixArt")
+    if runtime.weights == "random":
+        pipeline = build_random_pipeline(runtime)
+    elif runtime.weights == "tiny":
+        pipeline = _load_tiny(runtime)
+    else:
+        pipeline = _load_pretrained(options, runtime)
+    native = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
+    image_size = native if runtime.weights == "tiny" else runtime.image_size
+    notes = tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
+    notes += place(pipeline, runtime, FASTEST)
+    arguments = {
+        "num_inference_steps": options.steps,
+        "guidance_scale": options.guidance,
+        "height": image_size,
+        "width": image_size,
+        # The default rewrites prompts where bs4 and ftfy happen to be installed.
+        "clean_caption": False,
+        # Binning makes another size and resizes it; at the native sizes it changes nothing, below 256 px it fails.
+        "use_resolution_binning": False,
+        "max_sequence_length": min(PROMPT_TOKENS, pipeline.tokenizer.model_max_length),
+    }
+    return DiffusersGenerator("PixArt", pipeline, image_size, arguments, notes)
+
+
+def _is_whole_pipeline(folder: Path) -> bool:
+    return all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder"))
+
+
+def _load_pretrained(options: Options, runtime: Runtime) -> Any:
+    """Return the pipeline from a whole folder, or from a transformer and the base that goes with it.
+
+    Raises:
+        OSError: no such weights, here or on the hub.
+    """
+    from diffusers import PixArtSigmaPipeline, PixArtTransformer2DModel
+
+    from models.diffusers_pipeline import dtype_of, find_folder, missing_weights, quiet_libraries
+
+    model, dtype = _model(options, runtime), dtype_of(runtime)
+    folder = find_folder(model, "PIXART_MODEL", ["transformer/*"])
+    if _is_whole_pipeline(folder):
+        with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
+            return PixArtSigmaPipeline.from_pretrained(folder, dtype=dtype)
+    parts = ("vae", "text_encoder", "tokenizer", "scheduler")
+    base = find_folder(options.base, "PIXART_BASE", ["model_index.json", *(f"{part}/*" for part in parts)])
+    with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
+        transformer = PixArtTransformer2DModel.from_pretrained(folder, subfolder="transformer", dtype=dtype)
+    with quiet_libraries(), missing_weights(options.base, "PIXART_BASE"):
+        return PixArtSigmaPipeline.from_pretrained(base, transformer=transformer, dtype=dtype)
+
+
+def _load_tiny(runtime: Runtime) -> Any:
+    from diffusers import AutoencoderKL, PixArtSigmaPipeline
+
+    from models.diffusers_pipeline import dtype_of, quiet_libraries, tiny_folder
+
+    dtype = dtype_of(runtime)
+    with quiet_libraries():
+        # Shared with SDXL on disk, as the real pair shares theirs.
+        vae = AutoencoderKL.from_pretrained(tiny_folder(runtime, "vae"), dtype=dtype)
+        return PixArtSigmaPipeline.from_pretrained(tiny_folder(runtime, "pixart"), vae=vae, dtype=dtype)
+
+
+def build_networks(native: int) -> dict[str, Any]:
+    """Return a builder for each of the pipeline's networks at full size, by the pipeline's name for it."""
+    from diffusers import AutoencoderKL, PixArtTransformer2DModel
+    from transformers import T5Config, T5EncoderModel
+
+    return {
+        "transformer": lambda: PixArtTransformer2DModel(**TRANSFORMER, sample_size=native // 8),
+        "vae": lambda: AutoencoderKL(**VAE),
+        "text_encoder": lambda: T5EncoderModel(T5Config(**T5_XXL)),
+    }
+
+
+def build_random_pipeline(runtime: Runtime) -> Any:
+    """Return the full-size pipeline with random weights on the run's device; it reads no file."""
+    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline
+
+    from models.diffusers_pipeline import dtype_of
+    from models.hash_tokenizer import HashTokenizer
+    from models.random_weights import build_random
+
+    dtype: torch.dtype = dtype_of(runtime)
+    builders = build_networks(native_size(runtime.image_size))
+    networks = {name: build_random(build, runtime.device, dtype) for name, build in builders.items()}
+    return PixArtSigmaPipeline(
+        **networks,
+        tokenizer=HashTokenizer(vocabulary=32128, model_max_length=PROMPT_TOKENS, start=None, end=1, pad=0),
+        scheduler=DPMSolverMultistepScheduler(**SCHEDULER),
+    )
+
+
+FAMILY = ModelFamily(
+    key="pixart",
+    options=Options,
+    title=lambda _: "PixArt",
+    source=_source,
+    load=_load,
+    tiny_options={"steps": 10, "guidance": 1.5},
+)

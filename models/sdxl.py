@@ -1,0 +1,213 @@
+"""SDXL: Stable Diffusion XL base through diffusers, from the hub, a local folder, random or embedded weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.base import ImageGenerator, ModelFamily, Runtime, option, size_note
+
+if TYPE_CHECKING:
+    import torch
+
+HUB_MODEL = "stabilityai/stable-diffusion-xl-base-1.0"
+HALF_VAE = "madebyollin/sdxl-vae-fp16-fix"
+FASTEST = "full+fuse+nhwc"
+
+# The published configurations; what is not named here is the class's default.
+UNET: dict[str, Any] = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 2,
+    "attention_head_dim": (5, 10, 20),
+    "transformer_layers_per_block": (1, 2, 10),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+VAE: dict[str, Any] = {
+    "sample_size": 1024,
+    "latent_channels": 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "scaling_factor": 0.13025,
+}
+_CLIP: dict[str, Any] = {
+    "vocab_size": 49408,
+    "max_position_embeddings": 77,
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+    "pad_token_id": 1,
+}
+CLIP_L: dict[str, Any] = _CLIP | {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+}
+CLIP_BIGG: dict[str, Any] = _CLIP | {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "projection_dim": 1280,
+    "hidden_act": "gelu",
+}
+SCHEDULER: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user can choose of SDXL."""
+
+    model: str = option(HUB_MODEL, "hub id or local folder in the diffusers layout")
+    steps: int = option(20, "denoising steps")
+    guidance: float = option(7.5, "classifier-free guidance scale; 1 or less turns it off")
+    vae: str = option("", f"VAE's hub id or folder; empty: the model's own, or {HALF_VAE} in float16")
+
+
+def _source(options: Options, runtime: Runtime) -> str:
+    if runtime.weights == "pretrained":
+        return f"{'folder' if Path(options.model).expanduser().is_dir() else 'hub'} {options.model}"
+    return str(runtime.assets / "sdxl") if runtime.weights == "tiny" else "random weights at full size"
+
+
+def _load(options: Options, runtime: Runtime) -> ImageGenerator:
+    from models.diffusers_pipeline import DiffusersGenerator, check_offload, check_size, place, tiny_notes
+
+    check_offload(runtime)
+    if runtime.weights != "tiny":
+        check_size(runtime.image_size, 8, "SDXL")
+    notes: tuple[str, ...] = ()
+    if runtime.weights == "random":
+        pipeline = build_random_pipeline(runtime)
+    elif runtime.weights == "tiny":
+        pipeline = _load_tiny(runtime)
+    else:
+        pipeline, notes = _load_pretrained(options, runtime)
+    native = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    image_size = native if runtime.weights == "tiny" else runtime.image_size
+    notes += tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
+    notes += place(pipeline, runtime, FASTEST)
+    arguments = {
+        "num_inference_steps": options.steps,
+        "guidance_scale": options.guidance,
+        "height": image_size,
+        "width": image_size,
+    }
+    return DiffusersGenerator("SDXL", pipeline, image_size, arguments, notes)
+
+
+def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str, ...]]:
+    """Return the pipeline and its notes.
+
+    Raises:
+        OSError: no such weights, here or on the hub.
+    """
+    import torch
+    from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+
+    from models.diffusers_pipeline import dtype_of, find_folder, half_variant, missing_weights, quiet_libraries
+
+    dtype = dtype_of(runtime)
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    # Half-size files where the run needs no more and the hub has them: half the download of the full ones.
+    for half in ("",) if dtype == torch.float32 else ("fp16", ""):
+        patterns = ["*.json", "*.txt", *(f"{part}/*{half}*.safetensors" for part in parts)]
+        folder = find_folder(options.model, "SDXL_MODEL", patterns)
+        if any((folder / "unet").glob("*.safetensors")):
+            break
+    with quiet_libraries(), missing_weights(options.model, "SDXL_MODEL"):
+        pipeline = StableDiffusionXLPipeline.from_pretrained(
+            folder,
+            dtype=dtype,
+            variant=half_variant(folder, "unet", dtype),
+            # The watermark depends on a package that happens to be installed, and costs time on the CPU.
+            add_watermarker=False,
+        )
+    wanted = options.vae
+    if not wanted and dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        wanted = HALF_VAE  # the stock VAE overflows in float16
+    if not wanted:
+        return pipeline, ()
+    try:
+        vae_folder = find_folder(wanted, "SDXL_VAE", ["config.json", "diffusion_pytorch_model.safetensors"])
+    except OSError:
+        if options.vae:
+            raise
+        # diffusers itself then decodes in float32, since the stock VAE says that it must.
+        return pipeline, (f"VAE in float32: {HALF_VAE} is not to be had (SDXL_VAE=FOLDER)",)
+    with quiet_libraries(), missing_weights(wanted, "SDXL_VAE"):
+        pipeline.register_modules(vae=AutoencoderKL.from_pretrained(vae_folder, dtype=dtype))
+    return pipeline, ()
+
+
+def _load_tiny(runtime: Runtime) -> Any:
+    from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+
+    from models.diffusers_pipeline import dtype_of, quiet_libraries, tiny_folder
+
+    dtype = dtype_of(runtime)
+    with quiet_libraries():
+        # Shared with PixArt on disk, as the real pair shares theirs.
+        vae = AutoencoderKL.from_pretrained(tiny_folder(runtime, "vae"), dtype=dtype)
+        folder = tiny_folder(runtime, "sdxl")
+        return StableDiffusionXLPipeline.from_pretrained(folder, vae=vae, dtype=dtype, add_watermarker=False)
+
+
+def build_networks() -> dict[str, Any]:
+    """Return a builder for each of the pipeline's networks at full size, by the pipeline's name for it."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    return {
+        "unet": lambda: UNet2DConditionModel(**UNET),
+        "vae": lambda: AutoencoderKL(**VAE),
+        "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**CLIP_L)),
+        "text_encoder_2": lambda: CLIPTextModelWithProjection(CLIPTextConfig(**CLIP_BIGG)),
+    }
+
+
+def build_random_pipeline(runtime: Runtime) -> Any:
+    """Return the full-size pipeline with random weights on the run's device; it reads no file."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+    from models.diffusers_pipeline import dtype_of
+    from models.hash_tokenizer import HashTokenizer
+    from models.random_weights import build_random
+
+    dtype: torch.dtype = dtype_of(runtime)
+    networks = {name: build_random(build, runtime.device, dtype) for name, build in build_networks().items()}
+    tokenizer = HashTokenizer(vocabulary=49408, model_max_length=77, start=49406, end=49407, pad=49407)
+    return StableDiffusionXLPipeline(
+        **networks,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        scheduler=EulerDiscreteScheduler(**SCHEDULER),
+        add_watermarker=False,
+    )
+
+
+FAMILY = ModelFamily(
+    key="sdxl",
+    options=Options,
+    title=lambda _: "SDXL",
+    source=_source,
+    load=_load,
+    tiny_options={"steps": 10, "guidance": 1.5},
+)
