@@ -1,0 +1,319 @@
+"""VAR behind `generate`: class-conditional next-scale prediction with our own network."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.base import ImageGenerator, ModelFamily, Request, Runtime, option, size_note
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.networks.var import VAR
+    from models.networks.vqvae import VQVAE
+
+VQVAE_FILE = "vae_ch160v4096z32.pth"
+
+
+@dataclass(frozen=True)
+class VAROptions:
+    depth: int = option(16, "depth of the published model: 16, 20, 24, 30 (256 px) or 36 (512 px)")
+    model: str = option("FoundationVision/var", f"hub id, or folder that holds var_d<depth>.pth and {VQVAE_FILE}")
+    cfg: float = option(1.5, "guidance at the last scale; it grows from 0 at the first (0: none)")
+    top_k: int = option(900, "draw among this many likeliest codes (0: all)")
+    top_p: float = option(0.96, "draw among the likeliest codes that hold this probability (0: all)")
+    classes: str = option(
+        "auto",
+        "how classes are chosen: nearest (class name nearest to the caption by CLIP), dataset (the data set's labels), "
+        "ids like 1,207,980 (cycled), or auto (nearest; dataset with tiny weights; index mod 1000 with random ones)",
+    )
+    clip: str = option("openai/clip-vit-base-patch32", "hub id or folder of the CLIP that `nearest` uses")
+
+
+@dataclass(frozen=True)
+class ClassChoice:
+    """How requests get their class: `way` is nearest, dataset or ids; `ids` are cycled by the request's index."""
+
+    way: str
+    ids: tuple[int, ...] = ()
+
+
+class VARGenerator(ImageGenerator):
+    """A loaded VAR with its VQVAE."""
+
+    def __init__(
+        self,
+        name: str,
+        var: VAR,
+        vqvae: VQVAE,
+        options: VAROptions,
+        runtime: Runtime,
+        class_names: tuple[str, ...],
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.var = var
+        self.vqvae = vqvae
+        self.options = options
+        self.runtime = runtime
+        self.class_names = class_names
+        self.image_size = vqvae.shape.image_size
+        self.parameters = var.parameter_count
+        self.choice = choose_classes(options.classes, runtime, class_names)
+        self.notes = (
+            *notes,
+            *size_note(runtime.image_size, self.image_size),
+            _describe(self.choice, runtime),
+            *(("ran eagerly: it has no compiled form yet",) if runtime.mode == "compiled" else ()),
+        )
+
+    def prepare(self, requests: Sequence[Request]) -> list[Request]:
+        """Return the requests with their class in `class_label` and its name as the prompt."""
+        labels: Sequence[int | None]
+        if self.choice.way == "nearest":
+            from models.imagenet import nearest_classes
+
+            prompts = [request.prompt for request in requests]
+            labels = nearest_classes(
+                prompts, self.class_names, self.options.clip, self.runtime.device, self.runtime.cache
+            )
+        elif self.choice.way == "dataset":
+            labels = [request.class_label for request in requests]
+        else:
+            labels = [self.choice.ids[i % len(self.choice.ids)] for i in range(len(requests))]
+        prepared = []
+        for request, label in zip(requests, labels, strict=True):
+            if label is None or not 0 <= label < len(self.class_names):
+                raise ValueError(
+                    f"VAR_CLASSES=dataset: the request {request.prompt!r} has the label {label}; expected one of "
+                    f"0..{len(self.class_names) - 1}; choose VAR_CLASSES=nearest or a list of ids"
+                )
+            prepared.append(replace(request, prompt=self.class_names[label], class_label=label))
+        return prepared
+
+    def generate(self, requests: Sequence[Request]) -> Tensor:
+        import torch
+
+        from models.networks.next_scale import draw, exponential_noise, noise_keys
+        from models.networks.var import sample_scales
+
+        device = self.runtime.device
+        keys_BS2 = noise_keys([request.seed for request in requests], len(self.var.shape.patch_nums), device)
+
+        def choose(scale: int, logits_BLV: Tensor) -> Tensor:
+            return draw(logits_BLV, exponential_noise(keys_BS2[:, scale], *logits_BLV.shape[1:]))
+
+        labels = [request.class_label for request in requests]
+        assert None not in labels, "prepare() gives every request its class"
+        with torch.inference_mode():
+            labels_B = torch.tensor(labels, device=device)
+            options = self.options
+            for step in sample_scales(
+                self.var, self.vqvae.quantize, labels_B, choose, options.cfg, options.top_k, options.top_p
+            ):
+                f_hat_BCHW = step.f_hat_BCHW
+            images_BCHW = self.vqvae.decode_latents(f_hat_BCHW)
+            # Widened first: bfloat16 cannot tell neighbouring values of 0..255 apart.
+            return ((images_BCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...]) -> ClassChoice:
+    """Return how VAR_CLASSES wants classes chosen.
+
+    Raises:
+        ValueError: it is none of the ways, an id is no class, or the data set's labels are not the model's classes.
+    """
+    way = (
+        {"pretrained": "nearest", "tiny": "dataset", "random": "index"}[runtime.weights]
+        if classes == "auto"
+        else classes
+    )
+    if way == "nearest":
+        return ClassChoice("nearest")
+    if way == "index":
+        return ClassChoice("ids", tuple(range(len(class_names))))
+    if way == "dataset":
+        if runtime.label_names != class_names:
+            found = (
+                f"{len(runtime.label_names)} labels ({', '.join(runtime.label_names[:3])}, ...)"
+                if runtime.label_names
+                else "no labels"
+            )
+            raise ValueError(
+                f"VAR_CLASSES=dataset: the data set has {found}, which are not the model's {len(class_names)} classes "
+                f"({', '.join(class_names[:3])}, ...); choose VAR_CLASSES=nearest or a list of ids"
+            )
+        return ClassChoice("dataset")
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", way):
+        raise ValueError(f"VAR_CLASSES={classes}: expected auto, nearest, dataset, or ids like 1,207,980")
+    ids = tuple(int(word) for word in way.split(","))
+    if max(ids) >= len(class_names):
+        raise ValueError(f"VAR_CLASSES={classes}: {max(ids)} is no class; expected ids in 0..{len(class_names) - 1}")
+    return ClassChoice("ids", ids)
+
+
+def _describe(choice: ClassChoice, runtime: Runtime) -> str:
+    if choice.way == "nearest":
+        return "conditioned on the class nearest to each caption, not on the caption"
+    if choice.way == "dataset":
+        return "conditioned on the data set's class of each caption, not on the caption"
+    if runtime.weights == "random":
+        return "conditioned on classes in the order of the images, not on captions"
+    ids = ", ".join(map(str, choice.ids[:5])) + (", ..." if len(choice.ids) > 5 else "")
+    return f"conditioned on the classes {ids} in turn, not on captions"
+
+
+def load_networks(var_file: Path, vqvae_file: Path, device: str, dtype: str) -> tuple[VAR, VQVAE]:
+    """Return the two networks on `device` in `dtype`, every size read from the files.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is another one than expected, or the two do not belong together.
+    """
+    import torch
+
+    from models.networks.var import VAR, read_var_shape
+    from models.networks.vqvae import VQVAE, read_vqvae_shape
+    from models.random_weights import build_random
+    from models.weights import load_strictly, read_state
+
+    var_state = read_state(var_file, "trainer.var_wo_ddp")
+    vqvae_state = read_state(vqvae_file, "trainer.vae_local")
+    try:
+        var_shape = read_var_shape(var_state)
+    except KeyError as error:
+        raise ValueError(_wrong_file(var_file, "a VAR transformer", error, var_state)) from error
+    except ValueError as error:
+        raise ValueError(f"{var_file}: {error}") from error
+    try:
+        vqvae_shape = read_vqvae_shape(vqvae_state, var_shape.patch_nums)
+    except KeyError as error:
+        raise ValueError(_wrong_file(vqvae_file, "a VQVAE", error, vqvae_state)) from error
+    codebook = (vqvae_shape.vocabulary, vqvae_shape.convolutions.latent_channels)
+    if codebook != (var_shape.vocabulary, var_shape.codebook_dim):
+        raise ValueError(
+            f"{vqvae_file.name} has a codebook of {codebook[0]} x {codebook[1]}, but {var_file.name} was trained with "
+            f"{var_shape.vocabulary} x {var_shape.codebook_dim}; give the VQVAE that belongs to it"
+        )
+    # The initialisation is thrown away; built so, the process's random state stays as it was.
+    var = build_random(lambda: VAR(var_shape), device, torch.float32)
+    vqvae = build_random(lambda: VQVAE(vqvae_shape), device, torch.float32)
+    load_strictly(var, var_state, str(var_file), var.derivable_keys)
+    load_strictly(vqvae, vqvae_state, str(vqvae_file), vqvae.derivable_keys)
+    return var.to(getattr(torch, dtype)), vqvae.cast(getattr(torch, dtype))
+
+
+def _wrong_file(file: Path, expected: str, error: KeyError, state: Mapping[str, object]) -> str:
+    looks = {
+        "quantize.embedding.weight": "it looks like a VQVAE",
+        "word_embed.weight": "it looks like a VAR transformer",
+    }
+    guess = next((text for key, text in looks.items() if key in state), f"it begins with {', '.join(list(state)[:3])}")
+    return f"{file} is not {expected}: {error} is missing; {guess}"
+
+
+def random_networks(depth: int, device: str, dtype: str) -> tuple[VAR, VQVAE]:
+    """Return the published architecture of this depth at full size with random weights."""
+    import torch
+
+    from models.networks.var import VAR, var_shape
+    from models.networks.vqvae import VQVAE, vqvae_shape
+    from models.random_weights import build_random
+
+    shape = var_shape(depth)
+    var = build_random(lambda: VAR(shape), device, getattr(torch, dtype))
+    # In float32 first: the quantiser's resizing tables must be exact.
+    vqvae = build_random(lambda: VQVAE(vqvae_shape(shape.patch_nums)), device, torch.float32)
+    return var, vqvae.cast(getattr(torch, dtype))
+
+
+def save_tiny(folder: Path, var: VAR, vqvae: VQVAE, class_names: Sequence[str]) -> None:
+    """Write the embedded model: weights in float16 under their published names, and `config.json`."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, module in (("var", var), ("vqvae", vqvae)):
+        state = {
+            key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
+            for key, value in module.state_dict().items()
+        }
+        save_file(state, folder / f"{name}.safetensors")
+    config = {"class_names": list(class_names)}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def load(options: VAROptions, runtime: Runtime) -> VARGenerator:
+    """Return the generator for these options."""
+    title = family_title(options)
+    if options.depth < 1:
+        raise ValueError(f"VAR_DEPTH={options.depth}: expected 16, 20, 24, 30 or 36")
+    if runtime.weights == "random":
+        var, vqvae = random_networks(options.depth, runtime.device, runtime.dtype)
+        return VARGenerator(title, var, vqvae, options, runtime, default_class_names(var.shape.classes))
+    if runtime.weights == "tiny":
+        folder = runtime.assets / "var"
+        if not (folder / "config.json").is_file():
+            raise OSError(f"{folder} holds no embedded VAR (config.json is missing); check out the project again")
+        names = tuple(json.loads((folder / "config.json").read_text(encoding="utf-8"))["class_names"])
+        var, vqvae = load_networks(
+            folder / "var.safetensors", folder / "vqvae.safetensors", runtime.device, runtime.dtype
+        )
+        return VARGenerator(
+            title, var, vqvae, options, runtime, names, (f"the embedded model has depth {var.shape.depth}",)
+        )
+    from models.weights import locate
+
+    var_file = locate(options.model, f"var_d{options.depth}.pth", "VAR_MODEL")
+    vqvae_file = locate(options.model, VQVAE_FILE, "VAR_MODEL")
+    var, vqvae = load_networks(var_file, vqvae_file, runtime.device, runtime.dtype)
+    if var.shape.depth != options.depth:
+        raise ValueError(
+            f"{var_file} holds a model of depth {var.shape.depth}, expected {options.depth}; "
+            f"set VAR_DEPTH={var.shape.depth} and name the file var_d{var.shape.depth}.pth"
+        )
+    return VARGenerator(title, var, vqvae, options, runtime, default_class_names(var.shape.classes))
+
+
+def default_class_names(classes: int) -> tuple[str, ...]:
+    """Return ImageNet's class names for 1000 classes, numbers for any other count."""
+    if classes != 1000:
+        return tuple(f"class {i}" for i in range(classes))
+    from models.imagenet import imagenet_class_names
+
+    return imagenet_class_names()
+
+
+def family_title(options: VAROptions) -> str:
+    return f"VAR-d{options.depth}"
+
+
+def _source(options: VAROptions, runtime: Runtime) -> str:
+    if runtime.weights == "tiny":
+        return f"embedded, {runtime.assets / 'var'}"
+    if runtime.weights == "random":
+        return "random weights at full size"
+    return f"{options.model}: var_d{options.depth}.pth, {VQVAE_FILE}"
+
+
+def _select(name: str) -> Mapping[str, object] | None:
+    if name == "var":
+        return {}
+    match = re.fullmatch(r"var-d(\d+)", name)
+    return {"depth": int(match.group(1))} if match else None
+
+
+FAMILY = ModelFamily(
+    key="var",
+    options=VAROptions,
+    title=family_title,
+    source=_source,
+    load=load,
+    tiny_options={"top_k": 0, "top_p": 0.0},
+    select=_select,
+)

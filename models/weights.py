@@ -1,0 +1,107 @@
+"""Finds weight files in a folder or on the hub, reads them safely, and loads them with every tensor accounted for."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+def locate(source: str, file: str, variable: str) -> Path:
+    """Return the path of `file` in `source`: a local folder, or a hub id (downloaded, or in the hub's cache).
+
+    Raises:
+        OSError: it is not there; the line names the file and what `variable` may be set to.
+    """
+    remedy = f"put {file} into a folder and set {variable} to it, or run without it: WEIGHTS=tiny or WEIGHTS=random"
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if (folder / file).is_file():
+            return folder / file
+        raise OSError(f"{variable}={source}: the folder holds no {file}; {remedy}")
+    if folder.is_file():
+        raise OSError(f"{variable}={source} is a file, expected the folder that holds {file}; {remedy}")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(source, file))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise OSError(
+            f"{variable}={source}: {file} is in no local folder and did not come from the hub ({reason}); {remedy}"
+        ) from error
+
+
+def read_state(path: Path, entry: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors or a pickled (.pth, .pt, .bin) file by name; nothing in it is executed.
+
+    `entry` names the state dict inside a training checkpoint, "trainer.var_wo_ddp"; it may also be the whole file.
+
+    Raises:
+        ValueError: the file is no such file, or holds something else than tensors.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no safetensors file ({error}); copy or download it again") from error
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{path} is no checkpoint of tensors ({reason}); expected a state dict saved by torch, download it again"
+        ) from error
+    content = _enter(content, entry)
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        names = ", ".join(map(str, list(content)[:4])) if isinstance(content, Mapping) else type(content).__name__
+        raise ValueError(f"{path} holds {names}; expected a state dict, or a training checkpoint with {entry or 'one'}")
+    return {str(key): value for key, value in content.items()}
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], name: str, derivable: Collection[str] = ()) -> None:
+    """Load `state` into `module` with every tensor accounted for.
+
+    `derivable` names what a file may hold or lack, since the module makes it itself.
+
+    Raises:
+        ValueError: names or shapes do not fit; the line names the first of them and `name`, the file.
+    """
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    missing = [key for key in expected if key not in state and key not in derivable]
+    unexpected = [key for key in state if key not in expected and key not in derivable]
+    misshapen = [
+        f"{key} {tuple(state[key].shape)} instead of {shape}"
+        for key, shape in expected.items()
+        if key in state and tuple(state[key].shape) != shape
+    ]
+    faults = [
+        f"{what} {', '.join(keys[:3])}{f' and {len(keys) - 3} more' if len(keys) > 3 else ''}"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        if keys
+    ]
+    if faults:
+        raise ValueError(f"{name} does not fit {type(module).__name__}: {'; '.join(faults)}")
+    module.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
+
+
+def _enter(content: object, entry: str) -> object:
+    """Return what stands at the dotted path `entry`, or the content itself where its first name is not there."""
+    for name in entry.split(".") if entry else ():
+        if not isinstance(content, Mapping) or name not in content:
+            return content
+        content = content[name]
+    return content
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
