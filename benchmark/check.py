@@ -12,12 +12,13 @@ def describe_run(settings: Settings) -> str:
     lines = [
         f"{settings.num_samples} images per model, {settings.image_size} px, batch size {settings.batch_size}, "
         f"weights {settings.weights}, device {settings.device}, dtype {settings.dtype}",
-        f"data set: {settings.dataset}, {settings.num_references} references; metrics: {', '.join(settings.metric_names())}",
+        f"data set: {settings.dataset}, {settings.num_references} references; "
+        f"metrics: {', '.join(settings.metric_names())}",
         f"output: {settings.output_dir}" + (" (started over: FRESH=1)" if settings.fresh else ""),
     ]
     for model in settings.selected_models():
         for mode in settings.mode:
-            title = column_title(model, mode, settings)
+            title = column_title(model, mode)
             runtime = Runtime(
                 weights=settings.weights, device="cpu", dtype="float32", image_size=settings.image_size,
                 assets=ASSETS, cache=settings.output_dir / "cache", mode=mode, offload=settings.offload,

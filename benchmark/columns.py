@@ -24,7 +24,7 @@ class Column:
     load: Callable[[], ImageGenerator]
 
 
-def column_title(model: SelectedModel, mode: Mode, settings: Settings) -> str:
+def column_title(model: SelectedModel, mode: Mode) -> str:
     """Return the column's title; the mode stands in it where that is not the plain one."""
     return model.title if mode == "eager" else f"{model.title} ({mode})"
 
@@ -39,7 +39,7 @@ def clear_output(settings: Settings, dataset: str) -> None:
     shutil.rmtree(settings.output_dir / dataset / "input", ignore_errors=True)
     for model in settings.selected_models():
         for mode in settings.mode:
-            Journal.clear(column_folder(column_title(model, mode, settings), settings))
+            Journal.clear(column_folder(column_title(model, mode), settings))
 
 
 def plan_columns(settings: Settings, machine: Machine, reference: Reference) -> list[Column]:
@@ -54,7 +54,7 @@ def plan_columns(settings: Settings, machine: Machine, reference: Reference) -> 
 def _plan_column(
     model: SelectedModel, mode: Mode, settings: Settings, machine: Machine, reference: Reference
 ) -> Column:
-    title = column_title(model, mode, settings)
+    title = column_title(model, mode)
     resolved = {
         "device": machine.name, "dtype": machine.dtype, "torch": machine.versions["torch"],
         "dataset_identity": reference.identity,

@@ -111,11 +111,14 @@ def summarize(journal: Journal, count: int, batch_size: int, mode: str, title: s
     loaded = journal.loaded()
     if not latencies_s or loaded is None:
         return None
-    images = sum(min(batch.stop, count) - batch.start for batch in journal.batches() if batch.start < count)
+    batches = [batch for batch in journal.batches() if batch.start < count]
+    images = sum(min(batch.stop, count) - batch.start for batch in batches)
+    cold_s = next((batch.seconds for batch in batches if batch.cold), None)
     return ModelResult(
         name=title, mode=mode, parameters=loaded.parameters, image_size=loaded.image_size, batch_size=batch_size,
         images=images, latencies_s=tuple(latencies_s), left_out_batches=left_out, load_s=loaded.load_s,
-        first_call_s=loaded.first_call_s, warmup_s=loaded.warmup_s, peak_memory_bytes=loaded.peak_memory_bytes,
+        first_call_s=cold_s if loaded.first_call_s is None else loaded.first_call_s,
+        warmup_s=loaded.warmup_s, peak_memory_bytes=loaded.peak_memory_bytes,
         notes=loaded.notes, folder=str(journal.folder),
     )  # fmt: skip
 

@@ -113,13 +113,14 @@ def _footer(run: RunResult) -> list[str]:
 
 def _identities(models: Sequence[ModelResult]) -> list[str]:
     """One line for each kind of score: what it was computed with, on how many pictures, and how sure it is."""
-    lines = {}
-    for score, model in [(score, model) for model in models for score in model.scores]:
-        against = f" against {score.n_reference}" if score.n_reference else ""
-        line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
-        if score.baseline is not None:
-            line += f"; real pictures score {score.baseline:.{score.decimals}f}"
-        lines.setdefault(line, []).append(_interval(score, model))
+    lines: dict[str, list[str]] = {}
+    for model in models:
+        for score in model.scores:
+            against = f" against {score.n_reference}" if score.n_reference else ""
+            line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
+            if score.baseline is not None:
+                line += f"; real pictures score {score.baseline:.{score.decimals}f}"
+            lines.setdefault(line, []).append(_interval(score, model))
     return [
         line + (f"; 95 % interval {', '.join(filter(None, intervals))}" if any(intervals) else "")
         for line, intervals in lines.items()

@@ -1,0 +1,48 @@
+# Every target makes its virtual environment from requirements first: Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test check format test-gpu bench smoke lock
+
+demo: $(VENV)/.runtime-installed
+	WEIGHTS=tiny NUM_SAMPLES=16 $(BIN)/python run_inference.py
+
+test: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev-installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-gpu: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest -m gpu tests/gpu
+
+# The smoke test: two images a model, and the table that it prints is looked at.
+smoke: $(VENV)/.runtime-installed
+	$(BIN)/python scripts/smoke_test.py
+
+# The figures of docs/results.md that a machine without a GPU can measure.
+bench: $(VENV)/.dev-installed
+	$(BIN)/python scripts/embedded/measure_quality.py
+	$(BIN)/python scripts/measure_overhead.py
+
+lock: $(VENV)/.dev-installed
+	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime-installed: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.dev-installed: requirements-dev.txt $(VENV)/.runtime-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,129 @@
+"""The table is exactly the promised one, and winners are computed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.results import ModelResult, RunResult, write_csv, write_json
+from benchmark.table import format_report
+from benchmark.winners import name_winners
+from metrics.base import Score
+
+PROMISED = """\
+COMPREHENSIVE BENCHMARK RESULTS
+================================================================================
+Metric                              SDXL                 VAR-d16             
+--------------------------------------------------------------------------------
+Model Size (M params)               2600.0               310.0               
+Avg Inference Time (s)              3.45                 1.89                
+Std Inference Time (s)              0.23                 0.15                
+Min Inference Time (s)              3.22                 1.74                
+Max Inference Time (s)              3.68                 2.04                
+Throughput (images/sec)             0.29                 0.53                
+FID Score (lower = better)          15.2                 12.8                
+
+PERFORMANCE ANALYSIS:
+----------------------------------------
+Speed Winner: VAR-d16 (1.8x faster)
+Quality Winner: VAR-d16 (FID lower by 2.4)
+Efficiency Winner: VAR-d16 (15.3x more efficient)
+"""  # noqa: W291  # the promised form pads the last column
+
+
+def fid(value: float) -> Score:
+    return Score("fid", "FID Score (lower = better)", "FID", value, "lower", 6000, 6000, "inception")
+
+
+def column(name: str, mean_s: float, std_s: float, parameters: float, fid_value: float | None) -> ModelResult:
+    return ModelResult(
+        name=name, mode="eager", parameters=int(parameters * 1e6), image_size=512, batch_size=1, images=3,
+        latencies_s=(mean_s - std_s, mean_s, mean_s + std_s), left_out_batches=0, load_s=1.0, first_call_s=2.0,
+        warmup_s=3.0, peak_memory_bytes=None, notes=(), folder="",
+        scores=() if fid_value is None else (fid(fid_value),), unscored={},
+    )  # fmt: skip
+
+
+SDXL = column("SDXL", 3.45, 0.23, 2600, 15.2)
+VAR = column("VAR-d16", 1.89, 0.15, 310, 12.8)
+PIXART = column("PixArt", 2.10, 0.10, 610.9, 13.0)
+
+
+def report(*models: ModelResult, **changes: object) -> RunResult:
+    run = RunResult(
+        models=models, failures={}, dataset="Gundam", dataset_note="", num_samples=3, device="a GPU", dtype="bfloat16",
+        weights="pretrained", versions={"torch": "2"}, settings={}, started="2026-01-01", protocol="timed",
+    )  # fmt: skip
+    return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def test_two_columns_print_the_promised_table() -> None:
+    assert format_report(report(SDXL, VAR)).startswith(PROMISED)
+
+
+def test_a_winner_among_three_names_the_runner_up() -> None:
+    lines = name_winners([SDXL, VAR, PIXART])
+    assert lines[0] == "Speed Winner: VAR-d16 (1.1x faster than PixArt)"
+    assert lines[1] == "Quality Winner: VAR-d16 (FID lower by 0.2 than PixArt)"
+
+
+def test_the_rules_grow_with_the_columns() -> None:
+    lines = format_report(report(SDXL, VAR, PIXART, replace(PIXART, name="Other"))).splitlines()
+    assert len(lines[1]) == len(lines[2]) == 35 + 4 * 21
+
+
+def test_efficiency_is_throughput_per_parameter() -> None:
+    assert abs(VAR.efficiency - (1 / 1.89) / 310) < 1e-12
+
+
+def test_random_weights_have_no_quality_figure_and_no_quality_winner() -> None:
+    models = [replace(model, scores=(), unscored={"fid": "random weights"}) for model in (SDXL, VAR)]
+    text = format_report(report(*models, no_quality="random weights"))
+    assert "FID Score (lower = better)          n/a (random weights) n/a (random weights)" in text
+    assert "Quality Winner: n/a (random weights)" in text
+
+
+def test_scores_of_different_counts_have_no_winner() -> None:
+    fewer = replace(VAR, scores=(replace(fid(1.0), n_generated=10),))
+    assert name_winners([SDXL, fewer])[1].startswith("Quality Winner: none")
+
+
+def test_winners_are_named_within_one_mode() -> None:
+    compiled = [replace(model, mode="compiled", name=f"{model.name} (compiled)") for model in (SDXL, VAR)]
+    lines = name_winners([SDXL, VAR, *compiled])
+    assert lines[0] == "Speed Winner [eager]: VAR-d16 (1.8x faster)"
+    assert lines[3] == "Speed Winner [compiled]: VAR-d16 (compiled) (1.8x faster)"
+
+
+def test_a_failed_model_is_named_with_its_reason() -> None:
+    text = format_report(report(VAR, failures={"SDXL": "OutOfMemoryError: 80 GB"}))
+    assert "SDXL: failed: OutOfMemoryError: 80 GB" in text
+    assert "Speed Winner: VAR-d16 (the only model)" in text
+
+
+def test_a_run_without_results_prints_its_reasons() -> None:
+    assert "SDXL: failed: no weights" in format_report(report(failures={"SDXL": "no weights"}))
+
+
+def test_small_times_keep_digits_that_tell_models_apart() -> None:
+    text = format_report(report(column("A", 0.0091, 0.0002, 1, None), column("B", 0.0088, 0.0002, 1, None)))
+    assert "0.0091" in text
+    assert "0.0088" in text
+
+
+def test_json_keeps_raw_latencies_and_has_a_schema_version(tmp_path: Path) -> None:
+    single = replace(VAR, latencies_s=(1.5,))
+    write_json(report(SDXL, single), tmp_path / "results.json")
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["schema_version"] == 1
+    assert content["models"][0]["latencies_s"] == list(SDXL.latencies_s)
+    assert content["models"][1]["latency_s"]["std"] is None, "one batch has no spread, and JSON has no NaN"
+
+
+def test_csv_has_a_line_for_each_model(tmp_path: Path) -> None:
+    write_csv(report(SDXL, VAR), tmp_path / "results.csv")
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith(",fid")
+    assert lines[2].startswith("VAR-d16,eager,310000000")
