@@ -53,7 +53,7 @@ class AttributeNetwork(nn.Module):
     def forward(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of each part, in the order of PARTS."""
         logits_BK: Tensor = self.heads(self.features_ND(images_BCHW))
-        return torch.split(logits_BK, self.options, dim=1)
+        return torch.split(logits_BK, list(self.options), dim=1)
 
     def predict(self, images_BCHW: Tensor) -> Tensor:
         """Return `attributes_BA`, int64: the likeliest option of each part, in the order of PARTS."""
