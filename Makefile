@@ -30,7 +30,7 @@ smoke: $(VENV)/.runtime-installed
 # The figures of docs/results.md that a machine without a GPU can measure.
 bench: $(VENV)/.dev-installed
 	$(BIN)/python scripts/embedded/measure_quality.py
-	$(BIN)/python scripts/measure_overhead.py
+	$(BIN)/python scripts/measure_run.py
 
 lock: $(VENV)/.dev-installed
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -89,6 +90,7 @@ def _run_batches(
     )  # fmt: skip
     cold = not warmups_s
     is_cpu = plan.device == "cpu"
+    timed_s, loop_start = 0.0, time.perf_counter()
     with _Writer(journal) as writer, progress.task(generator.name, len(requests)) as task:
         task.advance(len(requests) - sum(map(len, missing)), made=False)
         for indices in missing:
@@ -102,8 +104,9 @@ def _run_batches(
             if is_cpu:
                 writer.drain()  # on a CPU the writer would share the cores of the next timed call
             cold = False
+            timed_s += seconds
             task.advance(len(asked))
-    journal.record_finished(clock.peak_memory_bytes())
+    journal.record_finished(clock.peak_memory_bytes(), loop_s=time.perf_counter() - loop_start, timed_s=timed_s)
 
 
 def _to_host(images_BCHW: Tensor, count: int, generator: ImageGenerator) -> list[Image.Image]:

@@ -100,8 +100,9 @@ class Journal:
     def record_loaded(self, loaded: Loaded) -> None:
         self._append({"kind": "loaded", **asdict(loaded)})
 
-    def record_finished(self, peak_memory_bytes: int | None) -> None:
-        self._append({"kind": "finished", "peak_memory_bytes": peak_memory_bytes})
+    def record_finished(self, peak_memory_bytes: int | None, loop_s: float, timed_s: float) -> None:
+        """Record the whole loop's wall time beside the timed part of it: the difference is our own overhead."""
+        self._append({"kind": "finished", "peak_memory_bytes": peak_memory_bytes, "loop_s": loop_s, "timed_s": timed_s})
 
     def record_batch(self, batch: Batch, images: Sequence[Image.Image]) -> None:
         """Write the batch's pictures, and then its line: a line says that its pictures are durable."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import metrics
@@ -25,10 +24,6 @@ MINIMUM_REFERENCES = 2000
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-def _flag_field(default: bool | None, description: str) -> Any:
-    return Field(default, description=description)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,12 +165,12 @@ class Settings(BaseSettings):
         return family.options(**{name: getattr(self, f"{family.key}_{name}") for name in names} | dict(chosen))
 
 
-def model_fields(families: Sequence[ModelFamily]) -> Iterator[tuple[str, type[Any], FieldInfo]]:
+def model_fields(families: Sequence[ModelFamily]) -> Iterator[tuple[str, Any, Any]]:
     """Yield name, type and field of every per-model setting: the registry's switches and each family's options."""
     for family in families:
         if family.switchable:
-            yield f"skip_{family.key}", bool | None, _flag_field(None, f"1: leave {family.key} out")  # type: ignore[misc]
-            yield f"run_{family.key}", bool | None, _flag_field(None, f"0: leave {family.key} out")  # type: ignore[misc]
+            yield f"skip_{family.key}", bool | None, Field(None, description=f"1: leave {family.key} out")
+            yield f"run_{family.key}", bool | None, Field(None, description=f"0: leave {family.key} out")
         types = get_type_hints(family.options)
         for field in dataclasses.fields(family.options):
             tiny = family.tiny_options.get(field.name)
