@@ -1,8 +1,8 @@
 """Streams image files from disk as uint8 RGB tensors, decoded ahead in threads, never holding all of them.
 
 What a file becomes is one rule for generated and reference images alike: the first frame, turned upright as its
-EXIF tag says, in 8-bit RGB; transparency lies over white; 16-bit grey keeps its upper byte; the rest as Pillow converts it.
-A file that cannot be read so is named and refused, never dropped.
+EXIF tag says, in 8-bit RGB; transparency lies over white; 16-bit grey keeps its upper byte; the rest as Pillow
+converts it. A file that cannot be read so is named and refused, never dropped.
 """
 
 from __future__ import annotations

@@ -1,0 +1,260 @@
+"""Features: which extractor is chosen and what its rows are called, streaming, the cache, the FID Inception itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from metrics import METRICS, features
+from metrics.attribute_network import AttributeNetwork, save_attribute_network
+from metrics.attributes import load_grammar
+from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
+from metrics.features import cached_features, choose_extractor, extract_features, split_reference
+from metrics.frechet import fit_gaussian, frechet_distance
+from metrics.inception import WEIGHTS_NAME, InceptionFeatures
+from metrics.precision import full_float32
+
+ASSETS = Path(__file__).parents[2] / "assets"
+CLASS_NAME = "a blue robot with a round head"
+
+
+class MeanColour:
+    """An extractor of three features that counts the images it has seen."""
+
+    name = "mean colour"
+
+    def __init__(self, identity: str = "mean colour") -> None:
+        self.identity = identity
+        self.seen = 0
+
+    def extract(self, images: Sequence[Tensor]) -> Tensor:
+        self.seen += len(images)
+        return torch.stack([image_CHW.float().mean(dim=(1, 2)) for image_CHW in images])
+
+
+def _pictures(folder: Path, count: int, seed: int = 0, sides: tuple[int, ...] = (40, 64)) -> tuple[Path, ...]:
+    folder.mkdir(exist_ok=True)
+    generator = np.random.default_rng(seed)
+    for index in range(count):
+        side = sides[index % len(sides)]
+        Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(folder / f"{index:05d}.png")
+    return tuple(sorted(folder.glob("*.png")))
+
+
+@pytest.fixture
+def scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scoring:
+    """Return a scoring whose assets hold an attribute network of random weights, and no downloaded Inception."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))  # torch keeps its downloads in hub/checkpoints there
+    assets = tmp_path / "assets"
+    (assets / "robots").mkdir(parents=True)
+    shutil.copy(ASSETS / "robots" / "parts.json", assets / "robots")
+    torch.manual_seed(0)
+    network = AttributeNetwork((8, 8, 8, 8, 8), 16, load_grammar(assets).sizes)
+    save_attribute_network(network, assets / "attributes")
+    return Scoring(device="cpu", assets=assets, cache=tmp_path / "cache", batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write random weights in the layout that torch-fidelity publishes."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Unloaded(FeatureExtractorInceptionV3):
+        def load_state_dict(self, *_: object, **__: object) -> None:
+            """Keep the initial weights: there is no file yet."""
+
+    path: Path = tmp_path_factory.mktemp("inception") / "weights.pth"
+    torch.save({}, path)
+    torch.manual_seed(0)
+    network = Unloaded("inception-v3-compat", ["2048"], str(path))
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_robots_without_inception_weights_are_scored_by_the_embedded_network_and_never_as_fid(
+    tmp_path: Path, scoring: Scoring
+) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 8), (CLASS_NAME,) * 8)
+    (fid,) = METRICS["fid"](scoring).score(Comparison(images, images))
+    (kid,) = METRICS["kid"](scoring).score(Comparison(images, images))
+    assert (fid.label, fid.short) == ("FD-robots (lower = better)", "FD-robots")
+    assert (kid.label, kid.short) == ("KD-robots (lower = better)", "KD-robots")
+    assert "FID" not in fid.identity
+    assert fid.value == pytest.approx(0, abs=1e-9)
+    assert fid.baseline is None  # eight pictures make no two disjoint eights
+
+
+def test_other_pictures_without_inception_weights_get_the_remedy(tmp_path: Path, scoring: Scoring) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 4), ("RX-78-2 Gundam, a white robot with a shield",) * 4)
+    with pytest.raises(MetricUnavailable) as caught:
+        METRICS["fid"](scoring).score(Comparison(images, images))
+    for word in (WEIGHTS_NAME, "INCEPTION_WEIGHTS", str(tmp_path / "hub" / "hub" / "checkpoints")):
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_named_weights_file_that_is_missing_is_an_error_and_not_a_fallback(tmp_path: Path, scoring: Scoring) -> None:
+    named = Scoring("cpu", scoring.assets, scoring.cache, inception_weights=tmp_path / "nowhere.pth")
+    with pytest.raises(OSError, match=r"INCEPTION_WEIGHTS: no file .*nowhere\.pth"):
+        choose_extractor(ImageSet("x", (), (CLASS_NAME,)), named)
+
+
+def test_weights_that_torch_fidelity_once_downloaded_are_found(tmp_path: Path, scoring: Scoring) -> None:
+    downloads = tmp_path / "hub" / "hub" / "checkpoints"
+    downloads.mkdir(parents=True)
+    torch.save({}, downloads / WEIGHTS_NAME)
+    chosen = choose_extractor(ImageSet("x", ()), scoring)
+    assert chosen.distance_label == "FID Score (lower = better)"
+    assert "not the published file" in chosen.identity
+
+
+def test_inception_features_are_torch_fidelitys_own_and_their_distance_is_called_fid(
+    tmp_path: Path, scoring: Scoring, inception_file: Path
+) -> None:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(inception_file))
+
+    def by_torch_fidelity(paths: Sequence[Path]) -> Tensor:
+        pixels = [torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] for path in paths]
+        return torch.cat([network(image_BCHW)[0] for image_BCHW in pixels])
+
+    images = ImageSet("x", _pictures(tmp_path / "x", 2, 1, (40, 310)))
+    reference = ImageSet("y", _pictures(tmp_path / "y", 2, 2, (64,)))
+    theirs_ND, reference_ND = by_torch_fidelity(images.paths), by_torch_fidelity(reference.paths)
+    assert theirs_ND.std() > 1e-3  # else any two would agree
+
+    named = Scoring("cpu", scoring.assets, scoring.cache, batch_size=3, inception_weights=inception_file)
+    (fid,) = METRICS["fid"](named).score(Comparison(images, reference))
+    assert (fid.label, fid.short) == ("FID Score (lower = better)", "FID")
+    expected = frechet_distance(fit_gaussian(theirs_ND), fit_gaussian(reference_ND))
+    assert fid.value == pytest.approx(expected, rel=1e-4)
+
+    extractor = choose_extractor(reference, named)
+    ours_ND = cached_features(images, extractor, named)
+    assert torch.allclose(ours_ND, theirs_ND, rtol=1e-4, atol=1e-4 * float(theirs_ND.std()))
+
+
+@pytest.mark.parametrize("content", ["other network", "list", "text"])
+def test_a_file_of_other_weights_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    weights = tmp_path / "wrong.pth"
+    if content == "text":
+        weights.write_text("not weights")
+    else:
+        torch.save({"layer.weight": torch.zeros(2)} if content == "other network" else [1, 2], weights)
+    with pytest.raises(ValueError, match=r"INCEPTION_WEIGHTS: .*wrong\.pth") as caught:
+        InceptionFeatures(weights, "cpu").extract([torch.zeros(3, 8, 8, dtype=torch.uint8)])
+    assert "\n" not in str(caught.value)
+
+
+def test_features_do_not_depend_on_the_batch_size(tmp_path: Path, scoring: Scoring) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 11, sides=(40, 64, 100)), (CLASS_NAME,) * 11)
+    extractor = choose_extractor(images, scoring)
+    by_one = extract_features(images.paths, extractor, 1)
+    assert torch.allclose(by_one, extract_features(images.paths, extractor, 7), atol=1e-6)
+
+
+def test_features_that_are_not_finite_name_the_picture(tmp_path: Path) -> None:
+    class Broken(MeanColour):
+        def extract(self, images: Sequence[Tensor]) -> Tensor:
+            rows = super().extract(images)
+            return rows / 0 if self.seen > 4 else rows
+
+    with pytest.raises(ValueError, match=r"00004\.png"):
+        extract_features(_pictures(tmp_path / "x", 6), Broken(), 4)
+
+
+def test_a_second_run_decodes_no_picture(tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 6))
+    first = cached_features(images, MeanColour(), scoring)
+    monkeypatch.setattr(features, "stream_batches", None)
+    again = MeanColour()
+    assert torch.equal(cached_features(images, again, scoring), first)
+    assert again.seen == 0
+
+
+def test_copies_under_other_names_share_the_entry_and_a_changed_picture_does_not(
+    tmp_path: Path, scoring: Scoring
+) -> None:
+    paths = _pictures(tmp_path / "x", 4)
+    cached_features(ImageSet("x", paths), MeanColour(), scoring)
+    shutil.copytree(tmp_path / "x", tmp_path / "copy")
+    copies = tuple(sorted((tmp_path / "copy").iterdir()))
+    extractor = MeanColour()
+    cached_features(ImageSet("copy", copies), extractor, scoring)
+    assert extractor.seen == 0
+    Image.new("RGB", (9, 9), "red").save(copies[2])
+    cached_features(ImageSet("copy", copies), extractor, scoring)
+    assert extractor.seen == 4
+
+
+def test_another_identity_or_order_has_an_entry_of_its_own(tmp_path: Path, scoring: Scoring) -> None:
+    paths = _pictures(tmp_path / "x", 4)
+    first = cached_features(ImageSet("x", paths), MeanColour(), scoring)
+    other = MeanColour("mean colour, bf16")
+    cached_features(ImageSet("x", paths), other, scoring)
+    assert other.seen == 4
+    assert torch.equal(cached_features(ImageSet("x", paths[::-1]), MeanColour(), scoring), first.flip(0))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_damaged_entry_is_computed_again_and_told(
+    tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    first = cached_features(images, MeanColour(), scoring)
+    (entry,) = (scoring.cache / "features").iterdir()
+    content = bytearray(entry.read_bytes())
+    content[-3] ^= 1
+    entry.write_bytes({"truncated": content[:-9], "flipped": content, "empty": b""}[damage])
+    assert torch.equal(cached_features(images, MeanColour(), scoring), first)
+    assert "damaged" in capsys.readouterr().err
+    again = MeanColour()
+    cached_features(images, again, scoring)
+    assert again.seen == 0
+
+
+def test_a_corrupt_picture_leaves_no_entry(tmp_path: Path, scoring: Scoring) -> None:
+    paths = _pictures(tmp_path / "x", 4)
+    paths[3].write_bytes(b"")
+    with pytest.raises(OSError, match=r"00003\.png"):
+        cached_features(ImageSet("x", paths), MeanColour(), scoring)
+    assert not (scoring.cache / "features").exists()
+
+
+def test_the_floor_is_drawn_from_disjoint_pictures_and_needs_twice_as_many() -> None:
+    rows = torch.arange(10.0)[:, None]
+    halves = split_reference(rows, 4)
+    assert halves is not None
+    assert [len(half) for half in halves] == [4, 6]
+    assert torch.equal(torch.cat(halves).flatten().sort().values, rows.flatten())
+    assert split_reference(rows, 6) is None
+
+
+def test_scores_of_enough_references_have_a_floor(tmp_path: Path, scoring: Scoring) -> None:
+    reference = ImageSet("reference", _pictures(tmp_path / "r", 24, 3), (CLASS_NAME,) * 24)
+    generated = ImageSet("x", _pictures(tmp_path / "x", 6, 4))
+    for name in ("fid", "kid"):
+        (score,) = METRICS[name](scoring).score(Comparison(generated, reference))
+        assert score.baseline is not None
+        assert (score.n_generated, score.n_reference) == (6, 24)
+        json.dumps(score.baseline)
+
+
+def test_full_float32_puts_the_process_choice_back() -> None:
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    with full_float32():
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == before

@@ -1,0 +1,70 @@
+"""The kernel distance against its definition, torch-fidelity, and the laws of an unbiased estimate."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from metrics.kernel import kernel_distance
+
+
+def _features(count: int, seed: int, shift: float = 0.0) -> Tensor:
+    return torch.randn(count, 12, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+def test_two_against_two_is_the_definition_written_out() -> None:
+    (a, b), (c, d) = _features(2, 0).double(), _features(2, 1).double()
+
+    def k(x: Tensor, y: Tensor) -> float:
+        return float((x @ y / 12 + 1) ** 3)
+
+    expected = k(a, b) + k(c, d) - (k(a, c) + k(a, d) + k(b, c) + k(b, d)) / 2
+    estimate = kernel_distance(torch.stack([a, b]), torch.stack([c, d]))
+    assert estimate.value == pytest.approx(expected, rel=1e-12)
+    assert estimate.interval is None
+
+
+@pytest.mark.parametrize("count", [37, 200])
+def test_it_agrees_with_torch_fidelity_whose_subset_is_the_sample(count: int) -> None:
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    x, y = _features(count, 0).double(), _features(count, 1, 0.3).double()
+    theirs = kid_features_to_metric(x, y, kid_subsets=1, kid_subset_size=count, verbose=False)[KEY_METRIC_KID_MEAN]
+    assert kernel_distance(x, y).value == pytest.approx(theirs, rel=1e-5)
+
+
+def test_it_is_unbiased_at_few_samples() -> None:
+    trials = torch.tensor([kernel_distance(_features(6, 2 * i), _features(9, 2 * i + 1)).value for i in range(400)])
+    assert abs(float(trials.mean())) < 3 * float(trials.std()) / 400**0.5
+
+
+def test_the_interval_covers_the_truth_in_nine_of_ten_trials() -> None:
+    truth = kernel_distance(_features(6000, 991), _features(6000, 992, 0.3)).value
+    estimates = [kernel_distance(_features(60, 2 * i), _features(90, 2 * i + 1, 0.3)) for i in range(150)]
+    covered = sum(e.interval is not None and e.interval[0] < truth < e.interval[1] for e in estimates)
+    assert covered >= 0.9 * 150
+
+
+def test_a_replicate_is_the_distance_without_that_group() -> None:
+    x, y = _features(40, 0).double(), _features(30, 1, 0.5).double()
+
+    def replicates(one: Tensor, other: Tensor) -> Tensor:
+        kept = [torch.arange(len(one)) % 20 != group for group in range(20)]
+        return torch.tensor([kernel_distance(one[keep], other).value for keep in kept], dtype=torch.float64)
+
+    variance = sum(19 / 20 * r.sub(r.mean()).square().sum() for r in (replicates(x, y), replicates(y, x)))
+    estimate = kernel_distance(x, y)
+    assert estimate.interval is not None
+    half_width = 2.093 * float(variance) ** 0.5  # Student's t with 19 degrees of freedom
+    assert estimate.interval[1] - estimate.value == pytest.approx(half_width, rel=1e-3)
+
+
+def test_it_does_not_depend_on_which_side_is_which() -> None:
+    x, y = _features(33, 0), _features(50, 1, 0.2)
+    assert kernel_distance(x, y).value == pytest.approx(kernel_distance(y, x).value, rel=1e-12)
+
+
+def test_one_sample_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        kernel_distance(torch.zeros(1, 4), torch.zeros(5, 4))
