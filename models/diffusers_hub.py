@@ -54,13 +54,16 @@ def pipeline_class(model: str) -> Any:
         raise ValueError(
             f"{model} is a pipeline of class {name}, which diffusers {diffusers.__version__} does not have"
         )
+    taken = inspect.signature(found.__call__).parameters
     needed = [
         parameter.name
-        for parameter in inspect.signature(found.__call__).parameters.values()
+        for parameter in taken.values()
         if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
-    if "prompt" not in inspect.signature(found.__call__).parameters:
+    if "prompt" not in taken:
         raise ValueError(f"{model} is a {name}, which takes no prompt: only text-to-image pipelines can be compared")
+    if {"image", "strength"} <= set(taken):
+        raise ValueError(f"{model} is a {name}, which changes a picture: only text-to-image pipelines can be compared")
     if extra := sorted(set(needed) - {"self", "prompt"}):
         raise ValueError(f"{model} is a {name}, which needs {', '.join(extra)} beside the prompt: not text-to-image")
     return found

@@ -45,6 +45,7 @@ class HashTokenizer:
         truncation: bool = True,
         return_tensors: str = "pt",
         add_special_tokens: bool = True,
+        return_attention_mask: bool = True,
     ) -> TokenIds:
         """Return the ids of one or several prompts, padded as a pipeline asks; an answer is never cut unasked."""
         assert add_special_tokens
@@ -53,7 +54,7 @@ class HashTokenizer:
         rows = [self._ids(prompt, length) for prompt in ([text] if isinstance(text, str) else text)]
         width = length if padding == "max_length" else max(len(row) for row in rows)
         # "longest" is asked to report cut-off words; there are none to tell of here, so rows are cut in both cases.
-        del truncation
+        del truncation, return_attention_mask
         ids = torch.tensor([row + [self.pad] * (width - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         return TokenIds(ids, mask)

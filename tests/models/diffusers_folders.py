@@ -1,0 +1,147 @@
+"""Writes small pipelines in the official folder layouts of diffusers, with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+WORDS = ("a", "pink", "blue", "robot", "with", "round", "head", "cat", "tree", "in", "forest", "painting")
+VAE = {
+    "sample_size": 32,
+    "latent_channels": 4,
+    "block_out_channels": (16, 16, 16),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "force_upcast": False,
+}
+
+
+def build_sdxl(**vae: Any) -> Any:
+    """Return a StableDiffusionXLPipeline of 32 px, all parts present."""
+    import torch
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    from models.sdxl import SCHEDULER
+
+    torch.manual_seed(0)
+    letters = [chr(i) for i in range(ord("a"), ord("z") + 1)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
+    tokenizer = CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)},
+        merges=[],
+        unk_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        model_max_length=77,
+    )
+    clip = {
+        "vocab_size": len(tokens),
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "projection_dim": 16,
+    }
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        norm_num_groups=8,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        transformer_layers_per_block=1,
+        cross_attention_dim=32,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=64,
+    )
+    return StableDiffusionXLPipeline(
+        vae=AutoencoderKL(**VAE | vae),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**clip, hidden_size=16)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**clip, hidden_size=16)).eval(),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(**SCHEDULER),
+        add_watermarker=False,
+    )
+
+
+def build_pixart() -> Any:
+    """Return a PixArtSigmaPipeline of 32 px, all parts present, prompts of 40 tokens."""
+    import torch
+    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    from models.pixart import SCHEDULER
+
+    torch.manual_seed(0)
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *(f"▁{word}" for word in WORDS), *map(chr, range(ord("a"), ord("z") + 1))]
+    tokenizer = T5Tokenizer(
+        vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0, model_max_length=40
+    )
+    t5 = T5Config(
+        vocab_size=len(pieces),
+        d_model=32,
+        d_kv=8,
+        d_ff=32,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+    )
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=4,
+        attention_head_dim=8,
+        num_layers=2,
+        cross_attention_dim=32,
+        caption_channels=32,
+        sample_size=8,
+        patch_size=2,
+        out_channels=8,
+        norm_type="ada_norm_single",
+        use_additional_conditions=False,
+    )
+    return PixArtSigmaPipeline(
+        tokenizer=tokenizer,
+        text_encoder=T5EncoderModel(t5).eval(),
+        vae=AutoencoderKL(**VAE),
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(**SCHEDULER),
+    )
+
+
+def write_sdxl(folder: Path, variant: str | None = None) -> Path:
+    """Write the pipeline as the hub's SDXL repository lays it out."""
+    build_sdxl().save_pretrained(folder, variant=variant)
+    return folder
+
+
+def write_pixart_split(folder: Path) -> tuple[Path, Path]:
+    """Write the pipeline as PixArt-Sigma is published: the transformer in one folder, all else in another."""
+    import json
+
+    pipeline = build_pixart()
+    pipeline.transformer.save_pretrained(folder / "model" / "transformer")
+    config = folder / "model" / "transformer" / "config.json"
+    # The published files still name the class that they were first saved with.
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_class_name": "Transformer2DModel"}))
+    base = folder / "base"
+    for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
+        getattr(pipeline, part).save_pretrained(base / part)
+    index = {
+        "_class_name": "PixArtSigmaPipeline",
+        "_diffusers_version": "0.28.0",
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "text_encoder": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "T5Tokenizer"],
+        "transformer": [None, None],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (base / "model_index.json").write_text(json.dumps(index))
+    return folder / "model", base

@@ -1,0 +1,62 @@
+"""Speeding a pipeline up leaves its pictures as they were; strategies are read and refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers_folders import build_pixart, build_sdxl
+
+from models.base import Request
+from models.diffusers_compiled import Strategy, speed_up
+from models.diffusers_pipeline import DiffusersGenerator
+
+REQUESTS = [Request("a pink robot", 0), Request("a blue cat", 1)]
+CALL: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 3.0, "height": 32, "width": 32}
+PIXART_CALL = CALL | {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": 40}
+SDXL_STRATEGIES = ("full+fuse+nhwc", "regional+text", "eager+fuse")
+PIXART_STRATEGIES = ("full+fuse+empty", "regional+empty", "eager+nhwc")
+
+
+@pytest.fixture(autouse=True)
+def _forget_compiled_code() -> Any:
+    yield
+    torch._dynamo.reset()
+
+
+def check(build: Any, arguments: dict[str, Any], strategy: str) -> None:
+    expected = DiffusersGenerator("x", build(), 32, arguments).generate(REQUESTS).int()
+    pipeline = build()
+    # Traced as for inductor, without graph breaks, and run by torch itself: no compiler is needed here.
+    speed_up(pipeline, Strategy.parse(strategy), "cpu", backend="eager")
+    generator = DiffusersGenerator("x", pipeline, 32, arguments)
+    for _ in range(2):
+        assert (generator.generate(REQUESTS).int() - expected).abs().max() <= 1
+
+
+@pytest.mark.parametrize("strategy", SDXL_STRATEGIES)
+def test_sdxl_pictures_stay_the_same(strategy: str) -> None:
+    check(build_sdxl, CALL, strategy)
+
+
+@pytest.mark.parametrize("strategy", PIXART_STRATEGIES)
+def test_pixart_pictures_stay_the_same(strategy: str) -> None:
+    check(build_pixart, PIXART_CALL, strategy)
+
+
+def test_empty_prompt_is_encoded_once() -> None:
+    pipeline = build_pixart()
+    speed_up(pipeline, Strategy.parse("eager+empty"), "cpu")
+    calls = []
+    pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    generator = DiffusersGenerator("x", pipeline, 32, PIXART_CALL)
+    for _ in range(3):
+        generator.generate(REQUESTS)
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize("text", ["fast", "full+faster", ""])
+def test_unknown_strategies_are_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match="is none of"):
+        Strategy.parse(text)
