@@ -147,3 +147,11 @@ def test_check_says_what_would_run_without_torch(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
     for text in ("VAR", "PixArt", "robots", "0 images already there"):
         assert text in checked.stdout
+
+
+def test_readme_names_every_setting() -> None:
+    from benchmark.settings import settings_class
+
+    readme = (ROOT / "README.md").read_text()
+    missing = [name.upper() for name in settings_class().model_fields if f"`{name.upper()}`" not in readme]
+    assert not missing
