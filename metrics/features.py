@@ -23,38 +23,28 @@ from metrics.robots import RobotFeatures, captions_are_robots
 _DIGEST_BYTES = 32
 
 
-class Extractor(Protocol):
-    """A frozen network that gives each image one row of numbers, known by its identity before it is loaded.
+class FeatureExtractor(Protocol):
+    """A frozen network that gives each image one row of features, known by its identity before it is loaded.
 
-    identity: network, resize, precision and weights digest; numbers of different identities are never compared.
+    identity: network, resize, precision and weights digest; features of different identities are never compared.
+    distance_label, kernel_label: what the rows of the Fréchet and the kernel distance over them may be called (FID and
+    KID for the FID Inception alone); distance_short, kernel_short: the names in the winners' line.
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def identity(self) -> str: ...
-
-    def extract(self, images: Sequence[Tensor]) -> Tensor:
-        """Return `rows_ND`, float32 on the CPU, for uint8 `image_CHW` of any sizes; row i depends on image i alone."""
-        ...
-
-
-class FeatureExtractor(Extractor, Protocol):
-    """An extractor whose rows are features for distances, with what those distances may be called.
-
-    distance_label, kernel_label: the rows of the Fréchet and the kernel distance (FID and KID for the FID Inception
-    alone); distance_short, kernel_short: their names in the winners' line.
-    """
-
+    name: str
+    identity: str
     distance_label: str
     distance_short: str
     kernel_label: str
     kernel_short: str
 
+    def extract(self, images: Sequence[Tensor]) -> Tensor:
+        """Return `features_ND`, float32 on the CPU, for uint8 `image_CHW` of any sizes; row i is image i's alone."""
+        ...
+
 
 def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
-    """Return the FID Inception where its weights are found, else the attribute network where the references are robots.
+    """Return the FID Inception where its weights are found, else the attribute network if the references are robots.
 
     Raises:
         MetricUnavailable: neither fits: no Inception weights, and features of robot parts mean nothing here.
@@ -72,7 +62,7 @@ def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
     )
 
 
-def extract_features(paths: Sequence[Path], extractor: Extractor, batch_size: int) -> Tensor:
+def extract_features(paths: Sequence[Path], extractor: FeatureExtractor, batch_size: int) -> Tensor:
     """Return `features_ND`, float32 on the CPU, in the order of `paths`; only two batches of images are ever held.
 
     Raises:
@@ -94,7 +84,7 @@ def extract_features(paths: Sequence[Path], extractor: Extractor, batch_size: in
     return torch.cat(batches) if batches else torch.empty(0, 0)
 
 
-def cached_features(images: ImageSet, extractor: Extractor, scoring: Scoring) -> Tensor:
+def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Tensor:
     """Return `features_ND` of the set, from `scoring.cache` where the same pictures met the same extractor before.
 
     The entry's name is a digest of the extractor's identity, the libraries that decode and compute, and every file's
@@ -108,7 +98,7 @@ def cached_features(images: ImageSet, extractor: Extractor, scoring: Scoring) ->
     return features_ND
 
 
-def _entry(paths: Sequence[Path], extractor: Extractor, cache: Path) -> Path:
+def _entry(paths: Sequence[Path], extractor: FeatureExtractor, cache: Path) -> Path:
     key = hashlib.sha256(f"{extractor.identity}; torch {torch.__version__}; pillow {PIL.__version__}\n".encode())
     for path in paths:
         key.update(bytes.fromhex(file_digest(path)))

@@ -8,7 +8,7 @@ from metrics.attributes import PARTS, asked_attributes
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
 from metrics.features import cached_features
 from metrics.intervals import proportion_interval
-from metrics.robots import RobotParts
+from metrics.robots import RobotFeatures
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PartsFound:
         return 100 * self.found / self.asked
 
 
-def count_parts(images: ImageSet, extractor: RobotParts, scoring: Scoring) -> PartsFound | None:
+def count_parts(images: ImageSet, extractor: RobotFeatures, scoring: Scoring) -> PartsFound | None:
     """Return how many asked parts are seen in the set, or None where no caption names one.
 
     A picture whose caption names only some parts (a class name: colour and head) is judged on those alone.
@@ -36,7 +36,8 @@ def count_parts(images: ImageSet, extractor: RobotParts, scoring: Scoring) -> Pa
     ]
     if not judged:
         return None
-    seen_NA = cached_features(ImageSet(images.name, tuple(path for path, _ in judged)), extractor, scoring)
+    features_ND = cached_features(ImageSet(images.name, tuple(path for path, _ in judged)), extractor, scoring)
+    seen_NA = extractor.see_parts(features_ND)
     found = sum(
         int(seen_A[PARTS.index(part)]) == option
         for seen_A, (_, asked) in zip(seen_NA, judged, strict=True)
@@ -60,7 +61,7 @@ class PromptFidelity:
     def score(self, comparison: Comparison) -> list[Score]:
         if not any(asked_attributes(caption, self._scoring.assets) for caption in comparison.generated.captions):
             raise MetricUnavailable("captions name no robot parts")
-        extractor = RobotParts(self._scoring.assets, self._scoring.device)
+        extractor = RobotFeatures(self._scoring.assets, self._scoring.device)
         generated = count_parts(comparison.generated, extractor, self._scoring)
         assert generated is not None
         real = count_parts(comparison.reference, extractor, self._scoring)

@@ -30,6 +30,7 @@ class MeanColour:
     """An extractor of three features that counts the images it has seen."""
 
     name = "mean colour"
+    distance_label = distance_short = kernel_label = kernel_short = "none"
 
     def __init__(self, identity: str = "mean colour") -> None:
         self.identity = identity
