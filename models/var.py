@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.base import ImageGenerator, ModelFamily, Request, Runtime, option, size_note
+from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ class VARGenerator(ImageGenerator):
         self.choice = choose_classes(options.classes, runtime, class_names)
         self.notes = (
             *notes,
-            *size_note(runtime.image_size, self.image_size),
+            *_size_note(runtime.image_size, self.image_size),
             _describe(self.choice, runtime),
             *(("ran eagerly: it has no compiled form yet",) if runtime.mode == "compiled" else ()),
         )
@@ -157,6 +157,10 @@ def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...])
     return ClassChoice("ids", ids)
 
 
+def _size_note(asked: int, made: int) -> tuple[str, ...]:
+    return () if asked == made else (f"makes {made} px images alone; {asked} px were asked for",)
+
+
 def _describe(choice: ClassChoice, runtime: Runtime) -> str:
     if choice.way == "nearest":
         return "conditioned on the class nearest to each caption, not on the caption"
@@ -232,20 +236,25 @@ def random_networks(depth: int, device: str, dtype: str) -> tuple[VAR, VQVAE]:
     return var, vqvae.cast(getattr(torch, dtype))
 
 
-def save_tiny(folder: Path, var: VAR, vqvae: VQVAE, class_names: Sequence[str]) -> None:
-    """Write the embedded model: weights in float16 under their published names, and `config.json`."""
-    import torch
-    from safetensors.torch import save_file
+def save_embedded(folder: Path, var: VAR, class_names: Sequence[str]) -> None:
+    """Write the embedded transformer beside its VQVAE: float16 weights under their published names, and config.json."""
+    from models.weights import save_half
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, module in (("var", var), ("vqvae", vqvae)):
-        state = {
-            key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
-            for key, value in module.state_dict().items()
-        }
-        save_file(state, folder / f"{name}.safetensors")
-    config = {"class_names": list(class_names)}
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    save_half(var, folder / "var.safetensors")
+    config = json.dumps({"class_names": list(class_names)}, indent=1)
+    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
+
+
+def load_embedded(folder: Path, options: VAROptions, runtime: Runtime) -> VARGenerator:
+    """Return the generator of a folder with config.json, var.safetensors and vqvae/vqvae.safetensors."""
+    if not (folder / "config.json").is_file():
+        raise OSError(f"{folder} holds no embedded VAR (config.json is missing); restore assets/ from the repository")
+    names = tuple(json.loads((folder / "config.json").read_text(encoding="utf-8"))["class_names"])
+    var, vqvae = load_networks(
+        folder / "var.safetensors", folder / "vqvae" / "vqvae.safetensors", runtime.device, runtime.dtype
+    )
+    note = f"embedded model of depth {var.shape.depth}"
+    return VARGenerator(family_title(options), var, vqvae, options, runtime, names, (note,))
 
 
 def load(options: VAROptions, runtime: Runtime) -> VARGenerator:
@@ -257,16 +266,7 @@ def load(options: VAROptions, runtime: Runtime) -> VARGenerator:
         var, vqvae = random_networks(options.depth, runtime.device, runtime.dtype)
         return VARGenerator(title, var, vqvae, options, runtime, default_class_names(var.shape.classes))
     if runtime.weights == "tiny":
-        folder = runtime.assets / "var"
-        if not (folder / "config.json").is_file():
-            raise OSError(f"{folder} holds no embedded VAR (config.json is missing); check out the project again")
-        names = tuple(json.loads((folder / "config.json").read_text(encoding="utf-8"))["class_names"])
-        var, vqvae = load_networks(
-            folder / "var.safetensors", folder / "vqvae.safetensors", runtime.device, runtime.dtype
-        )
-        return VARGenerator(
-            title, var, vqvae, options, runtime, names, (f"the embedded model has depth {var.shape.depth}",)
-        )
+        return load_embedded(runtime.assets / "var", options, runtime)
     from models.weights import locate
 
     var_file = locate(options.model, f"var_d{options.depth}.pth", "VAR_MODEL")

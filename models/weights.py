@@ -93,6 +93,18 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], name: str, der
     module.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
 
 
+def save_half(module: nn.Module, file: Path) -> None:
+    """Write the module's tensors in float16 (integers as they are) as .safetensors, making the folder."""
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        key: value.detach().to("cpu", torch.float16 if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in module.state_dict().items()
+    }
+    save_file(state, file)
+
+
 def _enter(content: object, entry: str) -> object:
     """Return what stands at the dotted path `entry`, or the content itself where its first name is not there."""
     for name in entry.split(".") if entry else ():

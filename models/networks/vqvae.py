@@ -98,7 +98,7 @@ class MultiScaleQuantizer(nn.Module):
         residual_BCHW = f_BCHW
         codes: list[Tensor] = []
         for scale in range(len(self.patch_nums)):
-            codes.append(self._nearest(self.input_of(scale, residual_BCHW)))
+            codes.append(self.nearest(self.input_of(scale, residual_BCHW)))
             residual_BCHW = residual_BCHW - self.decode_scale(scale, codes[-1])
         return codes
 
@@ -115,10 +115,11 @@ class MultiScaleQuantizer(nn.Module):
         return torch.cat([self.input_of(k + 1, estimate) for k, estimate in enumerate(estimates[:-1])], dim=1)
 
     def forward(self, f_BCHW: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Quantise for training: return the straight-through estimate, the loss, and the codes.
+        """Quantise for training: return the estimate, the loss, and the codes.
 
-        The loss pulls the estimate after every scale to the latents (codebook and phi), and the latents to it
-        (commitment), with weight 1/4 each, averaged over scales.
+        The estimate passes gradients to codebook and phi as computed, and straight through to the latents. The loss
+        pulls the estimate after every scale to the latents (codebook and phi), and the latents to it (commitment),
+        with weight 1/4 each, averaged over scales.
         """
         with torch.autocast(f_BCHW.device.type, enabled=False):
             f_BCHW = f_BCHW.float()
@@ -129,9 +130,10 @@ class MultiScaleQuantizer(nn.Module):
                 + 0.25 * functional.mse_loss(f_BCHW, estimate.detach())
                 for estimate in estimates
             ]
-            return f_BCHW + (estimates[-1] - f_BCHW).detach(), torch.stack(losses).mean(), codes
+            return estimates[-1] + (f_BCHW - f_BCHW.detach()), torch.stack(losses).mean(), codes
 
-    def _nearest(self, vectors_BLC: Tensor) -> Tensor:
+    def nearest(self, vectors_BLC: Tensor) -> Tensor:
+        """Return the entries `codes_BL` that are nearest to these vectors."""
         table_VC = self.embedding.weight
         # ||x - e||^2 without ||x||^2, which is the same for every entry.
         distance_BLV = table_VC.square().sum(dim=1) - 2 * vectors_BLC @ table_VC.T

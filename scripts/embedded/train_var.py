@@ -1,0 +1,170 @@
+"""Trains the embedded VAR on robots of 100 classes, over the trained VQVAE's codes: assets/var.
+
+    python -m scripts.embedded.train_var
+
+Needs assets/var/vqvae (train_vqvae.py). Where assets/attributes is there, the generated robots are judged at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metrics.attribute_network import load_attribute_network
+from metrics.attributes import PARTS
+from models.base import Request, Runtime
+from models.networks.var import VAR, VARShape
+from models.networks.vqvae import VQVAE
+from models.var import FAMILY, VAROptions, load_embedded, save_embedded
+from scripts.embedded.sprites import RobotSprites
+from scripts.embedded.train_vqvae import load_vqvae
+from scripts.embedded.training import (
+    Loss,
+    add_training_arguments,
+    budget_from,
+    command_line,
+    log,
+    prepare_device,
+    train,
+    write_card,
+)
+
+DEPTH, WIDTH, HEADS = 5, 192, 3
+DROPPED_CLASSES = 0.1
+
+
+class VARTraining:
+    """The training step: draw robots, make codes of them, predict the codes of all scales at once."""
+
+    def __init__(self, var: VAR, vqvae: VQVAE, sprites: RobotSprites, batch: int, compiled: bool) -> None:
+        self.vqvae = vqvae
+        self.sprites = sprites
+        self.batch = batch
+        self.unconditional = var.shape.classes
+
+        def cross_entropy(labels_B: Tensor, inputs_BLc: Tensor, codes_BL: Tensor) -> Tensor:
+            logits_BLV = var.forward_teacher_forced(labels_B, inputs_BLc)
+            return functional.cross_entropy(logits_BLV.flatten(0, 1), codes_BL.flatten())
+
+        self.cross_entropy = torch.compile(cross_entropy, dynamic=False) if compiled else cross_entropy
+
+    def loss(self) -> Loss:
+        images_BCHW, attributes_BA = self.sprites.draw(None, self.batch, "train")
+        labels_B = self.sprites.class_labels(attributes_BA)
+        dropped_B = torch.rand(self.batch, device=labels_B.device) < DROPPED_CLASSES
+        labels_B = torch.where(dropped_B, self.unconditional, labels_B)
+        # The VQVAE is in bfloat16 already, and its quantiser wants float32.
+        with torch.no_grad(), torch.autocast(labels_B.device.type, enabled=False):
+            codes = self.vqvae.encode(images_BCHW.contiguous(memory_format=torch.channels_last))
+            inputs_BLc = self.vqvae.quantize.teacher_inputs(codes)
+        loss: Tensor = self.cross_entropy(labels_B, inputs_BLc, torch.cat(codes, dim=1))
+        return loss
+
+
+def judge(folder: Path, assets: Path, device: str, pictures: int) -> dict[str, float]:
+    """Return what the attribute network sees in generated robots of all classes in turn.
+
+    Shares of colour and head that are the class's own, and for each other part chi-squared per degree of freedom
+    against equal shares (about 1 where the parts are spread as in the data).
+    """
+    network = load_attribute_network(assets, device)
+    runtime = Runtime("tiny", device, "float32", 64, assets, assets, label_names=robot_classes(assets))
+    generator = load_embedded(folder, VAROptions(**FAMILY.tiny_options), runtime)  # type: ignore[arg-type]
+    requests = [Request("", seed=i, class_label=i % len(generator.class_names)) for i in range(pictures)]
+    seen = []
+    for start in range(0, pictures, 64):
+        images_BCHW = generator.generate(requests[start : start + 64])
+        seen.append(network.predict(images_BCHW.float() / 127.5 - 1).cpu())
+    seen_NA = torch.cat(seen)
+    asked_N = torch.tensor([request.class_label for request in requests])
+    heads = network.options[1]
+    figures: dict[str, float] = {
+        "pictures": pictures,
+        "colour_right": (seen_NA[:, 0] == asked_N // heads).double().mean().item(),
+        "head_right": (seen_NA[:, 1] == asked_N % heads).double().mean().item(),
+    }
+    for part, options, seen_N in zip(PARTS[2:], network.options[2:], seen_NA.T[2:], strict=True):
+        counts = torch.bincount(seen_N, minlength=options).double()
+        expected = pictures / options
+        figures[f"{part}_chi_squared_per_dof"] = ((counts - expected) ** 2 / expected).sum().item() / (options - 1)
+    return figures
+
+
+def robot_classes(assets: Path) -> tuple[str, ...]:
+    from metrics.attributes import load_grammar
+
+    return load_grammar(assets).class_names
+
+
+def main(arguments_given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training_arguments(parser, minutes=5.25, batch=256)
+    parser.add_argument("--vqvae", type=Path, help="the trained VQVAE's folder (default: vqvae in the model's folder)")
+    parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile on a GPU")
+    arguments = parser.parse_args(arguments_given)
+    budget = budget_from(arguments)
+    device: str = arguments.device
+    prepare_device(device, arguments.seed)
+    folder: Path = arguments.out or arguments.assets / "var"
+    on_cuda = device.startswith("cuda")
+
+    sprites = RobotSprites(arguments.assets, device)
+    class_names = robot_classes(arguments.assets)
+    vqvae = load_vqvae(arguments.vqvae or folder / "vqvae", device)
+    if on_cuda:
+        vqvae = vqvae.cast(torch.bfloat16).to(memory_format=torch.channels_last)
+        if not arguments.no_compile:
+            vqvae.encoder.compile(dynamic=False)
+    shape = VARShape(
+        depth=DEPTH,
+        width=WIDTH,
+        heads=HEADS,
+        patch_nums=vqvae.shape.patch_nums,
+        codebook_dim=vqvae.shape.convolutions.latent_channels,
+        vocabulary=vqvae.shape.vocabulary,
+        classes=len(class_names),
+    )
+    var = VAR(shape).to(device)
+    training = VARTraining(var, vqvae, sprites, arguments.batch, compiled=on_cuda and not arguments.no_compile)
+    record = train(
+        "var",
+        [var],
+        training.loss,
+        budget,
+        device,
+        weight_decay=0.05,
+        no_decay=lambda name: any(word in name for word in ("pos_", "class_emb", "lvl_embed", "scale_mul")),
+    )
+
+    save_embedded(folder, var, class_names)
+    facts: dict[str, object] = {
+        "What": f"VAR transformer of depth {DEPTH}, width {WIDTH}, {var.parameter_count:,} parameters, float16; "
+        f"{len(class_names)} classes (colour and head)",
+        "Data": "robots drawn from parts without end; held-out pairs of body and accessory never seen",
+        "Recipe": f"batch {arguments.batch}, AdamW 1e-3, averaged weights, bf16 autocast; cross-entropy over all "
+        f"scales, {100 * DROPPED_CLASSES:.0f} % of the classes dropped",
+    }
+    if (arguments.assets / "attributes" / "model.safetensors").is_file():
+        figures = judge(folder, arguments.assets, device, 8 if arguments.tiny_run else 512)
+        (folder / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        log("var", " ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+        facts["Judged"] = (
+            f"by the attribute network on {figures['pictures']} class requests: colour right "
+            f"{100 * figures['colour_right']:.1f} %, head right {100 * figures['head_right']:.1f} %; chi-squared per "
+            "degree of freedom against equal shares: "
+            + ", ".join(f"{part} {figures[f'{part}_chi_squared_per_dof']:.2f}" for part in PARTS[2:])
+        )
+    else:
+        log("var", "not judged: assets/attributes is not there")
+        facts["Judged"] = "not yet"
+    write_card(folder, "Embedded VAR (64 px robots)", facts, record, command_line())
+
+
+if __name__ == "__main__":
+    main()
