@@ -35,10 +35,9 @@ def kernel_distance(x_ND: Tensor, y_MD: Tensor, device: str = "cpu") -> KernelDi
     """
     if min(len(x_ND), len(y_MD)) < 2:
         raise ValueError(f"found {len(x_ND)} images against {len(y_MD)}; the kernel distance needs at least 2 of each")
-    xs, ys = _interleave(x_ND, device), _interleave(y_MD, device)
-    within_x, within_y = _within_sums(xs), _within_sums(ys)
-    between = torch.tensor([[float(_kernel(x, y).sum()) for y in ys] for x in xs], dtype=torch.float64)
-    sizes_x, sizes_y = (torch.tensor([len(group) for group in groups], dtype=torch.float64) for groups in (xs, ys))
+    x_ND, y_MD = x_ND.to(device, torch.float64), y_MD.to(device, torch.float64)
+    within_x, within_y, between = _sums_within(x_ND), _sums_within(y_MD), _sums_by_groups(x_ND, y_MD)
+    sizes_x, sizes_y = _groups(x_ND).bincount().cpu(), _groups(y_MD).bincount().cpu()
 
     value = float(_discrepancy(within_x.sum(), within_y.sum(), between.sum(), sizes_x.sum(), sizes_y.sum()))
     if min(len(x_ND), len(y_MD)) < MINIMUM_SAMPLES:
@@ -52,24 +51,29 @@ def kernel_distance(x_ND: Tensor, y_MD: Tensor, device: str = "cpu") -> KernelDi
     return KernelDistanceEstimate(value, jackknife_interval(value, (without_x, without_y)))
 
 
-def _interleave(features_ND: Tensor, device: str) -> list[Tensor]:
-    features_ND = features_ND.to(device, torch.float64)
-    groups = min(_GROUPS, len(features_ND))
-    return [features_ND[start::groups] for start in range(groups)]
+def _groups(samples: Tensor) -> Tensor:
+    """Return the number of each sample's group."""
+    return torch.arange(len(samples), device=samples.device) % min(_GROUPS, len(samples))
 
 
-def _kernel(x_ND: Tensor, y_MD: Tensor) -> Tensor:
-    return (x_ND @ y_MD.T / x_ND.shape[1] + 1) ** 3
+def _sum_by_group(values_N: Tensor) -> Tensor:
+    return values_N.new_zeros(min(_GROUPS, len(values_N))).index_add(0, _groups(values_N), values_N)
 
 
-def _within_sums(groups: list[Tensor]) -> Tensor:
+def _sums_by_groups(x_ND: Tensor, y_MD: Tensor) -> Tensor:
+    """Return `sums_GH` of the kernel (x·y / D + 1)³ over all pairs, by the groups that x and y are in."""
+    groups_x = _groups(x_ND)
+    rows = []
+    for group in range(int(groups_x.max()) + 1):  # one group's kernel at a time is held
+        kernel = (x_ND[groups_x == group] @ y_MD.T / x_ND.shape[1] + 1) ** 3
+        rows.append(_sum_by_group(kernel.sum(0)))
+    return torch.stack(rows).cpu()
+
+
+def _sums_within(x_ND: Tensor) -> Tensor:
     """Return `sums_GG` of the kernel over ordered pairs of distinct samples, by the groups that the two are in."""
-    sums_GG = torch.zeros(len(groups), len(groups), dtype=torch.float64)
-    for i, one in enumerate(groups):
-        for j in range(i + 1):
-            kernel = _kernel(one, groups[j])
-            sums_GG[i, j] = sums_GG[j, i] = float(kernel.sum() - kernel.trace() if i == j else kernel.sum())
-    return sums_GG
+    with_itself_N = (x_ND.square().sum(1) / x_ND.shape[1] + 1) ** 3
+    return _sums_by_groups(x_ND, x_ND) - _sum_by_group(with_itself_N).cpu().diag()
 
 
 def _sums_without(sums_GG: Tensor) -> Tensor:
