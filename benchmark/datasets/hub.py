@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +94,7 @@ class _Table:
 
     name: str
     identity: str
+    label_names: tuple[str, ...]  # of the label's column, as the data set writes them
     _source: str  # what is read, for errors
     _remedy: str
 
@@ -106,11 +106,13 @@ class _Table:
         """Return a streaming dataset."""
         raise NotImplementedError
 
-    @cached_property
-    def label_names(self) -> tuple[str, ...]:
-        """The class names of the label's column, as the data set writes them."""
+    def __getattr__(self, name: str) -> tuple[str, ...]:
+        # Only `label_names` is filled in late, since it takes opening the table; the contract wants an attribute.
+        if name != "label_names":
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         _, columns = self._open()
-        return columns.class_names[columns.label] if columns.label else ()
+        self.label_names = columns.class_names[columns.label] if columns.label else ()
+        return self.label_names
 
     def examples(self, start: int = 0) -> Iterator[Example]:
         """Yield the rows from `start` on. Pictures are decoded here, so that a broken one is a row without picture."""
