@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Trains every embedded model on one GPU, those that do not need each other side by side.
+#
+#   MINUTES=9.5 STAGE=1 OUT=/tmp/out bash scripts/embedded/train_all.sh    attribute networks, then VAE and VQVAE
+#   MINUTES=9.5 STAGE=2 OUT=/tmp/out bash scripts/embedded/train_all.sh    SDXL, PixArt and VAR, given stage 1's models
+#   MINUTES=12  OUT=/tmp/out bash scripts/embedded/train_all.sh            all of it
+#
+# MINUTES is the wall time of the call. The models lie in assets/, and as tar files of it in OUT, with the logs.
+# TINY=1 runs each script for 3 steps on whatever device there is. PYTHON names the interpreter.
+set -u
+cd "$(dirname "$0")/../.."
+STAGE=${STAGE:-all} MINUTES=${MINUTES:-12} PYTHON=${PYTHON:-python3} TINY=${TINY:-0} SEED=${SEED:-0}
+ASSETS=${ASSETS:-assets} OUT=${OUT:-runs} EXTRA=${EXTRA:-} # EXTRA: "--compile" for SDXL and PixArt
+LOGS=$OUT/logs LOSSES=${LOSSES:-runs/losses}
+mkdir -p "$LOGS" "$LOSSES"
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+failed=0
+
+share() { # share NUMBER OF THE WHOLE, LESS ITS OVERHEAD IN MINUTES: loading libraries, judging, tar
+  awk -v whole="$MINUTES" -v part="$1" -v over="$2" 'BEGIN { m = (whole - over) * part; print (m > 0.05 ? m : 0.05) }'
+}
+start() { # start NAME MODULE ARGUMENTS...: in the background, with its own log
+  local name=$1 module=$2
+  shift 2
+  local tiny=""
+  [ "$TINY" = 1 ] && tiny=--tiny-run
+  $PYTHON -m "scripts.embedded.$module" "$@" --seed "$SEED" --assets "$ASSETS" $tiny >"$LOGS/$name.log" 2>&1 &
+}
+finish() { # finish NAME PID: wait, and say how it ended
+  if wait "$2"; then
+    echo "$1: $(grep -v '%|' "$LOGS/$1.log" | tail -n 1)"
+  else
+    echo "$1 FAILED:" && tail -n 15 "$LOGS/$1.log"
+    failed=1
+  fi
+}
+
+train_networks() { # MINUTES
+  start judge train_attributes judge --minutes "$1" && local judge=$!
+  start losses train_attributes losses --minutes "$1" --out "$LOSSES" && local losses=$!
+  finish judge $judge
+  finish losses $losses
+}
+train_diffusion() { # MINUTES
+  start sdxl train_sdxl --minutes "$1" $EXTRA && local sdxl=$!
+  start pixart train_pixart --minutes "$1" $EXTRA && local pixart=$!
+  finish sdxl $sdxl
+  finish pixart $pixart
+}
+
+case $STAGE in
+1)
+  train_networks "$(share 0.13 1.3)"
+  start vae train_vae --minutes "$(share 0.8 1.3)" --losses "$LOSSES" && vae=$!
+  start vqvae train_vqvae --minutes "$(share 0.8 1.3)" && vqvae=$!
+  finish vae $vae
+  finish vqvae $vqvae
+  ;;
+2)
+  start var train_var --minutes "$(share 0.97 1.2)" && var=$!
+  train_diffusion "$(share 0.97 1.2)"
+  finish var $var
+  ;;
+all)
+  train_networks "$(share 0.09 2.2)"
+  (
+    start vqvae train_vqvae --minutes "$(share 0.4 2.2)" && vqvae=$!
+    finish vqvae $vqvae
+    start var train_var --minutes "$(share 0.48 2.2)" && var=$!
+    finish var $var
+    exit $failed
+  ) &
+  second_chain=$!
+  start vae train_vae --minutes "$(share 0.28 2.2)" --losses "$LOSSES" && vae=$!
+  finish vae $vae
+  train_diffusion "$(share 0.6 2.2)"
+  wait $second_chain || failed=1
+  ;;
+*)
+  echo "STAGE=$STAGE: expected 1, 2 or all" >&2
+  exit 2
+  ;;
+esac
+
+[ "$STAGE" != 2 ] && tar -cf "$OUT/stage1.tar" -C "$ASSETS" attributes vae var/vqvae
+if [ "$STAGE" != 1 ]; then
+  for model in sdxl pixart var; do tar -cf "$OUT/$model.tar" -C "$ASSETS" "$model"; done
+fi
+tar -czf "$OUT/logs.tar.gz" -C "$OUT" logs && rm -r "$LOGS"
+ls -l "$OUT"
+exit $failed
