@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,7 +215,7 @@ class ParquetFolder(_Table):
     def _load(self) -> Any:
         from datasets import load_dataset
 
-        files = [str(shard) for shard in self._shards]
+        files = [glob.escape(str(shard)) for shard in self._shards]  # `datasets` takes paths for patterns
         return load_dataset("parquet", data_files={SPLIT: files}, split=SPLIT, streaming=True)
 
 

@@ -119,6 +119,10 @@ def test_the_identity_of_a_parquet_folder_follows_its_content_and_not_its_place(
     assert open_table(moved).identity != before
 
 
+def test_a_folder_may_have_the_characters_of_a_pattern_in_its_name(gundam: Path) -> None:
+    assert len(list(open_table(gundam.rename(gundam.parent / "my [set] *é")).examples())) == 5
+
+
 def test_a_damaged_shard_is_one_line_that_names_the_folder(gundam: Path) -> None:
     shard = sorted(gundam.iterdir())[1]
     shard.write_bytes(shard.read_bytes()[:100])
