@@ -70,7 +70,7 @@ class Settings(BaseSettings):
         ("fid", "kid"), description=f"quality metrics, any of {','.join(metrics.METRICS)}"
     )
     inception_weights: Path | None = Field(
-        None, description="pt_inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
+        None, description="weights-inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
     )
     seed: int = Field(42, ge=0, description="image i is drawn from SEED + i")
     dtype: DType | Literal["auto"] = Field("auto", description="bfloat16 on GPUs that have it, float32 on a CPU")

@@ -12,6 +12,8 @@ from metrics.base import Score
 TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
 LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
 SMALL_SECONDS = 0.1
+# Rows that no model has a value for still have their names.
+UNSCORED_LABELS = {"fid": "FID Score (lower = better)", "kid": "KID Score (lower = better)"}
 
 
 def format_report(run: RunResult) -> str:
@@ -53,11 +55,8 @@ def _score_labels(models: Sequence[ModelResult]) -> list[tuple[str, str]]:
     labels = {score.key: score.label for model in models for score in model.scores}
     for model in models:
         for key in model.unscored or {}:
-            labels.setdefault(key, UNSCORED_LABELS.get(key, f"{key.upper()} Score"))
+            labels.setdefault(key, UNSCORED_LABELS.get(key, key))
     return sorted(labels.items(), key=lambda item: item[0] != "fid")
-
-
-UNSCORED_LABELS = {"fid": "FID Score (lower = better)"}
 
 
 def _seconds(seconds: float) -> str:
