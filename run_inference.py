@@ -13,7 +13,7 @@ import datetime
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmark.command_line import SettingsError, parse_command
@@ -35,11 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(describe_run(command.settings))
             return OK
         # Imported here, since what follows imports torch and --help answers without it.
-        from benchmark.interruption import stop_on_interrupt
         from benchmark.table import format_report
 
-        with contextlib.redirect_stdout(sys.stderr), stop_on_interrupt() as stopped:
-            run = run_benchmark(command.settings, stopped)  # what libraries print meanwhile is no part of the table
+        with contextlib.redirect_stdout(sys.stderr):  # what libraries print meanwhile is no part of the table
+            run = run_benchmark(command.settings)
         print(format_report(run))
     except (SettingsError, ValueError, OSError) as error:
         print(f"run_inference.py: {one_line(error)}", file=sys.stderr)
@@ -50,13 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return INTERRUPTED if run.interrupted else FAILED if run.failures else OK
 
 
-def run_benchmark(settings: Settings, stopped: Callable[[], bool] = lambda: False) -> RunResult:
+def run_benchmark(settings: Settings) -> RunResult:
     """Generate with every model, score what was made, and write results.json, results.csv and samples.png."""
     from benchmark.columns import clear_output, plan_columns
     from benchmark.contact_sheet import draw_contact_sheet
     from benchmark.datasets import open_dataset
     from benchmark.evaluation import evaluate, sheet_rows
     from benchmark.generation import Plan, generate_images
+    from benchmark.interruption import stop_on_interrupt
     from benchmark.machine import choose_machine
     from benchmark.progress import Progress
     from benchmark.reference import prepare_reference
@@ -82,14 +82,16 @@ def run_benchmark(settings: Settings, stopped: Callable[[], bool] = lambda: Fals
     columns = plan_columns(settings, machine, reference)
     plan = Plan(settings.batch_size, settings.warmup, machine.device)
     failures: dict[str, str] = {}
-    for column in columns:
-        try:
-            generate_images(column.load, requests, column.journal, plan, progress, stopped)
-        except Exception as error:  # one model's failure must not take the others' results with it
-            if not isinstance(error, OSError | ValueError):
-                traceback.print_exc()
-            failures[column.title] = f"{type(error).__name__}: {one_line(error)}"
-            progress.note(f"{column.title} failed: {failures[column.title]}")
+    with stop_on_interrupt() as stopped:
+        for column in columns:
+            try:
+                generate_images(column.load, requests, column.journal, plan, progress, stopped)
+            except Exception as error:  # one model's failure must not take the others' results with it
+                if not isinstance(error, OSError | ValueError):
+                    traceback.print_exc()
+                failures[column.title] = f"{type(error).__name__}: {one_line(error)}"
+                progress.note(f"{column.title} failed: {failures[column.title]}")
+        interrupted = stopped()
 
     # Phase 2: what is on disk is summed up and scored.
     done = [column for column in columns if column.title not in failures]
@@ -103,7 +105,7 @@ def run_benchmark(settings: Settings, stopped: Callable[[], bool] = lambda: Fals
     pairs = [(result, column.journal) for result, column in zip(results, done, strict=True) if result is not None]
     models = evaluate(pairs, reference, settings, scoring, progress)
 
-    run = describe_run(settings, machine, reference, models, failures, started, interrupted=stopped())
+    run = describe_run(settings, machine, reference, models, failures, started, interrupted=interrupted)
     write_json(run, settings.output_dir / "results.json")
     write_csv(run, settings.output_dir / "results.csv")
     titles = [model.name for model in models]

@@ -20,8 +20,8 @@ _CHUNK = 4096
 class Gaussian:
     """Mean and covariance of a feature set, float64; the covariance as root_RDᵀ root_RD with R <= max(N, D)."""
 
-    mean_D: Tensor  # noqa: N815
-    root_RD: Tensor  # noqa: N815
+    mean_D: Tensor
+    root_RD: Tensor
 
 
 def fit_gaussian(features_ND: Tensor, device: str = "cpu") -> Gaussian:

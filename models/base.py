@@ -89,7 +89,7 @@ class ModelFamily:
     source: one phrase for --check: where the weights would come from.
     load: builds the generator. Raises OSError where weights are missing, ValueError where they do not fit.
     tiny_options: other defaults with WEIGHTS=tiny.
-    select: the options that a name in MODELS stands for ("var-d30" -> {"depth": 30}), or None if it is not this family's.
+    select: the options that a name in MODELS stands for ("var-d30" -> {"depth": 30}), or None for another's name.
     unavailable: why this family cannot run yet; empty if it can.
     switchable: whether it has SKIP_/RUN_ variables and runs by default.
     """

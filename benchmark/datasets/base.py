@@ -28,9 +28,14 @@ class CaptionedImages(Protocol):
     label_names: class names in the order of the labels, or empty.
     """
 
-    name: str
-    identity: str
-    label_names: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def label_names(self) -> tuple[str, ...]: ...
 
     def examples(self, start: int = 0) -> Iterator[Example]:
         """Yield the rows from `start` on, until there are no more. Raises OSError where the data cannot be had."""
