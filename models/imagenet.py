@@ -50,11 +50,11 @@ def nearest_classes(
 def text_features(texts: Sequence[str], clip: str, device: str) -> Tensor:
     """Return `features_ND`, CLIP's projected text features of length 1, float32."""
     import torch
-    from transformers import AutoTokenizer, CLIPTextModelWithProjection
+    from transformers import AutoTokenizer, CLIPModel
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(clip)
-        model = CLIPTextModelWithProjection.from_pretrained(clip, dtype=torch.float32).to(device).eval()
+        model = CLIPModel.from_pretrained(clip, dtype=torch.float32).to(device).eval()
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise OSError(
@@ -66,5 +66,7 @@ def text_features(texts: Sequence[str], clip: str, device: str) -> Tensor:
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             chunk = list(texts[start : start + TEXTS_PER_BATCH])
             tokens = tokenizer(chunk, padding=True, truncation=True, max_length=77, return_tensors="pt").to(device)
-            batches.append(torch.nn.functional.normalize(model(**tokens).text_embeds, dim=-1).cpu())
+            # Not get_text_features: what that returns differs between releases of transformers.
+            projected_ND = model.text_projection(model.text_model(**tokens).pooler_output)
+            batches.append(torch.nn.functional.normalize(projected_ND, dim=-1).cpu())
     return torch.cat(batches)

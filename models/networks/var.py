@@ -6,7 +6,6 @@ the normalisations run in float32, the linear layers in the dtype of their weigh
 Source: Tian et al., Visual Autoregressive Modeling (arXiv 2404.02905).
 """
 
-# ruff: noqa: N815
 from __future__ import annotations
 
 import math

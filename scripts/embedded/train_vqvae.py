@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.networks.convolutions import ConvolutionShape
@@ -53,6 +53,10 @@ class VQVAETraining:
         self.batch = batch
         self.quantised = False
         self.restarting = False
+        # Phi starts as the identity, so that a residual that is coded well leaves nothing.
+        for phi in vqvae.quantize.quant_resi.qresi_ls:
+            nn.init.dirac_(phi.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(phi.bias)  # type: ignore[arg-type]
         shape, device = vqvae.shape, sprites.device
         side = shape.patch_nums[-1]
         self.hits_V = torch.zeros(shape.vocabulary, device=device)
