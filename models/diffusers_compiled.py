@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from models.diffusers_pipeline import backbone_of
@@ -23,6 +25,7 @@ MODIFIERS = {
     "descent": "inductor tunes its own kernels further",
     "freeze": "inductor may fold and lay out weights anew",
     "bench": "cuDNN tries its kernels for the convolutions that are left to it",
+    "cudnn": "attention by cuDNN where it can",
     "text": "text encoders are compiled too",
     "empty": "the empty prompt is encoded once, not with every picture",
     "nograph": "no CUDA graphs of our own",
@@ -38,6 +41,12 @@ _REPEATED_BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 # Residual blocks come in about a dozen shapes, and torch gives up on a function after eight.
 _SHAPES_PER_FUNCTION = 64
 _WARMUPS = 3
+_ATTENTION = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 @dataclass(frozen=True)
@@ -79,10 +88,10 @@ class GraphedCall:
     All that is not a tensor is part of the graph's key. Answers are copies, so that they outlive the next call.
     """
 
-    def __init__(self, function: Callable[..., Any], pool: Any, *, benchmark: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], pool: Any, modifiers: frozenset[str]) -> None:
         self.function = function
         self.pool = pool
-        self.benchmark = benchmark
+        self.modifiers = modifiers
         self.graphs: dict[tuple[object, ...], tuple[Any, list[torch.Tensor], Any]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -101,17 +110,22 @@ class GraphedCall:
     def _capture(self, leaves: list[Any], layout: Any) -> tuple[Any, list[torch.Tensor], Any]:
         held = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(held, layout)
-        flags = torch.backends.cudnn.flags(benchmark=True) if self.benchmark else nullcontext()
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
-        with flags:
+        with ExitStack() as settings:
+            if "bench" in self.modifiers:
+                tf32 = torch.backends.cudnn.allow_tf32
+                settings.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32))
+            if "cudnn" in self.modifiers:
+                settings.enter_context(sdpa_kernel(_ATTENTION, set_priority=True))
             # Compilation, autotuning and the libraries' workspaces must be done with before the capture.
             with torch.cuda.stream(stream):
                 for _ in range(_WARMUPS):
                     self.function(*args, **kwargs)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self.pool):
+            # Another thread may be copying pictures meanwhile, which a global capture would take for an error.
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 answer = self.function(*args, **kwargs)
         return graph, [leaf for leaf in held if isinstance(leaf, torch.Tensor)], answer
 
@@ -140,7 +154,7 @@ def speed_up(pipeline: Any, strategy: Strategy, device: str, backend: str = "ind
     if device.startswith("cuda") and strategy.base != "trees" and "nograph" not in strategy.modifiers:
         pool = torch.cuda.graph_pool_handle()
         for network in images + texts:
-            network.forward = GraphedCall(network.forward, pool, benchmark="bench" in strategy.modifiers)
+            network.forward = GraphedCall(network.forward, pool, strategy.modifiers)
 
 
 def _decoder_of(pipeline: Any) -> torch.nn.Module | None:
@@ -183,6 +197,8 @@ def _fresh_step(compiled: Callable[..., Any]) -> Callable[..., Any]:
 def _encode_empty_prompt_once(pipeline: Any) -> None:
     """Keep the negative prompt's encoding where it is the empty one of PixArt: it is the same for every picture."""
     encode = pipeline.encode_prompt
+    if "prompt_attention_mask" not in inspect.signature(encode).parameters:
+        raise ValueError(f"{type(pipeline).__name__} does not encode its empty prompt as PixArt does")
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def encode_prompt(

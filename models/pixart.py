@@ -171,13 +171,14 @@ def build_random_pipeline(runtime: Runtime) -> Any:
     """Return the full-size pipeline with random weights on the run's device; it reads no file."""
     from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline
 
-    from models.diffusers_pipeline import dtype_of
+    from models.diffusers_pipeline import dtype_of, quiet_libraries
     from models.hash_tokenizer import HashTokenizer
     from models.random_weights import build_random
 
     dtype: torch.dtype = dtype_of(runtime)
     builders = build_networks(native_size(runtime.image_size))
-    networks = {name: build_random(build, runtime.device, dtype) for name, build in builders.items()}
+    with quiet_libraries():
+        networks = {name: build_random(build, runtime.device, dtype) for name, build in builders.items()}
     return PixArtSigmaPipeline(
         **networks,
         tokenizer=HashTokenizer(vocabulary=32128, model_max_length=PROMPT_TOKENS, start=None, end=1, pad=0),

@@ -187,12 +187,13 @@ def build_random_pipeline(runtime: Runtime) -> Any:
     """Return the full-size pipeline with random weights on the run's device; it reads no file."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
-    from models.diffusers_pipeline import dtype_of
+    from models.diffusers_pipeline import dtype_of, quiet_libraries
     from models.hash_tokenizer import HashTokenizer
     from models.random_weights import build_random
 
     dtype: torch.dtype = dtype_of(runtime)
-    networks = {name: build_random(build, runtime.device, dtype) for name, build in build_networks().items()}
+    with quiet_libraries():
+        networks = {name: build_random(build, runtime.device, dtype) for name, build in build_networks().items()}
     tokenizer = HashTokenizer(vocabulary=49408, model_max_length=77, start=49406, end=49407, pad=49407)
     return StableDiffusionXLPipeline(
         **networks,
