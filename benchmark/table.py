@@ -12,6 +12,11 @@ from metrics.base import Score
 TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
 LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
 SMALL_SECONDS = 0.1
+WEIGHTS_MEANING = {
+    "pretrained": "official (hub, or the local folders in results.json)",
+    "random": "random, in the full-size architectures: speed and memory are real, pictures are noise",
+    "tiny": "small embedded models of the same architectures, not the published ones",
+}
 # Rows that no model has a value for still have their names.
 UNSCORED_LABELS = {"fid": "FID Score (lower = better)", "kid": "KID Score (lower = better)"}
 
@@ -92,6 +97,7 @@ def _footer(run: RunResult) -> list[str]:
         f"Device: {run.device}, {run.dtype}; {versions}; {run.started}",
         f"Data: {run.dataset}, {run.num_samples} requests per model{run.dataset_note}",
         f"Protocol: {run.protocol}",
+        f"Weights: {WEIGHTS_MEANING[run.weights]}",
     ]
     lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
     for model in run.models:
