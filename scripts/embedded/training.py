@@ -142,21 +142,28 @@ def train(
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=rate, betas=betas, capturable=on_cuda, foreach=on_cuda
     )
+    for group in optimizer.param_groups:
+        group["lr"] = rate  # one tensor for all groups, set between steps
     step = _Step(loss_function, optimizer, [parameter for _, parameter in named], ema_decay, clip_norm, on_cuda)
     pending = sorted((milestones or {}).items())
     in_flight: deque[torch.cuda.Event] = deque()
     begin = time.monotonic()
+    # The schedule's clock starts when the step is captured: compiling may take a minute, which is no training.
+    start, end = begin, begin + 60 * budget.minutes
     logged_at, logged_step, mean_loss = begin, 0, math.nan
     done = 0
     log(name, f"{sum(parameter.numel() for _, parameter in named) / 1e6:.3f} M parameters on {device}")
     while True:
-        share = done / budget.steps if budget.steps else (time.monotonic() - begin) / (60 * budget.minutes)
+        share = done / budget.steps if budget.steps else (time.monotonic() - start) / max(end - start, 1e-6)
+        if done <= _Step.PLAIN_STEPS + 1 and not budget.steps:
+            share = 0.0
+            start = time.monotonic()
         if share >= 1:
             break
         while pending and share >= pending[0][0]:
             pending.pop(0)[1]()
             step.reset()
-        rate.fill_(learning_rate * _schedule(share, warmup, done))
+        rate.fill_(learning_rate * _schedule(share, warmup))
         step.run()
         done += 1
         if periodic is not None and done % periodic[0] == 0:
@@ -189,16 +196,17 @@ def train(
     return record
 
 
-def _schedule(share: float, warmup: float, step: int) -> float:
+def _schedule(share: float, warmup: float) -> float:
     """Return the learning rate's factor: linear warm-up, then a cosine to zero at share 1."""
     if share < warmup:
-        # A share of time is large at once where compiling takes long: the first steps are small all the same.
-        return min(share / warmup, (step + 1) / 20)
-    return min(0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup))), (step + 1) / 20)
+        return share / warmup
+    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
 
 
 class _Step:
     """One training step, captured in a CUDA graph after a few plain ones."""
+
+    PLAIN_STEPS = 3
 
     def __init__(
         self,
@@ -221,6 +229,8 @@ class _Step:
 
     def reset(self) -> None:
         """Forget the graph and the averaged weights: the next step runs plainly again."""
+        if self._on_cuda:
+            torch.cuda.synchronize()  # a graph must not be freed while it runs
         self.average = AveragedWeights(self._parameters, self._ema_decay)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._plain_steps = 0
@@ -230,7 +240,7 @@ class _Step:
             self._compute()
         elif self._graph is not None:
             self._graph.replay()
-        elif self._plain_steps < 3:
+        elif self._plain_steps < self.PLAIN_STEPS:
             # Plain steps on a side stream first: libraries set themselves up, the optimizer makes its state.
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):

@@ -84,3 +84,10 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     model = nn.Linear(1, 1)
     with pytest.raises(FloatingPointError, match="the loss is nan"):
         train("nan", [model], lambda: model.weight.sum() * float("nan"), Budget(1, steps=5), "cpu")
+
+
+def test_a_budget_of_time_is_kept() -> None:
+    model = nn.Linear(1, 1)
+    record = train("timed", [model], lambda: model(torch.ones(1, 1)).square().mean(), Budget(1 / 60), "cpu")
+    assert 0.9 < record.seconds < 1.5
+    assert record.steps > 20
