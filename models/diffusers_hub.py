@@ -99,7 +99,6 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         dtype_of,
         is_local,
         missing_weights,
-        place,
         quiet_libraries,
     )
 
@@ -120,8 +119,9 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     notes = size_note(image_size, native or image_size)
     if image_size != runtime.image_size:
         notes += (f"makes {image_size} px images: its size cannot be chosen",)
-    notes += place(pipeline, runtime, FASTEST)
-    return DiffusersGenerator(_title(options), pipeline, image_size, arguments, notes)
+    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, notes)
+    generator.place(runtime, FASTEST)
+    return generator
 
 
 FAMILY = ModelFamily(

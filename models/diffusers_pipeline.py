@@ -34,10 +34,28 @@ class DiffusersGenerator(ImageGenerator):
         self.name = name
         self.pipeline = pipeline
         self.image_size = image_size
+        # Counted before `place`: fused projections keep the ones that they were made of beside them.
         self.parameters = count_parameters(backbone_of(pipeline))
         self.arguments = dict(arguments)
         self.notes = notes
         pipeline.set_progress_bar_config(disable=True)
+
+    def place(self, runtime: Runtime, strategy: str) -> None:
+        """Put the pipeline on the run's device, compiled where the run asks for it, and note what that changes.
+
+        `strategy` is the pipeline's fastest exact form (see `models.diffusers_compiled`).
+        """
+        check_offload(runtime)
+        if runtime.offload:
+            self.pipeline.enable_model_cpu_offload(device=runtime.device)
+            self.notes += (OFFLOAD_NOTE,)
+            return
+        self.pipeline.to(runtime.device)
+        if runtime.mode == "compiled":
+            from models.diffusers_compiled import Strategy, speed_up
+
+            speed_up(self.pipeline, Strategy.parse(strategy), runtime.device)
+            self.notes += (f"compiled: {strategy}",)
 
     def generate(self, requests: Sequence[Request]) -> Tensor:
         """Return `images_BCHW`, uint8 0..255, on the pipeline's device."""
@@ -88,24 +106,6 @@ def check_offload(runtime: Runtime) -> None:
         raise ValueError(f"OFFLOAD=1 moves weights to and from a GPU, but DEVICE is {runtime.device}: set OFFLOAD=0")
     if runtime.offload and runtime.mode == "compiled":
         raise ValueError("OFFLOAD=1 moves weights that MODE=compiled needs in place: set MODE=eager or OFFLOAD=0")
-
-
-def place(pipeline: Any, runtime: Runtime, strategy: str) -> tuple[str, ...]:
-    """Put the pipeline on the run's device, compiled where the run asks for it; return the notes that this makes.
-
-    `strategy` is the pipeline's fastest exact form (see `models.diffusers_compiled`).
-    """
-    check_offload(runtime)
-    if runtime.offload:
-        pipeline.enable_model_cpu_offload(device=runtime.device)
-        return (OFFLOAD_NOTE,)
-    pipeline.to(runtime.device)
-    if runtime.mode == "compiled":
-        from models.diffusers_compiled import Strategy, speed_up
-
-        speed_up(pipeline, Strategy.parse(strategy), runtime.device)
-        return (f"compiled: {strategy}",)
-    return ()
 
 
 def is_local(model: str) -> bool:

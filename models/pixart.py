@@ -87,7 +87,7 @@ def _source(options: Options, runtime: Runtime) -> str:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.diffusers_pipeline import DiffusersGenerator, check_offload, check_size, place, tiny_notes
+    from models.diffusers_pipeline import DiffusersGenerator, check_offload, check_size, tiny_notes
 
     check_offload(runtime)
     if runtime.weights != "tiny":
@@ -101,7 +101,6 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     native = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
     image_size = native if runtime.weights == "tiny" else runtime.image_size
     notes = tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
-    notes += place(pipeline, runtime, FASTEST)
     arguments = {
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance,
@@ -113,7 +112,9 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         "use_resolution_binning": False,
         "max_sequence_length": min(PROMPT_TOKENS, pipeline.tokenizer.model_max_length),
     }
-    return DiffusersGenerator("PixArt", pipeline, image_size, arguments, notes)
+    generator = DiffusersGenerator("PixArt", pipeline, image_size, arguments, notes)
+    generator.place(runtime, FASTEST)
+    return generator
 
 
 def _is_whole_pipeline(folder: Path) -> bool:

@@ -88,7 +88,7 @@ def _source(options: Options, runtime: Runtime) -> str:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.diffusers_pipeline import DiffusersGenerator, check_offload, check_size, place, tiny_notes
+    from models.diffusers_pipeline import DiffusersGenerator, check_offload, check_size, tiny_notes
 
     check_offload(runtime)
     if runtime.weights != "tiny":
@@ -103,14 +103,15 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     native = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     image_size = native if runtime.weights == "tiny" else runtime.image_size
     notes += tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
-    notes += place(pipeline, runtime, FASTEST)
     arguments = {
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance,
         "height": image_size,
         "width": image_size,
     }
-    return DiffusersGenerator("SDXL", pipeline, image_size, arguments, notes)
+    generator = DiffusersGenerator("SDXL", pipeline, image_size, arguments, notes)
+    generator.place(runtime, FASTEST)
+    return generator
 
 
 def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str, ...]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers_folders import build_pixart, build_sdxl
+from diffusers_folders import build_pixart, build_sdxl, write_sdxl
 
-from models.base import Request
+from models import sdxl
+from models.base import Request, Runtime
 from models.diffusers_compiled import Strategy, speed_up
 from models.diffusers_pipeline import DiffusersGenerator
 
@@ -60,3 +63,12 @@ def test_empty_prompt_is_encoded_once() -> None:
 def test_unknown_strategies_are_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match="is none of"):
         Strategy.parse(text)
+
+
+def test_compiled_run_counts_and_notes_what_it_loaded(tmp_path: Path) -> None:
+    folder = write_sdxl(tmp_path)
+    runtime = Runtime("pretrained", "cpu", "float32", 32, assets=tmp_path, cache=tmp_path, mode="compiled")
+    compiled = sdxl.FAMILY.load(sdxl.Options(model=str(folder)), runtime)
+    eager = sdxl.FAMILY.load(sdxl.Options(model=str(folder)), dataclasses.replace(runtime, mode="eager"))
+    assert compiled.parameters == eager.parameters
+    assert compiled.notes == (f"compiled: {sdxl.FASTEST}",)
