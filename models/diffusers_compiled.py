@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from models.diffusers_pipeline import backbone_of
+from models.pixart_conditions import keep_conditions, split_conditions
 
 # How the networks run: as they are; their repeated blocks compiled; compiled whole; or by inductor's own CUDA graphs.
 BASES = ("eager", "regional", "full", "trees")
@@ -28,6 +29,7 @@ MODIFIERS = {
     "cudnn": "attention by cuDNN where it can",
     "text": "text encoders are compiled too",
     "empty": "the empty prompt is encoded once, not with every picture",
+    "once": "PixArt's cross-attention keys and values are worked out once a picture; for whole compilation",
     "nograph": "no CUDA graphs of our own",
 }
 _INDUCTOR_OPTIONS = {
@@ -149,12 +151,18 @@ def speed_up(pipeline: Any, strategy: Strategy, device: str, backend: str = "ind
             network.to(memory_format=torch.channels_last)
     if "empty" in strategy.modifiers:
         _encode_empty_prompt_once(pipeline)
+    conditions: Callable[..., torch.Tensor] | None = (
+        split_conditions(backbone) if "once" in strategy.modifiers else None
+    )
     for network in images + (texts if "text" in strategy.modifiers else []):
         _compile(network, strategy, backend)
     if device.startswith("cuda") and strategy.base != "trees" and "nograph" not in strategy.modifiers:
         pool = torch.cuda.graph_pool_handle()
         for network in images + texts:
             network.forward = GraphedCall(network.forward, pool, strategy.modifiers)
+        conditions = GraphedCall(conditions, pool, strategy.modifiers) if conditions else None
+    if conditions:
+        backbone.forward = keep_conditions(backbone.forward, conditions)
 
 
 def _decoder_of(pipeline: Any) -> torch.nn.Module | None:

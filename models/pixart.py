@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HUB_MODELS = {512: "PixArt-alpha/PixArt-Sigma-XL-2-512-MS", 1024: "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"}
 HUB_BASE = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
 PROMPT_TOKENS = 300
-FASTEST = "full+fuse+empty"
+FASTEST = "full+fuse+empty+once"
 
 # The published configurations; what is not named here is the class's default.
 TRANSFORMER: dict[str, Any] = {

@@ -19,7 +19,7 @@ REQUESTS = [Request("a pink robot", 0), Request("a blue cat", 1)]
 CALL: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 3.0, "height": 32, "width": 32}
 PIXART_CALL = CALL | {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": 40}
 SDXL_STRATEGIES = ("full+fuse+nhwc", "regional+text", "eager+fuse")
-PIXART_STRATEGIES = ("full+fuse+empty", "regional+empty", "eager+nhwc")
+PIXART_STRATEGIES = ("full+fuse+empty", "regional+empty", "eager+nhwc", "full+fuse+empty+once", "eager+once")
 
 
 @pytest.fixture(autouse=True)
