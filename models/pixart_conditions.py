@@ -29,16 +29,15 @@ class KeptConditionProcessor:
         key_BTC, value_BTC = encoder_hidden_states[self.layer].unbind(0)
         batch, tokens, _ = key_BTC.shape
         if attention_mask is not None:
-            attention_mask = attn.prepare_attention_mask(attention_mask, tokens, batch).view(
-                batch, attn.heads, -1, tokens
-            )
+            bias = attn.prepare_attention_mask(attention_mask, tokens, batch)
+            attention_mask = bias.view(batch, attn.heads, -1, tokens)
         query, key, value = (
             x_BLC.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for x_BLC in (attn.to_q(hidden_states), key_BTC, value_BTC)
         )
         answer = functional.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
         projected: torch.Tensor = attn.to_out[0](answer.transpose(1, 2).flatten(2).to(query.dtype))
-        return projected / attn.rescale_output_factor
+        return projected.div(attn.rescale_output_factor)
 
 
 def split_conditions(transformer: Any) -> Callable[[torch.Tensor], Conditions]:
