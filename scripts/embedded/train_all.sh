@@ -14,6 +14,7 @@ ASSETS=${ASSETS:-assets} OUT=${OUT:-runs} EXTRA=${EXTRA:-} # EXTRA: "--compile" 
 LOGS=$OUT/logs LOSSES=${LOSSES:-runs/losses}
 mkdir -p "$LOGS" "$LOSSES"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+export HF_HUB_OFFLINE=1 # everything is here: nothing may wait for a network
 failed=0
 
 share() { # share NUMBER OF THE WHOLE, LESS ITS OVERHEAD IN MINUTES: loading libraries, judging, tar
