@@ -6,7 +6,7 @@
 #   MINUTES=12  OUT=/tmp/out bash scripts/embedded/train_all.sh            all of it
 #
 # MINUTES is the wall time of the call. The models lie in assets/, and as tar files of it in OUT, with the logs.
-# TINY=1 runs each script for 3 steps on whatever device there is. PYTHON names the interpreter.
+# TINY=1 runs each script for a few steps on whatever device there is. PYTHON names the interpreter.
 set -u
 cd "$(dirname "$0")/../.."
 STAGE=${STAGE:-all} MINUTES=${MINUTES:-12} PYTHON=${PYTHON:-python3} TINY=${TINY:-0} SEED=${SEED:-0}

@@ -47,7 +47,9 @@ def add_training_arguments(parser: argparse.ArgumentParser, *, minutes: float, b
     parser.add_argument("--batch", type=int, default=batch, help=f"pictures a step (default {batch})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny-run", action="store_true", help="3 steps of 4 pictures: shows that the script works")
+    parser.add_argument(
+        "--tiny-run", action="store_true", help="a few steps of 4 pictures: shows that the script works"
+    )
     parser.add_argument("--assets", type=Path, default=ASSETS, help="where the sprites lie")
     parser.add_argument("--out", type=Path, help="where the model goes (default: its folder under --assets)")
 
@@ -56,7 +58,8 @@ def budget_from(arguments: argparse.Namespace) -> Budget:
     """Return the budget that the arguments ask for; --tiny-run also makes the batch tiny (changes `arguments`)."""
     if arguments.tiny_run:
         arguments.batch = min(arguments.batch, 4)
-        return Budget(arguments.minutes, steps=3)
+        # On a GPU far enough to capture and replay the step.
+        return Budget(arguments.minutes, steps=8 if arguments.device.startswith("cuda") else 3)
     return Budget(arguments.minutes, arguments.steps)
 
 
