@@ -18,6 +18,13 @@ CONDITION_DROPOUT = 0.1
 LATENT_SIDE = 16
 
 
+def pool_size(device: str, tiny_run: bool) -> int:
+    """Return how many latents to keep: many on a GPU, few where encoding them would take the whole time."""
+    if tiny_run:
+        return 64
+    return 65_536 if device.startswith("cuda") else 1_024
+
+
 class LatentPool:
     """Latents of training robots in a ring on the device, a part of it drawn anew at every step.
 

@@ -23,6 +23,7 @@ from scripts.embedded.diffusion import (
     halve,
     judge_pipeline,
     kept_conditions,
+    pool_size,
     save_pipeline,
 )
 from scripts.embedded.sprites import CaptionTokens, RobotSprites
@@ -99,6 +100,13 @@ def build_pipeline(assets: Path, vae: AutoencoderKL) -> PixArtSigmaPipeline:
     )
 
 
+def empty_caption_ids(tokenizer: Any) -> Tensor:
+    """Return `ids_L` of the pipeline's unconditional input, the empty caption: the end token alone."""
+    ids_L = torch.full((tokenizer.model_max_length,), tokenizer.pad_token_id)
+    ids_L[0] = tokenizer.eos_token_id
+    return ids_L
+
+
 def save_pixart(pipeline: PixArtSigmaPipeline, folder: Path, assets: Path) -> None:
     """Write the pipeline in diffusers' layout, float16, without the VAE."""
     halves = {name: halve(getattr(pipeline, name)) for name in ("transformer", "text_encoder")}
@@ -134,10 +142,8 @@ def main() -> None:
         return ids_BL
 
     tokens = CaptionTokens(sprites, tokenize, pad, end)
-    # The pipeline's unconditional input is the empty caption: the end token alone.
-    empty_L = torch.full((tokens.length,), pad, device=device)
-    empty_L[0] = end
-    pool = LatentPool(sprites, vae, batch, 64 if arguments.tiny_run else 65_536)
+    empty_L = empty_caption_ids(tokenizer).to(device)
+    pool = LatentPool(sprites, vae, batch, pool_size(device, arguments.tiny_run))
     noising = Noising(pipeline.scheduler, device)
     sizes: dict[str, None] = {"resolution": None, "aspect_ratio": None}
 

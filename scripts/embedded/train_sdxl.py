@@ -23,6 +23,7 @@ from scripts.embedded.diffusion import (
     halve,
     judge_pipeline,
     kept_conditions,
+    pool_size,
     save_pipeline,
 )
 from scripts.embedded.sprites import CaptionTokens, RobotSprites
@@ -110,6 +111,12 @@ def build_pipeline(assets: Path, vae: AutoencoderKL) -> StableDiffusionXLPipelin
     )
 
 
+def encode_captions(first: Any, second: Any, ids_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `text_BLC` and `pooled_BC` as SDXL's pipeline takes them from its two encoders."""
+    one, two = first(ids_BL, output_hidden_states=True), second(ids_BL, output_hidden_states=True)
+    return torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1), two.text_embeds
+
+
 def save_sdxl(pipeline: StableDiffusionXLPipeline, folder: Path, assets: Path) -> None:
     """Write the pipeline in diffusers' layout, float16, without the VAE."""
     names = ("unet", "text_encoder", "text_encoder_2")
@@ -151,7 +158,7 @@ def main() -> None:
     tokens = CaptionTokens(
         sprites, tokenize, tokenizer.pad_token_id, tokenizer.eos_token_id, start_id=tokenizer.bos_token_id
     )
-    pool = LatentPool(sprites, vae, batch, 64 if arguments.tiny_run else 65_536)
+    pool = LatentPool(sprites, vae, batch, pool_size(device, arguments.tiny_run))
     noising = Noising(pipeline.scheduler, device)
     # What the pipeline passes for a picture that was neither resized nor cropped.
     sizes_B6 = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], device=device).expand(batch, 6).float()
@@ -160,14 +167,13 @@ def main() -> None:
         latents_BCHW, attributes_BA = pool.draw()
         noised_BCHW, timesteps_B, target_BCHW = noising.draw(latents_BCHW)
         ids_BL = tokens(attributes_BA)
-        one, two = first(ids_BL, output_hidden_states=True), second(ids_BL, output_hidden_states=True)
-        text_BLC = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+        text_BLC, pooled_BC = encode_captions(first, second, ids_BL)
         kept_B = kept_conditions(batch, device)
         predicted_BCHW = unet(
             noised_BCHW,
             timesteps_B,
             encoder_hidden_states=text_BLC * kept_B[:, None, None],
-            added_cond_kwargs={"text_embeds": two.text_embeds * kept_B[:, None], "time_ids": sizes_B6},
+            added_cond_kwargs={"text_embeds": pooled_BC * kept_B[:, None], "time_ids": sizes_B6},
             return_dict=False,
         )[0]
         return functional.mse_loss(predicted_BCHW.float(), target_BCHW)

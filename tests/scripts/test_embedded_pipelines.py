@@ -17,9 +17,9 @@ from scripts.embedded.diffusion import LatentPool, Noising
 from scripts.embedded.judging import judge, psnr_db
 from scripts.embedded.sprites import CaptionTokens, RobotSprites
 from scripts.embedded.train_pixart import build_pipeline as build_pixart
-from scripts.embedded.train_pixart import save_pixart
+from scripts.embedded.train_pixart import empty_caption_ids, save_pixart
 from scripts.embedded.train_sdxl import build_pipeline as build_sdxl
-from scripts.embedded.train_sdxl import build_scheduler, save_sdxl
+from scripts.embedded.train_sdxl import build_scheduler, encode_captions, save_sdxl
 from scripts.embedded.train_vae import build_vae, read_emoji, save_vae
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -143,3 +143,37 @@ def test_a_perfect_picture_is_judged_perfect() -> None:
 
 def test_the_emoji_of_a_split_are_read_as_pictures() -> None:
     assert read_emoji(ASSETS, "test", limit=3).shape == (3, 3, 64, 64)
+
+
+@torch.no_grad()
+def test_training_conditions_sdxl_as_its_pipeline_does(written: Path) -> None:
+    from diffusers import StableDiffusionXLPipeline
+
+    vae = AutoencoderKL.from_pretrained(written / "vae", dtype=torch.float32)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(written / "sdxl", vae=vae, dtype=torch.float32)
+    text, empty, pooled, empty_pooled = pipeline.encode_prompt("an orange robot with a box head", device="cpu")
+    trained_text, trained_pooled = encode_captions(
+        pipeline.text_encoder,
+        pipeline.text_encoder_2,
+        tokenize_with(pipeline.tokenizer, str)(["an orange robot with a box head"]),
+    )
+    torch.testing.assert_close(trained_text, text)
+    torch.testing.assert_close(trained_pooled, pooled)
+    # Dropped captions are zeros in training.
+    assert empty.abs().max() == 0
+    assert empty_pooled.abs().max() == 0
+
+
+@torch.no_grad()
+def test_training_conditions_pixart_as_its_pipeline_does(written: Path) -> None:
+    from diffusers import PixArtSigmaPipeline
+
+    vae = AutoencoderKL.from_pretrained(written / "vae", dtype=torch.float32)
+    pipeline = PixArtSigmaPipeline.from_pretrained(written / "pixart", vae=vae, dtype=torch.float32)
+    text, mask, empty, empty_mask = pipeline.encode_prompt("a robot, a TV aerial", max_sequence_length=40, device="cpu")
+    ids = tokenize_with(pipeline.tokenizer, str.lower)(["a robot, a TV aerial"])
+    empty_ids = empty_caption_ids(pipeline.tokenizer)[None]
+    for expected, expected_mask, trained in ((text, mask, ids), (empty, empty_mask, empty_ids)):
+        trained_mask = (trained != pipeline.tokenizer.pad_token_id).long()
+        assert torch.equal(trained_mask, expected_mask.long())
+        torch.testing.assert_close(pipeline.text_encoder(trained, attention_mask=trained_mask)[0], expected)
