@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 TILE, GAP, HEADER, CAPTION_WIDTH = 192, 12, 44, 300
-FONT_SIZE, LINE_HEIGHT, CAPTION_CHARACTERS = 17, 22, 34
+FONT_SIZE, LINE_HEIGHT, CAPTION_CHARACTERS, ASKED_CHARACTERS = 17, 22, 32, 32
 MOST_ROWS = 8
 
 
@@ -26,7 +26,7 @@ class SheetRow:
 def draw_contact_sheet(rows: Sequence[SheetRow], columns: Sequence[str], path: Path) -> None:
     """Write the sheet of the first rows as PNG; small pictures are enlarged pixel by pixel, large ones reduced."""
     rows = rows[:MOST_ROWS]
-    row_height = TILE + GAP + LINE_HEIGHT
+    row_height = TILE + GAP + 2 * LINE_HEIGHT
     width = CAPTION_WIDTH + GAP + len(columns) * (TILE + GAP) + GAP
     sheet = Image.new("RGB", (width, HEADER + len(rows) * row_height + GAP), "white")
     draw = ImageDraw.Draw(sheet)
@@ -46,7 +46,8 @@ def draw_contact_sheet(rows: Sequence[SheetRow], columns: Sequence[str], path: P
             with Image.open(tile) as picture:
                 sheet.paste(_fitted(picture.convert("RGB")), (left, top))
             if column in row.asked:
-                draw.text((left, top + TILE + 2), _shortened(row.asked[column]), fill="dimgrey", font=small)
+                asked = "\n".join(textwrap.wrap(row.asked[column], ASKED_CHARACTERS)[:2])
+                draw.multiline_text((left, top + TILE + 2), asked, fill="dimgrey", font=small)
     partial = path.with_suffix(".partial")
     sheet.save(partial, format="PNG")
     partial.replace(path)
@@ -60,10 +61,6 @@ def _wrapped(caption: str) -> str:
     lines = textwrap.wrap(caption, CAPTION_CHARACTERS) or [""]
     most = TILE // LINE_HEIGHT
     return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"])
-
-
-def _shortened(text: str) -> str:
-    return textwrap.shorten(text, 30, placeholder=" …")
 
 
 def _fitted(picture: Image.Image) -> Image.Image:

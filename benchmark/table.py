@@ -12,6 +12,7 @@ from metrics.base import Score
 TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
 LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
 SMALL_SECONDS = 0.1
+FRECHET_BIASED_BELOW = 5000
 WEIGHTS_MEANING = {
     "pretrained": "official (hub, or the local folders in results.json)",
     "random": "random, in the full-size architectures: speed and memory are real, pictures are noise",
@@ -125,6 +126,8 @@ def _identities(models: Sequence[ModelResult]) -> list[str]:
             line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
             if score.baseline is not None:
                 line += f"; real pictures score {score.baseline:.{score.decimals}f}"
+            if score.key == "fid" and score.n_generated < FRECHET_BIASED_BELOW:
+                line += f"; biased upwards below {FRECHET_BIASED_BELOW:,} images, small differences are noise"
             lines.setdefault(line, []).append(_interval(score, model))
     return [
         line + (f"; 95 % interval {', '.join(filter(None, intervals))}" if any(intervals) else "")

@@ -19,7 +19,11 @@ class AttributeNetwork(nn.Module):
     """A small convolutional network with one head for each part.
 
     widths: channels at 64, 32, 16, 8 and 4 px. features: size of the penultimate layer.
+    feature_rms: root mean square of the features of training robots. Distances divide by it: what scale a network's
+    features happen to have means nothing, and a cubic kernel of large ones is noise.
     """
+
+    feature_rms: float = 1.0
 
     def __init__(self, widths: Sequence[int], features: int, options: Sequence[int]) -> None:
         super().__init__()
@@ -65,7 +69,8 @@ def save_attribute_network(network: AttributeNetwork, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({**network.config, "parts": PARTS}, indent=1) + "\n")
+    config = {**network.config, "feature_rms": network.feature_rms, "parts": PARTS}
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     state = {name: tensor.detach().half().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors")
 
@@ -76,6 +81,7 @@ def read_attribute_network(folder: Path, device: str) -> AttributeNetwork:
 
     config = json.loads((folder / "config.json").read_text())
     network = AttributeNetwork(config["widths"], config["features"], config["options"])
+    network.feature_rms = config["feature_rms"]
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()})
     return network.to(device).eval().requires_grad_(False)
 

@@ -42,7 +42,10 @@ class RobotFeatures:
         self._device = device
         self._loaded: AttributeNetwork | None = None
         digest = file_digest(weights)[:8]
-        self.identity = f"embedded attribute network, {IMAGE_SIZE} px antialiased bicubic, fp32, weights {digest}"
+        self.identity = (
+            f"embedded attribute network, {IMAGE_SIZE} px antialiased bicubic, fp32, "
+            f"features of mean square 1, weights {digest}"
+        )
 
     @property
     def _network(self) -> AttributeNetwork:
@@ -51,17 +54,19 @@ class RobotFeatures:
         return self._loaded
 
     def extract(self, images: Sequence[Tensor]) -> Tensor:
-        """Return `features_ND`, float32 on the CPU, for uint8 `image_CHW` of any sizes."""
+        """Return `features_ND`, float32 on the CPU, of mean square about 1, for uint8 `image_CHW` of any sizes."""
         rows: list[Tensor] = [torch.empty(0)] * len(images)
         with torch.inference_mode(), full_float32():
             for places, images_BCHW in stack_by_size(images):
                 resized_BCHW = resize_antialiased(images_BCHW.to(self._device), IMAGE_SIZE) / 127.5 - 1
-                for place, row in zip(places, self._network.features_ND(resized_BCHW).cpu(), strict=True):
+                features_ND = self._network.features_ND(resized_BCHW) / self._network.feature_rms
+                for place, row in zip(places, features_ND.cpu(), strict=True):
                     rows[place] = row
         return torch.stack(rows)
 
     def see_parts(self, features_ND: Tensor) -> Tensor:
         """Return `attributes_NA`, int64: the likeliest option of each part, in the order of PARTS."""
         with torch.inference_mode(), full_float32():
-            logits = self._network.heads(features_ND.to(self._device)).split(self._network.options, dim=1)
+            features_ND = features_ND.to(self._device) * self._network.feature_rms
+            logits = self._network.heads(features_ND).split(self._network.options, dim=1)
             return torch.stack([logits_NK.argmax(dim=1) for logits_NK in logits], dim=1).cpu()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Trains every embedded model on one GPU, those that do not need each other side by side.
 #
-#   MINUTES=9.5 STAGE=1 OUT=/tmp/out bash scripts/embedded/train_all.sh    attribute networks, then VAE and VQVAE
-#   MINUTES=9.5 STAGE=2 OUT=/tmp/out bash scripts/embedded/train_all.sh    SDXL, PixArt and VAR, given stage 1's models
-#   MINUTES=12  OUT=/tmp/out bash scripts/embedded/train_all.sh            all of it
+#   MINUTES=9.5 STAGE=1 OUT=runs/out bash scripts/embedded/train_all.sh    attribute networks, then VAE and VQVAE
+#   MINUTES=9.5 STAGE=2 OUT=runs/out bash scripts/embedded/train_all.sh    SDXL, PixArt and VAR, given stage 1's models
+#   MINUTES=12  OUT=runs/out bash scripts/embedded/train_all.sh            all of it
 #
 # MINUTES is the wall time of the call. The models lie in assets/, and as tar files of it in OUT, with the logs.
 # TINY=1 runs each script for a few steps on whatever device there is. PYTHON names the interpreter.

@@ -40,6 +40,17 @@ def blur_some(images_BCHW: Tensor) -> Tensor:
     return images_BCHW + (amounts[1] - 0.5).clamp(min=0) * 0.3 * torch.randn_like(images_BCHW)
 
 
+def measure_feature_rms(network: AttributeNetwork, sprites: RobotSprites, pictures: int = 4096) -> float:
+    """Return the root mean square of the features of training robots."""
+    generator = torch.Generator(sprites.device).manual_seed(2)
+    with torch.inference_mode():
+        squares = [
+            network.features_ND(sprites.draw(generator, 256)[0]).double().square().mean()
+            for _ in range(pictures // 256)
+        ]
+    return round(torch.stack(squares).mean().sqrt().item(), 4)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("role", choices=("judge", "losses"))
@@ -62,6 +73,7 @@ def main() -> None:
         return torch.stack(losses).sum()
 
     record = train(arguments.role, [network], loss, budget, arguments.device, learning_rate=2e-3)
+    network.feature_rms = measure_feature_rms(network, sprites)
     save_attribute_network(network, out)
     shipped = read_attribute_network(out, arguments.device)
     held_out = torch.Generator(arguments.device).manual_seed(1)

@@ -81,7 +81,7 @@ def round_trip(vae: AutoencoderKL, images_BCHW: Tensor, batch: int = 256) -> Ten
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_arguments(parser, minutes=3.0, batch=256)
+    add_training_arguments(parser, minutes=4.0, batch=256)
     parser.add_argument("--losses", type=Path, required=True, help="folder of the attribute network for losses")
     arguments = parser.parse_args()
     budget = budget_from(arguments)

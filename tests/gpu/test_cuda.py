@@ -1,0 +1,87 @@
+"""What only a GPU can show: the clock waits, memory comes back, pictures are the CPU's, graphs change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import models
+from benchmark.clock import Clock
+from benchmark.datasets.robots import Robots
+from benchmark.generation import Plan, generate_images
+from benchmark.journal import Journal
+from benchmark.progress import Progress
+from benchmark.settings import ASSETS, settings_class
+from models.base import ImageGenerator, Request, Runtime
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+def load(name: str, device: str, tmp_path: Path) -> ImageGenerator:
+    settings = settings_class()(WEIGHTS="tiny", MODELS=name)  # type: ignore[call-arg]  # named by alias
+    (model,) = settings.selected_models()
+    labels = Robots(ASSETS, 0).label_names
+    runtime = Runtime("tiny", device, "float32", 64, ASSETS, tmp_path, label_names=labels)
+    return model.family.load(model.options, runtime)
+
+
+def make_requests(count: int) -> list[Request]:
+    return [
+        Request(example.caption, 100 + index, example.label)
+        for index, example in zip(range(count), Robots(ASSETS, 0).examples(), strict=False)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _full_float32() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def test_the_clock_waits_for_the_device() -> None:
+    square = torch.randn(8192, 8192, device="cuda")
+
+    def work() -> None:
+        for _ in range(20):
+            square @ square
+
+    clock = Clock("cuda")
+    clock.time(work)
+    _, seconds = clock.time(work)
+    assert seconds > 20 * 2 * 8192**3 / 1e15, "faster than any GPU there is: the clock did not wait"
+
+
+@pytest.mark.parametrize("name", ["sdxl", "var", "pixart"])
+def test_pictures_on_the_gpu_are_those_of_the_cpu(name: str, tmp_path: Path) -> None:
+    pictures = []
+    for device in ("cpu", "cuda"):
+        generator = load(name, device, tmp_path)
+        pictures.append(generator.generate(generator.prepare(make_requests(2))).cpu().int())
+    difference = (pictures[0] - pictures[1]).abs().float()
+    assert difference.mean() < 0.5, f"mean difference {difference.mean()}/255, largest {difference.max()}"
+
+
+def test_memory_comes_back_after_each_model(tmp_path: Path) -> None:
+    before = torch.cuda.memory_allocated()
+    for name in [family.key for family in models.FAMILIES if family.switchable and not family.unavailable]:
+        journal = Journal(tmp_path / name, {})
+        generate_images(lambda: load(name, "cuda", tmp_path), make_requests(2), journal, Plan(1, 1, "cuda"), Progress())  # noqa: B023
+        loaded = journal.loaded()
+        assert loaded is not None
+        assert loaded.peak_memory_bytes is not None
+        assert loaded.peak_memory_bytes > loaded.parameters
+        assert torch.cuda.memory_allocated() - before < 64 * 2**20, f"{name} left memory behind"
+
+
+@pytest.mark.parametrize("name", ["sdxl", "pixart"])
+def test_cuda_graphs_change_no_picture(name: str, tmp_path: Path) -> None:
+    from models.diffusers_compiled import Strategy, speed_up
+
+    plain, graphed = load(name, "cuda", tmp_path), load(name, "cuda", tmp_path)
+    speed_up(graphed.pipeline, Strategy.parse("eager"), "cuda")  # type: ignore[attr-defined]
+    for start in (0, 2):
+        asked = make_requests(4)[start : start + 2]
+        difference = (plain.generate(asked).int() - graphed.generate(asked).int()).abs()
+        assert difference.max() <= 1
