@@ -34,14 +34,19 @@ def read_rgb(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
             opened.load()
-            return _as_rgb(ImageOps.exif_transpose(opened))
+            return as_rgb(ImageOps.exif_transpose(opened))
     # Pillow's decoders report damage with any of these, mostly without the file's name.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OSError(f"{path} cannot be read as an image: {reason}; mend or remove it") from error
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return a loaded picture as RGB: alpha over white, the upper byte of 16-bit grey.
+
+    Raises:
+        ValueError: its pixels have no agreed range.
+    """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range")
     if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255

@@ -12,7 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from models.diffusers_pipeline import backbone_of
+from models.diffusers_networks import backbone_of, decoder_of
 from models.pixart_conditions import keep_conditions, split_conditions
 
 # How the networks run: as they are; their repeated blocks compiled; compiled whole; or by inductor's own CUDA graphs.
@@ -138,7 +138,7 @@ def speed_up(pipeline: Any, strategy: Strategy, device: str, backend: str = "ind
     On a device that is not CUDA there are no graphs, and the rest holds.
     """
     backbone: Any = backbone_of(pipeline)
-    decoder = _decoder_of(pipeline)
+    decoder = decoder_of(pipeline)
     texts = [part for name, part in pipeline.components.items() if name.startswith("text_encoder") and part is not None]
     images = [network for network in (backbone, decoder) if network is not None]
     if "fuse" in strategy.modifiers:
@@ -163,16 +163,6 @@ def speed_up(pipeline: Any, strategy: Strategy, device: str, backend: str = "ind
         conditions = GraphedCall(conditions, pool, strategy.modifiers) if conditions else None
     if conditions:
         backbone.forward = keep_conditions(backbone.forward, conditions)
-
-
-def _decoder_of(pipeline: Any) -> torch.nn.Module | None:
-    """Return the VAE's decoder, unless the pipeline changes its dtype with every picture (float16)."""
-    vae = getattr(pipeline, "vae", None)
-    decoder = getattr(vae, "decoder", None)
-    if not isinstance(decoder, torch.nn.Module) or vae is None:
-        return None
-    upcast = getattr(vae.config, "force_upcast", False) and vae.dtype == torch.float16
-    return None if upcast else decoder
 
 
 def _compile(network: torch.nn.Module, strategy: Strategy, backend: str) -> None:

@@ -92,9 +92,9 @@ def _native_size(pipeline: Any, backbone: Any) -> int:
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     import diffusers
 
+    from models.diffusers_networks import backbone_of
     from models.diffusers_pipeline import (
         DiffusersGenerator,
-        backbone_of,
         check_offload,
         dtype_of,
         is_local,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from models.base import ImageGenerator, Request, Runtime
+from models.diffusers_networks import backbone_of, count_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,19 +72,6 @@ class DiffusersGenerator(ImageGenerator):
             images_BCHW: Tensor = output.images
             # float32 first: bfloat16 cannot hold the integers up to 255 after rounding exactly.
             return images_BCHW.float().mul(255).round().to(torch.uint8)
-
-
-def backbone_of(pipeline: Any) -> torch.nn.Module:
-    """Return the network that denoises: the pipeline's UNet or transformer."""
-    backbone = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
-    if not isinstance(backbone, torch.nn.Module):
-        raise ValueError(f"{type(pipeline).__name__} has neither a unet nor a transformer: it cannot be benchmarked")
-    return backbone
-
-
-def count_parameters(network: torch.nn.Module) -> int:
-    """Return the number of weights of a network, as papers count."""
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def dtype_of(runtime: Runtime) -> torch.dtype:

@@ -14,19 +14,20 @@ if TYPE_CHECKING:
 def decode_rgb(content: bytes) -> Image:
     """Return the picture in a file's content as 8-bit RGB, in its own size.
 
-    The first frame, turned upright as its EXIF tag says; transparency lies over white; 16-bit grey keeps its upper
-    byte; CMYK and palettes as Pillow converts them; colour profiles are dropped, not applied. It is the rule by
-    which metrics read pictures, so that a reference is the same picture read from its PNG or from its source.
+    The first frame, turned upright as its EXIF tag says; then the rule by which metrics read pictures, so that a
+    reference is the same picture read from its PNG or from its source. Colour profiles are dropped, not applied.
 
     Raises:
         ValueError: one line with the reason why it does not decode.
     """
     from PIL import Image, ImageOps
 
+    from metrics.images import as_rgb
+
     try:
         with Image.open(BytesIO(content)) as opened:
             opened.load()
-            image = _as_rgb(ImageOps.exif_transpose(opened))
+            image = as_rgb(ImageOps.exif_transpose(opened))
     except MemoryError:
         raise
     # Pillow's decoders report damage with nearly every type: struct.error, KeyError, SyntaxError, OSError, ...
@@ -45,20 +46,3 @@ def decode_example(caption: str, content: bytes | None, label: int | None = None
         return Example(caption, decode_rgb(content), label)
     except ValueError as error:
         return Example(caption, None, label, str(error))
-
-
-def _as_rgb(image: Image) -> Image:
-    import numpy as np
-    from PIL import Image
-
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range")
-    if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
-        levels = np.asarray(image)
-        if levels.size and (levels.min() < 0 or levels.max() > 65535):
-            raise ValueError("32-bit pixels have no agreed range")
-        return Image.fromarray((levels.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
-    return image.convert("RGB")
