@@ -39,12 +39,14 @@ def _table(models: Sequence[ModelResult]) -> str:
     def row(label: str, cell: Callable[[ModelResult], str]) -> str:
         return line(label, [cell(model) for model in models])
 
+    # Two decimals as seconds are read; more where two would hide the difference between fast models.
+    decimals = 2 if min(model.mean_latency_s for model in models) >= SMALL_SECONDS else 4
     rows = [
         row("Model Size (M params)", lambda model: f"{model.parameters / 1e6:.1f}"),
-        row("Avg Inference Time (s)", lambda model: _seconds(model.mean_latency_s)),
-        row("Std Inference Time (s)", lambda model: _seconds(model.std_latency_s)),
-        row("Min Inference Time (s)", lambda model: _seconds(min(model.latencies_s))),
-        row("Max Inference Time (s)", lambda model: _seconds(max(model.latencies_s))),
+        row("Avg Inference Time (s)", lambda model: _seconds(model.mean_latency_s, decimals)),
+        row("Std Inference Time (s)", lambda model: _seconds(model.std_latency_s, decimals)),
+        row("Min Inference Time (s)", lambda model: _seconds(min(model.latencies_s), decimals)),
+        row("Max Inference Time (s)", lambda model: _seconds(max(model.latencies_s), decimals)),
         row("Throughput (images/sec)", lambda model: _rate(model.throughput_per_s)),
         *(row(label, lambda model, key=key: _score(model, key)) for key, label in _score_labels(models)),  # type: ignore[misc]
     ]
@@ -65,11 +67,8 @@ def _score_labels(models: Sequence[ModelResult]) -> list[tuple[str, str]]:
     return sorted(labels.items(), key=lambda item: item[0] != "fid")
 
 
-def _seconds(seconds: float) -> str:
-    """Two decimals as seconds are read; three digits that count where two decimals would hide the difference."""
-    if math.isnan(seconds):
-        return "n/a"
-    return f"{seconds:.2f}" if seconds >= SMALL_SECONDS else f"{seconds:.4f}" if seconds >= 1e-3 else f"{seconds:.2g}"
+def _seconds(seconds: float, decimals: int) -> str:
+    return "n/a" if math.isnan(seconds) else f"{seconds:.{decimals}f}"
 
 
 def _rate(images_per_s: float) -> str:
