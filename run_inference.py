@@ -50,12 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_benchmark(settings: Settings) -> RunResult:
-    """Generate with every model, score what was made, and write results.json, results.csv and samples.png."""
+    """Generate with every model, score what was made, and write results.json, results.csv, samples.png, report.html."""
     from benchmark.columns import clear_output, plan_columns
     from benchmark.contact_sheet import draw_contact_sheet
     from benchmark.datasets import open_dataset
     from benchmark.evaluation import evaluate, sheet_rows
     from benchmark.generation import Plan, generate_images
+    from benchmark.html_report import write_html_report
     from benchmark.interruption import stop_on_interrupt
     from benchmark.machine import choose_machine
     from benchmark.progress import Progress
@@ -111,6 +112,7 @@ def run_benchmark(settings: Settings) -> RunResult:
     titles = [model.name for model in models]
     rows_of_sheet = sheet_rows(pairs, reference, settings.num_samples)
     draw_contact_sheet(rows_of_sheet, [*titles, "reference"], settings.output_dir / "samples.png")
+    write_html_report(run, settings.output_dir / "samples.png", settings.output_dir / "report.html")
     return run
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from benchmark.results import ModelResult, RunResult
 from benchmark.winners import name_winners
@@ -22,22 +24,26 @@ WEIGHTS_MEANING = {
 UNSCORED_LABELS = {"fid": "FID Score (lower = better)", "kid": "KID Score (lower = better)"}
 
 
+@dataclass(frozen=True)
+class TableRow:
+    """One row of the table: its label, and a cell for each model."""
+
+    label: str
+    cells: tuple[str, ...]
+
+
 def format_report(run: RunResult) -> str:
     """Return the whole of stdout: table, winners, footer. Without any result: the reasons alone."""
-    parts = [] if not run.models else [_table(run.models), "", "PERFORMANCE ANALYSIS:", "-" * 40]
+    parts = [] if not run.models else [_format_table(run.models), "", "PERFORMANCE ANALYSIS:", "-" * 40]
     parts += name_winners(run.models) if run.models else [TITLE, "No model has a result."]
-    return "\n".join([*parts, "", *_footer(run)])
+    return "\n".join([*parts, "", *footer_lines(run)])
 
 
-def _table(models: Sequence[ModelResult]) -> str:
-    columns = max(COLUMN_WIDTH, *(len(model.name) for model in models))
-    width = max(LEAST_WIDTH, LABEL_WIDTH + len(models) * (columns + 1))
+def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
+    """Return the table's rows in order: the seven that are always there, then what else this run measured."""
 
-    def line(label: str, cells: Sequence[str]) -> str:
-        return " ".join([f"{label:<{LABEL_WIDTH}}", *(f"{cell:<{columns}}" for cell in cells)])
-
-    def row(label: str, cell: Callable[[ModelResult], str]) -> str:
-        return line(label, [cell(model) for model in models])
+    def row(label: str, cell: Callable[[ModelResult], str]) -> TableRow:
+        return TableRow(label, tuple(cell(model) for model in models))
 
     # Two decimals as seconds are read; more where two would hide the difference between fast models.
     decimals = 2 if min(model.mean_latency_s for model in models) >= SMALL_SECONDS else 4
@@ -48,14 +54,24 @@ def _table(models: Sequence[ModelResult]) -> str:
         row("Min Inference Time (s)", lambda model: _seconds(min(model.latencies_s), decimals)),
         row("Max Inference Time (s)", lambda model: _seconds(max(model.latencies_s), decimals)),
         row("Throughput (images/sec)", lambda model: _rate(model.throughput_per_s)),
-        *(row(label, lambda model, key=key: _score(model, key)) for key, label in _score_labels(models)),  # type: ignore[misc]
+        *(row(label, partial(_score, key=key)) for key, label in _score_labels(models)),
     ]
     if any(model.peak_memory_bytes for model in models):
         rows.append(row("Peak Device Memory (GB)", _peak))
     if any(model.mode == "compiled" for model in models):
         rows.append(row("Compile + First Call (s)", _first_call))
+    return rows
+
+
+def _format_table(models: Sequence[ModelResult]) -> str:
+    columns = max(COLUMN_WIDTH, *(len(model.name) for model in models))
+    width = max(LEAST_WIDTH, LABEL_WIDTH + len(models) * (columns + 1))
+
+    def line(label: str, cells: Sequence[str]) -> str:
+        return " ".join([f"{label:<{LABEL_WIDTH}}", *(f"{cell:<{columns}}" for cell in cells)])
+
     header = [TITLE, "=" * width, line("Metric", [model.name for model in models]), "-" * width]
-    return "\n".join(header + rows)
+    return "\n".join(header + [line(row.label, row.cells) for row in table_rows(models)])
 
 
 def _score_labels(models: Sequence[ModelResult]) -> list[tuple[str, str]]:
@@ -91,7 +107,8 @@ def _first_call(model: ModelResult) -> str:
     return "-" if model.mode != "compiled" or model.first_call_s is None else f"{model.first_call_s:.1f}"
 
 
-def _footer(run: RunResult) -> list[str]:
+def footer_lines(run: RunResult) -> list[str]:
+    """Return what the table must be read with: machine, data, protocol, weights, identities, notes, failures."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     lines = [
         f"Device: {run.device}, {run.dtype}; {versions}; {run.started}",

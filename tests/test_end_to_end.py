@@ -61,6 +61,10 @@ def test_a_model_is_one_file_and_one_line(tmp_path: Path, capsys: pytest.Capture
     assert [len(model["latencies_s"]) for model in content["models"]] == [3, 3]
     assert content["models"][0]["scores"][0]["n_generated"] == 3
     assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count("<circle ") == 6, "a dot for each timed batch"
+    assert "<th>Bright</th>" in report
+    assert "data:image/png;base64," in report
     assert len(list((tmp_path / "out" / "Bright" / "output").glob("*.png"))) == 3
     assert (tmp_path / "out" / "results.csv").read_text().count("\n") == 3
 

@@ -1,0 +1,73 @@
+"""report.html: table, winners, every timed batch as a dot, contact sheet and footer in one file to pass on."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from benchmark.results import ModelResult, RunResult
+from benchmark.table import footer_lines, table_rows
+from benchmark.winners import name_winners
+
+PLOT_WIDTH, PLOT_LEFT, LANE_HEIGHT = 760, 190, 34
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; color: #1c2430; }
+table { border-collapse: collapse; }
+th, td { padding: .3rem 1rem; text-align: right; border-bottom: 1px solid #dde3ea; }
+th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #8896a6; }
+ul { padding-left: 1.2rem; } .notes { color: #566372; font-size: 13px; } img { max-width: 100%; }
+"""
+
+
+def write_html_report(run: RunResult, contact_sheet: Path, path: Path) -> None:
+    """Write the report; the contact sheet is in it, so that the file can be moved alone."""
+    body = ["<h1>Text-to-image benchmark</h1>"]
+    if run.models:
+        winners = "".join(f"<li>{escape(line)}</li>" for line in name_winners(run.models))
+        body += [_table(run.models), f"<ul>{winners}</ul>", "<h2>Seconds per image, every timed batch</h2>"]
+        body += [_latency_plot(run.models)]
+    if contact_sheet.is_file():
+        picture = base64.b64encode(contact_sheet.read_bytes()).decode("ascii")
+        body += ["<h2>First prompts</h2>", f'<img alt="contact sheet" src="data:image/png;base64,{picture}">']
+    notes = "".join(f"<li>{escape(line)}</li>" for line in footer_lines(run))
+    body += ["<h2>How it was measured</h2>", f'<ul class="notes">{notes}</ul>']
+    head = f'<meta charset="utf-8"><title>Text-to-image benchmark</title><style>{STYLE}</style>'
+    partial = path.with_suffix(".partial")
+    partial.write_text(f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n')
+    partial.replace(path)
+
+
+def _table(models: Sequence[ModelResult]) -> str:
+    names = "".join(f"<th>{escape(model.name)}</th>" for model in models)
+    rows = "".join(
+        f"<tr><td>{escape(row.label)}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in row.cells)}</tr>"
+        for row in table_rows(models)
+    )
+    return f"<table><thead><tr><th>Metric</th>{names}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _latency_plot(models: Sequence[ModelResult]) -> str:
+    """A lane for each model, a dot for each batch, a bar at the mean, on one axis from zero."""
+    longest_s = max(max(model.latencies_s) for model in models)
+    height = LANE_HEIGHT * len(models) + 30
+
+    def x(seconds: float) -> float:
+        return PLOT_LEFT + seconds / longest_s * (PLOT_WIDTH - PLOT_LEFT - 60)
+
+    marks = []
+    for lane, model in enumerate(models):
+        y = LANE_HEIGHT * lane + LANE_HEIGHT / 2
+        marks.append(f'<text x="0" y="{y + 5}">{escape(model.name)}</text>')
+        marks += [f'<circle cx="{x(s):.1f}" cy="{y}" r="4" fill="#2f6fb3" opacity=".35"/>' for s in model.latencies_s]
+        mean = x(model.mean_latency_s)
+        marks.append(f'<rect x="{mean - 1:.1f}" y="{y - 11}" width="2" height="22" fill="#1c2430"/>')
+    base = LANE_HEIGHT * len(models) + 4
+    marks.append(f'<line x1="{PLOT_LEFT}" x2="{x(longest_s):.1f}" y1="{base}" y2="{base}" stroke="#8896a6"/>')
+    ticks = "".join(
+        f'<text x="{x(s):.1f}" y="{base + 20}" text-anchor="middle">{s:.3g} s</text>'
+        for s in (0.0, longest_s / 2, longest_s)
+    )
+    style = 'font-size="14" font-family="system-ui, sans-serif"'
+    return f'<svg width="{PLOT_WIDTH}" height="{height}" {style} role="img">{"".join(marks)}{ticks}</svg>'
