@@ -33,7 +33,7 @@ bench: $(VENV)/.dev-installed
 	$(BIN)/python scripts/measure_run.py
 
 lock: $(VENV)/.dev-installed
-	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+	(head -n 1 requirements.lock; $(BIN)/python -m pip freeze --exclude-editable) > requirements.new && mv requirements.new requirements.lock
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
