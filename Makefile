@@ -29,7 +29,7 @@ smoke: $(VENV)/.runtime-installed
 
 # The figures of docs/results.md that a machine without a GPU can measure.
 bench: $(VENV)/.dev-installed
-	$(BIN)/python scripts/embedded/measure_quality.py
+	mkdir -p runs && $(BIN)/python -m scripts.embedded.measure_quality --out runs/quality.json --pictures-out runs/quality.png
 	$(BIN)/python scripts/measure_run.py
 
 lock: $(VENV)/.dev-installed
