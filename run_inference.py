@@ -74,7 +74,7 @@ def run_benchmark(settings: Settings) -> RunResult:
     )  # fmt: skip
     if settings.fresh:
         clear_output(settings, dataset.name)
-    rows = max(settings.num_samples, settings.num_references)
+    rows = settings.rows_needed()
     with progress.task(f"{dataset.name} references", rows, unit="pictures") as task:
         reference = prepare_reference(dataset, settings.output_dir / dataset.name, rows, task.report)
     requests = reference.requests(settings.num_samples, settings.seed)

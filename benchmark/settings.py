@@ -123,6 +123,10 @@ class Settings(BaseSettings):
             if family.switchable and self._is_switched_on(family)
         ]
 
+    def rows_needed(self) -> int:
+        """Return how many rows of the data set this run reads: its prompts, and the references if anything is scored."""
+        return self.num_samples if self.weights == "random" else max(self.num_samples, self.num_references)
+
     def metric_names(self) -> tuple[str, ...]:
         """Return the metrics of this run, `all` spelled out."""
         return tuple(metrics.METRICS) if "all" in self.metrics else self.metrics

@@ -60,6 +60,11 @@ def test_defaults_follow_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tiny.num_references == 2000
 
 
+def test_random_weights_are_not_scored_and_read_prompts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse(monkeypatch, NUM_SAMPLES="8").rows_needed() == 2000
+    assert parse(monkeypatch, NUM_SAMPLES="8", WEIGHTS="random").rows_needed() == 8
+
+
 def test_tiny_weights_have_their_own_steps_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     def steps(settings: Settings) -> int:
         (model,) = settings.selected_models()
