@@ -124,7 +124,7 @@ class Settings(BaseSettings):
         ]
 
     def rows_needed(self) -> int:
-        """Return how many rows of the data set this run reads: its prompts, and the references if anything is scored."""
+        """Return how many rows of the data set this run reads: its prompts, and references if there is a score."""
         return self.num_samples if self.weights == "random" else max(self.num_samples, self.num_references)
 
     def metric_names(self) -> tuple[str, ...]:
