@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.command_line import SettingsError, parse_command
@@ -64,6 +65,7 @@ def run_benchmark(settings: Settings) -> RunResult:
     from benchmark.results import describe_run, summarize, write_csv, write_json
     from metrics.base import Scoring
 
+    claim_output_dir(settings.output_dir)
     started = datetime.datetime.now().astimezone()
     machine, progress = choose_machine(settings.device, settings.dtype), Progress()
 
@@ -114,6 +116,17 @@ def run_benchmark(settings: Settings) -> RunResult:
     draw_contact_sheet(rows_of_sheet, [*titles, "reference"], settings.output_dir / "samples.png")
     write_html_report(run, settings.output_dir / "samples.png", settings.output_dir / "report.html")
     return run
+
+
+def claim_output_dir(folder: Path) -> None:
+    """Make OUTPUT_DIR. Raises OSError where it cannot be written, before anything is loaded."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise OSError(f"OUTPUT_DIR={folder} cannot be made ({error.strerror}); choose a folder you may write") from None
+    if not writable:
+        raise OSError(f"OUTPUT_DIR={folder} cannot be written; choose a folder you may write")
 
 
 def one_line(error: Exception) -> str:

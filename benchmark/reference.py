@@ -65,6 +65,10 @@ class Reference:
         """Return how often the most used caption comes in n requests."""
         return -(-n // len(self.rows))
 
+    def without_picture(self) -> int:
+        """Return how many rows have a caption and no picture that decodes; the manifest says why."""
+        return sum(row.path is None for row in self.rows)
+
     def pictures(self, n: int) -> ImageSet:
         """Return the first n rows that have pictures, or all of them where there are fewer."""
         return self._image_set([row for row in self.rows if row.path is not None][:n])

@@ -130,6 +130,11 @@ def describe_run(
     """Return the run as it is reported: its columns, and all that their figures must be read with."""
     cycles = reference.cycles(settings.num_samples)
     note = f"; each caption was used up to {cycles} times, with new seeds" if cycles > 1 else ""
+    unreadable = reference.without_picture()
+    if unreadable:
+        note += (
+            f"; {unreadable} of {len(reference.rows)} rows have no picture that decodes (input/manifest.jsonl says why)"
+        )
     return RunResult(
         models=tuple(models), failures=failures, dataset=reference.name, dataset_note=note,
         num_samples=settings.num_samples, device=machine.name, dtype=machine.dtype, weights=settings.weights,

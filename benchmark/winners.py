@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from benchmark.results import ModelResult
 
 QUALITY_KEYS = ("fid",)
+LONGEST_REASON = 40
 
 
 def name_winners(models: Sequence[ModelResult]) -> list[str]:
@@ -60,4 +61,6 @@ def _quality(models: Sequence[ModelResult]) -> str:
         gap = f"{abs(first.value - next_best.value):.{first.decimals}f}"
         return f"{best.name} ({first.short} {word} by {gap}{_than([model for model, _ in scored], second)})"
     reasons = [reason for model in models for reason in (model.unscored or {}).values()]
-    return f"n/a ({reasons[0]})" if reasons else "n/a (no quality metric was asked for)"
+    if not reasons:
+        return "n/a (no quality metric was asked for)"
+    return f"n/a ({reasons[0]})" if len(reasons[0]) <= LONGEST_REASON else "n/a (no score; the reasons are below)"

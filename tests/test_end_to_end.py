@@ -128,3 +128,26 @@ def test_ctrl_c_ends_at_the_next_batch_and_prints_what_there_is(
     printed = capsys.readouterr().out
     assert "Flat: 3 of 150 images" in printed
     assert "Interrupted" in printed
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("OUTPUT_DIR", str(tmp_path / "file" / "out"))
+    assert run_inference.main([]) == 2
+    assert "OUTPUT_DIR=" in capsys.readouterr().err
+
+
+def test_a_picture_that_does_not_decode_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for index in range(3):
+        Image.new("RGB", (64, 64), (40 * index, 0, 0)).save(tmp_path / f"{index}.png")
+        (tmp_path / f"{index}.txt").write_text(f"picture {index}")
+    (tmp_path / "1.png").write_bytes(b"not a picture")
+    monkeypatch.setenv("DATASET", str(tmp_path))
+    assert run_inference.main([]) == 0
+    assert "1 of 3 rows have no picture that decodes" in capsys.readouterr().out
