@@ -180,7 +180,10 @@ def model_fields(families: Sequence[ModelFamily]) -> Iterator[tuple[str, Any, An
             tiny = family.tiny_options.get(field.name)
             note = "" if tiny is None else f" ({tiny} with tiny weights)"
             text = field.metadata.get("help", "") + note
-            yield f"{family.key}_{field.name}", types[field.name], Field(field.default, description=text)
+            limits: dict[str, Any] = {"ge": field.metadata.get("least"), "le": field.metadata.get("most")}
+            if types[field.name] is float:
+                limits["allow_inf_nan"] = False
+            yield f"{family.key}_{field.name}", types[field.name], Field(field.default, description=text, **limits)
 
 
 def settings_class(families: Sequence[ModelFamily] | None = None) -> type[Settings]:

@@ -74,9 +74,12 @@ class ImageGenerator(Protocol):
         ...
 
 
-def option(default: Any, help: str) -> Any:
-    """Declare one field of a family's options dataclass; `help` stands in --help and README."""
-    return field(default=default, metadata={"help": help})
+def option(default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """Declare one field of a family's options dataclass; `help` stands in --help and README.
+
+    What is below `least` or above `most` is refused before anything is loaded; so is a number that is not finite.
+    """
+    return field(default=default, metadata={"help": help, "least": least, "most": most})
 
 
 @dataclass(frozen=True)

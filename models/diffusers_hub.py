@@ -19,7 +19,7 @@ class Options:
     """Which pipeline, and what is asked of it."""
 
     id: str = option("", "hub id or local folder in the diffusers layout; MODELS=hub:ID sets it")
-    steps: int = option(0, "denoising steps; 0: the pipeline's own default")
+    steps: int = option(0, "denoising steps; 0: the pipeline's own default", least=0)
     guidance: float = option(-1.0, "guidance scale; below 0: the pipeline's own default")
 
 

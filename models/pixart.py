@@ -64,8 +64,8 @@ class Options:
 
     model: str = option("", "transformer: hub id or local folder; empty: the 512 or 1024 px one by IMAGE_SIZE")
     base: str = option(HUB_BASE, "VAE, T5, tokenizer and scheduler: hub id or local folder")
-    steps: int = option(20, "denoising steps")
-    guidance: float = option(4.5, "classifier-free guidance scale; 1 or less turns it off")
+    steps: int = option(20, "denoising steps", least=1)
+    guidance: float = option(4.5, "classifier-free guidance scale; 1 or less turns it off", least=0)
 
 
 def native_size(image_size: int) -> int:

@@ -76,8 +76,8 @@ class Options:
     """What a user can choose of SDXL."""
 
     model: str = option(HUB_MODEL, "hub id or local folder in the diffusers layout")
-    steps: int = option(20, "denoising steps")
-    guidance: float = option(7.5, "classifier-free guidance scale; 1 or less turns it off")
+    steps: int = option(20, "denoising steps", least=1)
+    guidance: float = option(7.5, "classifier-free guidance scale; 1 or less turns it off", least=0)
     vae: str = option("", f"VAE's hub id or folder; empty: the model's own, or {HALF_VAE} in float16")
 
 

@@ -22,11 +22,11 @@ VQVAE_FILE = "vae_ch160v4096z32.pth"
 
 @dataclass(frozen=True)
 class VAROptions:
-    depth: int = option(16, "depth of the published model: 16, 20, 24, 30 (256 px) or 36 (512 px)")
+    depth: int = option(16, "depth of the published model: 16, 20, 24, 30 (256 px) or 36 (512 px)", least=1)
     model: str = option("FoundationVision/var", f"hub id, or folder that holds var_d<depth>.pth and {VQVAE_FILE}")
-    cfg: float = option(1.5, "guidance at the last scale; it grows from 0 at the first (0: none)")
-    top_k: int = option(900, "draw among this many likeliest codes (0: all)")
-    top_p: float = option(0.96, "draw among the likeliest codes that hold this probability (0: all)")
+    cfg: float = option(1.5, "guidance at the last scale; it grows from 0 at the first (0: none)", least=0)
+    top_k: int = option(900, "draw among this many likeliest codes (0: all)", least=0)
+    top_p: float = option(0.96, "draw among the likeliest codes that hold this probability (0: all)", least=0, most=1)
     classes: str = option(
         "auto",
         "how classes are chosen: nearest (class name nearest to the caption by CLIP), dataset (the data set's labels), "
@@ -260,12 +260,12 @@ def load_embedded(folder: Path, options: VAROptions, runtime: Runtime) -> VARGen
 def load(options: VAROptions, runtime: Runtime) -> VARGenerator:
     """Return the generator for these options."""
     title = family_title(options)
-    if options.depth < 1:
-        raise ValueError(f"VAR_DEPTH={options.depth}: expected 16, 20, 24, 30 or 36")
     if runtime.weights == "random":
         var, vqvae = random_networks(options.depth, runtime.device, runtime.dtype)
         return VARGenerator(title, var, vqvae, options, runtime, default_class_names(var.shape.classes))
     if runtime.weights == "tiny":
+        if options.depth != VAROptions.depth:
+            raise ValueError(f"VAR_DEPTH={options.depth}: WEIGHTS=tiny has one VAR alone; leave VAR_DEPTH out")
         return load_embedded(runtime.assets / "var", options, runtime)
     from models.weights import locate
 
