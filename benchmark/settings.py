@@ -20,6 +20,7 @@ OUTPUT_OF_WEIGHTS = {"pretrained": "local_repo", "random": "local_repo/random", 
 METRICS_OF_WEIGHTS = {"pretrained": "fid,kid", "random": "fid,kid", "tiny": "fid,kid,fidelity,psnr"}
 TINY_IMAGE_SIZE = 64
 MINIMUM_REFERENCES = 2000
+RESERVED_TITLES = ("reference", "cache")  # the contact sheet's last column, and a folder of OUTPUT_DIR
 
 
 def _split(value: object) -> object:
@@ -109,6 +110,8 @@ class Settings(BaseSettings):
             raise ValueError("every model is skipped: leave out one SKIP_ variable, or name models in MODELS")
         titles = [model.title for model in self.selected_models()]
         for title in titles:
+            if title.lower() in RESERVED_TITLES or title.startswith("."):
+                raise ValueError(f"MODELS: a column cannot be called {title!r}; rename the model's folder")
             if titles.count(title) > 1:
                 raise ValueError(f"MODELS names {title} twice; each column is one model")
         return self

@@ -24,7 +24,9 @@ class Options:
 
 
 def _title(options: Options) -> str:
-    return Path(options.id).name or "hub"
+    folder = Path(options.id).expanduser()
+    # A folder is named as it is, however it was written: "./", "../".
+    return (folder.resolve() if folder.is_dir() else folder).name or "hub"
 
 
 def _select(name: str) -> Mapping[str, object] | None:

@@ -92,6 +92,7 @@ def test_models_names_the_columns_in_its_order(monkeypatch: pytest.MonkeyPatch) 
         ({"MODELS": "sdxl,sdxl"}, "names SDXL twice"),
         ({"SKIP_SDXL": "1", "RUN_SDXL": "1"}, "contradict"),
         ({"MODELS": "sdxl", "SKIP_SDXL": "1"}, "leaves it out"),
+        ({"MODELS": "hub:org/reference"}, "cannot be called 'reference'"),
         ({"RUN_INFINITY": "1"}, "RUN_INFINITY=1"),
         ({"SKIP_SDXL": "1", "SKIP_VAR": "1", "SKIP_PIXART": "1"}, "every model is skipped"),
         ({"SDXL_STEPS": "0"}, "SDXL_STEPS=0"),
