@@ -9,11 +9,12 @@ Exit status: 0 all went well, 1 a model failed, 2 the settings cannot be run, 13
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,8 @@ def run_benchmark(settings: Settings) -> RunResult:
     claim_output_dir(settings.output_dir)
     started = datetime.datetime.now().astimezone()
     machine, progress = choose_machine(settings.device, settings.dtype), Progress()
+    if settings.offload and machine.device == "cpu":
+        raise SettingsError("OFFLOAD=1 moves weights to and from a GPU, and this run is on the CPU: set OFFLOAD=0")
 
     # The reference: pictures to compare with, whose captions are the prompts.
     dataset = open_dataset(
@@ -109,13 +112,21 @@ def run_benchmark(settings: Settings) -> RunResult:
     models = evaluate(pairs, reference, settings, scoring, progress)
 
     run = describe_run(settings, machine, reference, models, failures, started, interrupted=interrupted)
-    write_json(run, settings.output_dir / "results.json")
-    write_csv(run, settings.output_dir / "results.csv")
     titles = [model.name for model in models]
     rows_of_sheet = sheet_rows(pairs, reference, settings.num_samples)
-    draw_contact_sheet(rows_of_sheet, [*titles, "reference"], settings.output_dir / "samples.png")
-    write_html_report(run, settings.output_dir / "samples.png", settings.output_dir / "report.html")
-    return run
+    sheet = settings.output_dir / "samples.png"
+    reports: dict[str, Callable[[Path], None]] = {
+        "results.json": lambda path: write_json(run, path),
+        "results.csv": lambda path: write_csv(run, path),
+        "samples.png": lambda path: draw_contact_sheet(rows_of_sheet, [*titles, "reference"], path),
+        "report.html": lambda path: write_html_report(run, sheet, path),
+    }
+    for name, write in reports.items():
+        try:
+            write(settings.output_dir / name)
+        except OSError as error:  # the table is still to be printed
+            failures[name] = one_line(error)
+    return dataclasses.replace(run, failures=failures)
 
 
 def claim_output_dir(folder: Path) -> None:

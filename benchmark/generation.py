@@ -55,9 +55,21 @@ def generate_images(
     Inside the timer: generate(), from prompts to uint8 images on the device. Outside: loading, warm-up, the copy to
     the host, PNG files. `stopped` is asked before each batch. The model is released at the end, also after an error.
     """
-    missing = missing_batches(len(requests), plan.batch_size, journal.batches())
-    if not missing or stopped():
-        return
+    with journal.locked():
+        missing = missing_batches(len(requests), plan.batch_size, journal.batches())
+        if missing and not stopped():
+            _load_and_run(load, requests, missing, journal, plan, progress, stopped)
+
+
+def _load_and_run(
+    load: Callable[[], ImageGenerator],
+    requests: Sequence[Request],
+    missing: Sequence[range],
+    journal: Journal,
+    plan: Plan,
+    progress: Progress,
+    stopped: Callable[[], bool],
+) -> None:
     clock = Clock(plan.device)
     clock.release_memory()
     clock.reset_peak_memory()

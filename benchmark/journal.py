@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from PIL import Image
 
 SCHEMA_VERSION = 1
@@ -71,6 +73,20 @@ class Journal:
         for name in ("timings.jsonl", "fingerprint.json"):
             (folder / name).unlink(missing_ok=True)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the folder for this process while it generates; a kill lets go of it.
+
+        Raises OSError where another process generates into it: the two would make the same images.
+        """
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise OSError(
+                f"another run is writing into {self.folder}: wait for it, or choose another OUTPUT_DIR"
+            ) from None
+
     def image_path(self, index: int) -> Path:
         """Return where request `index`'s picture is, or will be."""
         return self._images / f"{index:05d}.png"
@@ -129,7 +145,7 @@ class Journal:
             partial.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **fingerprint}, indent=1))
             partial.replace(path)
             return
-        found = json.loads(path.read_text())
+        found = _read_json(path, path.read_text())
         for name, value in {"schema_version": SCHEMA_VERSION, **fingerprint}.items():
             if found.get(name) != value:
                 raise FingerprintError(
@@ -140,7 +156,7 @@ class Journal:
     def _lines(self, kind: str) -> list[dict[str, Any]]:
         if not self._timings.is_file():
             return []
-        lines = [json.loads(line) for line in self._timings.read_text().splitlines()]
+        lines = [_read_json(self._timings, line) for line in self._timings.read_text().splitlines()]
         return [line for line in lines if line["kind"] == kind]
 
     def _append(self, line: Mapping[str, object]) -> None:
@@ -158,3 +174,14 @@ class Journal:
         if whole < len(content):
             with self._timings.open("r+b") as file:
                 file.truncate(whole)
+
+
+def _read_json(path: Path, text: str) -> dict[str, Any]:
+    """Return the object in `text`, which was read from `path`. Raises ValueError with the remedy where it is none."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete {path.parent}, or start over with FRESH=1") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged (no JSON object); delete {path.parent}, or start over with FRESH=1")
+    return found

@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     inception_weights: Path | None = Field(
         None, description="weights-inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
     )
-    seed: int = Field(42, ge=0, description="image i is drawn from SEED + i")
+    seed: int = Field(42, ge=0, le=2**62, description="image i is drawn from SEED + i")
     dtype: DType | Literal["auto"] = Field("auto", description="bfloat16 on GPUs that have it, float32 on a CPU")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     warmup: int = Field(3, ge=0, description="untimed generate() calls before the timed ones")
@@ -119,7 +119,9 @@ class Settings(BaseSettings):
     def selected_models(self) -> list[SelectedModel]:
         """Return the models of this run in the order of the columns. Raises ValueError for contradictions."""
         if self.models:
-            return [self._model_named(name) for name in self.models]
+            named = [self._model_named(name) for name in self.models]
+            self._check_switches({model.family.key for model in named})
+            return named
         return [
             SelectedModel(family, self._options(family, {}))
             for family in models.FAMILIES
@@ -150,9 +152,21 @@ class Settings(BaseSettings):
         key = family.key.upper()
         if skip is not None and run is not None and skip == run:
             raise ValueError(f"SKIP_{key}={skip:d} and RUN_{key}={run:d} contradict each other: leave one of them out")
-        if run and family.unavailable:
-            raise ValueError(f"RUN_{key}=1: {family.unavailable}; leave it out")
+        if family.unavailable and (run or skip is False):
+            raise ValueError(f"{f'RUN_{key}=1' if run else f'SKIP_{key}=0'}: {family.unavailable}; leave it out")
         return not family.unavailable if skip is None and run is None else bool(run) if run is not None else not skip
+
+    def _check_switches(self, named: set[str]) -> None:
+        """Raise ValueError where a switch says otherwise than MODELS does."""
+        for family in models.FAMILIES:
+            if not family.switchable:
+                continue
+            for switch, wants in (("skip", False), ("run", True)):
+                value = getattr(self, f"{switch}_{family.key}")
+                if value is not None and (value == wants) != (family.key in named):
+                    what = "names" if family.key in named else "does not name"
+                    variable = f"{switch}_{family.key}".upper()
+                    raise ValueError(f"MODELS {what} {family.key}, but {variable}={value:d}: drop one of them")
 
     def _model_named(self, name: str) -> SelectedModel:
         for family in models.FAMILIES:
@@ -161,8 +175,6 @@ class Settings(BaseSettings):
                 continue
             if family.unavailable:
                 raise ValueError(f"MODELS={name}: {family.unavailable}; leave it out")
-            if family.switchable and getattr(self, f"skip_{family.key}"):
-                raise ValueError(f"MODELS names {name} and SKIP_{family.key.upper()}=1 leaves it out: drop one of them")
             return SelectedModel(family, self._options(family, chosen))
         known = ", ".join(family.key for family in models.FAMILIES if not family.unavailable)
         raise ValueError(f"MODELS: {name!r} is no model; there are {known} (hub:org/name for any diffusers pipeline)")

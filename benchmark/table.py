@@ -21,7 +21,12 @@ WEIGHTS_MEANING = {
     "tiny": "small embedded models of the same architectures, not the published ones",
 }
 # Rows that no model has a value for still have their names.
-UNSCORED_LABELS = {"fid": "FID Score (lower = better)", "kid": "KID Score (lower = better)"}
+UNSCORED_LABELS = {
+    "fid": "FID Score (lower = better)",
+    "kid": "KID Score (lower = better)",
+    "fidelity": "Prompt Fidelity % (higher = better)",
+    "psnr": "PSNR dB (higher = better)",
+}
 
 
 @dataclass(frozen=True)

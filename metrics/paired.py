@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from metrics.attributes import PARTS, asked_attributes
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.images import read_rgb
 from metrics.intervals import mean_interval
@@ -28,8 +29,10 @@ def peak_signal_to_noise(generated: Image.Image, target: Image.Image) -> float:
     return 10 * math.log10(255**2 / max(float(np.square(difference).mean()), _ROUNDING_ERROR))
 
 
-def exact_pairs(comparison: Comparison) -> list[tuple[Path, Path]]:
+def exact_pairs(comparison: Comparison, assets: Path) -> list[tuple[Path, Path]]:
     """Return each generated image that was asked for just its target's caption, with that target.
+
+    Only captions that name every part of a robot fix their picture: of "hedgehog, twemoji style" there are many.
 
     Raises:
         MetricUnavailable: there is none.
@@ -41,7 +44,13 @@ def exact_pairs(comparison: Comparison) -> list[tuple[Path, Path]]:
         raise MetricUnavailable("what the images were asked to show is not known")
     assert len(targets) == len(generated)
     asked = zip(generated.paths, generated.captions, targets.paths, targets.captions, strict=True)
-    pairs = [(path, target) for path, caption, target, exact_caption in asked if caption == exact_caption]
+    if not any(len(asked_attributes(caption, assets)) == len(PARTS) for caption in targets.captions):
+        raise MetricUnavailable("captions do not fix a picture")
+    pairs = [
+        (path, target)
+        for path, caption, target, exact_caption in asked
+        if caption == exact_caption and len(asked_attributes(caption, assets)) == len(PARTS)
+    ]
     if not pairs:
         raise MetricUnavailable("asked for a class, not for a caption")
     return pairs
@@ -53,10 +62,10 @@ class PeakSignalToNoise:
     key = "psnr"
 
     def __init__(self, scoring: Scoring) -> None:
-        del scoring  # pixels need neither a device nor weights
+        self._assets = scoring.assets
 
     def score(self, comparison: Comparison) -> list[Score]:
-        pairs = exact_pairs(comparison)
+        pairs = exact_pairs(comparison, self._assets)
         decibels_N = torch.tensor(
             [peak_signal_to_noise(read_rgb(path), read_rgb(target)) for path, target in pairs], dtype=torch.float64
         )

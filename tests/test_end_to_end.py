@@ -130,6 +130,33 @@ def test_ctrl_c_ends_at_the_next_batch_and_prints_what_there_is(
     assert "Interrupted" in printed
 
 
+def test_a_report_that_cannot_be_written_costs_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out" / "samples.png").mkdir(parents=True)
+    assert run_inference.main([]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("COMPREHENSIVE BENCHMARK RESULTS\n")
+    assert "samples.png: failed: " in printed
+
+
+def test_a_damaged_picture_costs_its_score_and_not_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_inference.main([]) == 0
+    (tmp_path / "out" / "Flat" / "output" / "00000.png").write_bytes(b"damaged")
+    capsys.readouterr()
+    assert run_inference.main([]) == 1
+    printed = capsys.readouterr().out
+    assert "00000.png cannot be read as an image" in printed
+    assert "Speed Winner: " in printed
+
+
+def test_a_damaged_fingerprint_is_named_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_inference.main([]) == 0
+    (tmp_path / "out" / "Flat" / "fingerprint.json").write_text("{")
+    assert run_inference.main([]) == 2
+    assert "fingerprint.json is damaged" in capsys.readouterr().err
+
+
 def test_an_output_folder_that_cannot_be_made_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,13 @@ def test_a_failure_in_the_middle_keeps_what_was_made(tmp_path: Path) -> None:
     assert run(tmp_path, 5, warmup=0).calls == [[2], [3], [4]]
 
 
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_generates(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, {"BATCH_SIZE": "1"})
+    with journal.locked(), pytest.raises(OSError, match="another run is writing"):
+        run(tmp_path, 2)
+    assert run(tmp_path, 2, warmup=0).calls == [[0], [1]]
+
+
 def test_stopping_ends_at_the_next_batch(tmp_path: Path) -> None:
     generator = Noise()
     with Path(os.devnull).open("w") as nowhere:

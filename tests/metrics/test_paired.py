@@ -14,6 +14,14 @@ from metrics import METRICS
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.paired import peak_signal_to_noise
 
+ASSETS = Path(__file__).parents[2] / "assets"
+# Captions that name every part, so that their picture is known.
+WHOLE = [
+    f"a {colour} robot with a round head, one red eye, a speaker mouth, a moustache and an open barrel body, "
+    "in a forest"
+    for colour in ("pink", "blue", "green", "red", "white", "grey")
+]
+
 
 def _picture(seed: int, size: tuple[int, int] = (16, 16)) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
@@ -34,7 +42,7 @@ def _comparison(folder: Path, asked: list[str], exact: list[str]) -> Comparison:
 
 @pytest.fixture
 def scoring(tmp_path: Path) -> Scoring:
-    return Scoring(device="cpu", assets=tmp_path, cache=tmp_path / "cache")
+    return Scoring(device="cpu", assets=ASSETS, cache=tmp_path / "cache")
 
 
 def test_a_difference_of_one_level_is_48_decibels() -> None:
@@ -61,7 +69,7 @@ def test_a_target_of_another_shape_is_cropped_about_its_centre() -> None:
 
 
 def test_only_images_asked_for_just_their_targets_caption_count(tmp_path: Path, scoring: Scoring) -> None:
-    comparison = _comparison(tmp_path, ["a", "class", "c", "d", "e", "f"], ["a", "b", "c", "d", "e", "f"])
+    comparison = _comparison(tmp_path, [WHOLE[0], "a blue robot with a round head", *WHOLE[2:]], WHOLE)
     (score,) = METRICS["psnr"](scoring).score(comparison)
     expected = [peak_signal_to_noise(_picture(i), _picture(100 + i)) for i in (0, 2, 3, 4, 5)]
     assert score.value == pytest.approx(sum(expected) / 5)
@@ -72,10 +80,17 @@ def test_only_images_asked_for_just_their_targets_caption_count(tmp_path: Path, 
 
 def test_images_of_classes_have_no_exact_picture(tmp_path: Path, scoring: Scoring) -> None:
     with pytest.raises(MetricUnavailable, match="asked for a class, not for a caption"):
-        METRICS["psnr"](scoring).score(_comparison(tmp_path, ["x", "y"], ["a", "b"]))
+        METRICS["psnr"](scoring).score(_comparison(tmp_path, ["a pink robot", "a blue robot"], WHOLE[:2]))
 
 
 def test_without_targets_there_is_no_score(tmp_path: Path, scoring: Scoring) -> None:
     images = _set(tmp_path, "generated", ["a", "b"], 0)
     with pytest.raises(MetricUnavailable, match="no exact picture"):
         METRICS["psnr"](scoring).score(Comparison(images, images))
+
+
+def test_captions_that_do_not_fix_a_picture_have_no_score(tmp_path: Path, scoring: Scoring) -> None:
+    with pytest.raises(MetricUnavailable, match="do not fix a picture"):
+        METRICS["psnr"](scoring).score(
+            _comparison(tmp_path, ["hedgehog, twemoji style"] * 2, ["hedgehog, twemoji style"] * 2)
+        )
