@@ -195,7 +195,11 @@ def model_fields(families: Sequence[ModelFamily]) -> Iterator[tuple[str, Any, An
             tiny = family.tiny_options.get(field.name)
             note = "" if tiny is None else f" ({tiny} with tiny weights)"
             text = field.metadata.get("help", "") + note
-            limits: dict[str, Any] = {"ge": field.metadata.get("least"), "le": field.metadata.get("most")}
+            limits: dict[str, Any] = {
+                "ge": field.metadata.get("least"),
+                "le": field.metadata.get("most"),
+                "pattern": field.metadata.get("pattern"),
+            }
             if types[field.name] is float:
                 limits["allow_inf_nan"] = False
             yield f"{family.key}_{field.name}", types[field.name], Field(field.default, description=text, **limits)

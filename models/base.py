@@ -74,12 +74,15 @@ class ImageGenerator(Protocol):
         ...
 
 
-def option(default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
+def option(
+    default: Any, help: str, *, least: float | None = None, most: float | None = None, pattern: str | None = None
+) -> Any:
     """Declare one field of a family's options dataclass; `help` stands in --help and README.
 
-    What is below `least` or above `most` is refused before anything is loaded; so is a number that is not finite.
+    What is below `least`, above `most` or not of the form `pattern` is refused before anything is loaded; so is a
+    number that is not finite.
     """
-    return field(default=default, metadata={"help": help, "least": least, "most": most})
+    return field(default=default, metadata={"help": help, "least": least, "most": most, "pattern": pattern})
 
 
 @dataclass(frozen=True)

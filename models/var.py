@@ -31,6 +31,7 @@ class VAROptions:
         "auto",
         "how classes are chosen: nearest (class name nearest to the caption by CLIP), dataset (the data set's labels), "
         "ids like 1,207,980 (cycled), or auto (nearest; dataset with tiny weights; index mod 1000 with random ones)",
+        pattern=r"^\s*(auto|nearest|dataset|\d+(\s*,\s*\d+)*)\s*$",
     )
     clip: str = option("openai/clip-vit-base-patch32", "hub id or folder of the CLIP that `nearest` uses")
 

@@ -101,6 +101,7 @@ def test_models_names_the_columns_in_its_order(monkeypatch: pytest.MonkeyPatch) 
         ({"SKIP_SDXL": "1", "SKIP_VAR": "1", "SKIP_PIXART": "1"}, "every model is skipped"),
         ({"SDXL_STEPS": "0"}, "SDXL_STEPS=0"),
         ({"PIXART_GUIDANCE": "nan"}, "PIXART_GUIDANCE=nan"),
+        ({"VAR_CLASSES": "foo"}, "VAR_CLASSES=foo"),
         ({"VAR_TOP_P": "2"}, "VAR_TOP_P=2"),
         ({"VAR_TOP_K": "-5"}, "VAR_TOP_K=-5"),
         ({"SKIP_SDLX": "1"}, "SKIP_SDXL was probably meant"),
