@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.networks.operations import PLAIN, Operations
+
 
 @dataclass(frozen=True)
 class ConvolutionShape:
@@ -18,12 +20,14 @@ class ConvolutionShape:
 
     widths: channels of each level. blocks: residual blocks per encoder level; the decoder has one more.
     attention: whether the coarsest level has an attention block after each residual block.
+    middle_attention: whether one stands between the two residual blocks at the coarsest resolution.
     """
 
     widths: tuple[int, ...]
     blocks: int
     latent_channels: int
     attention: bool = True
+    middle_attention: bool = True
     image_channels: int = 3
 
     @property
@@ -39,6 +43,8 @@ def normalize(channels: int) -> nn.GroupNorm:
 class ResidualBlock(nn.Module):
     """Two normalised 3x3 convolutions and a shortcut."""
 
+    operations: Operations = PLAIN
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.norm1 = normalize(inputs)
@@ -48,10 +54,10 @@ class ResidualBlock(nn.Module):
         self.nin_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        h_BCHW: Tensor = self.conv1(functional.silu(self.norm1(x_BCHW)))
-        h_BCHW = self.conv2(functional.silu(self.norm2(h_BCHW)))
-        shortcut: Tensor = self.nin_shortcut(x_BCHW)
-        return shortcut + h_BCHW
+        operations = self.operations
+        h_BCHW = operations.norm_silu(x_BCHW, self.norm1)
+        h_BCHW = operations.convolve_norm_silu(h_BCHW, self.conv1, self.norm2)
+        return operations.convolve_add(h_BCHW, self.conv2, self.nin_shortcut(x_BCHW))
 
 
 class AttentionBlock(nn.Module):
@@ -119,12 +125,12 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Residual, attention, residual at the coarsest resolution."""
+    """Residual, attention where there is any, residual at the coarsest resolution."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, attention: bool) -> None:
         super().__init__()
         self.block_1 = ResidualBlock(channels, channels)
-        self.attn_1 = AttentionBlock(channels)
+        self.attn_1 = AttentionBlock(channels) if attention else nn.Identity()
         self.block_2 = ResidualBlock(channels, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -134,6 +140,8 @@ class Middle(nn.Module):
 
 class Encoder(nn.Module):
     """Images to latents, coarser by 2 per level but the last."""
+
+    operations: Operations = PLAIN
 
     def __init__(self, shape: ConvolutionShape) -> None:
         super().__init__()
@@ -145,7 +153,7 @@ class Encoder(nn.Module):
             if i < top:
                 level.downsample = Downsample(width)
             self.down.append(level)
-        self.mid = Middle(widths[top])
+        self.mid = Middle(widths[top], shape.middle_attention)
         self.norm_out = normalize(widths[top])
         self.conv_out = nn.Conv2d(widths[top], shape.latent_channels, 3, padding=1)
 
@@ -153,18 +161,20 @@ class Encoder(nn.Module):
         h_BCHW = self.conv_in(images_BCHW)
         for level in self.down:
             h_BCHW = level(h_BCHW)
-        latents_BCHW: Tensor = self.conv_out(functional.silu(self.norm_out(self.mid(h_BCHW))))
+        latents_BCHW: Tensor = self.conv_out(self.operations.norm_silu(self.mid(h_BCHW), self.norm_out))
         return latents_BCHW
 
 
 class Decoder(nn.Module):
     """Latents to images; `up` is indexed by level, so that it runs backwards."""
 
+    operations: Operations = PLAIN
+
     def __init__(self, shape: ConvolutionShape) -> None:
         super().__init__()
         widths, top = shape.widths, len(shape.widths) - 1
         self.conv_in = nn.Conv2d(shape.latent_channels, widths[top], 3, padding=1)
-        self.mid = Middle(widths[top])
+        self.mid = Middle(widths[top], shape.middle_attention)
         self.up = nn.ModuleList()
         for i, width in enumerate(widths):
             level = Level(widths[min(i + 1, top)], width, shape.blocks + 1, shape.attention and i == top)
@@ -178,7 +188,7 @@ class Decoder(nn.Module):
         h_BCHW = self.mid(self.conv_in(latents_BCHW))
         for level in reversed(self.up):
             h_BCHW = level(h_BCHW)
-        images_BCHW: Tensor = self.conv_out(functional.silu(self.norm_out(h_BCHW)))
+        images_BCHW: Tensor = self.conv_out(self.operations.norm_silu(h_BCHW, self.norm_out))
         return images_BCHW
 
 
@@ -195,5 +205,6 @@ def read_convolution_shape(state: dict[str, Tensor]) -> ConvolutionShape:
         blocks=blocks,
         latent_channels=int(state["decoder.conv_in.weight"].shape[1]),
         attention=f"encoder.down.{levels - 1}.attn.0.qkv.weight" in state,
+        middle_attention="encoder.mid.attn_1.qkv.weight" in state,
         image_channels=int(state["encoder.conv_in.weight"].shape[1]),
     )

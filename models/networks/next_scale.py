@@ -7,9 +7,9 @@ Source: Tian et al., Visual Autoregressive Modeling (arXiv 2404.02905).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -27,6 +27,31 @@ PUBLISHED_PATCH_NUMS: tuple[tuple[int, ...], ...] = (
 def token_offsets(patch_nums: Sequence[int]) -> list[int]:
     """Return where each scale starts in the sequence, and at last its length: S + 1 numbers."""
     return [0, *accumulate(side * side for side in patch_nums)]
+
+
+Grid = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The grids of all scales, coarse to fine, and the coordinates (height, width) that all of them span."""
+
+    grids: tuple[Grid, ...]
+    span: Grid
+
+    @property
+    def counts(self) -> list[int]:
+        """Tokens of each scale."""
+        return [height * width for height, width in self.grids]
+
+    @property
+    def offsets(self) -> list[int]:
+        """Where each scale starts in the sequence, and at last its length."""
+        return [0, *accumulate(self.counts)]
+
+    def levels(self) -> Tensor:
+        """Return the scale of each token, `levels_L`, int64."""
+        return torch.repeat_interleave(torch.arange(len(self.grids)), torch.tensor(self.counts))
 
 
 def token_levels(patch_nums: Sequence[int]) -> Tensor:
@@ -95,31 +120,43 @@ def resize(image_BCHW: Tensor, matrix_TS: Tensor) -> Tensor:
     return matrix_TS @ image_BCHW.to(matrix_TS.dtype) @ matrix_TS.T
 
 
-def guide(logits_2BLV: Tensor, cfg: float, scale: int, num_scales: int) -> Tensor:
-    """Return logits with classifier-free guidance that grows from 0 at the first scale to `cfg` at the last.
+def guidance_strength(cfg: float, scale: int, num_scales: int) -> float:
+    """Return the guidance at `scale`: it grows from 0 at the first scale to `cfg` at the last."""
+    return cfg * scale / max(num_scales - 1, 1)
 
-    The batch holds the conditional rows, then the unconditional ones. The usual guidance scale is cfg + 1.
+
+def guide(logits_RLV: Tensor, strength: float) -> Tensor:
+    """Return logits with classifier-free guidance; the usual guidance scale is strength + 1.
+
+    The batch holds the conditional rows, then the unconditional ones.
     """
-    strength = cfg * scale / max(num_scales - 1, 1)
-    conditional_BLV, unconditional_BLV = logits_2BLV.chunk(2)
+    conditional_BLV, unconditional_BLV = logits_RLV.chunk(2)
     return (1 + strength) * conditional_BLV - strength * unconditional_BLV
 
 
 def keep_likeliest(logits_BLV: Tensor, top_k: int, top_p: float) -> Tensor:
     """Return logits with -inf where an entry is outside the `top_k` likeliest or outside the nucleus `top_p`.
 
-    0 turns a filter off. Ties with the k-th entry stay; the nucleus is taken among what top_k left, and the
-    likeliest entry always stays.
+    0 turns a filter off. Ties with the k-th entry stay; the nucleus is taken among what top_k left: an entry goes
+    where it and all that are less likely hold at most 1 - top_p. The likeliest entry always stays, and so do all
+    that tie with the last one kept. Only what top_k leaves is sorted.
     """
     vocabulary = logits_BLV.shape[-1]
+    likeliest_BLK = None
     if 0 < top_k < vocabulary:
-        smallest_BL1 = logits_BLV.topk(top_k, dim=-1).values[..., -1:]
-        logits_BLV = logits_BLV.masked_fill(logits_BLV < smallest_BL1, -math.inf)
+        likeliest_BLK = logits_BLV.topk(top_k, dim=-1).values
+        logits_BLV = logits_BLV.masked_fill(logits_BLV < likeliest_BLK[..., -1:], -math.inf)
     if 0 < top_p < 1:
-        sorted_BLV, order_BLV = logits_BLV.sort(dim=-1)
-        tail_BLV = sorted_BLV.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
-        tail_BLV[..., -1] = False
-        logits_BLV = logits_BLV.masked_fill(tail_BLV.scatter(-1, order_BLV, tail_BLV), -math.inf)
+        if likeliest_BLK is None:
+            likeliest_BLK = logits_BLV.sort(dim=-1, descending=True).values
+        # What top_k left may be more than K entries, where there are ties with the last one: they count in the total.
+        total_BL1 = logits_BLV.logsumexp(dim=-1, keepdim=True)
+        above_BLK = (likeliest_BLK - total_BL1).exp().cumsum(dim=-1)
+        # The first entry is kept; another one is where the likelier ones hold less than top_p.
+        kept_BLK = torch.cat((torch.ones_like(above_BLK[..., :1]), above_BLK[..., :-1]), dim=-1) < top_p
+        kept_BLK[..., 0] = True
+        last_BL1 = likeliest_BLK.gather(-1, kept_BLK.sum(dim=-1, keepdim=True) - 1)
+        logits_BLV = logits_BLV.masked_fill(logits_BLV < last_BL1, -math.inf)
     return logits_BLV
 
 
@@ -132,40 +169,25 @@ def draw(logits_BLV: Tensor, exponentials_BLV: Tensor) -> Tensor:
     return (logits_BLV.softmax(dim=-1) / exponentials_BLV).argmax(dim=-1)
 
 
-def noise_keys(seeds: Sequence[int], num_scales: int, device: torch.device | str) -> Tensor:
-    """Return `keys_BS2`, int32: what makes the noise of every request and scale its own."""
-    words = [
-        int.from_bytes(
-            hashlib.blake2b(f"{seed}/{scale}/{half}".encode(), digest_size=4).digest(), "little", signed=True
-        )
-        for seed in seeds
-        for scale in range(num_scales)
-        for half in range(2)
-    ]
-    return torch.tensor(words, dtype=torch.int32).view(len(seeds), num_scales, 2).to(device)
+def draw_bits(logits_BLV: Tensor, top_k: int, top_p: float, exponentials_BNW: Tensor) -> Tensor:
+    """Return `bits_BLd`, bool, one draw a bit; V = 2d holds for each bit the logits of 0 and 1.
 
-
-def exponential_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:
-    """Return `exponentials_BLV`, float32 draws from Exponential(1) that are a function of the keys and the place alone.
-
-    Counter-based noise: the same on every device, at every batch size and place in the batch, with no state, so that
-    it can stand in a CUDA graph; on a GPU it costs a few elementwise operations, where a CPU generator needs 65 ms for
-    the 2.8 million draws of one 256 px image. Two rounds of a 32-bit mixing function (xor-shift and multiply) follow
-    the halves of the key.
+    exponentials_BNW: N = L d, W = 2: a draw for each value of each bit, used as in `draw`. top_k and top_p are those
+    of `keep_likeliest` applied to the pair.
     """
-    counter_LV = torch.arange(tokens * vocabulary, dtype=torch.int32, device=keys_B2.device).view(tokens, vocabulary)
-    bits_BLV = counter_LV + keys_B2[:, 0, None, None]
-    bits_BLV = _mix_bits(_mix_bits(bits_BLV) ^ keys_B2[:, 1, None, None])
-    # 23 bits and a half fit float32 exactly; the half keeps the uniform number off 0 and 1, where the noise would
-    # be infinite or zero and the draw meaningless.
-    uniform_BLV = ((bits_BLV >> 9) & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
-    return uniform_BLV.log_().neg_()
+    zero_BLd, one_BLd = logits_BLV.unflatten(-1, (-1, 2)).unbind(-1)
+    chance_BLd = bit_chances(zero_BLd, one_BLd, top_k, top_p)
+    noise_BLd2 = exponentials_BNW.view(*chance_BLd.shape, 2)
+    return chance_BLd / noise_BLd2[..., 1] > (1 - chance_BLd) / noise_BLd2[..., 0]
 
 
-def _mix_bits(bits: Tensor) -> Tensor:
-    """Return int32 words with every bit depending on every bit; int32 products wrap, shifts are made logical."""
-    bits = bits ^ ((bits >> 16) & 0xFFFF)
-    bits = bits * 0x7FEB352D
-    bits = bits ^ ((bits >> 15) & 0x1FFFF)
-    bits = bits * (0x846CA68B - (1 << 32))
-    return bits ^ ((bits >> 16) & 0xFFFF)
+def bit_chances(zero: Tensor, one: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Return the probability that a bit is 1, given the logits of its two values, after the filters."""
+    chance = (one - zero).sigmoid()
+    if top_k == 1:
+        chance = torch.where(one == zero, 0.5, (one > zero).to(chance.dtype))
+    if 0 < top_p < 1:
+        # Two values: the one with no more than 1 - top_p goes, and the other is certain.
+        chance = torch.where(chance <= 1 - top_p, 0.0, chance)
+        chance = torch.where(1 - chance <= 1 - top_p, 1.0, chance)
+    return chance

@@ -1,8 +1,7 @@
 """VAR: a class-conditional transformer that predicts images scale by scale.
 
-B images, 2B rows with guidance (conditional, then unconditional), L tokens, C width, H heads, D head dimension,
-V vocabulary, c codebook dimension. Attribute names are those of the published state dicts. The residual stream and
-the normalisations run in float32, the linear layers in the dtype of their weights.
+B images, R = 2B rows with guidance (conditional, then unconditional), L tokens, C width, V vocabulary, c codebook
+dimension. Attribute names are those of the published state dicts.
 Source: Tian et al., Visual Autoregressive Modeling (arXiv 2404.02905).
 """
 
@@ -11,20 +10,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models.networks.next_scale import (
     block_causal_mask,
+    draw,
+    guidance_strength,
     guide,
     keep_likeliest,
     patch_nums_from_levels,
     published_patch_nums,
     token_levels,
     token_offsets,
+)
+from models.networks.noise import Noise
+from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations
+from models.networks.transformer import (
+    AttentionConstants,
+    FeedForward,
+    HeadNorm,
+    Modulation,
+    SelfAttention,
+    cast_linear_layers,
+    modulation_layer,
+    modulation_of,
+    new_caches,
 )
 from models.networks.vqvae import MultiScaleQuantizer
 
@@ -81,126 +94,67 @@ def read_var_shape(state: dict[str, Tensor]) -> VARShape:
     )
 
 
-class KeyValueCache(NamedTuple):
-    """Keys and values of one block, `(2B, H, L, D)` each for all L tokens, written in place scale by scale."""
+class BlockCondition(NamedTuple):
+    """What one block needs beside the tokens: its modulation by the class, and its attention's constants."""
 
-    keys_BHLD: Tensor
-    values_BHLD: Tensor
-
-    def extend(self, start: int, k_BHLD: Tensor, v_BHLD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the tokens from `start` on and return the keys and values of all tokens so far."""
-        end = start + k_BHLD.shape[2]
-        self.keys_BHLD[:, :, start:end] = k_BHLD
-        self.values_BHLD[:, :, start:end] = v_BHLD
-        return self.keys_BHLD[:, :, :end], self.values_BHLD[:, :, :end]
-
-
-class SelfAttention(nn.Module):
-    def __init__(self, shape: VARShape) -> None:
-        super().__init__()
-        self.heads, self.head_dim = shape.heads, shape.width // shape.heads
-        self.cosine = shape.attn_l2_norm
-        if self.cosine:
-            self.scale_mul_1H11 = nn.Parameter(torch.full((1, shape.heads, 1, 1), math.log(4)))
-        self.mat_qkv = nn.Linear(shape.width, 3 * shape.width, bias=False)
-        # Keys have no bias: it would cancel in the softmax.
-        self.q_bias = nn.Parameter(torch.zeros(shape.width))
-        self.v_bias = nn.Parameter(torch.zeros(shape.width))
-        self.proj = nn.Linear(shape.width, shape.width)
-
-    def forward(self, x_BLC: Tensor, mask_LL: Tensor | None, cache: KeyValueCache | None, start: int) -> Tensor:
-        batch, tokens, width = x_BLC.shape
-        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv_BL3C = functional.linear(x_BLC, self.mat_qkv.weight, bias)
-        q_BHLD, k_BHLD, v_BHLD = qkv_BL3C.view(batch, tokens, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        if self.cosine:
-            scale_1H11 = self.scale_mul_1H11.float().clamp(max=math.log(100)).exp()
-            q_BHLD = (functional.normalize(q_BHLD.float(), dim=-1) * scale_1H11).to(v_BHLD.dtype)
-            k_BHLD = functional.normalize(k_BHLD.float(), dim=-1).to(v_BHLD.dtype)
-        if cache is not None:
-            k_BHLD, v_BHLD = cache.extend(start, k_BHLD, v_BHLD)
-        softmax_scale = 1.0 if self.cosine else 0.25 / math.sqrt(self.head_dim)
-        out_BHLD = functional.scaled_dot_product_attention(
-            q_BHLD, k_BHLD, v_BHLD, attn_mask=mask_LL, scale=softmax_scale
-        )
-        projected: Tensor = self.proj(out_BHLD.transpose(1, 2).reshape(batch, tokens, width))
-        return projected
-
-
-class FeedForward(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x_BLC: Tensor) -> Tensor:
-        out_BLC: Tensor = self.fc2(functional.gelu(self.fc1(x_BLC), approximate="tanh"))
-        return out_BLC
-
-
-def modulated_norm(x_BLC: Tensor, scale_B1C: Tensor, shift_B1C: Tensor) -> Tensor:
-    """Return LayerNorm(x) * (1 + scale) + shift, in float32."""
-    return functional.layer_norm(x_BLC, x_BLC.shape[-1:], eps=1e-6) * (1 + scale_B1C) + shift_B1C
+    modulation: Modulation
+    attention: AttentionConstants
 
 
 class Block(nn.Module):
     """Attention and MLP, each normalised, shifted, scaled and gated by the class (adaptive LayerNorm)."""
 
+    operations: Operations = PLAIN
+
     def __init__(self, shape: VARShape) -> None:
         super().__init__()
-        self.attn = SelfAttention(shape)
-        self.ffn = FeedForward(shape.width)
+        self.attn = SelfAttention(shape.width, shape.heads, shape.attn_l2_norm)
+        self.ffn = FeedForward(shape.width, 4 * shape.width)
         self.shared_aln = shape.shared_aln
         if self.shared_aln:
             self.ada_gss = nn.Parameter(torch.randn(1, 1, 6, shape.width) / math.sqrt(shape.width))
         else:
-            self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(shape.width, 6 * shape.width))
+            self.ada_lin = modulation_layer(shape.width, 6)
 
-    def modulation(self, condition: Tensor) -> Tensor:
-        """Return `(B, 1, 6, C)`, float32: two gates, two scales, two shifts, from the condition of `VAR.condition`."""
+    def condition(self, source: Tensor) -> BlockCondition:
+        """Return the block's condition for `VAR.condition`'s source: the class's embedding, or what blocks share."""
         if self.shared_aln:
-            shifted_B16C: Tensor = condition.float() + self.ada_gss.float()
-            return shifted_B16C
-        rows_BC: Tensor = self.ada_lin(condition)
-        return rows_BC.float().view(len(rows_BC), 1, 6, -1)
+            rows_R16C = source.float() + self.ada_gss.float()
+        else:
+            rows_R16C = self.ada_lin(source).view(len(source), 1, 6, -1)
+        return BlockCondition(modulation_of(rows_R16C), self.attn.constants())
 
     def forward(
-        self, x_BLC: Tensor, modulation_B16C: Tensor, mask_LL: Tensor | None, cache: KeyValueCache | None, start: int
-    ) -> Tensor:
-        dtype = self.ffn.fc1.weight.dtype
-        gate1, gate2, scale1, scale2, shift1, shift2 = modulation_B16C.unbind(2)
-        x_BLC = x_BLC + gate1 * self.attn(modulated_norm(x_BLC, scale1, shift1).to(dtype), mask_LL, cache, start)
-        out_BLC: Tensor = x_BLC + gate2 * self.ffn(modulated_norm(x_BLC, scale2, shift2).to(dtype))
-        return out_BLC
-
-
-class HeadNorm(nn.Module):
-    """The adaptive LayerNorm before the head."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-
-    def modulation(self, cond_BC: Tensor) -> Tensor:
-        """Return `(B, 1, 2, C)`, float32: scale and shift."""
-        rows_BC: Tensor = self.ada_lin(cond_BC)
-        return rows_BC.float().view(len(rows_BC), 1, 2, -1)
+        self,
+        x_RLC: Tensor,
+        normal_RLC: Tensor,
+        condition: BlockCondition,
+        next_norm: Norm,
+        mask_LL: Tensor | None,
+        cache: KeyValueCache | None,
+        start: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the residual stream after the block, and its norm for what comes next, given both before it."""
+        modulation, dtype, operations = condition.modulation, normal_RLC.dtype, self.operations
+        update_RLC = self.attn(normal_RLC, condition.attention, mask_LL=mask_LL, cache=cache, start=start)
+        x_RLC, normal_RLC = operations.residual_norm(
+            x_RLC, update_RLC, modulation.attention_gate_R1C, modulation.mlp, dtype
+        )
+        return operations.residual_norm(x_RLC, self.ffn(normal_RLC), modulation.mlp_gate_R1C, next_norm, dtype)
 
 
 class Condition(NamedTuple):
-    """What the class contributes to a picture, the same at every scale: computed once.
+    """What the classes of R rows contribute, the same at every scale: made once a picture."""
 
-    first_B1C: the first token's content. blocks: each block's modulation. head_B12C: the head's.
-    """
-
-    first_B1C: Tensor
-    blocks: tuple[Tensor, ...]
-    head_B12C: Tensor
+    first_R1C: Tensor
+    blocks: tuple[BlockCondition, ...]
+    head: Norm
 
 
 class VAR(nn.Module):
     """The transformer. `class_emb` has one row more than there are classes: the unconditional class."""
 
+    operations: Operations = PLAIN
     lvl_1L: Tensor
     mask_LL: Tensor
 
@@ -215,9 +169,7 @@ class VAR(nn.Module):
         self.pos_start = nn.Parameter(torch.randn(1, 1, width) * deviation)
         self.pos_1LC = nn.Parameter(torch.randn(1, tokens, width) * deviation)
         self.lvl_embed = nn.Embedding(len(shape.patch_nums), width)
-        self.shared_ada_lin = (
-            nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width)) if shape.shared_aln else nn.Identity()
-        )
+        self.shared_ada_lin = modulation_layer(width, 6) if shape.shared_aln else nn.Identity()
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.head_nm = HeadNorm(width)
         self.head = nn.Linear(width, shape.vocabulary)
@@ -237,99 +189,137 @@ class VAR(nn.Module):
         zeros = (f"blocks.{i}.attn.zero_k_bias" for i in range(self.shape.depth))
         return frozenset(("lvl_1L", "attn_bias_for_masking", *zeros))
 
-    def condition(self, labels_B: Tensor) -> Condition:
+    def cast(self, dtype: torch.dtype) -> Self:
+        """Run the blocks and the head in `dtype`; the embeddings, which are added to the float32 stream, stay."""
+        cast_linear_layers(self, dtype)
+        self.word_embed.float()
+        return self
+
+    def condition(self, labels_R: Tensor) -> Condition:
         """Return what these classes contribute."""
-        cond_BC = self.class_emb(labels_B)
-        per_block = cond_BC
+        dtype = self.head.weight.dtype
+        first_RC = self.class_emb(labels_R)
+        source = first_RC.to(dtype)
         if self.shape.shared_aln:
-            per_block = self.shared_ada_lin(cond_BC).view(len(cond_BC), 1, 6, -1)
+            source = self.shared_ada_lin(source).view(len(source), 1, 6, -1)
         return Condition(
-            first_B1C=cond_BC[:, None].float(),
-            blocks=tuple(block.modulation(per_block) for block in self.blocks),  # type: ignore[operator]
-            head_B12C=self.head_nm.modulation(cond_BC),
+            first_R1C=first_RC[:, None],
+            blocks=tuple(block.condition(source) for block in self.blocks),  # type: ignore[operator]
+            head=self.head_nm.norm(first_RC.to(dtype)),
         )
 
     def new_cache(self, rows: int) -> tuple[KeyValueCache, ...]:
         """Return an empty cache for every block."""
-        shape, like = self.shape, self.head.weight
-        size = (rows, shape.heads, self.offsets[-1], shape.width // shape.heads)
-        return tuple(KeyValueCache(like.new_empty(size), like.new_empty(size)) for _ in self.blocks)
+        shape = self.shape
+        head_dim = shape.width // shape.heads
+        return new_caches(shape.depth, rows, shape.heads, self.offsets[-1], head_dim, self.head.weight)
 
     def first_tokens(self, condition: Condition) -> Tensor:
-        """Return the one token of scale 0, `x_B1C`, float32."""
-        return condition.first_B1C + self.pos_start.float() + self.places(0, 1)
+        """Return the one token of scale 0, `x_R1C`, float32."""
+        return condition.first_R1C + self.pos_start + self.places(0, 1)
 
     def embed(self, inputs_BLc: Tensor, start: int) -> Tensor:
         """Return tokens `x_BLC`, float32, for the averaged-down estimate at places from `start` on."""
-        words_BLC: Tensor = self.word_embed(inputs_BLc.to(self.word_embed.weight.dtype))
-        return words_BLC.float() + self.places(start, start + inputs_BLc.shape[1])
+        words_BLC: Tensor = self.word_embed(inputs_BLc)
+        return words_BLC + self.places(start, start + inputs_BLc.shape[1])
 
     def places(self, start: int, end: int) -> Tensor:
         """Return the level and position embeddings of these tokens, `(1, L, C)`, float32."""
         levels_1LC: Tensor = self.lvl_embed(self.lvl_1L[:, start:end])
-        return levels_1LC.float() + self.pos_1LC[:, start:end].float()
+        return levels_1LC + self.pos_1LC[:, start:end]
 
     def forward(
         self,
-        x_BLC: Tensor,
+        x_RLC: Tensor,
         condition: Condition,
         mask_LL: Tensor | None = None,
         caches: tuple[KeyValueCache, ...] | None = None,
         start: int = 0,
     ) -> Tensor:
-        """Return `logits_BLV`, float32, for tokens that see each other by the mask, and all that is cached."""
+        """Return `logits_RLV`, in the head's dtype, for tokens that see each other by the mask, and all in the cache."""
+        norms = [block.modulation.attention for block in condition.blocks] + [condition.head]
+        normal_RLC = self.operations.norm(x_RLC, norms[0], self.head.weight.dtype)
         for i, block in enumerate(self.blocks):
-            x_BLC = block(x_BLC, condition.blocks[i], mask_LL, caches[i] if caches else None, start)
-        x_BLC = modulated_norm(x_BLC, *condition.head_B12C.unbind(2))
-        logits_BLV: Tensor = self.head(x_BLC.to(self.head.weight.dtype))
-        return logits_BLV.float()
+            cache = caches[i] if caches else None
+            x_RLC, normal_RLC = block(x_RLC, normal_RLC, condition.blocks[i], norms[i + 1], mask_LL, cache, start)
+        logits_RLV: Tensor = self.head(normal_RLC)
+        return logits_RLV
 
     def forward_teacher_forced(self, labels_B: Tensor, inputs_BLc: Tensor) -> Tensor:
-        """Return `logits_BLV` of all L tokens at once, given the inputs of scales 1.. (L - 1 tokens).
+        """Return `logits_BLV`, float32, of all L tokens at once, given the inputs of scales 1.. (L - 1 tokens).
 
         The inputs are `MultiScaleQuantizer.teacher_inputs` of an image's codes.
         """
         condition = self.condition(labels_B)
         x_BLC = torch.cat((self.first_tokens(condition), self.embed(inputs_BLc, start=1)), dim=1)
         logits_BLV: Tensor = self(x_BLC, condition, mask_LL=self.mask_LL)
-        return logits_BLV
+        return logits_BLV.float()
+
+
+class Choice(NamedTuple):
+    """What was drawn at one scale: codes, and the weights of all codes where the picture is to be their mean."""
+
+    codes_BL: Tensor
+    weights_BLV: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How codes are drawn. cfg: guidance at the last scale, growing from 0. top_k, top_p: 0 turns them off.
+
+    more_smooth: take at each place a mean of codes, weighted by a Gumbel softmax that sharpens from scale to scale,
+    in the place of the code drawn: smoother pictures, for looking at alone.
+    """
+
+    cfg: float = 1.5
+    top_k: int = 0
+    top_p: float = 0.0
+    more_smooth: bool = False
+
+    def chooser(
+        self, num_scales: int, noise: Noise, operations: Operations = PLAIN
+    ) -> Callable[[int, Tensor], Choice]:
+        """Return the function that draws the codes of a scale, given the logits of both rows of each picture."""
+
+        def choose(scale: int, logits_RLV: Tensor) -> Choice:
+            strength = guidance_strength(self.cfg, scale, num_scales)
+            exponentials_BLV = noise.exponentials[scale]
+            if not self.more_smooth:
+                return Choice(
+                    operations.draw_codes(logits_RLV, strength, self.top_k, self.top_p, exponentials_BLV)
+                )
+            kept_BLV = keep_likeliest(guide(logits_RLV.float(), strength), self.top_k, self.top_p)
+            ratio = scale / max(num_scales - 1, 1)
+            temperature = max(0.27 * (1 - 0.95 * ratio), 0.005)
+            gumbel_BLV = -noise.sets[1][scale].log()
+            weights_BLV = ((kept_BLV * (1 + ratio) + gumbel_BLV) / temperature).softmax(dim=-1)
+            return Choice(draw(kept_BLV, exponentials_BLV), weights_BLV)
+
+        return choose
 
 
 class ScaleStep(NamedTuple):
-    """What one scale of the sampler made: logits of the 2B rows, guided and filtered ones, codes, the estimate."""
+    """What one scale of the sampler made: logits of both rows of each picture, codes, the estimate so far."""
 
-    logits_2BLV: Tensor
-    guided_BLV: Tensor
-    filtered_BLV: Tensor
+    logits_RLV: Tensor
     codes_BL: Tensor
     f_hat_BCHW: Tensor
 
 
 def sample_scales(
-    var: VAR,
-    quantizer: MultiScaleQuantizer,
-    labels_B: Tensor,
-    choose: Callable[[int, Tensor], Tensor],
-    cfg: float,
-    top_k: int,
-    top_p: float,
+    var: VAR, quantizer: MultiScaleQuantizer, labels_B: Tensor, choose: Callable[[int, Tensor], Choice]
 ) -> Iterator[ScaleStep]:
-    """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents.
-
-    `choose(scale, filtered_BLV)` returns the codes `codes_BL`.
-    """
-    sides = var.shape.patch_nums
+    """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents."""
     condition = var.condition(torch.cat((labels_B, torch.full_like(labels_B, var.shape.classes))))
     caches = var.new_cache(2 * len(labels_B))
     f_hat_BCHW = quantizer.empty_estimate(len(labels_B))
-    x_2BLC = var.first_tokens(condition)
-    for scale in range(len(sides)):
-        logits_2BLV = var(x_2BLC, condition, caches=caches, start=var.offsets[scale])
-        guided_BLV = guide(logits_2BLV, cfg, scale, len(sides))
-        filtered_BLV = keep_likeliest(guided_BLV, top_k, top_p)
-        codes_BL = choose(scale, filtered_BLV)
-        f_hat_BCHW = f_hat_BCHW + quantizer.decode_scale(scale, codes_BL)
-        yield ScaleStep(logits_2BLV, guided_BLV, filtered_BLV, codes_BL, f_hat_BCHW)
-        if scale + 1 < len(sides):
+    x_RLC = var.first_tokens(condition)
+    for scale in range(len(var.shape.patch_nums)):
+        logits_RLV = var(x_RLC, condition, caches=caches, start=var.offsets[scale])
+        codes_BL, weights_BLV = choose(scale, logits_RLV)
+        vectors_BLC = quantizer.embedding(codes_BL) if weights_BLV is None else weights_BLV @ quantizer.embedding.weight
+        f_hat_BCHW = f_hat_BCHW + quantizer.spread(scale, vectors_BLC)
+        yield ScaleStep(logits_RLV, codes_BL, f_hat_BCHW)
+        if scale + 1 < len(var.shape.patch_nums):
             inputs_BLc = quantizer.input_of(scale + 1, f_hat_BCHW)
-            x_2BLC = var.embed(inputs_BLc, start=var.offsets[scale + 1]).repeat(2, 1, 1)
+            x_RLC = var.embed(inputs_BLc, start=var.offsets[scale + 1]).repeat(2, 1, 1)

@@ -87,7 +87,16 @@ class MultiScaleQuantizer(nn.Module):
 
     def decode_scale(self, scale: int, codes_BL: Tensor) -> Tensor:
         """Return what the codes of `scale` add to the estimate, `(B, C, H, W)`."""
-        return self._spread(scale, self.embedding(codes_BL))
+        return self.spread(scale, self.embedding(codes_BL))
+
+    def spread(self, scale: int, vectors_BLC: Tensor) -> Tensor:
+        """Return what these vectors, in the places of codes of `scale`, add to the estimate, `(B, C, H, W)`."""
+        side = self.patch_nums[scale]
+        h_BCHW = vectors_BLC.transpose(1, 2).reshape(len(vectors_BLC), -1, side, side)
+        if scale < len(self.patch_nums) - 1:
+            h_BCHW = resize(h_BCHW, self.get_buffer(f"up_{scale}"))
+        spread_BCHW: Tensor = self.quant_resi(h_BCHW, scale, len(self.patch_nums))
+        return spread_BCHW
 
     def input_of(self, scale: int, f_hat_BCHW: Tensor) -> Tensor:
         """Return the estimate averaged down to `scale`, as the transformer reads it: `inputs_BLC`."""
@@ -141,14 +150,6 @@ class MultiScaleQuantizer(nn.Module):
 
     def _downsample(self, scale: int, f_BCHW: Tensor) -> Tensor:
         return f_BCHW if scale == len(self.patch_nums) - 1 else resize(f_BCHW, self.get_buffer(f"down_{scale}"))
-
-    def _spread(self, scale: int, vectors_BLC: Tensor) -> Tensor:
-        side = self.patch_nums[scale]
-        h_BCHW = vectors_BLC.transpose(1, 2).reshape(len(vectors_BLC), -1, side, side)
-        if scale < len(self.patch_nums) - 1:
-            h_BCHW = resize(h_BCHW, self.get_buffer(f"up_{scale}"))
-        spread: Tensor = self.quant_resi(h_BCHW, scale, len(self.patch_nums))
-        return spread
 
 
 class VQVAE(nn.Module):

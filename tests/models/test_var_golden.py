@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.networks.next_scale import token_offsets
-from models.networks.var import VAR, ScaleStep, read_var_shape, sample_scales
+from models.networks.next_scale import guidance_strength, guide, keep_likeliest, token_offsets
+from models.networks.var import VAR, Choice, ScaleStep, read_var_shape, sample_scales
 from models.networks.vqvae import VQVAE, read_vqvae_shape
 from models.weights import load_strictly
 
@@ -59,8 +59,12 @@ def split(var: VAR, codes_BL: Tensor) -> list[Tensor]:
     return [codes_BL[:, a:b] for a, b in pairwise(offsets)]
 
 
-def joined(steps: list[ScaleStep], field: str) -> Tensor:
-    return torch.cat([getattr(step, field) for step in steps], dim=1)
+def joined(tensors: list[Tensor]) -> Tensor:
+    return torch.cat(tensors, dim=1)
+
+
+def guided(steps: list[ScaleStep], cfg: float) -> list[Tensor]:
+    return [guide(step.logits_RLV, guidance_strength(cfg, k, len(steps))) for k, step in enumerate(steps)]
 
 
 def test_shapes_are_read_from_the_golden_checkpoint(var: VAR, vqvae: VQVAE) -> None:
@@ -79,12 +83,13 @@ def test_teacher_forced_logits_are_golden(golden: dict[str, Tensor], var: VAR, v
 
 
 def test_greedy_sampling_is_golden(golden: dict[str, Tensor], var: VAR, vqvae: VQVAE) -> None:
-    steps = list(
-        sample_scales(var, vqvae.quantize, golden["ar/labels"], lambda _, x: x.argmax(-1), cfg=3.0, top_k=1, top_p=0.0)
-    )
-    assert torch.equal(joined(steps, "codes_BL"), golden["ar/idx"])
-    assert_close(joined(steps, "logits_2BLV"), golden["ar/logits_raw"], 1e-4)
-    assert_close(joined(steps, "guided_BLV"), golden["ar/logits_mixed"], 2e-4)
+    def choose(scale: int, logits_RLV: Tensor) -> Choice:
+        return Choice(guide(logits_RLV, guidance_strength(3.0, scale, 4)).argmax(-1))
+
+    steps = list(sample_scales(var, vqvae.quantize, golden["ar/labels"], choose))
+    assert torch.equal(joined([step.codes_BL for step in steps]), golden["ar/idx"])
+    assert_close(joined([step.logits_RLV for step in steps]), golden["ar/logits_raw"], 1e-4)
+    assert_close(joined(guided(steps, 3.0)), golden["ar/logits_mixed"], 2e-4)
     assert_close(torch.stack([step.f_hat_BCHW for step in steps]), golden["ar/fhat"], 1e-5)
     inputs = [vqvae.quantize.input_of(k + 1, step.f_hat_BCHW) for k, step in enumerate(steps[:-1])]
     assert_close(torch.cat(inputs, dim=1), golden["ar/next_in"], 1e-5)
@@ -95,11 +100,10 @@ def test_greedy_sampling_is_golden(golden: dict[str, Tensor], var: VAR, vqvae: V
 
 def test_filtered_probabilities_are_golden(golden: dict[str, Tensor], var: VAR, vqvae: VQVAE) -> None:
     codes = split(var, golden["sample/idx"])
-    steps = list(
-        sample_scales(var, vqvae.quantize, golden["ar/labels"], lambda k, _: codes[k], cfg=1.5, top_k=20, top_p=0.9)
-    )
-    assert_close(joined(steps, "guided_BLV"), golden["sample/logits_mixed"], 2e-4)
-    assert_close(joined(steps, "filtered_BLV").softmax(dim=-1), golden["sample/probs"], 5e-5)
+    steps = list(sample_scales(var, vqvae.quantize, golden["ar/labels"], lambda k, _: Choice(codes[k])))
+    assert_close(joined(guided(steps, 1.5)), golden["sample/logits_mixed"], 2e-4)
+    kept = [keep_likeliest(guided_BLV, 20, 0.9) for guided_BLV in guided(steps, 1.5)]
+    assert_close(joined(kept).softmax(dim=-1), golden["sample/probs"], 5e-5)
 
 
 def test_encoder_and_decoder_are_golden(golden: dict[str, Tensor], vqvae: VQVAE) -> None:

@@ -1,0 +1,446 @@
+"""Infinity: a transformer that predicts images scale by scale, bit by bit, from text.
+
+B images, R = 2B rows with guidance (conditional, then unconditional), L tokens, C width, T text tokens, t text width,
+d bits of a token. Attribute names are those of the published state dict, its chunks of blocks in one list. The blocks'
+matrix products run in the dtype of their weights; text, modulation and head stay in float32, as published.
+Source: Han et al., Infinity: Scaling Bitwise AutoRegressive Modeling (arXiv 2412.04431).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.networks.bsq_vae import BitwiseScales
+from models.networks.next_scale import Schedule, draw_bits, guide
+from models.networks.noise import Noise
+from models.networks.operations import NORM_EPS, PLAIN, KeyValueCache, Norm, Operations, Rotation
+from models.networks.transformer import (
+    AttentionConstants,
+    FeedForward,
+    HeadNorm,
+    Modulation,
+    SelfAttention,
+    attend,
+    cast_linear_layers,
+    modulation_layer,
+    modulation_of,
+    new_caches,
+)
+
+ROTATION_BASE = 10_000.0
+
+
+@dataclass(frozen=True)
+class InfinityShape:
+    """All sizes of an Infinity transformer. text_heads: of the pooling. levels: rows of the level table."""
+
+    depth: int
+    width: int
+    heads: int
+    hidden: int
+    text_width: int
+    text_tokens: int
+    text_heads: int
+    bits: int
+    levels: int = 15
+    cosine: bool = True
+
+
+def infinity_2b_shape() -> InfinityShape:
+    """Return the shape of the published model with 2 B parameters."""
+    return InfinityShape(32, 2048, 16, 8192, 2048, 512, 16, 32)
+
+
+def plain_block_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state with all blocks in one list: published files have `block_chunks.c.module.m` of equal chunks."""
+    pattern = re.compile(r"block_chunks\.(\d+)\.module\.(\d+)\.(.*)")
+    members = [int(match.group(2)) for key in state if (match := pattern.fullmatch(key))]
+    per_chunk = max(members, default=0) + 1
+
+    def name(key: str) -> str:
+        match = pattern.fullmatch(key)
+        return f"blocks.{int(match[1]) * per_chunk + int(match[2])}.{match[3]}" if match else key
+
+    return {name(key): value for key, value in state.items()}
+
+
+def read_infinity_shape(state: Mapping[str, Tensor]) -> InfinityShape:
+    """Return the shape of the transformer whose state dict (with plain block names) is given.
+
+    Raises KeyError with the first name that is missing.
+    """
+    width, bits = state["word_embed.weight"].shape
+    hidden = state["blocks.0.ffn.fc1.weight"].shape[0]
+    scale = state.get("blocks.0.sa.scale_mul_1H11")
+    return InfinityShape(
+        depth=1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks.")),
+        width=width,
+        # Without cosine attention nothing in the file tells the heads: the published rule is 128 dimensions a head.
+        heads=width // 128 if scale is None else scale.numel(),
+        hidden=hidden,
+        text_width=state["text_norm.weight"].shape[0],
+        text_tokens=state["cfg_uncond"].shape[0],
+        text_heads=state["text_proj_for_sos.ca.mat_q"].shape[1],
+        bits=bits,
+        levels=state["lvl_embed.weight"].shape[0],
+        cosine=scale is not None,
+    )
+
+
+class Text(NamedTuple):
+    """Encoded prompts, padded: `features_RTt`, float32, and which of the places hold a token, `mask_RT`, bool."""
+
+    features_RTt: Tensor
+    mask_RT: Tensor
+
+
+class TextPooling(nn.Module):
+    """One learnt query attends to a prompt's tokens: its answer is the condition of the whole picture."""
+
+    def __init__(self, shape: InfinityShape) -> None:
+        super().__init__()
+        self.mat_q = nn.Parameter(torch.randn(1, shape.text_heads, shape.width // shape.text_heads))
+        self.mat_kv = nn.Linear(shape.text_width, 2 * shape.width, bias=False)
+        self.v_bias = nn.Parameter(torch.zeros(shape.width))
+        self.proj = nn.Linear(shape.width, shape.width)
+
+    def forward(self, text: Text) -> Tensor:
+        """Return `cond_RC`."""
+        k_RHTD, v_RHTD = keys_and_values(self.mat_kv(text.features_RTt), self.v_bias, self.mat_q.shape[1])
+        q_RH1D = self.mat_q[0][None, :, None].expand(len(text.mask_RT), -1, -1, -1)
+        scale = 1 / math.sqrt(q_RH1D.shape[-1])
+        pooled_R1C = attend(q_RH1D, k_RHTD, v_RHTD, text.mask_RT[:, None, None], scale)
+        cond_RC: Tensor = self.proj(pooled_R1C[:, 0])
+        return cond_RC
+
+
+def keys_and_values(kv_RTE: Tensor, v_bias: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Return keys and values, `(R, H, T, D)`, of a joint projection; values alone have a bias."""
+    k_RTC, v_RTC = kv_RTE.chunk(2, dim=-1)
+    v_RTC = v_RTC + v_bias.to(v_RTC.dtype)
+    return tuple(x_RTC.unflatten(2, (heads, -1)).transpose(1, 2) for x_RTC in (k_RTC, v_RTC))  # type: ignore[return-value]
+
+
+class CrossAttention(nn.Module):
+    """Attention of the picture's tokens to the text; keys and values are made once a picture."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.mat_q = nn.Linear(width, width)
+        self.mat_kv = nn.Linear(width, 2 * width, bias=False)
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def text_cache(self, text_RTC: Tensor) -> KeyValueCache:
+        keys, values = keys_and_values(self.mat_kv(text_RTC.to(self.mat_kv.weight.dtype)), self.v_bias, self.heads)
+        return KeyValueCache(keys.contiguous(), values.contiguous())
+
+    def forward(self, x_RLC: Tensor, text: KeyValueCache, mask_R11T: Tensor) -> Tensor:
+        q_RHLD = self.mat_q(x_RLC).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        scale = 1 / math.sqrt(q_RHLD.shape[-1])
+        projected: Tensor = self.proj(attend(q_RHLD, text.keys_RHLD, text.values_RHLD, mask_R11T, scale))
+        return projected
+
+
+class BlockCondition(NamedTuple):
+    """What one block needs beside the tokens: modulation, its attentions' constants, keys and values of the text."""
+
+    modulation: Modulation
+    attention: AttentionConstants
+    text_norm: Norm
+    text: KeyValueCache
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to the text and MLP; the first and last modulated and gated by the text."""
+
+    operations: Operations = PLAIN
+
+    def __init__(self, shape: InfinityShape) -> None:
+        super().__init__()
+        self.sa = SelfAttention(shape.width, shape.heads, shape.cosine)
+        self.ca = CrossAttention(shape.width, shape.heads)
+        self.ffn = FeedForward(shape.width, shape.hidden)
+        self.ca_norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
+        self.ada_gss = nn.Parameter(torch.randn(1, 1, 6, shape.width) / math.sqrt(shape.width))
+
+    def condition(self, shared_R16C: Tensor, text_RTC: Tensor) -> BlockCondition:
+        """Return the block's condition, given the modulation that all blocks share and the projected text."""
+        return BlockCondition(
+            modulation_of(shared_R16C + self.ada_gss),
+            self.sa.constants(),
+            Norm(self.ca_norm.weight, self.ca_norm.bias),
+            self.ca.text_cache(text_RTC),
+        )
+
+    def forward(
+        self,
+        x_RLC: Tensor,
+        normal_RLC: Tensor,
+        condition: BlockCondition,
+        context: Context,
+        cache: KeyValueCache | None,
+        next_norm: Norm,
+        next_dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the residual stream after the block, and its norm for what comes next, given both before it."""
+        modulation, dtype, operations = condition.modulation, normal_RLC.dtype, self.operations
+        update_RLC = self.sa(
+            normal_RLC, condition.attention, context.rotation, context.mask_LL, cache, context.start
+        )
+        x_RLC, normal_RLC = operations.residual_norm(
+            x_RLC, update_RLC, modulation.attention_gate_R1C, condition.text_norm, dtype
+        )
+        update_RLC = self.ca(normal_RLC, condition.text, context.text_mask_R11T)
+        x_RLC, normal_RLC = operations.residual_norm(x_RLC, update_RLC, None, modulation.mlp, dtype)
+        return operations.residual_norm(x_RLC, self.ffn(normal_RLC), modulation.mlp_gate_R1C, next_norm, next_dtype)
+
+
+class Context(NamedTuple):
+    """What all blocks share at one scale. start: where its tokens stand. mask_LL: without a cache alone."""
+
+    rotation: Rotation
+    text_mask_R11T: Tensor
+    start: int = 0
+    mask_LL: Tensor | None = None
+
+
+class Condition(NamedTuple):
+    """What the text of R rows contributes, the same at every scale: made once a picture."""
+
+    first_R1C: Tensor
+    blocks: tuple[BlockCondition, ...]
+    head: Norm
+    text_mask_R11T: Tensor
+
+
+class Infinity(nn.Module):
+    """The transformer. `cfg_uncond` holds the text features of no prompt."""
+
+    operations: Operations = PLAIN
+
+    def __init__(self, shape: InfinityShape) -> None:
+        super().__init__()
+        self.shape = shape
+        width = shape.width
+        self.cfg_uncond = nn.Parameter(torch.randn(shape.text_tokens, shape.text_width) / math.sqrt(shape.text_width))
+        self.pos_start = nn.Parameter(torch.randn(1, 1, width) * math.sqrt(1 / width / 3))
+        self.text_norm = nn.RMSNorm(shape.text_width, eps=NORM_EPS)
+        self.text_proj_for_sos = nn.ModuleDict({"ca": TextPooling(shape)})
+        self.text_proj_for_ca = nn.Sequential(
+            nn.Linear(shape.text_width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+        )
+        self.lvl_embed = nn.Embedding(shape.levels, width)
+        self.word_embed = nn.Linear(shape.bits, width)
+        self.shared_ada_lin = modulation_layer(width, 6)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.head_nm = HeadNorm(width)
+        self.head = nn.Linear(width, 2 * shape.bits)
+        nn.init.normal_(self.lvl_embed.weight, std=math.sqrt(1 / width / 3))
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def derivable_keys(self) -> frozenset[str]:
+        """Names that a published file may hold or lack: constants that follow from the shape or the schedule."""
+        zeros = (f"blocks.{i}.{part}.zero_k_bias" for i in range(self.shape.depth) for part in ("sa", "ca"))
+        masks = ("lvl_1L", "attn_bias_for_masking", "Infinity_visible_kvlen", "Infinity_invisible_qlen")
+        return frozenset((*masks, "text_proj_for_sos.ca.zero_k_bias", *zeros))
+
+    def cast(self, dtype: torch.dtype) -> Self:
+        """Run the blocks' matrix products in `dtype`; all else stays in float32."""
+        cast_linear_layers(self.blocks, dtype)
+        return self
+
+    def with_unconditional(self, text: Text, negative: Text | None = None) -> Text:
+        """Return the rows of the prompts, then those of no prompt (as many tokens as each has), or of `negative`."""
+        features_BTt, mask_BT = text
+        if negative is None:
+            tokens = features_BTt.shape[1]
+            negative = Text(self.cfg_uncond[:tokens].float().expand(len(features_BTt), -1, -1), mask_BT)
+        tokens = max(features_BTt.shape[1], negative.features_RTt.shape[1])
+        both = [
+            Text(
+                functional.pad(part.features_RTt, (0, 0, 0, tokens - part.mask_RT.shape[1])),
+                functional.pad(part.mask_RT, (0, tokens - part.mask_RT.shape[1])),
+            )
+            for part in (text, negative)
+        ]
+        return Text(torch.cat([part.features_RTt for part in both]), torch.cat([part.mask_RT for part in both]))
+
+    def condition(self, text: Text) -> Condition:
+        """Return what these prompts contribute."""
+        normal = Text(self.text_norm(text.features_RTt.float()), text.mask_RT)
+        cond_RC: Tensor = self.text_proj_for_sos["ca"](normal)
+        text_RTC: Tensor = self.text_proj_for_ca(normal.features_RTt)
+        shared_R16C: Tensor = self.shared_ada_lin(cond_RC).view(len(cond_RC), 1, 6, -1)
+        return Condition(
+            first_R1C=cond_RC[:, None],
+            blocks=tuple(block.condition(shared_R16C, text_RTC) for block in self.blocks),  # type: ignore[operator]
+            head=self.head_nm.norm(cond_RC),
+            text_mask_R11T=text.mask_RT[:, None, None],
+        )
+
+    def new_cache(self, rows: int, tokens: int) -> tuple[KeyValueCache, ...]:
+        """Return an empty cache for every block."""
+        shape, like = self.shape, self.blocks[0].sa.proj.weight  # type: ignore[union-attr]
+        return new_caches(shape.depth, rows, shape.heads, tokens, shape.width // shape.heads, like)  # type: ignore[arg-type]
+
+    def rotation(self, schedule: Schedule) -> Rotation:
+        """Return how the queries and keys of every token of the schedule turn.
+
+        Half of the pairs of channels turn by the row, half by the column. All scales span the same coordinates, those
+        of the schedule's `span`.
+        """
+        device, head_dim = self.pos_start.device, self.shape.width // self.shape.heads
+        half = head_dim // 2
+        frequencies_F = ROTATION_BASE ** -(torch.arange(0, half, 2, device=device).float() / half)
+        angles = []
+        for height, width in schedule.grids:
+            rows_h, columns_w = (
+                (torch.arange(side, device=device) * (span / side)).round()
+                for side, span in zip((height, width), schedule.span, strict=True)
+            )
+            rows_hwF = (rows_h[:, None] * frequencies_F)[:, None].expand(-1, width, -1)
+            columns_hwF = (columns_w[:, None] * frequencies_F)[None].expand(height, -1, -1)
+            angles.append(torch.cat((rows_hwF, columns_hwF), dim=-1).flatten(0, 1))
+        angles_LP = torch.cat(angles)
+        return Rotation(angles_LP.cos(), angles_LP.sin())
+
+    def embed(self, x_RLC: Tensor, scale: int) -> Tensor:
+        """Return the tokens of a scale with its level added."""
+        return x_RLC + self.lvl_embed.weight[scale]
+
+    def forward(
+        self,
+        x_RLC: Tensor,
+        condition: Condition,
+        context: Context,
+        caches: tuple[KeyValueCache, ...] | None = None,
+        mixing: Mapping[int, float] | None = None,
+    ) -> Tensor:
+        """Return `logits_RLV`, float32, V = 2d: for each bit the logit of 0 and of 1.
+
+        mixing: after which blocks the rows are guided in the stream itself, and how strongly: {index of the block:
+        guidance scale}.
+        """
+        norms = [block.modulation.attention for block in condition.blocks] + [condition.head]
+        dtypes = [block.sa.proj.weight.dtype for block in self.blocks] + [self.head.weight.dtype]  # type: ignore[union-attr]
+        normal_RLC = self.operations.norm(x_RLC, norms[0], dtypes[0])  # type: ignore[arg-type]
+        for i, block in enumerate(self.blocks):
+            cache = caches[i] if caches else None
+            x_RLC, normal_RLC = block(
+                x_RLC, normal_RLC, condition.blocks[i], context, cache, norms[i + 1], dtypes[i + 1]
+            )
+            if mixing and i in mixing:
+                x_RLC = guide(x_RLC, mixing[i] - 1).repeat(2, 1, 1)
+                normal_RLC = self.operations.norm(x_RLC, norms[i + 1], dtypes[i + 1])  # type: ignore[arg-type]
+        logits_RLV: Tensor = self.head(normal_RLC)
+        return logits_RLV
+
+    def forward_teacher_forced(self, text: Text, inputs_RLd: Tensor, schedule: Schedule) -> Tensor:
+        """Return `logits_RLV` of all L tokens at once, given the inputs of scales 1.. (L - 1 tokens).
+
+        The inputs are `BitwiseScales.teacher_inputs` of an image's bits.
+        """
+        condition = self.condition(text)
+        words_RLC = torch.cat((condition.first_R1C + self.pos_start, self.word_embed(inputs_RLd)), dim=1)
+        levels_L = schedule.levels().to(words_RLC.device)
+        context = Context(
+            self.rotation(schedule),
+            condition.text_mask_R11T,
+            mask_LL=levels_L[:, None] >= levels_L[None],
+        )
+        logits_RLV: Tensor = self(words_RLC + self.lvl_embed(levels_L), condition, context)
+        return logits_RLV
+
+
+@dataclass(frozen=True)
+class BitSampling:
+    """How bits are drawn; `cfg` and `tau` may be given scale by scale.
+
+    cfg: guidance scale (1: none). tau: temperature. top_k: 1 takes the likelier bit. top_p: a bit value with at most
+    1 - top_p is never drawn (0 turns it off). insertion: 0: guidance of the logits; -m: of the stream after block
+    depth - m, as published (`cfg_insertion_layer`).
+    """
+
+    cfg: float | tuple[float, ...] = 4.0
+    tau: float | tuple[float, ...] = 0.5
+    top_k: int = 900
+    top_p: float = 0.97
+    insertion: int = 0
+
+    def cfg_at(self, scale: int) -> float:
+        return self.cfg[scale] if isinstance(self.cfg, tuple) else self.cfg
+
+    def tau_at(self, scale: int) -> float:
+        return self.tau[scale] if isinstance(self.tau, tuple) else self.tau
+
+    def mixing(self, scale: int, depth: int) -> dict[int, float] | None:
+        """Return what `Infinity.forward` takes as `mixing` at this scale."""
+        return {depth + self.insertion: self.cfg_at(scale)} if self.insertion and self.cfg_at(scale) != 1 else None
+
+    def guided(self, scale: int, logits_RLV: Tensor) -> Tensor:
+        """Return `logits_BLV` of the rows of each picture, with temperature and guidance."""
+        logits_RLV = logits_RLV / self.tau_at(scale)
+        if self.insertion or self.cfg_at(scale) == 1:
+            return logits_RLV.chunk(2)[0]
+        return guide(logits_RLV, self.cfg_at(scale) - 1)
+
+    def chooser(self, noise: Noise) -> Callable[[int, Tensor], Tensor]:
+        """Return the function that draws the bits of a scale, given the logits of both rows of each picture."""
+
+        def choose(scale: int, logits_RLV: Tensor) -> Tensor:
+            guided_BLV = self.guided(scale, logits_RLV)
+            return draw_bits(guided_BLV, self.top_k, self.top_p, noise.exponentials[scale])
+
+        return choose
+
+
+class ScaleStep(NamedTuple):
+    """What one scale of the sampler made: logits of both rows of each picture, bits, the estimate so far."""
+
+    logits_RLV: Tensor
+    bits_BLd: Tensor
+    sum_BdHW: Tensor
+
+
+def sample_scales(
+    infinity: Infinity,
+    schedule: Schedule,
+    rotation: Rotation,
+    text: Text,
+    choose: Callable[[int, Tensor], Tensor],
+    mixing: Sequence[Mapping[int, float] | None],
+) -> Iterator[ScaleStep]:
+    """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents.
+
+    text: of R rows, `Infinity.with_unconditional`. rotation: `Infinity.rotation(schedule)`.
+    """
+    scales, bits = BitwiseScales(schedule.grids), infinity.shape.bits
+    condition = infinity.condition(text)
+    rows, offsets = len(text.mask_RT), schedule.offsets
+    caches = infinity.new_cache(rows, offsets[-1])
+    sum_BdHW = scales.empty_sum(rows // 2, bits, text.features_RTt.device)
+    x_RLC = infinity.embed(condition.first_R1C + infinity.pos_start, 0)
+    for scale in range(len(schedule.grids)):
+        start, end = offsets[scale : scale + 2]
+        context = Context(rotation.between(start, end), condition.text_mask_R11T, start)
+        logits_RLV = infinity(x_RLC, condition, context, caches, mixing[scale])
+        bits_BLd = choose(scale, logits_RLV)
+        sum_BdHW = scales.add(sum_BdHW, scale, bits_BLd)
+        yield ScaleStep(logits_RLV, bits_BLd, sum_BdHW)
+        if scale + 1 < len(schedule.grids):
+            inputs_BLd = scales.input_of(scale + 1, sum_BdHW)
+            x_RLC = infinity.embed(infinity.word_embed(inputs_BLd), scale + 1).repeat(2, 1, 1)

@@ -1,0 +1,133 @@
+"""What the next-scale transformers share: cosine attention with a cache, the MLP, adaptive LayerNorm.
+
+R rows, L tokens, C width, H heads, D head dimension. Attribute names are those of the published state dicts. The
+residual stream and the normalisations are float32, the matrix products run in the dtype of their weights.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation
+
+
+class AttentionConstants(NamedTuple):
+    """What follows from the weights of one self-attention alone, made once a picture: bias of q, k, v; q's scales."""
+
+    bias_E: Tensor
+    scale_H: Tensor | None
+
+
+class SelfAttention(nn.Module):
+    """Attention of a scale's tokens to those of all scales so far; cosine attention where `cosine`."""
+
+    operations: Operations = PLAIN
+
+    def __init__(self, width: int, heads: int, cosine: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        # Without cosine attention the published code divides by four times the usual root.
+        self.softmax_scale = 1.0 if cosine else 0.25 / math.sqrt(width // heads)
+        self.cosine = cosine
+        if cosine:
+            self.scale_mul_1H11 = nn.Parameter(torch.full((1, heads, 1, 1), math.log(4)))
+        self.mat_qkv = nn.Linear(width, 3 * width, bias=False)
+        # Keys have no bias: it would cancel in the softmax.
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def constants(self) -> AttentionConstants:
+        bias_E = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias)).to(self.mat_qkv.weight.dtype)
+        if not self.cosine:
+            return AttentionConstants(bias_E, None)
+        return AttentionConstants(bias_E, self.scale_mul_1H11.float().clamp(max=math.log(100)).exp().flatten())
+
+    def forward(
+        self,
+        x_RLC: Tensor,
+        constants: AttentionConstants,
+        rotation: Rotation | None = None,
+        mask_LL: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Return the projected answer, `(R, L, C)`. With a cache, the tokens stand from `start` on in the sequence."""
+        qkv_RLE = functional.linear(x_RLC, self.mat_qkv.weight, constants.bias_E)
+        q_RHLD, k_RHLD, v_RHLD = self.operations.split_heads(
+            qkv_RLE, self.heads, constants.scale_H, rotation, cache, start
+        )
+        return self.proj(attend(q_RHLD, k_RHLD, v_RHLD, mask_LL, self.softmax_scale))  # type: ignore[no-any-return]
+
+
+def attend(q_RHLD: Tensor, k_RHTD: Tensor, v_RHTD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return softmax(q k^T scale) v with the heads side by side, `(R, L, C)`."""
+    answer_RHLD = functional.scaled_dot_product_attention(q_RHLD, k_RHTD, v_RHTD, attn_mask=mask, scale=scale)
+    return answer_RHLD.transpose(1, 2).flatten(2)
+
+
+class FeedForward(nn.Module):
+    operations: Operations = PLAIN
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x_RLC: Tensor) -> Tensor:
+        out_RLC: Tensor = self.fc2(self.operations.linear_gelu(x_RLC, self.fc1))
+        return out_RLC
+
+
+class Modulation(NamedTuple):
+    """Adaptive LayerNorm of one block for the rows at hand, float32: before attention and before the MLP; their gates."""
+
+    attention: Norm
+    attention_gate_R1C: Tensor
+    mlp: Norm
+    mlp_gate_R1C: Tensor
+
+
+def modulation_of(rows_R16C: Tensor) -> Modulation:
+    """Return the modulation whose six rows are: two gates, two scales, two shifts. A norm's weight is 1 + scale."""
+    gates_R12C, scales_R12C, shifts_R12C = rows_R16C.float().chunk(3, dim=2)
+    weights_R12C = 1 + scales_R12C
+    attention, mlp = (Norm(weights_R12C[:, :, i], shifts_R12C[:, :, i]) for i in range(2))
+    return Modulation(attention, gates_R12C[:, :, 0], mlp, gates_R12C[:, :, 1])
+
+
+def modulation_layer(width: int, rows: int) -> nn.Sequential:
+    """Return the layer that makes `rows` rows of modulation of the condition."""
+    return nn.Sequential(nn.SiLU(), nn.Linear(width, rows * width))
+
+
+class HeadNorm(nn.Module):
+    """The adaptive LayerNorm before the head."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ada_lin = modulation_layer(width, 2)
+
+    def norm(self, cond_RC: Tensor) -> Norm:
+        scale_R1C, shift_R1C = self.ada_lin(cond_RC).float()[:, None].chunk(2, dim=2)
+        return Norm(1 + scale_R1C, shift_R1C)
+
+
+def new_caches(
+    blocks: int, rows: int, heads: int, tokens: int, head_dim: int, like: Tensor
+) -> tuple[KeyValueCache, ...]:
+    """Return an empty cache for every block, in one allocation, in the dtype and on the device of `like`."""
+    room = like.new_empty(blocks, 2, rows, heads, tokens, head_dim)
+    return tuple(KeyValueCache(*block) for block in room)
+
+
+def cast_linear_layers(network: nn.Module, dtype: torch.dtype) -> None:
+    """Run the linear layers of the network in `dtype`; embeddings, norms and scales stay as they are."""
+    for part in network.modules():
+        if isinstance(part, nn.Linear):
+            part.to(dtype)
