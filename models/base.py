@@ -48,7 +48,7 @@ class ImageGenerator(Protocol):
     """A loaded text-to-image (or class-to-image) model.
 
     name: the column's title, "VAR-d16".
-    image_size: pixels per side that `generate` returns.
+    image_size: pixels per side that `generate` returns, of the longer side where the pictures are not square.
     parameters: of the generating network alone (UNet, transformer), as papers count.
     notes: one line each for the table's footer: another size than the native one, offload, how classes were chosen.
     """
@@ -96,7 +96,6 @@ class ModelFamily:
     load: builds the generator. Raises OSError where weights are missing, ValueError where they do not fit.
     tiny_options: other defaults with WEIGHTS=tiny.
     select: the options that a name in MODELS stands for ("var-d30" -> {"depth": 30}), or None for another's name.
-    unavailable: why this family cannot run yet; empty if it can.
     switchable: whether it has SKIP_/RUN_ variables and runs by default.
     """
 
@@ -107,7 +106,6 @@ class ModelFamily:
     load: Callable[[Any, Runtime], ImageGenerator]
     tiny_options: Mapping[str, object] = field(default_factory=dict)
     select: Callable[[str], Mapping[str, object] | None] | None = None
-    unavailable: str = ""
     switchable: bool = True
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:

@@ -1,32 +1,360 @@
-"""Infinity's place in the registry: its switches are known already, its adapter is still to come."""
+"""Infinity behind `generate`: text-conditional next-scale prediction of bits with our own network."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from models.base import ModelFamily
+from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
 
 if TYPE_CHECKING:
-    from models.base import Runtime
+    from torch import Tensor
 
-UNAVAILABLE = "the Infinity adapter does not exist yet"
+    from models.infinity_text import TextEncoder
+    from models.networks.bsq_vae import BSQVAE
+    from models.networks.convolutions import ConvolutionShape
+    from models.networks.infinity import Infinity, Text
+    from models.networks.next_scale import Grid, Schedule
+    from models.networks.noise import Noise
+
+TITLE = "Infinity-2B"
+TRANSFORMER_FILE = "infinity_2b_reg.pth"
+VAE_FILE = "infinity_vae_d32reg.pth"
+# What a training checkpoint calls the weights, and what the published tokenizer's file does.
+TRANSFORMER_ENTRY, VAE_ENTRY = "trainer.gpt_fsdp", "vae"
+VAE_DERIVABLE = ("quantizer.lfq.mask", "quantize.lfq.mask")
+# The embedded model's sampling; it is far from the published one in size and training.
+TINY_OPTIONS = {"cfg": 1.5, "tau": 1.0, "top_p": 0.0}
+ShapeT = TypeVar("ShapeT")
 
 
 @dataclass(frozen=True)
-class Options:
-    """Infinity has no options yet."""
+class InfinityOptions:
+    model: str = option("FoundationVision/Infinity", f"hub id, or folder that holds {TRANSFORMER_FILE} and {VAE_FILE}")
+    text_encoder: str = option("google/flan-t5-xl", "T5 encoder and its tokenizer: hub id or local folder")
+    aspect: float = option(1.0, "height / width; the nearest published ratio is taken", least=0.3, most=3.5)
+    cfg: float = option(4.0, "guidance scale (1: none)", least=0)
+    tau: float = option(0.5, "temperature: 0.5 as the published demos, 1 as the published metrics", least=0.01)
+    top_k: int = option(900, "draw among this many likeliest values of a bit: 1 takes the likelier one", least=0)
+    top_p: float = option(0.97, "a bit value of at most 1 - top_p is never drawn (0: all are)", least=0, most=1)
+    insertion: int = option(0, "0: guidance of the logits; -m: of the stream after the m-th last block", most=0)
+    negative_prompt: str = option("", "guide away from this text instead of from the learnt empty one")
+    positive_prompt: bool = option(False, "1: add the published words on faces to prompts that name people")
+    official_rng: bool = option(
+        False, "1: draw as the official code does: one generator for a batch, seeded with its first request's seed"
+    )
 
 
-def _load(_options: Options, _runtime: Runtime) -> NoReturn:
-    raise ValueError(f"{UNAVAILABLE}: leave it out with SKIP_INFINITY=1")
+class InfinityGenerator(ImageGenerator):
+    """A loaded Infinity with its tokenizer and text encoder."""
+
+    def __init__(
+        self,
+        name: str,
+        infinity: Infinity,
+        vae: BSQVAE,
+        encoder: TextEncoder,
+        schedule: Schedule,
+        options: InfinityOptions,
+        runtime: Runtime,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        from models.networks.infinity import BitSampling
+
+        self.name = name
+        self.infinity = infinity
+        self.vae = vae
+        self.encoder = encoder.cut_to(infinity.shape.text_tokens)
+        self.schedule = schedule
+        self.options = options
+        self.runtime = runtime
+        _check_fit(infinity, vae, encoder, schedule, options)
+        self.sampling = BitSampling(options.cfg, options.tau, options.top_k, options.top_p, options.insertion)
+        self.rotation = infinity.rotation(schedule)
+        self.mixing = [self.sampling.mixing(k, infinity.shape.depth) for k in range(len(schedule.grids))]
+        height, width = (side * vae.shape.downsampling for side in schedule.grids[-1])
+        self.image_size = max(height, width)
+        self.parameters = infinity.parameter_count
+        self.notes = (
+            *notes,
+            *_size_note(runtime.image_size, height, width),
+            *_sampling_notes(options),
+            *(("OFFLOAD has no effect: all networks stay on the device",) if runtime.offload else ()),
+            *(("ran eagerly: it has no compiled form yet",) if runtime.mode == "compiled" else ()),
+        )
+
+    def generate(self, requests: Sequence[Request]) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            text = self.encode([request.prompt for request in requests])
+            noise = self.new_noise(len(requests))
+            self.seed(noise, [request.seed for request in requests])
+            return self.draw(text, noise)
+
+    def encode(self, prompts: Sequence[str]) -> Text:
+        """Return the text of both rows of each picture: those of the prompts, then the unconditional ones."""
+        from models.infinity_text import with_positive_prompt
+        from models.networks.infinity import Text
+
+        if self.options.positive_prompt:
+            prompts = [with_positive_prompt(prompt) for prompt in prompts]
+        if not self.options.negative_prompt:
+            return self.infinity.with_unconditional(self.encoder.encode(prompts))
+        features_RTt, mask_RT = self.encoder.encode([*prompts, self.options.negative_prompt])
+        count = len(prompts)
+        negative = Text(features_RTt[count:].expand(count, -1, -1), mask_RT[count:].expand(count, -1))
+        return self.infinity.with_unconditional(Text(features_RTt[:count], mask_RT[:count]), negative)
+
+    def new_noise(self, batch: int) -> Noise:
+        """Return room for the draws of a batch: two for each bit of each token."""
+        from models.networks.noise import Noise
+
+        bits = self.infinity.shape.bits
+        return Noise(batch, [count * bits for count in self.schedule.counts], 2, self.runtime.device)
+
+    def seed(self, noise: Noise, seeds: Sequence[int]) -> None:
+        """Say whose noise it is to be; with the official generator, draw it, which no CUDA graph can hold."""
+        if self.options.official_rng:
+            noise.fill_by_batch(seeds[0])
+        else:
+            noise.choose_requests(seeds)
+
+    def draw(self, text: Text, noise: Noise) -> Tensor:
+        """Return `images_BCHW`, uint8, for encoded text and seeded noise: a function of tensors alone."""
+        import torch
+
+        from models.networks.infinity import sample_scales
+
+        if not self.options.official_rng:
+            noise.fill_by_request(self.infinity.operations.fill_exponentials)
+        choose = self.sampling.chooser(noise)
+        for step in sample_scales(self.infinity, self.schedule, self.rotation, text, choose, self.mixing):
+            sum_BdHW = step.sum_BdHW
+        images_BCHW = self.vae.decode_latents(sum_BdHW)
+        # Widened first: bfloat16 cannot tell neighbouring values of 0..255 apart.
+        return ((images_BCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def _check_fit(
+    infinity: Infinity, vae: BSQVAE, encoder: TextEncoder, schedule: Schedule, options: InfinityOptions
+) -> None:
+    """Raise ValueError where the parts, each sound, do not belong together."""
+    shape = infinity.shape
+    if shape.bits != vae.shape.latent_channels:
+        raise ValueError(
+            f"the transformer predicts {shape.bits} bits a token, but the BSQ-VAE has {vae.shape.latent_channels} "
+            "latent channels; give the two that belong together"
+        )
+    if encoder.width != shape.text_width:
+        raise ValueError(
+            f"INFINITY_TEXT_ENCODER={options.text_encoder} makes {encoder.width} features a token, but the transformer "
+            f"reads {shape.text_width}; give the encoder it was trained with, google/flan-t5-xl for the published one"
+        )
+    if len(schedule.grids) > shape.levels:
+        raise ValueError(f"the transformer knows {shape.levels} scales, but the size needs {len(schedule.grids)}")
+    if options.insertion < -shape.depth:
+        raise ValueError(
+            f"INFINITY_INSERTION={options.insertion}: the transformer has {shape.depth} blocks; "
+            f"expected 0 or one of -1..-{shape.depth}"
+        )
+
+
+def _size_note(asked: int, height: int, width: int) -> tuple[str, ...]:
+    if height != width:
+        return (f"makes pictures of {width} x {height} px (width x height); its size is the longer side",)
+    return () if asked == height else (f"made {height} px images, the nearest published size; asked for {asked} px",)
+
+
+def _sampling_notes(options: InfinityOptions) -> tuple[str, ...]:
+    return (
+        f"cfg {options.cfg:g}, tau {options.tau:g}, top_p {options.top_p:g}"
+        + (f", guided after the block {-options.insertion} from the end" if options.insertion else ""),
+        *((f"guided away from {options.negative_prompt!r}",) if options.negative_prompt else ()),
+        *(("words on faces added to prompts that name people",) if options.positive_prompt else ()),
+        *(("one generator for a batch: pictures depend on the batch size",) if options.official_rng else ()),
+    )
+
+
+def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: str) -> tuple[Infinity, BSQVAE]:
+    """Return the two networks on `device` in `dtype`, every size read from the files.
+
+    A tokenizer's file without the encoder is enough to make pictures: the encoder is then random.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is another one than expected, or the two do not belong together.
+    """
+    import torch
+
+    from models.networks.bsq_vae import BSQVAE, plain_names
+    from models.networks.infinity import Infinity, plain_block_names, read_infinity_shape
+    from models.random_weights import build_random
+    from models.weights import load_strictly, read_state
+
+    state = plain_block_names(read_state(transformer_file, TRANSFORMER_ENTRY))
+    vae_state = read_state(vae_file, VAE_ENTRY)
+    shape = _read_shape(transformer_file, "an Infinity transformer", state, read_infinity_shape)
+    vae_shape = _read_shape(vae_file, "a BSQ-VAE", vae_state, _read_vae_shape)
+    if shape.bits != vae_shape.latent_channels:
+        raise ValueError(
+            f"{vae_file.name} has {vae_shape.latent_channels} latent channels, but {transformer_file.name} predicts "
+            f"{shape.bits} bits a token; give the BSQ-VAE that belongs to it"
+        )
+    # The initialisation is thrown away; built so, the process's random state stays as it was.
+    infinity = build_random(lambda: Infinity(shape), device, torch.float32)
+    load_strictly(infinity, _plain_scales(state), str(transformer_file), infinity.derivable_keys)
+    infinity.cast(getattr(torch, dtype))
+    vae = build_random(lambda: BSQVAE(vae_shape), device, torch.float32)
+    names = vae.state_dict().keys()
+    # What is neither encoder nor decoder has no part in the pictures; the published code passes over it as well.
+    parts = {key: value for key, value in vae_state.items() if key.startswith(("encoder.", "decoder."))}
+    without_encoder = not any(key.startswith("encoder.") for key in parts)
+    derivable = [*VAE_DERIVABLE, *(key for key in names if without_encoder and key.startswith("encoder."))]
+    load_strictly(vae, plain_names(parts, names), str(vae_file), derivable)
+    return infinity, vae.cast(getattr(torch, dtype))
+
+
+def _plain_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state with `scale_mul_1H11` of one shape: builds for another attention kernel store (1, 1, H, 1)."""
+    return {
+        key: value.reshape(1, -1, 1, 1) if key.endswith(".scale_mul_1H11") else value for key, value in state.items()
+    }
+
+
+def _read_vae_shape(state: Mapping[str, Tensor]) -> ConvolutionShape:
+    """Return the shape of a tokenizer with or without its encoder. Raises KeyError with the first missing name."""
+    from models.networks.bsq_vae import read_bsq_vae_shape
+
+    if any(key.startswith("encoder.") for key in state):
+        return read_bsq_vae_shape(state)
+    # The decoder mirrors the encoder, but for one more block a level and its layers at the two ends.
+    mirrored = dict(state)
+    for key, value in state.items():
+        if key.startswith(("decoder.up.", "decoder.mid.")):
+            mirrored[key.replace("decoder.up.", "encoder.down.").replace("decoder.mid.", "encoder.mid.")] = value
+        elif re.fullmatch(r"decoder\.conv_out\.(conv\.)?weight", key):
+            mirrored["encoder.conv_in.weight"] = value.transpose(0, 1)
+    shape = read_bsq_vae_shape(mirrored)
+    return replace(shape, blocks=shape.blocks - 1)
+
+
+def _read_shape(
+    file: Path, expected: str, state: Mapping[str, Tensor], read: Callable[[Mapping[str, Tensor]], ShapeT]
+) -> ShapeT:
+    """Return `read(state)`. Raises ValueError with the file, what it lacks and what it looks like instead."""
+    from models.weights import recognise
+
+    try:
+        return read(state)
+    except KeyError as error:
+        guess = recognise(state)
+        what = "incomplete" if expected in guess else f"not {expected}"
+        raise ValueError(f"{file} is {what}: {error} is missing; {guess}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}; {recognise(state)}") from error
+
+
+def random_networks(device: str, dtype: str) -> tuple[Infinity, BSQVAE]:
+    """Return the published architecture at full size with random weights."""
+    import torch
+
+    from models.networks.bsq_vae import BSQVAE, bsq_vae_shape
+    from models.networks.infinity import Infinity, infinity_2b_shape
+    from models.random_weights import build_random
+
+    # In float32 first: text, modulation and head stay so.
+    infinity = build_random(lambda: Infinity(infinity_2b_shape()), device, torch.float32).cast(getattr(torch, dtype))
+    vae = build_random(lambda: BSQVAE(bsq_vae_shape()), device, torch.float32).cast(getattr(torch, dtype))
+    return infinity, vae
+
+
+def save_embedded(folder: Path, infinity: Infinity, vae: BSQVAE, grids: Sequence[Grid]) -> None:
+    """Write the embedded model: both networks in float16 under their plain names, and config.json."""
+    from models.weights import save_half
+
+    save_half(infinity, folder / "infinity.safetensors")
+    save_half(vae, folder / "vae" / "vae.safetensors")
+    config = {"grids": [list(grid) for grid in grids], "text_tokens": infinity.shape.text_tokens}
+    (folder / "config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
+
+
+def load_embedded(folder: Path, options: InfinityOptions, runtime: Runtime) -> InfinityGenerator:
+    """Return the generator of a folder with config.json, infinity.safetensors and vae/vae.safetensors.
+
+    Its text encoder is that of the embedded PixArt, beside it in `runtime.assets`.
+    """
+    from models.infinity_text import load_tiny_text_encoder
+    from models.networks.next_scale import Schedule
+
+    for file in ("config.json", "infinity.safetensors", "vae/vae.safetensors"):
+        if not (folder / file).is_file():
+            raise OSError(
+                f"{folder} holds no embedded Infinity ({file} is missing); restore assets/ from the repository"
+            )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    grids = tuple((int(height), int(width)) for height, width in config["grids"])
+    infinity, vae = load_networks(
+        folder / "infinity.safetensors", folder / "vae" / "vae.safetensors", runtime.device, runtime.dtype
+    )
+    encoder = load_tiny_text_encoder(runtime.assets, runtime.device, runtime.dtype).cut_to(config["text_tokens"])
+    notes = (f"embedded model of depth {infinity.shape.depth}", "text encoder: the embedded PixArt's T5")
+    return InfinityGenerator(TITLE, infinity, vae, encoder, Schedule(grids, grids[-1]), options, runtime, notes)
+
+
+def load(options: InfinityOptions, runtime: Runtime) -> InfinityGenerator:
+    """Return the generator for these options."""
+    if runtime.weights == "tiny":
+        if options.aspect != InfinityOptions.aspect:
+            raise ValueError(
+                f"INFINITY_ASPECT={options.aspect:g}: WEIGHTS=tiny makes square pictures alone; leave it out"
+            )
+        return load_embedded(runtime.assets / "infinity", options, runtime)
+    from models.infinity_schedules import nearest_pixels, schedule_for
+    from models.infinity_text import load_text_encoder, random_text_encoder
+
+    schedule = schedule_for(nearest_pixels(runtime.image_size), options.aspect)
+    if runtime.weights == "random":
+        infinity, vae = random_networks(runtime.device, runtime.dtype)
+        encoder = random_text_encoder(runtime.device, runtime.dtype)
+        return InfinityGenerator(TITLE, infinity, vae, encoder, schedule, options, runtime, ("text encoder: T5 XL",))
+    from models.weights import locate
+
+    transformer_file = locate(options.model, TRANSFORMER_FILE, "INFINITY_MODEL")
+    vae_file = locate(options.model, VAE_FILE, "INFINITY_MODEL")
+    infinity, vae = load_networks(transformer_file, vae_file, runtime.device, runtime.dtype)
+    encoder = load_text_encoder(options.text_encoder, runtime.device, runtime.dtype)
+    notes = (*_shape_note(infinity), f"text encoder: {options.text_encoder}")
+    return InfinityGenerator(TITLE, infinity, vae, encoder, schedule, options, runtime, notes)
+
+
+def _shape_note(infinity: Infinity) -> tuple[str, ...]:
+    """Return the footer's note where the title would say more than there is."""
+    from models.networks.infinity import infinity_2b_shape
+
+    shape, published = infinity.shape, infinity_2b_shape()
+    if (shape.depth, shape.width) == (published.depth, published.width):
+        return ()
+    return (f"not the published 2B: {shape.depth} blocks of width {shape.width}",)
+
+
+def _source(options: InfinityOptions, runtime: Runtime) -> str:
+    if runtime.weights == "tiny":
+        return f"embedded, {runtime.assets / 'infinity'}"
+    if runtime.weights == "random":
+        return "random weights at full size"
+    return f"{options.model}: {TRANSFORMER_FILE}, {VAE_FILE}; text encoder {options.text_encoder}"
 
 
 FAMILY = ModelFamily(
     key="infinity",
-    options=Options,
-    title=lambda _: "Infinity",
-    source=lambda *_: UNAVAILABLE,
-    load=_load,
-    unavailable=UNAVAILABLE,
+    options=InfinityOptions,
+    title=lambda _: TITLE,
+    source=_source,
+    load=load,
+    tiny_options=TINY_OPTIONS,
 )

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from models.networks.cuda_graphs import ProgramPool
     from models.networks.var import VAR
     from models.networks.vqvae import VQVAE
+    from models.next_scale_programs import VARProgram
 
 VQVAE_FILE = "vae_ch160v4096z32.pth"
+ShapeT = TypeVar("ShapeT")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class VAROptions:
         "how classes are chosen: nearest (class name nearest to the caption by CLIP), dataset (the data set's labels), "
         "ids like 1,207,980 (cycled), or auto (nearest; dataset with tiny weights; index mod 1000 with random ones)",
         pattern=r"^\s*(auto|nearest|dataset|\d+(\s*,\s*\d+)*)\s*$",
+    )
+    more_smooth: bool = option(False, "1: smoother pictures, for looking at; never for quality figures")
+    official_rng: bool = option(
+        False, "1: draw as the published code does, one generator a batch seeded by its first request"
     )
     clip: str = option("openai/clip-vit-base-patch32", "hub id or folder of the CLIP that `nearest` uses")
 
@@ -57,6 +64,9 @@ class VARGenerator(ImageGenerator):
         class_names: tuple[str, ...],
         notes: tuple[str, ...] = (),
     ) -> None:
+        from models.networks.var import Sampling
+        from models.next_scale_programs import make_pool, mode_notes
+
         self.name = name
         self.var = var
         self.vqvae = vqvae
@@ -66,11 +76,15 @@ class VARGenerator(ImageGenerator):
         self.image_size = vqvae.shape.image_size
         self.parameters = var.parameter_count
         self.choice = choose_classes(options.classes, runtime, class_names)
+        self.sampling = Sampling(options.cfg, options.top_k, options.top_p, options.more_smooth)
+        self.programs: ProgramPool[VARProgram] = make_pool(runtime, (var, vqvae), vqvae.decoder)
         self.notes = (
             *notes,
             *_size_note(runtime.image_size, self.image_size),
             _describe(self.choice, runtime),
-            *(("ran eagerly: it has no compiled form yet",) if runtime.mode == "compiled" else ()),
+            *(("more_smooth: pictures for looking at, not for quality figures",) if options.more_smooth else ()),
+            *(("one generator a batch, as the published code draws",) if options.official_rng else ()),
+            *mode_notes(runtime),
         )
 
     def prepare(self, requests: Sequence[Request]) -> list[Request]:
@@ -100,27 +114,19 @@ class VARGenerator(ImageGenerator):
     def generate(self, requests: Sequence[Request]) -> Tensor:
         import torch
 
-        from models.networks.next_scale import draw, exponential_noise, noise_keys
-        from models.networks.var import sample_scales
+        from models.next_scale_programs import VARProgram
 
-        device = self.runtime.device
-        keys_BS2 = noise_keys([request.seed for request in requests], len(self.var.shape.patch_nums), device)
+        batch = len(requests)
+        labels = [request.class_label for request in requests if request.class_label is not None]
+        assert len(labels) == batch, "prepare() gives every request its class"
+        seeds = [request.seed for request in requests]
+        official = self.options.official_rng
 
-        def choose(scale: int, logits_BLV: Tensor) -> Tensor:
-            return draw(logits_BLV, exponential_noise(keys_BS2[:, scale], *logits_BLV.shape[1:]))
+        def make() -> VARProgram:
+            return VARProgram(self.var, self.vqvae, self.sampling, batch, official)
 
-        labels = [request.class_label for request in requests]
-        assert None not in labels, "prepare() gives every request its class"
         with torch.inference_mode():
-            labels_B = torch.tensor(labels, device=device)
-            options = self.options
-            for step in sample_scales(
-                self.var, self.vqvae.quantize, labels_B, choose, options.cfg, options.top_k, options.top_p
-            ):
-                f_hat_BCHW = step.f_hat_BCHW
-            images_BCHW = self.vqvae.decode_latents(f_hat_BCHW)
-            # Widened first: bfloat16 cannot tell neighbouring values of 0..255 apart.
-            return ((images_BCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            return self.programs(batch, make, lambda program: program.fill(labels, seeds))
 
 
 def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...]) -> ClassChoice:
@@ -173,12 +179,14 @@ def _describe(choice: ClassChoice, runtime: Runtime) -> str:
     return f"conditioned on the classes {ids} in turn, not on captions"
 
 
-def load_networks(var_file: Path, vqvae_file: Path, device: str, dtype: str) -> tuple[VAR, VQVAE]:
-    """Return the two networks on `device` in `dtype`, every size read from the files.
+def load_networks(
+    var_file: Path, vqvae_file: Path, device: str, dtype: str, depth: int | None = None
+) -> tuple[VAR, VQVAE]:
+    """Return the two networks on `device` in `dtype`, every size and variant read from the files.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: a file is another one than expected, or the two do not belong together.
+        ValueError: a file is another one than expected, not of the `depth` asked for, or of another pair.
     """
     import torch
 
@@ -189,16 +197,15 @@ def load_networks(var_file: Path, vqvae_file: Path, device: str, dtype: str) -> 
 
     var_state = read_state(var_file, "trainer.var_wo_ddp")
     vqvae_state = read_state(vqvae_file, "trainer.vae_local")
-    try:
-        var_shape = read_var_shape(var_state)
-    except KeyError as error:
-        raise ValueError(_wrong_file(var_file, "a VAR transformer", error, var_state)) from error
-    except ValueError as error:
-        raise ValueError(f"{var_file}: {error}") from error
-    try:
-        vqvae_shape = read_vqvae_shape(vqvae_state, var_shape.patch_nums)
-    except KeyError as error:
-        raise ValueError(_wrong_file(vqvae_file, "a VQVAE", error, vqvae_state)) from error
+    var_shape = _read_shape(var_file, "a VAR transformer", var_state, read_var_shape)
+    if depth is not None and var_shape.depth != depth:
+        raise ValueError(
+            f"{var_file} holds a VAR of depth {var_shape.depth}, expected {depth}; "
+            f"set VAR_DEPTH={var_shape.depth} and name the file var_d{var_shape.depth}{var_file.suffix}"
+        )
+    vqvae_shape = _read_shape(
+        vqvae_file, "a VQVAE", vqvae_state, lambda state: read_vqvae_shape(state, var_shape.patch_nums)
+    )
     codebook = (vqvae_shape.vocabulary, vqvae_shape.convolutions.latent_channels)
     if codebook != (var_shape.vocabulary, var_shape.codebook_dim):
         raise ValueError(
@@ -210,16 +217,23 @@ def load_networks(var_file: Path, vqvae_file: Path, device: str, dtype: str) -> 
     vqvae = build_random(lambda: VQVAE(vqvae_shape), device, torch.float32)
     load_strictly(var, var_state, str(var_file), var.derivable_keys)
     load_strictly(vqvae, vqvae_state, str(vqvae_file), vqvae.derivable_keys)
-    return var.to(getattr(torch, dtype)), vqvae.cast(getattr(torch, dtype))
+    return var.cast(getattr(torch, dtype)), vqvae.cast(getattr(torch, dtype))
 
 
-def _wrong_file(file: Path, expected: str, error: KeyError, state: Mapping[str, object]) -> str:
-    looks = {
-        "quantize.embedding.weight": "it looks like a VQVAE",
-        "word_embed.weight": "it looks like a VAR transformer",
-    }
-    guess = next((text for key, text in looks.items() if key in state), f"it begins with {', '.join(list(state)[:3])}")
-    return f"{file} is not {expected}: {error} is missing; {guess}"
+def _read_shape(
+    file: Path, expected: str, state: dict[str, Tensor], read: Callable[[dict[str, Tensor]], ShapeT]
+) -> ShapeT:
+    """Return `read(state)`. Raises ValueError with the file, what it lacks and what it looks like instead."""
+    from models.weights import recognise
+
+    try:
+        return read(state)
+    except KeyError as error:
+        guess = recognise(state)
+        what = "incomplete" if expected in guess else f"not {expected}"
+        raise ValueError(f"{file} is {what}: {error} is missing; {guess}") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}; {recognise(state)}") from error
 
 
 def random_networks(depth: int, device: str, dtype: str) -> tuple[VAR, VQVAE]:
@@ -231,7 +245,7 @@ def random_networks(depth: int, device: str, dtype: str) -> tuple[VAR, VQVAE]:
     from models.random_weights import build_random
 
     shape = var_shape(depth)
-    var = build_random(lambda: VAR(shape), device, getattr(torch, dtype))
+    var = build_random(lambda: VAR(shape), device, torch.float32).cast(getattr(torch, dtype))
     # In float32 first: the quantiser's resizing tables must be exact.
     vqvae = build_random(lambda: VQVAE(vqvae_shape(shape.patch_nums)), device, torch.float32)
     return var, vqvae.cast(getattr(torch, dtype))
@@ -272,12 +286,7 @@ def load(options: VAROptions, runtime: Runtime) -> VARGenerator:
 
     var_file = locate(options.model, f"var_d{options.depth}.pth", "VAR_MODEL")
     vqvae_file = locate(options.model, VQVAE_FILE, "VAR_MODEL")
-    var, vqvae = load_networks(var_file, vqvae_file, runtime.device, runtime.dtype)
-    if var.shape.depth != options.depth:
-        raise ValueError(
-            f"{var_file} holds a model of depth {var.shape.depth}, expected {options.depth}; "
-            f"set VAR_DEPTH={var.shape.depth} and name the file var_d{var.shape.depth}.pth"
-        )
+    var, vqvae = load_networks(var_file, vqvae_file, runtime.device, runtime.dtype, options.depth)
     return VARGenerator(title, var, vqvae, options, runtime, default_class_names(var.shape.classes))
 
 

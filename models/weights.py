@@ -13,14 +13,17 @@ from torch import Tensor, nn
 def locate(source: str, file: str, variable: str) -> Path:
     """Return the path of `file` in `source`: a local folder, or a hub id (downloaded, or in the hub's cache).
 
+    A folder may hold it as .safetensors instead.
+
     Raises:
         OSError: it is not there; the line names the file and what `variable` may be set to.
     """
     remedy = f"put {file} into a folder and set {variable} to it, or run without it: WEIGHTS=tiny or WEIGHTS=random"
     folder = Path(source).expanduser()
     if folder.is_dir():
-        if (folder / file).is_file():
-            return folder / file
+        for path in (folder / file, (folder / file).with_suffix(".safetensors")):
+            if path.is_file():
+                return path
         raise OSError(f"{variable}={source}: the folder holds no {file}; {remedy}")
     if folder.is_file():
         raise OSError(f"{variable}={source} is a file, expected the folder that holds {file}; {remedy}")
@@ -63,8 +66,36 @@ def read_state(path: Path, entry: str = "") -> dict[str, Tensor]:
     content = _enter(content, entry)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         names = ", ".join(map(str, list(content)[:4])) if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(f"{path} holds {names}; expected a state dict, or a training checkpoint with {entry or 'one'}")
+        guess = f"; {recognise(content)}" if isinstance(content, Mapping) else ""
+        raise ValueError(
+            f"{path} holds {names}; expected a state dict, or a training checkpoint with {entry or 'one'}{guess}"
+        )
     return {str(key): value for key, value in content.items()}
+
+
+def recognise(state: Mapping[str, object]) -> str:
+    """Return what a file that is not the expected one holds, as the end of a message: "it looks like a VQVAE".
+
+    Names that belong to none of our networks are quoted. A training checkpoint is told by the networks inside it.
+    """
+    networks = _networks_in(state)
+    return f"it looks like {' and '.join(networks)}" if networks else f"it begins with {', '.join(list(state)[:3])}"
+
+
+def _networks_in(state: Mapping[str, object]) -> list[str]:
+    if "quantize.embedding.weight" in state:
+        return ["a VQVAE"]
+    if "class_emb.weight" in state and "word_embed.weight" in state:
+        blocks = {key.split(".")[1] for key in state if key.startswith("blocks.")}
+        return [f"a VAR transformer of depth {len(blocks)}"]
+    if "cfg_uncond" in state or "text_proj_for_sos.ca.mat_q" in state:
+        return ["an Infinity transformer"]
+    # Autoencoders with continuous latents share these names, and have a quant_conv.
+    if "quant_conv.weight" not in state and any(
+        f"decoder.up.0.block.0.conv1{spelling}.weight" in state for spelling in ("", ".conv")
+    ):
+        return ["a BSQ-VAE"]
+    return [network for part in state.values() if isinstance(part, Mapping) for network in _networks_in(part)]
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], name: str, derivable: Collection[str] = ()) -> None:

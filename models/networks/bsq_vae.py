@@ -8,6 +8,7 @@ Source: Han et al., Infinity (arXiv 2412.04431); Zhao et al., Binary Spherical Q
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ class BitwiseScales:
     def vectors(self, scale: int, bits_BLd: Tensor) -> Tensor:
         """Return the unit vectors that the bits of a scale stand for, on its grid: `(B, d, h, w)`, float32."""
         signs_BLd = bits_BLd.float() * 2 - 1
-        vectors_BdL = signs_BLd.transpose(1, 2) / bits_BLd.shape[-1] ** 0.5
-        return vectors_BdL.unflatten(2, self.grids[scale])
+        vectors_BdL = signs_BLd.transpose(1, 2) / math.sqrt(bits_BLd.shape[-1])
+        return vectors_BdL.reshape(*vectors_BdL.shape[:2], *self.grids[scale])
 
     def add(self, sum_BdHW: Tensor, scale: int, bits_BLd: Tensor) -> Tensor:
         """Return the estimate after the bits of `scale`."""
@@ -108,7 +109,8 @@ class BSQVAE(nn.Module):
 
     def cast(self, dtype: torch.dtype) -> Self:
         """Run the networks in `dtype`."""
-        return self.to(dtype)
+        self.to(dtype)
+        return self
 
     def encode_latents(self, images_BCHW: Tensor) -> Tensor:
         """Return `f_BdHW`, the latents before quantisation, of images in [-1, 1]."""

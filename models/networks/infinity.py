@@ -28,7 +28,6 @@ from models.networks.transformer import (
     HeadNorm,
     Modulation,
     SelfAttention,
-    attend,
     cast_linear_layers,
     modulation_layer,
     modulation_of,
@@ -117,7 +116,7 @@ class TextPooling(nn.Module):
         k_RHTD, v_RHTD = keys_and_values(self.mat_kv(text.features_RTt), self.v_bias, self.mat_q.shape[1])
         q_RH1D = self.mat_q[0][None, :, None].expand(len(text.mask_RT), -1, -1, -1)
         scale = 1 / math.sqrt(q_RH1D.shape[-1])
-        pooled_R1C = attend(q_RH1D, k_RHTD, v_RHTD, text.mask_RT[:, None, None], scale)
+        pooled_R1C = PLAIN.attend(q_RH1D, k_RHTD, v_RHTD, text.mask_RT[:, None, None], scale)
         cond_RC: Tensor = self.proj(pooled_R1C[:, 0])
         return cond_RC
 
@@ -126,11 +125,14 @@ def keys_and_values(kv_RTE: Tensor, v_bias: Tensor, heads: int) -> tuple[Tensor,
     """Return keys and values, `(R, H, T, D)`, of a joint projection; values alone have a bias."""
     k_RTC, v_RTC = kv_RTE.chunk(2, dim=-1)
     v_RTC = v_RTC + v_bias.to(v_RTC.dtype)
-    return tuple(x_RTC.unflatten(2, (heads, -1)).transpose(1, 2) for x_RTC in (k_RTC, v_RTC))  # type: ignore[return-value]
+    k_RHTD, v_RHTD = (x_RTC.view(*x_RTC.shape[:2], heads, -1).transpose(1, 2) for x_RTC in (k_RTC, v_RTC))
+    return k_RHTD, v_RHTD
 
 
 class CrossAttention(nn.Module):
     """Attention of the picture's tokens to the text; keys and values are made once a picture."""
+
+    operations: Operations = PLAIN
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -147,7 +149,8 @@ class CrossAttention(nn.Module):
     def forward(self, x_RLC: Tensor, text: KeyValueCache, mask_R11T: Tensor) -> Tensor:
         q_RHLD = self.mat_q(x_RLC).unflatten(2, (self.heads, -1)).transpose(1, 2)
         scale = 1 / math.sqrt(q_RHLD.shape[-1])
-        projected: Tensor = self.proj(attend(q_RHLD, text.keys_RHLD, text.values_RHLD, mask_R11T, scale))
+        answer_RLC = self.operations.attend(q_RHLD, text.keys_RHLD, text.values_RHLD, mask_R11T, scale)
+        projected: Tensor = self.proj(answer_RLC)
         return projected
 
 
@@ -194,9 +197,7 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the residual stream after the block, and its norm for what comes next, given both before it."""
         modulation, dtype, operations = condition.modulation, normal_RLC.dtype, self.operations
-        update_RLC = self.sa(
-            normal_RLC, condition.attention, context.rotation, context.mask_LL, cache, context.start
-        )
+        update_RLC = self.sa(normal_RLC, condition.attention, context.rotation, context.mask_LL, cache, context.start)
         x_RLC, normal_RLC = operations.residual_norm(
             x_RLC, update_RLC, modulation.attention_gate_R1C, condition.text_norm, dtype
         )

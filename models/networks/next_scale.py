@@ -175,7 +175,7 @@ def draw_bits(logits_BLV: Tensor, top_k: int, top_p: float, exponentials_BNW: Te
     exponentials_BNW: N = L d, W = 2: a draw for each value of each bit, used as in `draw`. top_k and top_p are those
     of `keep_likeliest` applied to the pair.
     """
-    zero_BLd, one_BLd = logits_BLV.unflatten(-1, (-1, 2)).unbind(-1)
+    zero_BLd, one_BLd = logits_BLV[..., 0::2], logits_BLV[..., 1::2]
     chance_BLd = bit_chances(zero_BLd, one_BLd, top_k, top_p)
     noise_BLd2 = exponentials_BNW.view(*chance_BLd.shape, 2)
     return chance_BLd / noise_BLd2[..., 1] > (1 - chance_BLd) / noise_BLd2[..., 0]

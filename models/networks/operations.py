@@ -92,6 +92,11 @@ class Operations:
         cache.values_RHLD[:, :, start:end] = v_RHLD
         return q_RHLD, *cache.until(end)
 
+    def attend(self, q_RHLD: Tensor, k_RHTD: Tensor, v_RHTD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        """Return softmax(q k^T scale) v with the heads side by side, `(R, L, C)`."""
+        answer_RHLD = functional.scaled_dot_product_attention(q_RHLD, k_RHTD, v_RHTD, attn_mask=mask, scale=scale)
+        return answer_RHLD.transpose(1, 2).flatten(2)
+
     def linear_gelu(self, x_RLC: Tensor, linear: nn.Linear) -> Tensor:
         """Return GELU (tanh approximation) of the linear layer."""
         return functional.gelu(linear(x_RLC), approximate="tanh")
@@ -126,7 +131,7 @@ PLAIN = Operations()
 
 def rotate(x_RHLD: Tensor, rotation: Rotation) -> Tensor:
     """Return x with each pair of channels (2j, 2j + 1) turned by its angle, float32."""
-    a_RHLP, b_RHLP = x_RHLD.float().unflatten(-1, (-1, 2)).unbind(-1)
+    a_RHLP, b_RHLP = x_RHLD.float()[..., 0::2], x_RHLD.float()[..., 1::2]
     cosines, sines = rotation
     return torch.stack((a_RHLP * cosines - b_RHLP * sines, a_RHLP * sines + b_RHLP * cosines), dim=-1).flatten(-2)
 

@@ -62,13 +62,9 @@ class SelfAttention(nn.Module):
         q_RHLD, k_RHLD, v_RHLD = self.operations.split_heads(
             qkv_RLE, self.heads, constants.scale_H, rotation, cache, start
         )
-        return self.proj(attend(q_RHLD, k_RHLD, v_RHLD, mask_LL, self.softmax_scale))  # type: ignore[no-any-return]
-
-
-def attend(q_RHLD: Tensor, k_RHTD: Tensor, v_RHTD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Return softmax(q k^T scale) v with the heads side by side, `(R, L, C)`."""
-    answer_RHLD = functional.scaled_dot_product_attention(q_RHLD, k_RHTD, v_RHTD, attn_mask=mask, scale=scale)
-    return answer_RHLD.transpose(1, 2).flatten(2)
+        answer_RLC = self.operations.attend(q_RHLD, k_RHLD, v_RHLD, mask_LL, self.softmax_scale)
+        projected: Tensor = self.proj(answer_RLC)
+        return projected
 
 
 class FeedForward(nn.Module):
@@ -85,7 +81,7 @@ class FeedForward(nn.Module):
 
 
 class Modulation(NamedTuple):
-    """Adaptive LayerNorm of one block for the rows at hand, float32: before attention and before the MLP; their gates."""
+    """Adaptive LayerNorm of one block for the rows at hand, float32: of attention and of the MLP, and their gates."""
 
     attention: Norm
     attention_gate_R1C: Tensor

@@ -236,7 +236,7 @@ class VAR(nn.Module):
         caches: tuple[KeyValueCache, ...] | None = None,
         start: int = 0,
     ) -> Tensor:
-        """Return `logits_RLV`, in the head's dtype, for tokens that see each other by the mask, and all in the cache."""
+        """Return `logits_RLV`, in the head's dtype; tokens see each other by the mask, and all that is cached."""
         norms = [block.modulation.attention for block in condition.blocks] + [condition.head]
         normal_RLC = self.operations.norm(x_RLC, norms[0], self.head.weight.dtype)
         for i, block in enumerate(self.blocks):
@@ -276,18 +276,14 @@ class Sampling:
     top_p: float = 0.0
     more_smooth: bool = False
 
-    def chooser(
-        self, num_scales: int, noise: Noise, operations: Operations = PLAIN
-    ) -> Callable[[int, Tensor], Choice]:
+    def chooser(self, num_scales: int, noise: Noise, operations: Operations = PLAIN) -> Callable[[int, Tensor], Choice]:
         """Return the function that draws the codes of a scale, given the logits of both rows of each picture."""
 
         def choose(scale: int, logits_RLV: Tensor) -> Choice:
             strength = guidance_strength(self.cfg, scale, num_scales)
             exponentials_BLV = noise.exponentials[scale]
             if not self.more_smooth:
-                return Choice(
-                    operations.draw_codes(logits_RLV, strength, self.top_k, self.top_p, exponentials_BLV)
-                )
+                return Choice(operations.draw_codes(logits_RLV, strength, self.top_k, self.top_p, exponentials_BLV))
             kept_BLV = keep_likeliest(guide(logits_RLV.float(), strength), self.top_k, self.top_p)
             ratio = scale / max(num_scales - 1, 1)
             temperature = max(0.27 * (1 - 0.95 * ratio), 0.005)

@@ -1,0 +1,142 @@
+"""The next-scale models as programs: from tensors at fixed places to pictures, run plainly or as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from models.networks import infinity as infinity_network
+from models.networks import var as var_network
+from models.networks.cuda_graphs import ProgramPool, ProgramT
+from models.networks.decoding import decode_pictures
+from models.networks.noise import Noise
+from models.networks.operations import use_operations
+
+if TYPE_CHECKING:
+    from models.base import Runtime
+    from models.networks.bsq_vae import BSQVAE
+    from models.networks.infinity import BitSampling, Infinity, Text
+    from models.networks.next_scale import Schedule
+    from models.networks.operations import Rotation
+    from models.networks.var import VAR, Sampling
+    from models.networks.vqvae import VQVAE
+
+
+def is_captured(runtime: Runtime) -> bool:
+    """Return whether programs run as CUDA graphs of fused kernels: MODE=compiled on a GPU."""
+    return runtime.mode == "compiled" and runtime.device.startswith("cuda")
+
+
+def mode_notes(runtime: Runtime) -> tuple[str, ...]:
+    """Return the footer's note where the mode that was asked for has no form of its own."""
+    return ("ran plainly: compiled has no form of its own on a CPU",) if _is_plain_compiled(runtime) else ()
+
+
+def _is_plain_compiled(runtime: Runtime) -> bool:
+    return runtime.mode == "compiled" and not is_captured(runtime)
+
+
+def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Module) -> ProgramPool[ProgramT]:
+    """Set the networks up for the runtime's mode and return the pool that their programs go into."""
+    if runtime.device.startswith("cuda"):
+        decoder.to(memory_format=torch.channels_last)
+    captured = is_captured(runtime)
+    if captured:
+        from models.networks.fused import FUSED
+
+        for network in networks:
+            use_operations(network, FUSED)
+    return ProgramPool(captured)
+
+
+class VARProgram:
+    """One batch of classes to pictures.
+
+    official: noise as the published code draws it, from the first seed for the whole batch.
+    """
+
+    def __init__(self, var: VAR, vqvae: VQVAE, sampling: Sampling, batch: int, official: bool = False) -> None:
+        device, scales = var.pos_start.device, var.shape.patch_nums
+        self.var, self.vqvae, self.official = var, vqvae, official
+        self.labels_B = torch.zeros(batch, dtype=torch.int64, device=device)
+        sets = 2 if sampling.more_smooth else 1
+        self.noise = Noise(batch, [side * side for side in scales], var.shape.vocabulary, device, sets)
+        self.choose = sampling.chooser(len(scales), self.noise, var.operations)
+
+    def fill(self, labels: Sequence[int], seeds: Sequence[int]) -> None:
+        """Say what is to be drawn, for whom."""
+        self.labels_B.copy_(torch.tensor(labels))
+        fill_noise(self.noise, seeds, self.official)
+
+    def latents(self) -> Tensor:
+        """Return `f_hat_BCHW`."""
+        if not self.official:
+            self.noise.fill_by_request(self.var.operations.fill_exponentials)
+        steps = var_network.sample_scales(self.var, self.vqvae.quantize, self.labels_B, self.choose)
+        for step in steps:
+            f_hat_BCHW = step.f_hat_BCHW
+        return f_hat_BCHW
+
+    def run(self) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255."""
+        return decode_pictures(self.vqvae.decode_latents, self.latents(), self.vqvae.shape.convolutions.downsampling)
+
+
+class InfinityProgram:
+    """One batch of encoded prompts, padded to `tokens`, to pictures; the prompts' rows, then the unconditional ones."""
+
+    def __init__(
+        self,
+        infinity: Infinity,
+        vae: BSQVAE,
+        schedule: Schedule,
+        rotation: Rotation,
+        sampling: BitSampling,
+        batch: int,
+        tokens: int,
+        official: bool = False,
+    ) -> None:
+        from models.networks.infinity import Text
+
+        device, shape = infinity.pos_start.device, infinity.shape
+        self.infinity, self.vae, self.official = infinity, vae, official
+        self.schedule, self.rotation = schedule, rotation
+        self.text = Text(
+            torch.zeros(2 * batch, tokens, shape.text_width, device=device),
+            torch.ones(2 * batch, tokens, dtype=torch.bool, device=device),
+        )
+        self.noise = Noise(batch, [count * shape.bits for count in schedule.counts], 2, device)
+        self.choose = sampling.chooser(self.noise)
+        self.mixing = [sampling.mixing(scale, shape.depth) for scale in range(len(schedule.grids))]
+
+    def fill(self, text: Text, seeds: Sequence[int]) -> None:
+        """Say what is to be drawn, for whom; `text` holds both rows of each picture."""
+        self.text.features_RTt.copy_(text.features_RTt)
+        self.text.mask_RT.copy_(text.mask_RT)
+        fill_noise(self.noise, seeds, self.official)
+
+    def latents(self) -> Tensor:
+        """Return `sum_BdHW`."""
+        if not self.official:
+            self.noise.fill_by_request(self.infinity.operations.fill_exponentials)
+        steps = infinity_network.sample_scales(
+            self.infinity, self.schedule, self.rotation, self.text, self.choose, self.mixing
+        )
+        for step in steps:
+            sum_BdHW = step.sum_BdHW
+        return sum_BdHW
+
+    def run(self) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255."""
+        return decode_pictures(self.vae.decode_latents, self.latents(), self.vae.shape.downsampling)
+
+
+def fill_noise(noise: Noise, seeds: Sequence[int], official: bool) -> None:
+    """Say whose noise a program draws: each request's own, or the batch's as the published code draws it."""
+    if official:
+        noise.fill_by_batch(seeds[0])
+    else:
+        noise.choose_requests(seeds)

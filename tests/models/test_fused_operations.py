@@ -1,0 +1,91 @@
+"""The fused kernels against the plain operations, on a CPU through Triton's interpreter (tests/gpu has the real ones)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.networks.fused import FUSED
+from models.networks.noise import noise_keys
+from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation
+
+
+@pytest.fixture(scope="module")
+def fused() -> Operations:
+    return FUSED
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+@pytest.mark.parametrize("width", [64, 96])
+@pytest.mark.parametrize("tokens", [1, 5, 258])
+@pytest.mark.parametrize("gated", [True, False])
+def test_residual_norm_is_the_plain_one(fused: Operations, width: int, tokens: int, gated: bool) -> None:
+    rows_R6C = randn(2, 6, width)
+    norm = Norm(1 + rows_R6C[:, 2:3], rows_R6C[:, 4:5]) if gated else Norm(randn(width), randn(width))
+    gate = rows_R6C[:, :1] if gated else None
+    x_RLC, update_RLC = randn(2, tokens, width), randn(2, tokens, width, dtype=torch.bfloat16)
+    stream, normal = fused.residual_norm(x_RLC, update_RLC, gate, norm, torch.float32)
+    plain_stream, plain_normal = PLAIN.residual_norm(x_RLC, update_RLC, gate, norm, torch.float32)
+    torch.testing.assert_close(stream, plain_stream)
+    torch.testing.assert_close(normal, plain_normal)
+    torch.testing.assert_close(fused.norm(x_RLC, norm, torch.float32), PLAIN.norm(x_RLC, norm, torch.float32))
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [(2, 16), (3, 24)])
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("turned", [True, False])
+def test_heads_are_split_as_plainly(fused: Operations, heads: int, head_dim: int, cosine: bool, turned: bool) -> None:
+    tokens, start, longest = 5, 3, 12
+    qkv_RLE = randn(2, tokens, 3 * heads * head_dim)
+    scale_H = randn(heads).exp() if cosine else None
+    angles_LP = randn(longest, head_dim // 2)
+    rotation = Rotation(angles_LP.cos(), angles_LP.sin()).between(start, start + tokens) if turned else None
+    results = []
+    for operations in (fused, PLAIN):
+        room = torch.zeros(2, 2, heads, longest, head_dim)
+        split = operations.split_heads(qkv_RLE, heads, scale_H, rotation, KeyValueCache(*room), start)
+        results.append((*split, room))
+    for mine, plain in zip(*results, strict=True):
+        torch.testing.assert_close(mine, plain)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.0), (20, 0.0), (1, 0.0), (0, 0.8), (20, 0.9), (90, 0.5)])
+@pytest.mark.parametrize("vocabulary", [64, 100])
+def test_draws_are_the_plain_ones(fused: Operations, vocabulary: int, top_k: int, top_p: float) -> None:
+    logits_RLV = 3 * randn(4, 30, vocabulary)
+    exponentials_BLV = -torch.rand(2, 30, vocabulary, generator=torch.Generator().manual_seed(1)).clamp(min=1e-9).log()
+    arguments = (logits_RLV, 1.5, top_k, top_p, exponentials_BLV)
+    assert torch.equal(fused.draw_codes(*arguments), PLAIN.draw_codes(*arguments))
+
+
+def test_noise_is_the_same_bit_for_bit(fused: Operations) -> None:
+    keys_B2 = noise_keys([1, 2], 3, "cpu")[:, 1]
+    mine_BLV, plain_BLV = torch.empty(2, 7, 400), torch.empty(2, 7, 400)
+    fused.fill_exponentials(mine_BLV, keys_B2)
+    PLAIN.fill_exponentials(plain_BLV, keys_B2)
+    assert torch.equal(mine_BLV, plain_BLV)
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(32, 16, 16), (160, 4, 5), (64, 20, 14)])
+def test_convolutions_normalise_and_add_as_plainly(fused: Operations, channels: int, height: int, width: int) -> None:
+    x_BCHW = 5 + randn(2, channels, height, width)
+    norm, convolution = nn.GroupNorm(32, channels, eps=1e-6), nn.Conv2d(channels, channels, 3, padding=1)
+    for parameter in (*norm.parameters(), *convolution.parameters()):
+        parameter.detach().copy_(randn(*parameter.shape) * 0.2)
+    close = {"atol": 2e-5, "rtol": 1e-4}
+    with torch.no_grad():
+        torch.testing.assert_close(fused.norm_silu(x_BCHW, norm), PLAIN.norm_silu(x_BCHW, norm), **close)
+        torch.testing.assert_close(
+            fused.convolve_norm_silu(x_BCHW, convolution, norm),
+            PLAIN.convolve_norm_silu(x_BCHW, convolution, norm),
+            **close,
+        )
+        torch.testing.assert_close(
+            fused.convolve_add(x_BCHW, convolution, 2 * x_BCHW),
+            PLAIN.convolve_add(x_BCHW, convolution, 2 * x_BCHW),
+            **close,
+        )
