@@ -122,8 +122,8 @@ def _run_batches(
 
 
 def _to_host(images_BCHW: Tensor, count: int, generator: ImageGenerator) -> list[Image.Image]:
-    size = generator.image_size
-    assert tuple(images_BCHW.shape) == (count, 3, size, size), f"{generator.name} returned {tuple(images_BCHW.shape)}"
+    shape = tuple(images_BCHW.shape)
+    assert (*shape[:2], max(shape[2:])) == (count, 3, generator.image_size), f"{generator.name} returned {shape}"
     assert str(images_BCHW.dtype) == "torch.uint8", f"{generator.name} returned {images_BCHW.dtype}"
     return [Image.fromarray(image) for image in images_BCHW.permute(0, 2, 3, 1).cpu().contiguous().numpy()]
 

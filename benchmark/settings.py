@@ -152,9 +152,7 @@ class Settings(BaseSettings):
         key = family.key.upper()
         if skip is not None and run is not None and skip == run:
             raise ValueError(f"SKIP_{key}={skip:d} and RUN_{key}={run:d} contradict each other: leave one of them out")
-        if family.unavailable and (run or skip is False):
-            raise ValueError(f"{f'RUN_{key}=1' if run else f'SKIP_{key}=0'}: {family.unavailable}; leave it out")
-        return not family.unavailable if skip is None and run is None else bool(run) if run is not None else not skip
+        return run is not False and not skip
 
     def _check_switches(self, named: set[str]) -> None:
         """Raise ValueError where a switch says otherwise than MODELS does."""
@@ -171,12 +169,9 @@ class Settings(BaseSettings):
     def _model_named(self, name: str) -> SelectedModel:
         for family in models.FAMILIES:
             chosen = family.selected_by(name)
-            if chosen is None:
-                continue
-            if family.unavailable:
-                raise ValueError(f"MODELS={name}: {family.unavailable}; leave it out")
-            return SelectedModel(family, self._options(family, chosen))
-        known = ", ".join(family.key for family in models.FAMILIES if not family.unavailable)
+            if chosen is not None:
+                return SelectedModel(family, self._options(family, chosen))
+        known = ", ".join(family.key for family in models.FAMILIES)
         raise ValueError(f"MODELS: {name!r} is no model; there are {known} (hub:org/name for any diffusers pipeline)")
 
     def _options(self, family: ModelFamily, chosen: Mapping[str, object]) -> Any:

@@ -227,9 +227,17 @@ def _plain_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_vae_shape(state: Mapping[str, Tensor]) -> ConvolutionShape:
-    """Return the shape of a tokenizer with or without its encoder. Raises KeyError with the first missing name."""
+    """Return the shape of a tokenizer with or without its encoder.
+
+    Raises:
+        KeyError: a name is missing.
+        ValueError: it has a codebook, or layers around it; the rest of such a tokenizer has the same names.
+    """
     from models.networks.bsq_vae import read_bsq_vae_shape
 
+    foreign = ("quantize.embedding.weight", "post_quant_conv.weight")
+    if found := [key for key in foreign if key in state]:
+        raise ValueError(f"it has {found[0]}, which no BSQ-VAE has")
     if any(key.startswith("encoder.") for key in state):
         return read_bsq_vae_shape(state)
     # The decoder mirrors the encoder, but for one more block a level and its layers at the two ends.

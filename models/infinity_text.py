@@ -146,11 +146,15 @@ def _read_text_encoder(name: str, folder: Path, tokenizer_folder: Path, device: 
 
     with quiet_libraries(), missing_weights(name, "INFINITY_TEXT_ENCODER"):
         tokenizer = T5Tokenizer.from_pretrained(tokenizer_folder)
-        network, found = T5EncoderModel.from_pretrained(folder, dtype=getattr(torch, dtype), output_loading_info=True)
-    # transformers fills what a file lacks with random numbers and a warning.
-    if missing := sorted(found["missing_keys"]):
+        network, found = T5EncoderModel.from_pretrained(
+            folder, dtype=getattr(torch, dtype), output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    # transformers puts random numbers where a file has no tensor that fits, and warns.
+    faults = [f"missing {key}" for key in sorted(found["missing_keys"])]
+    faults += [f"misshapen {key}" for key, *_ in sorted(found["mismatched_keys"])]
+    if faults:
         raise ValueError(
-            f"INFINITY_TEXT_ENCODER={name} is not a T5 encoder: {', '.join(missing[:3])} missing; "
+            f"INFINITY_TEXT_ENCODER={name} is not a T5 encoder: {', '.join(faults[:3])}; "
             "expected google/flan-t5-xl or a folder with its files"
         )
     return TextEncoder(tokenizer, network.to(device).eval().requires_grad_(False))

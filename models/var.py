@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from models.next_scale_programs import VARProgram
 
 VQVAE_FILE = "vae_ch160v4096z32.pth"
-ShapeT = TypeVar("ShapeT")
 
 
 @dataclass(frozen=True)
@@ -193,17 +192,17 @@ def load_networks(
     from models.networks.var import VAR, read_var_shape
     from models.networks.vqvae import VQVAE, read_vqvae_shape
     from models.random_weights import build_random
-    from models.weights import load_strictly, read_state
+    from models.weights import load_strictly, read_shape, read_state
 
     var_state = read_state(var_file, "trainer.var_wo_ddp")
     vqvae_state = read_state(vqvae_file, "trainer.vae_local")
-    var_shape = _read_shape(var_file, "a VAR transformer", var_state, read_var_shape)
+    var_shape = read_shape(var_file, "a VAR transformer", var_state, read_var_shape)
     if depth is not None and var_shape.depth != depth:
         raise ValueError(
             f"{var_file} holds a VAR of depth {var_shape.depth}, expected {depth}; "
             f"set VAR_DEPTH={var_shape.depth} and name the file var_d{var_shape.depth}{var_file.suffix}"
         )
-    vqvae_shape = _read_shape(
+    vqvae_shape = read_shape(
         vqvae_file, "a VQVAE", vqvae_state, lambda state: read_vqvae_shape(state, var_shape.patch_nums)
     )
     codebook = (vqvae_shape.vocabulary, vqvae_shape.convolutions.latent_channels)
@@ -218,22 +217,6 @@ def load_networks(
     load_strictly(var, var_state, str(var_file), var.derivable_keys)
     load_strictly(vqvae, vqvae_state, str(vqvae_file), vqvae.derivable_keys)
     return var.cast(getattr(torch, dtype)), vqvae.cast(getattr(torch, dtype))
-
-
-def _read_shape(
-    file: Path, expected: str, state: dict[str, Tensor], read: Callable[[dict[str, Tensor]], ShapeT]
-) -> ShapeT:
-    """Return `read(state)`. Raises ValueError with the file, what it lacks and what it looks like instead."""
-    from models.weights import recognise
-
-    try:
-        return read(state)
-    except KeyError as error:
-        guess = recognise(state)
-        what = "incomplete" if expected in guess else f"not {expected}"
-        raise ValueError(f"{file} is {what}: {error} is missing; {guess}") from error
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}; {recognise(state)}") from error
 
 
 def random_networks(depth: int, device: str, dtype: str) -> tuple[VAR, VQVAE]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+ShapeT = TypeVar("ShapeT")
 
 
 def locate(source: str, file: str, variable: str) -> Path:
@@ -79,7 +82,9 @@ def recognise(state: Mapping[str, object]) -> str:
     Names that belong to none of our networks are quoted. A training checkpoint is told by the networks inside it.
     """
     networks = _networks_in(state)
-    return f"it looks like {' and '.join(networks)}" if networks else f"it begins with {', '.join(list(state)[:3])}"
+    if networks:
+        return f"it looks like {' and '.join(networks)}"
+    return f"it begins with {', '.join(list(state)[:3])}" if state else "it holds no tensors"
 
 
 def _networks_in(state: Mapping[str, object]) -> list[str]:
@@ -90,12 +95,28 @@ def _networks_in(state: Mapping[str, object]) -> list[str]:
         return [f"a VAR transformer of depth {len(blocks)}"]
     if "cfg_uncond" in state or "text_proj_for_sos.ca.mat_q" in state:
         return ["an Infinity transformer"]
-    # Autoencoders with continuous latents share these names, and have a quant_conv.
-    if "quant_conv.weight" not in state and any(
-        f"decoder.up.0.block.0.conv1{spelling}.weight" in state for spelling in ("", ".conv")
-    ):
+    bitwise = any(f"decoder.up.0.block.0.conv1{spelling}.weight" in state for spelling in ("", ".conv"))
+    # Autoencoders with continuous latents share these names, and have convolutions around the latents.
+    if bitwise and "quant_conv.weight" not in state and "post_quant_conv.weight" not in state:
         return ["a BSQ-VAE"]
     return [network for part in state.values() if isinstance(part, Mapping) for network in _networks_in(part)]
+
+
+def read_shape(
+    file: Path, expected: str, state: dict[str, Tensor], read: Callable[[dict[str, Tensor]], ShapeT]
+) -> ShapeT:
+    """Return `read(state)`, the shape of the network that the file holds; `expected`: "a VQVAE".
+
+    Raises:
+        ValueError: `read` raised KeyError (a tensor is missing) or ValueError; the line says what the file looks like.
+    """
+    try:
+        return read(state)
+    except (KeyError, ValueError) as error:
+        guess = recognise(state)
+        what = "does not fit" if expected in guess else f"is not {expected}"
+        fault = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{file} {what}: {fault}; {guess}") from error
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], name: str, derivable: Collection[str] = ()) -> None:

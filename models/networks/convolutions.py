@@ -93,12 +93,14 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Double the resolution by repeating pixels, then smooth."""
 
+    operations: Operations = PLAIN
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        doubled: Tensor = self.conv(functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest"))
+        doubled: Tensor = self.conv(self.operations.double(x_BCHW))
         return doubled
 
 

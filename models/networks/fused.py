@@ -18,6 +18,9 @@ from models.networks.operations import NORM_EPS, KeyValueCache, Norm, Operations
 
 # From this many queries on, cuDNN's attention is faster than the flash kernel that comes with torch.
 CUDNN_ATTENTION_TOKENS = 512
+# Up to this many, one kernel does what comes before the attention, and the attention.
+ONE_KERNEL_TOKENS = 64
+FLASH_FIRST = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -63,50 +66,46 @@ class FusedOperations(Operations):
         )
         return stream_RLC, normal_RLC
 
-    def split_heads(
+    def self_attend(
         self,
         qkv_RLE: Tensor,
         heads: int,
         scale_H: Tensor | None,
         rotation: Rotation | None,
-        cache: KeyValueCache | None,
-        start: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        softmax_scale: float,
+        mask_LL: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        start: int = 0,
+    ) -> Tensor:
         if cache is None:
-            return super().split_heads(qkv_RLE, heads, scale_H, rotation, cache, start)
+            return super().self_attend(qkv_RLE, heads, scale_H, rotation, softmax_scale, mask_LL, cache, start)
         rows, tokens, channels = qkv_RLE.shape
         head_dim = channels // 3 // heads
-        q_RLHD = qkv_RLE.new_empty(rows, tokens, heads, head_dim)
+        # Queries, or the answer: heads side by side. Attention answers in the layout of its queries.
+        out_RLHD = qkv_RLE.new_empty(rows, tokens, heads, head_dim)
         keys, values = cache
         assert keys.stride() == values.stride()
         cosines, sines = rotation or (None, None)
+        tensors = (qkv_RLE.contiguous(), scale_H, cosines, sines, out_RLHD, keys, values)
+        sizes = (tokens, start, keys.stride(0), keys.stride(1))
+        variant = {"COSINE": scale_H is not None, "ROTATE": rotation is not None, "HEADS": heads, "DIM": head_dim}
+        variant["DIM_BLOCK"] = max(triton.next_power_of_2(head_dim), 16)
+        if tokens <= ONE_KERNEL_TOKENS:
+            kernels.attend_scale_kernel[(heads, rows)](
+                *tensors, *sizes, softmax_scale, **variant,
+                TOKENS_BLOCK=max(triton.next_power_of_2(tokens), 16), KEYS_BLOCK=64,
+                PRECISION="ieee" if qkv_RLE.dtype == torch.float32 else "tf32", num_warps=4,
+            )  # fmt: skip
+            return out_RLHD.flatten(2)
         kernels.split_heads_kernel[(tokens, rows)](
-            qkv_RLE.contiguous(),
-            scale_H,
-            cosines,
-            sines,
-            q_RLHD,
-            keys,
-            values,
-            tokens,
-            start,
-            keys.stride(0),
-            keys.stride(1),
-            HEADS=heads,
-            HEADS_BLOCK=triton.next_power_of_2(heads),
-            PAIRS=head_dim // 2,
-            PAIRS_BLOCK=triton.next_power_of_2(head_dim // 2),
-            COSINE=scale_H is not None,
-            ROTATE=rotation is not None,
-            num_warps=4,
+            *tensors, *sizes, **variant, HEADS_BLOCK=triton.next_power_of_2(heads), num_warps=4
         )
-        # The answer of the attention takes the layout of q: its heads then lie side by side without a copy.
-        return q_RLHD.transpose(1, 2), *cache.until(start + tokens)
+        return self.attend(out_RLHD.transpose(1, 2), *cache.until(start + tokens), None, softmax_scale)
 
     def attend(self, q_RHLD: Tensor, k_RHTD: Tensor, v_RHTD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-        if mask is not None or q_RHLD.shape[2] < CUDNN_ATTENTION_TOKENS or q_RHLD.dtype == torch.float32:
+        if mask is not None or q_RHLD.dtype == torch.float32:
             return super().attend(q_RHLD, k_RHTD, v_RHTD, mask, scale)
-        with sdpa_kernel(CUDNN_FIRST, set_priority=True):
+        with sdpa_kernel(CUDNN_FIRST if q_RHLD.shape[2] >= CUDNN_ATTENTION_TOKENS else FLASH_FIRST, set_priority=True):
             return super().attend(q_RHLD, k_RHTD, v_RHTD, mask, scale)
 
     def linear_gelu(self, x_RLC: Tensor, linear: nn.Linear) -> Tensor:
@@ -160,6 +159,20 @@ class FusedOperations(Operations):
         )
         return sum_BCHW
 
+    def double(self, x_BCHW: Tensor) -> Tensor:
+        batch, channels, height, width = x_BCHW.shape
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        out_BCHW = torch.empty(
+            (batch, channels, 2 * height, 2 * width),
+            dtype=x_BCHW.dtype, device=x_BCHW.device, memory_format=torch.channels_last,
+        )  # fmt: skip
+        block = channels_block(channels)
+        tile = 4096 // block
+        kernels.double_kernel[(triton.cdiv(4 * height * width, tile), channels // block, batch)](
+            x_BCHW, out_BCHW, 4 * height * width, channels, 2 * width, CHANNELS_BLOCK=block, TILE=tile, num_warps=8
+        )
+        return out_BCHW
+
 
 FUSED = FusedOperations()
 
@@ -176,31 +189,33 @@ def _convolve(x_BCHW: Tensor, convolution: nn.Conv2d) -> Tensor:
     )
 
 
+def channels_block(channels: int) -> int:
+    """Return the largest power of two that divides the channels, at most 128: no lane then idles."""
+    return min(channels & -channels, 128)
+
+
 def _norm_silu(x_BCHW: Tensor, bias_C: Tensor | None, norm: nn.GroupNorm) -> Tensor:
     """Return SiLU(GroupNorm(x + bias)), channels last."""
     batch, channels, height, width = x_BCHW.shape
     pixels = height * width
     x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
     out_BCHW = torch.empty_like(x_BCHW)
-    channels_block = triton.next_power_of_2(channels)
-    tile = max(8192 // channels_block, 1)
-    chunk = triton.next_power_of_2(max(256, triton.cdiv(pixels, 512)))
+    block = channels_block(channels)
+    tile, parts = 4096 // block, channels // block
+    # Enough programs to fill a GPU, and no more chunks than the second kernel can go through quickly.
+    chunk = max(triton.cdiv(pixels * parts * batch, 2048), triton.cdiv(pixels, 512), min(tile, pixels))
     chunks = triton.cdiv(pixels, chunk)
     moments_BK2C = torch.empty(batch, chunks, 2, channels, device=x_BCHW.device)
     affine_B2C = torch.empty(batch, 2, channels, device=x_BCHW.device)
-    kernels.moments_kernel[(chunks, batch)](
-        x_BCHW, bias_C, moments_BK2C, pixels,
-        CHANNELS=channels, CHANNELS_BLOCK=channels_block, TILE=min(tile, chunk), CHUNK=chunk,
-        HAS_BIAS=bias_C is not None, num_warps=8,
-    )  # fmt: skip
+    kernels.moments_kernel[(chunks, parts, batch)](
+        x_BCHW, moments_BK2C, pixels, channels, chunk, CHANNELS_BLOCK=block, TILE=tile, num_warps=4
+    )
     group = channels // norm.num_groups
     kernels.affine_kernel[(norm.num_groups, batch)](
-        moments_BK2C, norm.weight, norm.bias, bias_C, affine_B2C, pixels, chunks, norm.eps,
-        CHANNELS=channels, GROUP=group, GROUP_BLOCK=triton.next_power_of_2(group),
-        CHUNK=chunk, CHUNKS_BLOCK=triton.next_power_of_2(chunks), HAS_BIAS=bias_C is not None, num_warps=4,
+        moments_BK2C, norm.weight, norm.bias, bias_C, affine_B2C, pixels, channels, group, chunks, chunk, norm.eps,
+        GROUP_BLOCK=max(triton.next_power_of_2(group), 8), CHUNKS_BLOCK=64, HAS_BIAS=bias_C is not None, num_warps=4,
     )  # fmt: skip
-    kernels.affine_silu_kernel[(triton.cdiv(pixels, tile), batch)](
-        x_BCHW, affine_B2C, out_BCHW, pixels,
-        CHANNELS=channels, CHANNELS_BLOCK=channels_block, TILE=tile, num_warps=8,
-    )  # fmt: skip
+    kernels.affine_silu_kernel[(triton.cdiv(pixels, tile), parts, batch)](
+        x_BCHW, affine_B2C, out_BCHW, pixels, channels, CHANNELS_BLOCK=block, TILE=tile, num_warps=8
+    )
     return out_BCHW

@@ -42,57 +42,115 @@ def residual_norm_kernel(
 
 
 @triton.jit
-def normalise_pairs(a, b, COSINE: tl.constexpr):
-    """Divide each head's vector, given as its even and odd channels, by its length."""
-    if COSINE:
-        length = tl.sqrt(tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1))
-        factor = 1.0 / tl.maximum(length, 1e-12)
-        a = a * factor[:, None]
-        b = b * factor[:, None]
-    return a, b
+def turn(x, cosine, sine, ROWS: tl.constexpr, DIM: tl.constexpr):
+    """Turn each pair of neighbouring channels of `x`, (ROWS, DIM), by its angle, (ROWS or 1, DIM / 2)."""
+    a, b = tl.split(tl.reshape(x, (ROWS, DIM // 2, 2)))
+    return tl.reshape(tl.join(a * cosine - b * sine, a * sine + b * cosine), (ROWS, DIM))
+
+
+@triton.jit
+def unit(x):
+    """Divide each row of `x` by its length."""
+    return x / tl.maximum(tl.sqrt(tl.sum(x * x, axis=1)), 1e-12)[:, None]
 
 
 @triton.jit(do_not_specialize=["tokens", "start"])
 def split_heads_kernel(
     qkv, scale, cosines, sines, queries, keys, values, tokens, start, row_stride, head_stride,
-    HEADS: tl.constexpr, HEADS_BLOCK: tl.constexpr, PAIRS: tl.constexpr, PAIRS_BLOCK: tl.constexpr,
+    HEADS: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
     COSINE: tl.constexpr, ROTATE: tl.constexpr,
 ):  # fmt: skip
+    """One token of one row: all its heads."""
     token = tl.program_id(0)
     row = tl.program_id(1)
     head = tl.arange(0, HEADS_BLOCK)[:, None]
-    pair = tl.arange(0, PAIRS_BLOCK)[None, :]
-    inside = (head < HEADS) & (pair < PAIRS)
-    dim = 2 * PAIRS
-    width = HEADS * dim
+    channel = tl.arange(0, DIM_BLOCK)[None, :]
+    inside = (head < HEADS) & (channel < DIM)
+    width = HEADS * DIM
     position = (row * tokens + token).to(tl.int64)
-    source = qkv + position * (3 * width) + head * dim + 2 * pair
-    q_a = tl.load(source, mask=inside, other=0.0).to(tl.float32)
-    q_b = tl.load(source + 1, mask=inside, other=0.0).to(tl.float32)
-    k_a = tl.load(source + width, mask=inside, other=0.0).to(tl.float32)
-    k_b = tl.load(source + width + 1, mask=inside, other=0.0).to(tl.float32)
-    v_a = tl.load(source + 2 * width, mask=inside, other=0.0)
-    v_b = tl.load(source + 2 * width + 1, mask=inside, other=0.0)
-    q_a, q_b = normalise_pairs(q_a, q_b, COSINE)
-    k_a, k_b = normalise_pairs(k_a, k_b, COSINE)
+    source = qkv + position * (3 * width) + head * DIM + channel
+    q = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+    k = tl.load(source + width, mask=inside, other=0.0).to(tl.float32)
+    v = tl.load(source + 2 * width, mask=inside, other=0.0)
     if COSINE:
-        factor = tl.load(scale + head, mask=head < HEADS, other=0.0).to(tl.float32)
-        q_a = q_a * factor
-        q_b = q_b * factor
+        q = unit(q) * tl.load(scale + head, mask=head < HEADS, other=0.0).to(tl.float32)
+        k = unit(k)
     if ROTATE:
-        angle = token * PAIRS + pair
-        cosine = tl.load(cosines + angle, mask=pair < PAIRS, other=0.0)
-        sine = tl.load(sines + angle, mask=pair < PAIRS, other=0.0)
-        q_a, q_b = q_a * cosine - q_b * sine, q_a * sine + q_b * cosine
-        k_a, k_b = k_a * cosine - k_b * sine, k_a * sine + k_b * cosine
-    target = queries + position * width + head * dim + 2 * pair
-    tl.store(target, q_a.to(queries.dtype.element_ty), mask=inside)
-    tl.store(target + 1, q_b.to(queries.dtype.element_ty), mask=inside)
-    place = row.to(tl.int64) * row_stride + head.to(tl.int64) * head_stride + (start + token) * dim + 2 * pair
-    tl.store(keys + place, k_a.to(keys.dtype.element_ty), mask=inside)
-    tl.store(keys + place + 1, k_b.to(keys.dtype.element_ty), mask=inside)
-    tl.store(values + place, v_a, mask=inside)
-    tl.store(values + place + 1, v_b, mask=inside)
+        pair = tl.arange(0, DIM_BLOCK // 2)[None, :]
+        angle = token * (DIM // 2) + pair
+        cosine = tl.load(cosines + angle, mask=pair < DIM // 2, other=0.0)
+        sine = tl.load(sines + angle, mask=pair < DIM // 2, other=0.0)
+        q = turn(q, cosine, sine, HEADS_BLOCK, DIM_BLOCK)
+        k = turn(k, cosine, sine, HEADS_BLOCK, DIM_BLOCK)
+    tl.store(queries + position * width + head * DIM + channel, q.to(queries.dtype.element_ty), mask=inside)
+    place = row.to(tl.int64) * row_stride + head.to(tl.int64) * head_stride + (start + token) * DIM + channel
+    tl.store(keys + place, k.to(keys.dtype.element_ty), mask=inside)
+    tl.store(values + place, v, mask=inside)
+
+
+@triton.jit
+def add_attention(q, k, v, seen, most, total, answer, softmax_scale, PRECISION: tl.constexpr):
+    """Take a block of keys and values into a running softmax; `seen` says which of them there are."""
+    score = tl.dot(q, tl.trans(k), input_precision=PRECISION) * softmax_scale
+    score = tl.where(seen[None, :], score, float("-inf"))
+    highest = tl.maximum(most, tl.max(score, axis=1))
+    weight = tl.exp(score - highest[:, None])
+    fade = tl.exp(most - highest)
+    total = total * fade + tl.sum(weight, axis=1)
+    answer = answer * fade[:, None] + tl.dot(weight.to(v.dtype), v, input_precision=PRECISION)
+    return highest, total, answer
+
+
+@triton.jit(do_not_specialize=["tokens", "start"])
+def attend_scale_kernel(
+    qkv, scale, cosines, sines, out, keys, values, tokens, start, row_stride, head_stride, softmax_scale,
+    HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr, TOKENS_BLOCK: tl.constexpr,
+    KEYS_BLOCK: tl.constexpr, COSINE: tl.constexpr, ROTATE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One head of one row, all tokens of a small scale: splits, normalises, writes the cache and attends."""
+    head = tl.program_id(0)
+    row = tl.program_id(1)
+    token = tl.arange(0, TOKENS_BLOCK)
+    channel = tl.arange(0, DIM_BLOCK)[None, :]
+    present = token < tokens
+    inside = present[:, None] & (channel < DIM)
+    width = HEADS * DIM
+    position = (row * tokens + token).to(tl.int64)[:, None]
+    source = qkv + position * (3 * width) + head * DIM + channel
+    q = tl.load(source, mask=inside, other=0.0).to(tl.float32)
+    k = tl.load(source + width, mask=inside, other=0.0).to(tl.float32)
+    v = tl.load(source + 2 * width, mask=inside, other=0.0)
+    if COSINE:
+        q = unit(q) * tl.load(scale + head).to(tl.float32)
+        k = unit(k)
+    if ROTATE:
+        pair = tl.arange(0, DIM_BLOCK // 2)[None, :]
+        turned = present[:, None] & (pair < DIM // 2)
+        angle = token[:, None] * (DIM // 2) + pair
+        cosine = tl.load(cosines + angle, mask=turned, other=0.0)
+        sine = tl.load(sines + angle, mask=turned, other=0.0)
+        q = turn(q, cosine, sine, TOKENS_BLOCK, DIM_BLOCK)
+        k = turn(k, cosine, sine, TOKENS_BLOCK, DIM_BLOCK)
+    q = q.to(v.dtype)
+    k = k.to(v.dtype)
+    cached = row.to(tl.int64) * row_stride + head.to(tl.int64) * head_stride
+    place = cached + (start + token)[:, None] * DIM + channel
+    tl.store(keys + place, k, mask=inside)
+    tl.store(values + place, v, mask=inside)
+    most = tl.full((TOKENS_BLOCK,), float("-inf"), tl.float32)
+    total = tl.zeros((TOKENS_BLOCK,), tl.float32)
+    answer = tl.zeros((TOKENS_BLOCK, DIM_BLOCK), tl.float32)
+    most, total, answer = add_attention(q, k, v, present, most, total, answer, softmax_scale, PRECISION)
+    for first in range(0, start, KEYS_BLOCK):
+        key = first + tl.arange(0, KEYS_BLOCK)
+        seen = key < start
+        old = cached + key[:, None] * DIM + channel
+        there = seen[:, None] & (channel < DIM)
+        k = tl.load(keys + old, mask=there, other=0.0)
+        v = tl.load(values + old, mask=there, other=0.0)
+        most, total, answer = add_attention(q, k, v, seen, most, total, answer, softmax_scale, PRECISION)
+    answer = answer / total[:, None]
+    tl.store(out + position * width + head * DIM + channel, answer.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["rows", "top_k", "strength", "tail"])
@@ -161,86 +219,100 @@ def uniform_kernel(noise, keys, count, key_stride, BLOCK: tl.constexpr):
     tl.store(noise + request.to(tl.int64) * count + place, uniform, mask=place < count)
 
 
-@triton.jit(do_not_specialize=["pixels"])
-def moments_kernel(
-    x, bias, moments, pixels,
-    CHANNELS: tl.constexpr, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-):  # fmt: skip
+@triton.jit(do_not_specialize=["pixels", "channels", "chunk_size"])
+def moments_kernel(x, moments, pixels, channels, chunk_size, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
     """Mean and sum of squared deviations of each channel in a chunk of pixels."""
     chunk = tl.program_id(0)
-    image = tl.program_id(1)
-    channel = tl.arange(0, CHANNELS_BLOCK)
-    inside = channel < CHANNELS
-    added = tl.zeros((CHANNELS_BLOCK,), tl.float32)
-    if HAS_BIAS:
-        added = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
-    mean = tl.zeros((CHANNELS_BLOCK,), tl.float32)
-    squares = tl.zeros((CHANNELS_BLOCK,), tl.float32)
-    seen = 0.0
-    for offset in range(0, CHUNK, TILE):
-        pixel = chunk * CHUNK + offset + tl.arange(0, TILE)
-        present = (pixel < pixels)[:, None] & inside[None, :]
-        place = (image.to(tl.int64) * pixels + pixel)[:, None] * CHANNELS + channel[None, :]
-        values = tl.load(x + place, mask=present, other=0.0).to(tl.float32) + added[None, :]
-        count = tl.minimum(tl.maximum(pixels - chunk * CHUNK - offset, 0), TILE).to(tl.float32)
-        tile_mean = tl.sum(tl.where(present, values, 0.0), axis=0) / tl.maximum(count, 1.0)
-        deviation = tl.where(present, values - tile_mean[None, :], 0.0)
-        delta = tile_mean - mean
-        total = tl.maximum(seen + count, 1.0)
-        squares += tl.sum(deviation * deviation, axis=0) + delta * delta * (seen * count / total)
-        mean += delta * (count / total)
-        seen += count
-    target = moments + (image * tl.num_programs(0) + chunk).to(tl.int64) * 2 * CHANNELS + channel
-    tl.store(target, mean, mask=inside)
-    tl.store(target + CHANNELS, squares, mask=inside)
+    image = tl.program_id(2)
+    channel = tl.program_id(1) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    first = chunk * chunk_size
+    count = tl.minimum(pixels - first, chunk_size)
+    source = x + (image.to(tl.int64) * pixels + first) * channels + channel[None, :]
+    # Deviations from the chunk's first pixel: they are small, so that their squares lose nothing.
+    origin = tl.load(source).to(tl.float32)
+    total = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
+    squares = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
+    for offset in range(0, count, TILE):
+        pixel = (offset + tl.arange(0, TILE))[:, None]
+        values = tl.load(source + pixel * channels, mask=pixel < count, other=0.0).to(tl.float32)
+        deviation = tl.where(pixel < count, values - origin, 0.0)
+        total += deviation
+        squares += deviation * deviation
+    mean = tl.sum(total, axis=0) / count
+    spread = tl.sum(squares, axis=0) - mean * mean * count
+    target = moments + (image * tl.num_programs(0) + chunk).to(tl.int64) * 2 * channels + channel
+    tl.store(target, mean + tl.reshape(origin, (CHANNELS_BLOCK,)))
+    tl.store(target + channels, spread)
 
 
-@triton.jit(do_not_specialize=["pixels", "chunks"])
+@triton.jit(do_not_specialize=["pixels", "channels", "group_size", "chunks", "chunk_size"])
 def affine_kernel(
-    moments, weight, shift, bias, affine, pixels, chunks, eps,
-    CHANNELS: tl.constexpr, GROUP: tl.constexpr, GROUP_BLOCK: tl.constexpr,
-    CHUNK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr, HAS_BIAS: tl.constexpr,
+    moments, weight, shift, bias, affine, pixels, channels, group_size, chunks, chunk_size, eps,
+    GROUP_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """What a group's normalisation multiplies and adds, channel by channel, from the moments of all chunks."""
+    """What a group's normalisation multiplies and adds, channel by channel, from the moments of all chunks.
+
+    bias: what is to be added to the values before, channel by channel; it moves the means alone.
+    """
     group = tl.program_id(0)
     image = tl.program_id(1)
     member = tl.arange(0, GROUP_BLOCK)
-    channel = group * GROUP + member
-    inside = member < GROUP
-    chunk = tl.arange(0, CHUNKS_BLOCK)
-    present = (chunk < chunks)[:, None] & inside[None, :]
-    source = moments + ((image * chunks + chunk).to(tl.int64) * 2 * CHANNELS)[:, None] + channel[None, :]
-    means = tl.load(source, mask=present, other=0.0)
-    squares = tl.load(source + CHANNELS, mask=present, other=0.0)
-    counts = tl.minimum(tl.maximum(pixels - chunk * CHUNK, 0), CHUNK).to(tl.float32)[:, None]
-    total = pixels.to(tl.float32) * GROUP
-    mean = tl.sum(tl.sum(means * counts, axis=1), axis=0) / total
-    deviation = tl.where(present, means - mean, 0.0)
-    variance = tl.sum(tl.sum(squares + counts * deviation * deviation, axis=1), axis=0) / total
-    scale = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32) * tl.rsqrt(variance + eps)
-    offset = tl.load(shift + channel, mask=inside, other=0.0).to(tl.float32) - mean * scale
+    channel = group * group_size + member
+    inside = member < group_size
+    added = tl.zeros((GROUP_BLOCK,), tl.float32)
     if HAS_BIAS:
-        offset += tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32) * scale
-    tl.store(affine + image * 2 * CHANNELS + channel, scale, mask=inside)
-    tl.store(affine + image * 2 * CHANNELS + CHANNELS + channel, offset, mask=inside)
+        added = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
+    total = pixels.to(tl.float32) * group_size
+    mean = 0.0
+    for first in range(0, chunks, CHUNKS_BLOCK):
+        chunk = first + tl.arange(0, CHUNKS_BLOCK)
+        present = (chunk < chunks)[:, None] & inside[None, :]
+        source = moments + ((image * chunks + chunk).to(tl.int64) * 2 * channels)[:, None] + channel[None, :]
+        means = tl.load(source, mask=present, other=0.0) + added[None, :]
+        counts = tl.minimum(tl.maximum(pixels - chunk * chunk_size, 0), chunk_size).to(tl.float32)[:, None]
+        mean += tl.sum(tl.sum(tl.where(present, means * counts, 0.0), axis=1), axis=0) / total
+    variance = 0.0
+    for first in range(0, chunks, CHUNKS_BLOCK):
+        chunk = first + tl.arange(0, CHUNKS_BLOCK)
+        present = (chunk < chunks)[:, None] & inside[None, :]
+        source = moments + ((image * chunks + chunk).to(tl.int64) * 2 * channels)[:, None] + channel[None, :]
+        means = tl.load(source, mask=present, other=0.0) + added[None, :]
+        squares = tl.load(source + channels, mask=present, other=0.0)
+        counts = tl.minimum(tl.maximum(pixels - chunk * chunk_size, 0), chunk_size).to(tl.float32)[:, None]
+        deviation = tl.where(present, means - mean, 0.0)
+        variance += tl.sum(tl.sum(squares + counts * deviation * deviation, axis=1), axis=0) / total
+    scale = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32) * tl.rsqrt(variance + eps)
+    offset = tl.load(shift + channel, mask=inside, other=0.0).to(tl.float32) + (added - mean) * scale
+    tl.store(affine + image * 2 * channels + channel, scale, mask=inside)
+    tl.store(affine + image * 2 * channels + channels + channel, offset, mask=inside)
 
 
-@triton.jit(do_not_specialize=["pixels"])
-def affine_silu_kernel(
-    x, affine, out, pixels, CHANNELS: tl.constexpr, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr
-):
-    image = tl.program_id(1)
-    channel = tl.arange(0, CHANNELS_BLOCK)
-    inside = channel < CHANNELS
-    scale = tl.load(affine + image * 2 * CHANNELS + channel, mask=inside, other=0.0)
-    offset = tl.load(affine + image * 2 * CHANNELS + CHANNELS + channel, mask=inside, other=0.0)
+@triton.jit(do_not_specialize=["pixels", "channels"])
+def affine_silu_kernel(x, affine, out, pixels, channels, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
+    image = tl.program_id(2)
+    channel = tl.program_id(1) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    scale = tl.load(affine + image * 2 * channels + channel)
+    offset = tl.load(affine + image * 2 * channels + channels + channel)
     pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    present = (pixel < pixels)[:, None] & inside[None, :]
-    place = (image.to(tl.int64) * pixels + pixel)[:, None] * CHANNELS + channel[None, :]
+    present = (pixel < pixels)[:, None]
+    place = (image.to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :]
     values = tl.load(x + place, mask=present, other=0.0).to(tl.float32) * scale[None, :] + offset[None, :]
     values = values / (1.0 + tl.exp(-values))
     tl.store(out + place, values.to(out.dtype.element_ty), mask=present)
+
+
+@triton.jit(do_not_specialize=["pixels", "channels", "width"])
+def double_kernel(x, out, pixels, channels, width, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
+    """Repeat each pixel twice along both axes; `pixels` and `width` are the answer's."""
+    image = tl.program_id(2)
+    channel = tl.program_id(1) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    present = (pixel < pixels)[:, None]
+    source = (pixel // width // 2) * (width // 2) + pixel % width // 2
+    values = tl.load(
+        x + (image.to(tl.int64) * (pixels // 4) + source)[:, None] * channels + channel[None, :], mask=present
+    )
+    tl.store(out + (image.to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :], values, mask=present)
 
 
 @triton.jit

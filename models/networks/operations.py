@@ -92,6 +92,24 @@ class Operations:
         cache.values_RHLD[:, :, start:end] = v_RHLD
         return q_RHLD, *cache.until(end)
 
+    def self_attend(
+        self,
+        qkv_RLE: Tensor,
+        heads: int,
+        scale_H: Tensor | None,
+        rotation: Rotation | None,
+        softmax_scale: float,
+        mask_LL: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Return the tokens' attention to those of the mask, or to all in the cache, heads side by side: `(R, L, C)`.
+
+        The arguments are those of `split_heads`.
+        """
+        q_RHLD, k_RHLD, v_RHLD = self.split_heads(qkv_RLE, heads, scale_H, rotation, cache, start)
+        return self.attend(q_RHLD, k_RHLD, v_RHLD, mask_LL, softmax_scale)
+
     def attend(self, q_RHLD: Tensor, k_RHTD: Tensor, v_RHTD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
         """Return softmax(q k^T scale) v with the heads side by side, `(R, L, C)`."""
         answer_RHLD = functional.scaled_dot_product_attention(q_RHLD, k_RHTD, v_RHTD, attn_mask=mask, scale=scale)
@@ -124,6 +142,10 @@ class Operations:
         """Return shortcut + convolution(x)."""
         sum_BCHW: Tensor = shortcut_BCHW + convolution(x_BCHW)
         return sum_BCHW
+
+    def double(self, x_BCHW: Tensor) -> Tensor:
+        """Return the image at twice the resolution, each pixel repeated."""
+        return functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
 
 
 PLAIN = Operations()

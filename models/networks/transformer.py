@@ -59,10 +59,9 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """Return the projected answer, `(R, L, C)`. With a cache, the tokens stand from `start` on in the sequence."""
         qkv_RLE = functional.linear(x_RLC, self.mat_qkv.weight, constants.bias_E)
-        q_RHLD, k_RHLD, v_RHLD = self.operations.split_heads(
-            qkv_RLE, self.heads, constants.scale_H, rotation, cache, start
+        answer_RLC = self.operations.self_attend(
+            qkv_RLE, self.heads, constants.scale_H, rotation, self.softmax_scale, mask_LL, cache, start
         )
-        answer_RLC = self.operations.attend(q_RHLD, k_RHLD, v_RHLD, mask_LL, self.softmax_scale)
         projected: Tensor = self.proj(answer_RLC)
         return projected
 

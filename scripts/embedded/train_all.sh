@@ -3,7 +3,9 @@
 #
 #   MINUTES=9.5 STAGE=1 OUT=runs/out bash scripts/embedded/train_all.sh    attribute networks, then VAE and VQVAE
 #   MINUTES=9.5 STAGE=2 OUT=runs/out bash scripts/embedded/train_all.sh    SDXL, PixArt and VAR, given stage 1's models
-#   MINUTES=12  OUT=runs/out bash scripts/embedded/train_all.sh            all of it
+#   MINUTES=12  OUT=runs/out bash scripts/embedded/train_all.sh            both of them
+#   MINUTES=9.5 STAGE=infinity OUT=...      Infinity's tokenizer, then Infinity, given the text encoder of PixArt
+#   MINUTES=9.5 STAGE=var_infinity OUT=...  the same with VAR beside it: on the second GPU where there are two
 #
 # MINUTES is the wall time of the call. The models lie in assets/, and as tar files of it in OUT, with the logs.
 # TINY=1 runs each script for a few steps on whatever device there is. PYTHON names the interpreter.
@@ -48,6 +50,16 @@ train_diffusion() { # MINUTES
   finish sdxl $sdxl
   finish pixart $pixart
 }
+train_infinity() { # MINUTES
+  local minutes=$1
+  start bsq_vae train_bsq_vae --minutes "$(awk -v m="$minutes" 'BEGIN { print 0.44 * m }')"
+  finish bsq_vae $!
+  start infinity train_infinity --minutes "$(awk -v m="$minutes" 'BEGIN { print 0.56 * m }')"
+  finish infinity $!
+}
+second_gpu() { # the number of the GPU for what runs beside the main work: the second one, or else the first
+  [ "$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')" -ge 2 ] && echo 1 || echo 0
+}
 
 case $STAGE in
 1)
@@ -77,16 +89,28 @@ all)
   train_diffusion "$(share 0.6 2.2)"
   wait $second_chain || failed=1
   ;;
+infinity)
+  train_infinity "$(share 1 1.5)"
+  ;;
+var_infinity)
+  CUDA_VISIBLE_DEVICES=$(second_gpu) start var train_var --minutes "$(share 1 1)" && var=$!
+  train_infinity "$(share 1 1.5)"
+  finish var $var
+  ;;
 *)
-  echo "STAGE=$STAGE: expected 1, 2 or all" >&2
+  echo "STAGE=$STAGE: expected 1, 2, all, infinity or var_infinity" >&2
   exit 2
   ;;
 esac
 
-[ "$STAGE" != 2 ] && tar -cf "$OUT/stage1.tar" -C "$ASSETS" attributes vae var/vqvae
-if [ "$STAGE" != 1 ]; then
-  for model in sdxl pixart var; do tar -cf "$OUT/$model.tar" -C "$ASSETS" "$model"; done
-fi
+case $STAGE in
+1) models="" ;;
+infinity) models="infinity" ;;
+var_infinity) models="var infinity" ;;
+*) models="sdxl pixart var" ;;
+esac
+case $STAGE in 1 | all) tar -cf "$OUT/stage1.tar" -C "$ASSETS" attributes vae var/vqvae ;; esac
+for model in $models; do tar -cf "$OUT/$model.tar" -C "$ASSETS" "$model"; done
 tar -czf "$OUT/logs.tar.gz" -C "$OUT" logs && rm -r "$LOGS"
 ls -l "$OUT"
 exit $failed

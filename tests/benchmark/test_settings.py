@@ -45,7 +45,22 @@ def test_the_documented_command_line_leaves_sdxl_out(monkeypatch: pytest.MonkeyP
     assert settings.num_samples == 10000
     assert settings.num_references == 10000
     assert "SDXL" not in titles(settings)
-    assert {"VAR-d16", "PixArt"} <= set(titles(settings))
+    assert titles(settings) == ["VAR-d16", "PixArt", "Infinity-2B"]
+
+
+def test_infinity_runs_unless_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Infinity-2B" in titles(parse(monkeypatch))
+    assert "Infinity-2B" not in titles(parse(monkeypatch, SKIP_INFINITY="1"))
+
+
+def test_infinity_is_asked_to_draw_as_its_authors_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain,), (tiny,) = (
+        parse(monkeypatch, MODELS="infinity", WEIGHTS=weights).selected_models() for weights in ("pretrained", "tiny")
+    )
+    assert (plain.options.cfg, plain.options.tau, plain.options.top_k, plain.options.top_p) == (4.0, 0.5, 900, 0.97)
+    assert (tiny.options.cfg, tiny.options.tau, tiny.options.top_p) == (1.5, 1.0, 0.0)
+    (official,) = parse(monkeypatch, MODELS="infinity", INFINITY_OFFICIAL_RNG="1").selected_models()
+    assert official.options.official_rng
 
 
 def test_a_flag_wins_over_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,12 +108,13 @@ def test_models_names_the_columns_in_its_order(monkeypatch: pytest.MonkeyPatch) 
         ({"SKIP_SDXL": "1", "RUN_SDXL": "1"}, "contradict"),
         ({"MODELS": "sdxl", "SKIP_SDXL": "1"}, "MODELS names sdxl, but SKIP_SDXL=1"),
         ({"MODELS": "hub:org/reference"}, "cannot be called 'reference'"),
-        ({"RUN_INFINITY": "1"}, "RUN_INFINITY=1"),
-        ({"SKIP_INFINITY": "0"}, "SKIP_INFINITY=0"),
+        ({"INFINITY_INSERTION": "1"}, "INFINITY_INSERTION=1"),
+        ({"INFINITY_ASPECT": "9"}, "INFINITY_ASPECT=9"),
+        ({"INFINITY_TAU": "0"}, "INFINITY_TAU=0"),
         ({"MODELS": "sdxl", "RUN_PIXART": "1"}, "MODELS does not name pixart, but RUN_PIXART=1"),
         ({"MODELS": "pixart", "RUN_PIXART": "0"}, "MODELS names pixart, but RUN_PIXART=0"),
         ({"SEED": "9" * 23}, "SEED=999"),
-        ({"SKIP_SDXL": "1", "SKIP_VAR": "1", "SKIP_PIXART": "1"}, "every model is skipped"),
+        ({f"SKIP_{key}": "1" for key in ("SDXL", "VAR", "PIXART", "INFINITY")}, "every model is skipped"),
         ({"SDXL_STEPS": "0"}, "SDXL_STEPS=0"),
         ({"PIXART_GUIDANCE": "nan"}, "PIXART_GUIDANCE=nan"),
         ({"VAR_CLASSES": "foo"}, "VAR_CLASSES=foo"),

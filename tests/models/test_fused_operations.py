@@ -38,17 +38,21 @@ def test_residual_norm_is_the_plain_one(fused: Operations, width: int, tokens: i
 @pytest.mark.parametrize(("heads", "head_dim"), [(2, 16), (3, 24)])
 @pytest.mark.parametrize("cosine", [True, False])
 @pytest.mark.parametrize("turned", [True, False])
-def test_heads_are_split_as_plainly(fused: Operations, heads: int, head_dim: int, cosine: bool, turned: bool) -> None:
-    tokens, start, longest = 5, 3, 12
+@pytest.mark.parametrize(("tokens", "start"), [(1, 0), (5, 3), (20, 70), (70, 3)])
+def test_heads_attend_and_are_kept_as_plainly(
+    fused: Operations, heads: int, head_dim: int, cosine: bool, turned: bool, tokens: int, start: int
+) -> None:
+    longest = 100
     qkv_RLE = randn(2, tokens, 3 * heads * head_dim)
     scale_H = randn(heads).exp() if cosine else None
     angles_LP = randn(longest, head_dim // 2)
     rotation = Rotation(angles_LP.cos(), angles_LP.sin()).between(start, start + tokens) if turned else None
     results = []
     for operations in (fused, PLAIN):
-        room = torch.zeros(2, 2, heads, longest, head_dim)
-        split = operations.split_heads(qkv_RLE, heads, scale_H, rotation, KeyValueCache(*room), start)
-        results.append((*split, room))
+        room = 0.3 * randn(2, 2, heads, longest, head_dim)
+        cache = KeyValueCache(*room)
+        answer = operations.self_attend(qkv_RLE, heads, scale_H, rotation, 0.7, cache=cache, start=start)
+        results.append((answer, room))
     for mine, plain in zip(*results, strict=True):
         torch.testing.assert_close(mine, plain)
 
@@ -89,3 +93,9 @@ def test_convolutions_normalise_and_add_as_plainly(fused: Operations, channels: 
             PLAIN.convolve_add(x_BCHW, convolution, 2 * x_BCHW),
             **close,
         )
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(32, 3, 5), (160, 4, 4)])
+def test_pixels_are_doubled_as_plainly(fused: Operations, channels: int, height: int, width: int) -> None:
+    x_BCHW = randn(2, channels, height, width)
+    assert torch.equal(fused.double(x_BCHW), PLAIN.double(x_BCHW))

@@ -44,14 +44,6 @@ def test_every_family_says_where_its_weights_come_from(weights: Any, tmp_path: P
         assert "\n" not in family.source(family.options(), runtime)
 
 
-def test_infinity_says_that_it_is_to_come(tmp_path: Path) -> None:
-    infinity = next(family for family in FAMILIES if family.key == "infinity")
-    assert infinity.switchable
-    assert "does not exist yet" in infinity.unavailable
-    with pytest.raises(ValueError, match="does not exist yet"):
-        infinity.load(infinity.options(), Runtime("tiny", "cpu", "float32", 64, assets=tmp_path, cache=tmp_path))
-
-
 def test_a_fourth_model_is_one_entry(tmp_path: Path) -> None:
     @dataclasses.dataclass(frozen=True)
     class Options:

@@ -1,88 +1,148 @@
-"""VAR and the next-scale arithmetic: sizes, self-consistency, sampling."""
+"""VAR and its VQVAE: sizes and names as published, variants read from the state dict, sampling."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch.nn import functional
+from torch import Tensor, nn
 
 from models.networks import next_scale
-from models.networks.convolutions import ConvolutionShape
-from models.networks.var import VAR, VARShape, read_var_shape, sample_scales, var_shape
+from models.networks.convolutions import ConvolutionShape, Decoder, Encoder, ResidualBlock
+from models.networks.noise import Noise
+from models.networks.operations import PLAIN, Operations, use_operations
+from models.networks.var import (
+    VAR,
+    Block,
+    Choice,
+    Sampling,
+    ScaleStep,
+    VARShape,
+    read_var_shape,
+    sample_scales,
+    var_shape,
+)
 from models.networks.vqvae import VQVAE, VQVAEShape, read_vqvae_shape, vqvae_shape
 
+FOUR = (1, 2, 3, 4)
 EIGHT = (1, 2, 3, 4, 5, 6, 7, 8)
 TEN = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+Shapes = dict[str, tuple[int, ...]]
+
+
+def shapes_of(module: nn.Module) -> Shapes:
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def count(shapes: Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def var_table(depth: int, width: int, heads: int, scales: int, tokens: int, shared_aln: bool) -> Shapes:
+    """Return the published state dict's table, constants included."""
+    table: Shapes = {
+        "pos_start": (1, 1, width), "pos_1LC": (1, tokens, width), "lvl_1L": (1, tokens),
+        "attn_bias_for_masking": (1, 1, tokens, tokens), "word_embed.weight": (width, 32), "word_embed.bias": (width,),
+        "class_emb.weight": (1001, width), "lvl_embed.weight": (scales, width),
+        "head_nm.ada_lin.1.weight": (2 * width, width), "head_nm.ada_lin.1.bias": (2 * width,),
+        "head.weight": (4096, width), "head.bias": (4096,),
+    }  # fmt: skip
+    block: Shapes = {
+        "attn.scale_mul_1H11": (1, heads, 1, 1), "attn.q_bias": (width,), "attn.v_bias": (width,),
+        "attn.zero_k_bias": (width,), "attn.mat_qkv.weight": (3 * width, width), "attn.proj.weight": (width, width),
+        "attn.proj.bias": (width,), "ffn.fc1.weight": (4 * width, width), "ffn.fc1.bias": (4 * width,),
+        "ffn.fc2.weight": (width, 4 * width), "ffn.fc2.bias": (width,),
+    }  # fmt: skip
+    if shared_aln:
+        table |= {"shared_ada_lin.1.weight": (6 * width, width), "shared_ada_lin.1.bias": (6 * width,)}
+        block["ada_gss"] = (1, 1, 6, width)
+    else:
+        block |= {"ada_lin.1.weight": (6 * width, width), "ada_lin.1.bias": (6 * width,)}
+    return table | {f"blocks.{i}.{name}": shape for i in range(depth) for name, shape in block.items()}
+
+
+def normalization(prefix: str, width: int) -> Shapes:
+    return {f"{prefix}.weight": (width,), f"{prefix}.bias": (width,)}
+
+
+def convolution(prefix: str, inputs: int, outputs: int, side: int = 3) -> Shapes:
+    return {f"{prefix}.weight": (outputs, inputs, side, side), f"{prefix}.bias": (outputs,)}
+
+
+def residual(prefix: str, inputs: int, outputs: int) -> Shapes:
+    table = normalization(f"{prefix}.norm1", inputs) | convolution(f"{prefix}.conv1", inputs, outputs)
+    table |= normalization(f"{prefix}.norm2", outputs) | convolution(f"{prefix}.conv2", outputs, outputs)
+    return table | (convolution(f"{prefix}.nin_shortcut", inputs, outputs, 1) if inputs != outputs else {})
+
+
+def attention(prefix: str, width: int) -> Shapes:
+    table = normalization(f"{prefix}.norm", width) | convolution(f"{prefix}.qkv", width, 3 * width, 1)
+    return table | convolution(f"{prefix}.proj_out", width, width, 1)
+
+
+def vqvae_table() -> Shapes:
+    """Return the table of vae_ch160v4096z32.pth."""
+    table = convolution("encoder.conv_in", 3, 160) | convolution("decoder.conv_in", 32, 640)
+    for level, (inputs, outputs) in enumerate([(160, 160), (160, 160), (160, 320), (320, 320), (320, 640)]):
+        table |= residual(f"encoder.down.{level}.block.0", inputs, outputs)
+        table |= residual(f"encoder.down.{level}.block.1", outputs, outputs)
+        if level < 4:
+            table |= convolution(f"encoder.down.{level}.downsample.conv", outputs, outputs)
+    for level, (inputs, outputs) in enumerate([(160, 160), (320, 160), (320, 320), (640, 320), (640, 640)]):
+        table |= residual(f"decoder.up.{level}.block.0", inputs, outputs)
+        table |= residual(f"decoder.up.{level}.block.1", outputs, outputs)
+        table |= residual(f"decoder.up.{level}.block.2", outputs, outputs)
+        if level > 0:
+            table |= convolution(f"decoder.up.{level}.upsample.conv", outputs, outputs)
+    for block in (*(f"encoder.down.4.attn.{i}" for i in range(2)), *(f"decoder.up.4.attn.{i}" for i in range(3))):
+        table |= attention(block, 640)
+    for half in ("encoder", "decoder"):
+        table |= residual(f"{half}.mid.block_1", 640, 640) | attention(f"{half}.mid.attn_1", 640)
+        table |= residual(f"{half}.mid.block_2", 640, 640)
+    table |= normalization("encoder.norm_out", 640) | convolution("encoder.conv_out", 640, 32)
+    table |= normalization("decoder.norm_out", 160) | convolution("decoder.conv_out", 160, 3)
+    for i in range(4):
+        table |= convolution(f"quantize.quant_resi.qresi_ls.{i}", 32, 32)
+    table |= {"quantize.ema_vocab_hit_SV": (10, 4096), "quantize.embedding.weight": (4096, 32)}
+    return table | convolution("quant_conv", 32, 32) | convolution("post_quant_conv", 32, 32)
 
 
 @pytest.mark.parametrize(
-    ("scales", "table"),
-    [(4, "0123"), (5, "01223"), (6, "001233"), (7, "0012233"), (8, "00112233"), (9, "001122233"), (10, "0011122333")],
+    ("depth", "scales", "tokens", "shared_aln", "keys", "parameters"),
+    [(16, 10, 680, False, 220, 310_283_520), (36, 10, 2240, True, 446, 2_353_893_904)],
 )
-def test_phi_tables_are_the_published_ones(scales: int, table: str) -> None:
-    assert "".join(str(next_scale.phi_index(k, scales, 4)) for k in range(scales)) == table
-
-
-@pytest.mark.parametrize("phis", [2, 3, 4, 5, 6])
-def test_phi_ticks_agree_with_numpy(phis: int) -> None:
-    edge = 1 / 3 / phis if phis == 4 else 1 / 2 / phis
-    ticks = np.linspace(edge, 1 - edge, phis)
-    for scales in range(2, 15):
-        for k in range(scales):
-            assert next_scale.phi_index(k, scales, phis) == int(np.argmin(np.abs(ticks - k / (scales - 1))))
-
-
-@pytest.mark.parametrize(("source", "target"), [(16, 13), (16, 1), (8, 3), (16, 16)])
-def test_resizing_is_torchs_area_and_bicubic(source: int, target: int) -> None:
-    x_BCHW = torch.randn(2, 3, source, source)
-    down = next_scale.resize(x_BCHW, next_scale.resize_matrix(source, target, "area"))
-    torch.testing.assert_close(down, functional.interpolate(x_BCHW, size=(target, target), mode="area"))
-    back = next_scale.resize(down, next_scale.resize_matrix(target, source, "bicubic"))
-    torch.testing.assert_close(back, functional.interpolate(down, size=(source, source), mode="bicubic"))
-
-
-def test_parameter_counts_are_the_published_ones() -> None:
+def test_names_and_shapes_of_the_published_transformers(
+    depth: int, scales: int, tokens: int, shared_aln: bool, keys: int, parameters: int
+) -> None:
     with torch.device("meta"):
-        assert VAR(var_shape(16)).parameter_count == 310_283_520
-        vqvae = VQVAE(vqvae_shape(var_shape(16).patch_nums))
-    assert sum(parameter.numel() for parameter in vqvae.parameters()) == 108_948_355
+        model = VAR(var_shape(depth))
+    published = var_table(depth, 64 * depth, depth, scales, tokens, shared_aln)
+    assert len(published) == keys
+    assert published.keys() == model.state_dict().keys() | model.derivable_keys
+    assert shapes_of(model) == {key: published[key] for key in shapes_of(model)}
+    # What the model has no tensor for follows from the shape.
+    assert published.keys() - shapes_of(model).keys() <= model.derivable_keys
+    learnt = {key: shape for key, shape in published.items() if key not in model.derivable_keys}
+    assert model.parameter_count == count(learnt) == parameters
 
 
-def test_state_dict_of_d16_has_the_published_names_and_shapes() -> None:
-    with torch.device("meta"):
-        model = VAR(var_shape(16))
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    expected: dict[str, tuple[int, ...]] = {
-        "pos_start": (1, 1, 1024), "pos_1LC": (1, 680, 1024), "lvl_1L": (1, 680), "word_embed.weight": (1024, 32),
-        "word_embed.bias": (1024,), "class_emb.weight": (1001, 1024), "lvl_embed.weight": (10, 1024),
-        "head_nm.ada_lin.1.weight": (2048, 1024), "head_nm.ada_lin.1.bias": (2048,),
-        "head.weight": (4096, 1024), "head.bias": (4096,),
-    }  # fmt: skip
-    for i in range(16):
-        for name, shape in {
-            "attn.scale_mul_1H11": (1, 16, 1, 1), "attn.q_bias": (1024,), "attn.v_bias": (1024,),
-            "attn.mat_qkv.weight": (3072, 1024), "attn.proj.weight": (1024, 1024), "attn.proj.bias": (1024,),
-            "ffn.fc1.weight": (4096, 1024), "ffn.fc1.bias": (4096,), "ffn.fc2.weight": (1024, 4096),
-            "ffn.fc2.bias": (1024,), "ada_lin.1.weight": (6144, 1024), "ada_lin.1.bias": (6144,),
-        }.items():  # fmt: skip
-            expected[f"blocks.{i}.{name}"] = shape
-    assert shapes == expected
-    # The published file's 220 tensors are these and the constants.
-    assert len(shapes.keys() | model.derivable_keys) == 220
-
-
-def test_state_dict_of_the_published_vqvae_has_324_tensors() -> None:
+def test_names_and_shapes_of_the_published_vqvae() -> None:
     with torch.device("meta"):
         model = VQVAE(vqvae_shape(var_shape(16).patch_nums))
-    state = model.state_dict()
-    assert len(state.keys() | model.derivable_keys) == 324
-    assert tuple(state["decoder.up.3.block.0.nin_shortcut.weight"].shape) == (320, 640, 1, 1)
-    assert tuple(state["encoder.down.4.attn.1.qkv.weight"].shape) == (1920, 640, 1, 1)
-    assert tuple(state["decoder.up.1.upsample.conv.weight"].shape) == (160, 160, 3, 3)
-    assert "encoder.down.4.downsample.conv.weight" not in state
+    published = vqvae_table()
+    assert len(published) == 324
+    statistics = published.pop("quantize.ema_vocab_hit_SV")
+    assert model.derivable_keys == {"quantize.ema_vocab_hit_SV"}
+    assert shapes_of(model) == published
+    assert count(published) == sum(parameter.numel() for parameter in model.parameters()) == 108_948_355
+    assert statistics == (len(model.quantize.patch_nums), model.shape.vocabulary)
+    assert sum(parameter.numel() for parameter in model.encoder.parameters()) == 44_107_872
+    assert sum(parameter.numel() for parameter in model.decoder.parameters()) == 64_653_923
+    assert model.shape.image_size == 256
 
 
 @pytest.mark.parametrize("depth", [16, 20, 24, 30, 36])
@@ -96,11 +156,14 @@ def test_shape_of_every_published_size_is_read_from_its_state_dict(depth: int) -
 
 
 def variants() -> list[VARShape]:
+    """Return shapes of every combination of scales and variants, in several sizes, none of them published."""
+    sizes = {True: [(2, 64, 4), (3, 96, 3), (1, 128, 2)], False: [(2, 64, 1), (1, 192, 3)]}
     return [
-        VARShape(2, 64, heads, sides, 8, 32, 10, shared_aln=shared, attn_l2_norm=cosine)
+        VARShape(depth, width, heads, sides, 8, 32, 10, shared_aln=shared, attn_l2_norm=cosine)
         for sides in (EIGHT, TEN)
         for shared in (False, True)
-        for cosine, heads in ((True, 4), (False, 1))
+        for cosine in (True, False)
+        for depth, width, heads in sizes[cosine]
     ]
 
 
@@ -113,35 +176,213 @@ def make_pair(shape: VARShape) -> tuple[VAR, VQVAE]:
     return var, vqvae.eval().requires_grad_(False)
 
 
-def noise_of(keys_BS2: torch.Tensor):  # type: ignore[no-untyped-def]
-    def choose(scale: int, logits_BLV: torch.Tensor) -> torch.Tensor:
-        return next_scale.draw(logits_BLV, next_scale.exponential_noise(keys_BS2[:, scale], *logits_BLV.shape[1:]))
+def noise_of(shape: VARShape, seeds: list[int], sets: int = 1) -> Noise:
+    noise = Noise(len(seeds), [side * side for side in shape.patch_nums], shape.vocabulary, "cpu", sets)
+    noise.choose_requests(seeds)
+    noise.fill_by_request(PLAIN.fill_exponentials)
+    return noise
 
-    return choose
+
+def sample(
+    var: VAR, vqvae: VQVAE, labels: list[int], seeds: list[int], sampling: Sampling, operations: Operations = PLAIN
+) -> list[ScaleStep]:
+    noise = noise_of(var.shape, seeds, 1 + sampling.more_smooth)
+    choose = sampling.chooser(len(var.shape.patch_nums), noise, operations)
+    return list(sample_scales(var, vqvae.quantize, torch.tensor(labels), choose))
 
 
 @pytest.mark.parametrize("shape", variants(), ids=str)
 def test_sampling_with_a_cache_gives_the_logits_of_teacher_forcing(shape: VARShape) -> None:
     var, vqvae = make_pair(shape)
     assert read_var_shape(var.state_dict()) == shape
-    labels_B = torch.tensor([3, 7])
-    choose = noise_of(next_scale.noise_keys([5, 6], len(shape.patch_nums), "cpu"))
-    steps = list(sample_scales(var, vqvae.quantize, labels_B, choose, cfg=1.5, top_k=20, top_p=0.9))
+    steps = sample(var, vqvae, [3, 7], [5, 6], Sampling(cfg=1.5, top_k=20, top_p=0.9))
     inputs_BLc = vqvae.quantize.teacher_inputs([step.codes_BL for step in steps])
     forced = var.forward_teacher_forced(torch.tensor([3, 7, 10, 10]), inputs_BLc.repeat(2, 1, 1))
-    torch.testing.assert_close(torch.cat([step.logits_2BLV for step in steps], 1), forced, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat([step.logits_RLV for step in steps], 1), forced, atol=1e-4, rtol=1e-4)
+
+
+def logits_by_the_equations(state: dict[str, Tensor], shape: VARShape, label: int, inputs_Lc: Tensor) -> Tensor:
+    """Return the logits of one picture from the published equations alone, float64, over tensors of the state dict."""
+    state = {key: value.double() if value.is_floating_point() else value for key, value in state.items()}
+    width, side = shape.width, shape.width // shape.heads
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    def normal(x_LC: Tensor) -> Tensor:
+        centred_LC = x_LC - x_LC.mean(1, keepdim=True)
+        return centred_LC / (centred_LC.square().mean(1, keepdim=True) + 1e-6).sqrt()
+
+    def gelu(x: Tensor) -> Tensor:
+        return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+    level_L = torch.cat([torch.full((p * p,), k) for k, p in enumerate(shape.patch_nums)])
+    cond_C = state["class_emb.weight"][label]
+    silu_C = cond_C / (1 + torch.exp(-cond_C))
+    words_LC = linear("word_embed", inputs_Lc.double())
+    x_LC = torch.cat(((cond_C + state["pos_start"][0, 0])[None], words_LC))
+    x_LC = x_LC + state["lvl_embed.weight"][level_L] + state["pos_1LC"][0]
+    for i in range(shape.depth):
+        block = f"blocks.{i}"
+        if shape.shared_aln:
+            rows_6C = linear("shared_ada_lin.1", silu_C).view(6, width) + state[f"{block}.ada_gss"][0, 0]
+        else:
+            rows_6C = linear(f"{block}.ada_lin.1", silu_C).view(6, width)
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = rows_6C
+        h_LC = normal(x_LC) * (1 + scale1) + shift1
+        q_LC, k_LC, v_LC = (h_LC @ state[f"{block}.attn.mat_qkv.weight"].T).chunk(3, dim=1)
+        q_LC, v_LC = q_LC + state[f"{block}.attn.q_bias"], v_LC + state[f"{block}.attn.v_bias"]
+        answers = []
+        for head in range(shape.heads):
+            q_LD, k_LD, v_LD = (part[:, head * side : (head + 1) * side] for part in (q_LC, k_LC, v_LC))
+            if shape.attn_l2_norm:
+                factor = state[f"{block}.attn.scale_mul_1H11"][0, head, 0, 0].clamp(max=math.log(100)).exp()
+                scores_LL = factor * (q_LD / q_LD.norm(dim=1, keepdim=True)) @ (k_LD / k_LD.norm(dim=1, keepdim=True)).T
+            else:
+                scores_LL = 0.25 / math.sqrt(side) * q_LD @ k_LD.T
+            scores_LL = scores_LL.masked_fill(level_L[None, :] > level_L[:, None], -math.inf)
+            answers.append(scores_LL.softmax(dim=1) @ v_LD)
+        x_LC = x_LC + gamma1 * linear(f"{block}.attn.proj", torch.cat(answers, dim=1))
+        h_LC = normal(x_LC) * (1 + scale2) + shift2
+        x_LC = x_LC + gamma2 * linear(f"{block}.ffn.fc2", gelu(linear(f"{block}.ffn.fc1", h_LC)))
+    scale, shift = linear("head_nm.ada_lin.1", silu_C).view(2, width)
+    return linear("head", normal(x_LC) * (1 + scale) + shift)
+
+
+@pytest.mark.parametrize("shape", variants(), ids=str)
+def test_logits_are_those_of_the_published_equations(shape: VARShape) -> None:
+    var, _ = make_pair(shape)
+    if shape.attn_l2_norm:
+        var.blocks[0].attn.scale_mul_1H11[0, 0] = 9.0  # above the bound of ln 100
+    inputs_BLc = torch.randn(2, var.offsets[-1] - 1, shape.codebook_dim)
+    logits_BLV = var.forward_teacher_forced(torch.tensor([3, 10]), inputs_BLc)
+    for logits_LV, label, inputs_Lc in zip(logits_BLV, (3, 10), inputs_BLc, strict=True):
+        expected_LV = logits_by_the_equations(var.state_dict(), shape, label, inputs_Lc)
+        torch.testing.assert_close(logits_LV, expected_LV.float(), atol=2e-4, rtol=2e-4)
+
+
+def test_codes_are_drawn_from_the_guided_and_filtered_logits() -> None:
+    var, vqvae = make_pair(variants()[0])
+    steps = sample(var, vqvae, [3, 7], [5, 6], Sampling(cfg=2.0, top_k=20, top_p=0.9))
+    noise = noise_of(var.shape, [5, 6])
+    for scale, step in enumerate(steps):
+        conditional, unconditional = step.logits_RLV.chunk(2)
+        strength = 2.0 * scale / 7
+        guided_BLV = (1 + strength) * conditional - strength * unconditional
+        kept_BLV = next_scale.keep_likeliest(guided_BLV, 20, 0.9)
+        assert torch.equal(step.codes_BL, next_scale.draw(kept_BLV, noise.exponentials[scale]))
+
+
+def test_pictures_of_a_batch_are_those_of_single_requests() -> None:
+    var, vqvae = make_pair(variants()[0])
+    together = sample(var, vqvae, [3, 7], [5, 6], Sampling(top_k=20, top_p=0.9))
+    alone = sample(var, vqvae, [7], [6], Sampling(top_k=20, top_p=0.9))
+    for step, other in zip(together, alone, strict=True):
+        assert torch.equal(step.codes_BL[1:], other.codes_BL)
+
+
+def test_smoother_pictures_take_the_gumbel_weighted_mean_and_draw_first() -> None:
+    var, vqvae = make_pair(VARShape(2, 64, 4, FOUR, 8, 32, 10))
+    plain = sample(var, vqvae, [3, 7], [5, 6], Sampling(top_k=20))
+    smooth = sample(var, vqvae, [3, 7], [5, 6], Sampling(top_k=20, more_smooth=True))
+    assert torch.equal(plain[0].codes_BL, smooth[0].codes_BL)
+    pictures = [vqvae.decode_latents(steps[-1].f_hat_BCHW) for steps in (plain, smooth)]
+    assert not torch.allclose(*pictures, atol=1e-3)
+    noise = noise_of(var.shape, [5, 6], sets=2)
+    f_hat_BCHW = torch.zeros(2, 8, 4, 4)
+    for scale, step in enumerate(smooth):
+        ratio = scale / 3
+        conditional, unconditional = step.logits_RLV.chunk(2)
+        logits_BLV = (1 + 1.5 * ratio) * conditional - 1.5 * ratio * unconditional
+        logits_BLV = next_scale.keep_likeliest(logits_BLV, 20, 0.0)
+        weights_BLV = (
+            (logits_BLV * (1 + ratio) - noise.sets[1][scale].log()) / max(0.27 * (1 - 0.95 * ratio), 0.005)
+        ).softmax(-1)
+        vectors_BLC = weights_BLV @ vqvae.quantize.embedding.weight
+        f_hat_BCHW = f_hat_BCHW + vqvae.quantize.spread(scale, vectors_BLC)
+        torch.testing.assert_close(step.f_hat_BCHW, f_hat_BCHW)
+        assert torch.equal(step.codes_BL, next_scale.draw(logits_BLV, noise.exponentials[scale]))
+
+
+def counting_operations() -> tuple[Operations, Counter[str]]:
+    """Return plain operations that count how often each of them is called."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Operations, *arguments: Any, **named: Any) -> Any:
+            calls[name] += 1
+            return operation(self, *arguments, **named)
+
+        return call
+
+    operations = {
+        name: counted(name, operation)
+        for name, operation in vars(Operations).items()
+        if callable(operation) and not name.startswith("_")
+    }
+    return type("Counting", (Operations,), operations)(), calls
+
+
+def test_other_operations_reach_every_part_of_the_networks() -> None:
+    var, vqvae = make_pair(VARShape(3, 64, 4, FOUR, 8, 32, 10, shared_aln=True))
+    operations, calls = counting_operations()
+    use_operations(var, operations)
+    use_operations(vqvae, operations)
+    reached = [part for network in (var, vqvae) for part in network.modules() if hasattr(part, "operations")]
+    assert {type(part) for part in reached} >= {VAR, Block, ResidualBlock, Encoder, Decoder}
+    assert all(part.operations is operations for part in reached)
+    steps = sample(var, vqvae, [3], [5], Sampling(), operations)
+    scales, blocks = 4, 3
+    assert calls["norm"] >= scales
+    assert calls["residual_norm"] == 2 * scales * blocks
+    for name in ("split_heads", "linear_gelu"):
+        assert calls[name] == scales * blocks
+    assert calls["draw_codes"] == scales
+    vqvae.decode_latents(steps[-1].f_hat_BCHW)
+    residual_blocks = sum(isinstance(part, ResidualBlock) for part in vqvae.decoder.modules())
+    assert calls["convolve_norm_silu"] == calls["convolve_add"] == residual_blocks
+    # One before each residual block's first convolution, and one before the last convolution.
+    assert calls["norm_silu"] >= residual_blocks + 1
+
+
+def test_only_the_linear_layers_of_a_cast_transformer_are_in_half_precision() -> None:
+    var, vqvae = make_pair(VARShape(2, 64, 4, FOUR, 8, 32, 10))
+    plain = sample(var, vqvae, [3], [5], Sampling())
+    var.cast(torch.bfloat16)
+    assert var.blocks[0].attn.mat_qkv.weight.dtype == var.head.weight.dtype == torch.bfloat16
+    assert var.pos_1LC.dtype == var.class_emb.weight.dtype == var.word_embed.weight.dtype == torch.float32
+    codes = iter([step.codes_BL for step in plain])
+    half = list(sample_scales(var, vqvae.quantize, torch.tensor([3]), lambda _scale, _logits: Choice(next(codes))))
+    assert half[-1].logits_RLV.dtype == torch.bfloat16
+    assert half[-1].f_hat_BCHW.dtype == torch.float32
+    spread = plain[-1].logits_RLV.std()
+    assert (half[-1].logits_RLV.float() - plain[-1].logits_RLV).abs().max() < 0.1 * spread
 
 
 def test_vqvae_shape_is_read_from_its_state_dict() -> None:
     for shape in (
         VQVAEShape(ConvolutionShape((32, 32, 64), 1, 8, attention=False), 16, (1, 2, 4)),
         VQVAEShape(ConvolutionShape((32, 64), 2, 4), 32, (1, 2, 3), phis=2),
+        VQVAEShape(ConvolutionShape((32,), 1, 4, middle_attention=False, image_channels=1), 32, (1, 3), phis=1),
+        vqvae_shape(EIGHT),
     ):
-        assert read_vqvae_shape(VQVAE(shape).state_dict(), shape.patch_nums) == shape
+        with torch.device("meta"):
+            state = VQVAE(shape).state_dict()
+        assert read_vqvae_shape(state, shape.patch_nums) == shape
+
+
+@pytest.mark.parametrize("sides", [FOUR, EIGHT, TEN])
+def test_decoding_all_scales_is_adding_them_one_by_one(sides: tuple[int, ...]) -> None:
+    _, vqvae = make_pair(VARShape(1, 64, 1, sides, 8, 32))
+    f_BCHW = torch.randn(2, 8, sides[-1], sides[-1])
+    codes = vqvae.quantize.encode(f_BCHW)
+    assert [tuple(codes_BL.shape) for codes_BL in codes] == [(2, side * side) for side in sides]
+    estimate_BCHW: Tensor = sum(vqvae.quantize.decode_scale(k, codes_BL) for k, codes_BL in enumerate(codes))
+    torch.testing.assert_close(vqvae.quantize.estimates(codes)[-1], estimate_BCHW)
 
 
 def test_training_quantiser_returns_the_decoded_estimate_and_passes_gradients_straight_through() -> None:
-    quantizer = VQVAE(VQVAEShape(ConvolutionShape((32, 32), 1, 8), 32, (1, 2, 3, 4))).quantize
+    quantizer = VQVAE(VQVAEShape(ConvolutionShape((32, 32), 1, 8), 32, FOUR)).quantize
     f_BCHW = torch.randn(2, 8, 4, 4, requires_grad=True)
     quantized_BCHW, loss, codes = quantizer(f_BCHW)
     torch.testing.assert_close(quantized_BCHW, quantizer.estimates(codes)[-1])
@@ -149,53 +390,3 @@ def test_training_quantiser_returns_the_decoded_estimate_and_passes_gradients_st
     torch.testing.assert_close(f_BCHW.grad, torch.ones_like(f_BCHW))
     loss.backward()
     assert all(parameter.grad is not None for parameter in quantizer.parameters())
-
-
-def test_noise_is_exponential_and_independent_between_rows() -> None:
-    keys_BS2 = next_scale.noise_keys([1, 2], 2, "cpu")
-    noise_BN = next_scale.exponential_noise(keys_BS2[:, 0], 400, 500).flatten(1)
-    ordered = (-noise_BN).exp().sort(dim=1).values
-    uniform = torch.linspace(0, 1, ordered.shape[1])
-    assert (ordered - uniform).abs().max() < 1.63 / math.sqrt(ordered.shape[1])  # Kolmogorov-Smirnov, 1 %
-    assert noise_BN.min() > 0
-    for a, b in (
-        (noise_BN[0], noise_BN[1]),
-        (noise_BN[0, 1:], noise_BN[0, :-1]),
-        (noise_BN[0, 500:], noise_BN[0, :-500]),
-    ):
-        assert abs(torch.corrcoef(torch.stack((a, b)))[0, 1].item()) < 3 / math.sqrt(len(a))
-    assert torch.equal(next_scale.exponential_noise(keys_BS2[1:, 0], 400, 500).flatten(1)[0], noise_BN[1])
-
-
-def test_draws_follow_the_truncated_distribution() -> None:
-    logits_V = torch.linspace(0, 4, 64)[torch.randperm(64, generator=torch.Generator().manual_seed(0))]
-    filtered_V = next_scale.keep_likeliest(logits_V[None, None], top_k=40, top_p=0.9)[0, 0]
-    kept = filtered_V.isfinite()
-    order = logits_V.argsort(descending=True)[:40]
-    mass = logits_V[order].softmax(0)
-    assert set(order[: int((mass.cumsum(0) < 0.9).sum()) + 1].tolist()) == set(kept.nonzero()[:, 0].tolist())
-    draws = 200_000
-    keys_BS2 = next_scale.noise_keys([9], 1, "cpu")
-    codes = next_scale.draw(filtered_V.expand(1, draws, 64), next_scale.exponential_noise(keys_BS2[:, 0], draws, 64))
-    counts = torch.bincount(codes[0], minlength=64).double()
-    expected = filtered_V.double().softmax(0) * draws
-    assert counts[~kept].sum() == 0
-    chi_squared = ((counts - expected)[kept] ** 2 / expected[kept]).sum().item()
-    freedom = int(kept.sum()) - 1
-    assert chi_squared < freedom + 3.1 * math.sqrt(2 * freedom)
-
-
-def test_guidance_grows_from_none_to_full() -> None:
-    logits_2BLV = torch.randn(4, 3, 5)
-    conditional, unconditional = logits_2BLV.chunk(2)
-    torch.testing.assert_close(next_scale.guide(logits_2BLV, 1.5, 0, 10), conditional)
-    torch.testing.assert_close(
-        next_scale.guide(logits_2BLV, 1.5, 9, 10), unconditional + 2.5 * (conditional - unconditional)
-    )
-
-
-def test_filters_keep_ties_and_the_likeliest() -> None:
-    logits = torch.tensor([[[1.0, 2.0, 2.0, 0.0]]])
-    assert next_scale.keep_likeliest(logits, 1, 0.0).isfinite().tolist() == [[[False, True, True, False]]]
-    assert next_scale.keep_likeliest(logits, 0, 1e-6).isfinite().sum() == 1
-    assert next_scale.keep_likeliest(logits, 0, 0.0).equal(logits)

@@ -179,5 +179,5 @@ def test_training_conditions_pixart_as_its_pipeline_does(written: Path) -> None:
         torch.testing.assert_close(pipeline.text_encoder(trained, attention_mask=trained_mask)[0], expected)
 
 
-def test_what_ships_is_at_most_32_mb() -> None:
-    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) <= 32_000_000
+def test_what_ships_is_at_most_40_mb() -> None:
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) <= 40_000_000
