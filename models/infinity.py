@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from models.infinity_text import TextEncoder
     from models.networks.bsq_vae import BSQVAE
     from models.networks.convolutions import ConvolutionShape
+    from models.networks.cuda_graphs import ProgramPool
     from models.networks.infinity import Infinity, Text
     from models.networks.next_scale import Grid, Schedule
-    from models.networks.noise import Noise
+    from models.next_scale_programs import InfinityProgram
 
 TITLE = "Infinity-2B"
 TRANSFORMER_FILE = "infinity_2b_reg.pth"
@@ -64,6 +65,7 @@ class InfinityGenerator(ImageGenerator):
         notes: tuple[str, ...] = (),
     ) -> None:
         from models.networks.infinity import BitSampling
+        from models.next_scale_programs import make_pool, mode_notes
 
         self.name = name
         self.infinity = infinity
@@ -75,7 +77,7 @@ class InfinityGenerator(ImageGenerator):
         _check_fit(infinity, vae, encoder, schedule, options)
         self.sampling = BitSampling(options.cfg, options.tau, options.top_k, options.top_p, options.insertion)
         self.rotation = infinity.rotation(schedule)
-        self.mixing = [self.sampling.mixing(k, infinity.shape.depth) for k in range(len(schedule.grids))]
+        self.programs: ProgramPool[InfinityProgram] = make_pool(runtime, (infinity, vae), vae.decoder)
         height, width = (side * vae.shape.downsampling for side in schedule.grids[-1])
         self.image_size = max(height, width)
         self.parameters = infinity.parameter_count
@@ -84,17 +86,26 @@ class InfinityGenerator(ImageGenerator):
             *_size_note(runtime.image_size, height, width),
             *_sampling_notes(options),
             *(("OFFLOAD has no effect: all networks stay on the device",) if runtime.offload else ()),
-            *(("ran eagerly: it has no compiled form yet",) if runtime.mode == "compiled" else ()),
+            *mode_notes(runtime),
         )
 
     def generate(self, requests: Sequence[Request]) -> Tensor:
         import torch
 
+        from models.next_scale_programs import InfinityProgram
+
+        batch, seeds = len(requests), [request.seed for request in requests]
         with torch.inference_mode():
             text = self.encode([request.prompt for request in requests])
-            noise = self.new_noise(len(requests))
-            self.seed(noise, [request.seed for request in requests])
-            return self.draw(text, noise)
+            tokens = text.mask_RT.shape[1]
+
+            def make() -> InfinityProgram:
+                return InfinityProgram(
+                    self.infinity, self.vae, self.schedule, self.rotation, self.sampling, batch, tokens,
+                    self.options.official_rng,
+                )  # fmt: skip
+
+            return self.programs((batch, tokens), make, lambda program: program.fill(text, seeds))
 
     def encode(self, prompts: Sequence[str]) -> Text:
         """Return the text of both rows of each picture: those of the prompts, then the unconditional ones."""
@@ -109,35 +120,6 @@ class InfinityGenerator(ImageGenerator):
         count = len(prompts)
         negative = Text(features_RTt[count:].expand(count, -1, -1), mask_RT[count:].expand(count, -1))
         return self.infinity.with_unconditional(Text(features_RTt[:count], mask_RT[:count]), negative)
-
-    def new_noise(self, batch: int) -> Noise:
-        """Return room for the draws of a batch: two for each bit of each token."""
-        from models.networks.noise import Noise
-
-        bits = self.infinity.shape.bits
-        return Noise(batch, [count * bits for count in self.schedule.counts], 2, self.runtime.device)
-
-    def seed(self, noise: Noise, seeds: Sequence[int]) -> None:
-        """Say whose noise it is to be; with the official generator, draw it, which no CUDA graph can hold."""
-        if self.options.official_rng:
-            noise.fill_by_batch(seeds[0])
-        else:
-            noise.choose_requests(seeds)
-
-    def draw(self, text: Text, noise: Noise) -> Tensor:
-        """Return `images_BCHW`, uint8, for encoded text and seeded noise: a function of tensors alone."""
-        import torch
-
-        from models.networks.infinity import sample_scales
-
-        if not self.options.official_rng:
-            noise.fill_by_request(self.infinity.operations.fill_exponentials)
-        choose = self.sampling.chooser(noise)
-        for step in sample_scales(self.infinity, self.schedule, self.rotation, text, choose, self.mixing):
-            sum_BdHW = step.sum_BdHW
-        images_BCHW = self.vae.decode_latents(sum_BdHW)
-        # Widened first: bfloat16 cannot tell neighbouring values of 0..255 apart.
-        return ((images_BCHW.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def _check_fit(

@@ -65,6 +65,7 @@ class VARProgram:
         sets = 2 if sampling.more_smooth else 1
         self.noise = Noise(batch, [side * side for side in scales], var.shape.vocabulary, device, sets)
         self.choose = sampling.chooser(len(scales), self.noise, var.operations)
+        self.constants = var.constants()
 
     def fill(self, labels: Sequence[int], seeds: Sequence[int]) -> None:
         """Say what is to be drawn, for whom."""
@@ -74,8 +75,8 @@ class VARProgram:
     def latents(self) -> Tensor:
         """Return `f_hat_BCHW`."""
         if not self.official:
-            self.noise.fill_by_request(self.var.operations.fill_exponentials)
-        steps = var_network.sample_scales(self.var, self.vqvae.quantize, self.labels_B, self.choose)
+            self.noise.fill_by_request(self.var.operations.fill_uniform)
+        steps = var_network.sample_scales(self.var, self.vqvae.quantize, self.labels_B, self.choose, self.constants)
         for step in steps:
             f_hat_BCHW = step.f_hat_BCHW
         return f_hat_BCHW
@@ -110,6 +111,7 @@ class InfinityProgram:
         )
         self.noise = Noise(batch, [count * shape.bits for count in schedule.counts], 2, device)
         self.choose = sampling.chooser(self.noise)
+        self.constants = infinity.constants()
         self.mixing = [sampling.mixing(scale, shape.depth) for scale in range(len(schedule.grids))]
 
     def fill(self, text: Text, seeds: Sequence[int]) -> None:
@@ -121,9 +123,9 @@ class InfinityProgram:
     def latents(self) -> Tensor:
         """Return `sum_BdHW`."""
         if not self.official:
-            self.noise.fill_by_request(self.infinity.operations.fill_exponentials)
+            self.noise.fill_by_request(self.infinity.operations.fill_uniform)
         steps = infinity_network.sample_scales(
-            self.infinity, self.schedule, self.rotation, self.text, self.choose, self.mixing
+            self.infinity, self.schedule, self.rotation, self.text, self.choose, self.mixing, self.constants
         )
         for step in steps:
             sum_BdHW = step.sum_BdHW

@@ -38,13 +38,13 @@ MARGIN = 1e-3
 def steps_of(program: Any, forced: list[Tensor] | None = None) -> list[Any]:
     """Return all scales of a program's run; with `forced` codes or bits in the place of what it would draw."""
     if isinstance(program, VARProgram):
-        program.noise.fill_by_request(program.var.operations.fill_exponentials)
+        program.noise.fill_by_request(program.var.operations.fill_uniform)
 
         def choose_codes(scale: int, logits_RLV: Tensor) -> Choice:
             return program.choose(scale, logits_RLV) if forced is None else Choice(forced[scale])
 
         return list(var_network.sample_scales(program.var, program.vqvae.quantize, program.labels_B, choose_codes))
-    program.noise.fill_by_request(program.infinity.operations.fill_exponentials)
+    program.noise.fill_by_request(program.infinity.operations.fill_uniform)
 
     def choose_bits(scale: int, logits_RLV: Tensor) -> Tensor:
         return program.choose(scale, logits_RLV) if forced is None else forced[scale]
@@ -121,7 +121,7 @@ def check(name: str, device: str, small: bool, batch: int) -> dict[str, Any]:
             failures.append("float32 codes")
     errors = {}
     for mode in ("eager", "compiled"):
-        logits = run(name, device, "bfloat16", mode, small, force)  # type: ignore[arg-type]
+        logits = run(name, device, "bfloat16", mode, small, force)
         squares = sum(float((a - b).double().square().sum()) for a, b in zip(logits, exact, strict=True))
         errors[mode] = (squares / sum(b.numel() for b in exact)) ** 0.5
     figures |= {f"bfloat16_rms_error_{mode}": error for mode, error in errors.items()}
@@ -142,7 +142,7 @@ def check_batches(name: str, device: str, small: bool) -> dict[str, Any]:
             return one_by_one.cpu(), case.program(8, 0).latents().cpu()  # type: ignore[attr-defined]
 
         # Requests i of a batch have seed and class of call i, so that they are the same requests.
-        one_by_one, together = run(name, device, "float32", mode, small, pictures)  # type: ignore[arg-type]
+        one_by_one, together = run(name, device, "float32", mode, small, pictures)
         differing = int(((one_by_one - together).abs().flatten(1).amax(dim=1) > MARGIN).sum())
         figures[f"pictures_that_differ_{mode}"] = differing
         if differing:

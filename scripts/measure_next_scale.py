@@ -112,10 +112,10 @@ class PartOfProgram:
 
         program = self.program
         if isinstance(program, VARProgram):
-            program.noise.fill_by_request(program.var.operations.fill_exponentials)
+            program.noise.fill_by_request(program.var.operations.fill_uniform)
             steps: Any = var.sample_scales(program.var, program.vqvae.quantize, program.labels_B, program.choose)
         else:
-            program.noise.fill_by_request(program.infinity.operations.fill_exponentials)
+            program.noise.fill_by_request(program.infinity.operations.fill_uniform)
             steps = infinity.sample_scales(
                 program.infinity, program.schedule, program.rotation, program.text, program.choose, program.mixing
             )

@@ -134,14 +134,12 @@ class FusedOperations(Operations):
         )
         return codes_BL
 
-    def fill_exponentials(self, exponentials_BLV: Tensor, keys_B2: Tensor) -> None:
-        batch, count = len(exponentials_BLV), exponentials_BLV[0].numel()
+    def fill_uniform(self, uniform_BLV: Tensor, keys_B2: Tensor) -> None:
+        batch, count = len(uniform_BLV), uniform_BLV[0].numel()
         block = 2048
         kernels.uniform_kernel[(triton.cdiv(count, block), batch)](
-            exponentials_BLV, keys_B2, count, keys_B2.stride(0), BLOCK=block, num_warps=4
+            uniform_BLV, keys_B2, count, keys_B2.stride(0), BLOCK=block, num_warps=4
         )
-        # Triton's logarithm is too coarse near 1, where the noise is small and decides.
-        exponentials_BLV.log_().neg_()
 
     def norm_silu(self, x_BCHW: Tensor, norm: nn.GroupNorm) -> Tensor:
         return _norm_silu(x_BCHW, None, norm)

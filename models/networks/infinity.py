@@ -30,7 +30,7 @@ from models.networks.transformer import (
     SelfAttention,
     cast_linear_layers,
     modulation_layer,
-    modulation_of,
+    modulations_of,
     new_caches,
 )
 
@@ -176,14 +176,10 @@ class Block(nn.Module):
         self.ca_norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
         self.ada_gss = nn.Parameter(torch.randn(1, 1, 6, shape.width) / math.sqrt(shape.width))
 
-    def condition(self, shared_R16C: Tensor, text_RTC: Tensor) -> BlockCondition:
-        """Return the block's condition, given the modulation that all blocks share and the projected text."""
-        return BlockCondition(
-            modulation_of(shared_R16C + self.ada_gss),
-            self.sa.constants(),
-            Norm(self.ca_norm.weight, self.ca_norm.bias),
-            self.ca.text_cache(text_RTC),
-        )
+    def condition(self, modulation: Modulation, attention: AttentionConstants, text_RTC: Tensor) -> BlockCondition:
+        """Return the block's condition, given its modulation, its constants and the projected text."""
+        text_norm = Norm(self.ca_norm.weight, self.ca_norm.bias)
+        return BlockCondition(modulation, attention, text_norm, self.ca.text_cache(text_RTC))
 
     def forward(
         self,
@@ -213,6 +209,13 @@ class Context(NamedTuple):
     text_mask_R11T: Tensor
     start: int = 0
     mask_LL: Tensor | None = None
+
+
+class Constants(NamedTuple):
+    """What follows from the weights alone: each attention's constants, and the blocks' offsets of the modulation."""
+
+    attentions: tuple[AttentionConstants, ...]
+    offsets_N116C: Tensor
 
 
 class Condition(NamedTuple):
@@ -280,15 +283,28 @@ class Infinity(nn.Module):
         ]
         return Text(torch.cat([part.features_RTt for part in both]), torch.cat([part.mask_RT for part in both]))
 
-    def condition(self, text: Text) -> Condition:
+    def constants(self) -> Constants:
+        """Return what is the same for all pictures: worth keeping where the weights do not change."""
+        return Constants(
+            tuple(block.sa.constants() for block in self.blocks),  # type: ignore[union-attr, operator]
+            torch.stack([block.ada_gss for block in self.blocks]),  # type: ignore[misc]
+        )
+
+    def condition(self, text: Text, constants: Constants | None = None) -> Condition:
         """Return what these prompts contribute."""
+        attentions, offsets_N116C = constants or self.constants()
         normal = Text(self.text_norm(text.features_RTt.float()), text.mask_RT)
         cond_RC: Tensor = self.text_proj_for_sos["ca"](normal)
         text_RTC: Tensor = self.text_proj_for_ca(normal.features_RTt)
         shared_R16C: Tensor = self.shared_ada_lin(cond_RC).view(len(cond_RC), 1, 6, -1)
         return Condition(
             first_R1C=cond_RC[:, None],
-            blocks=tuple(block.condition(shared_R16C, text_RTC) for block in self.blocks),  # type: ignore[operator]
+            blocks=tuple(
+                block.condition(modulation, attention, text_RTC)  # type: ignore[operator]
+                for block, modulation, attention in zip(
+                    self.blocks, modulations_of(shared_R16C + offsets_N116C), attentions, strict=True
+                )
+            ),
             head=self.head_nm.norm(cond_RC),
             text_mask_R11T=text.mask_RT[:, None, None],
         )
@@ -424,13 +440,14 @@ def sample_scales(
     text: Text,
     choose: Callable[[int, Tensor], Tensor],
     mixing: Sequence[Mapping[int, float] | None],
+    constants: Constants | None = None,
 ) -> Iterator[ScaleStep]:
     """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents.
 
     text: of R rows, `Infinity.with_unconditional`. rotation: `Infinity.rotation(schedule)`.
     """
     scales, bits = BitwiseScales(schedule.grids), infinity.shape.bits
-    condition = infinity.condition(text)
+    condition = infinity.condition(text, constants)
     rows, offsets = len(text.mask_RT), schedule.offsets
     caches = infinity.new_cache(rows, offsets[-1])
     sum_BdHW = scales.empty_sum(rows // 2, bits, text.features_RTt.device)

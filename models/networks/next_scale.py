@@ -187,7 +187,7 @@ def bit_chances(zero: Tensor, one: Tensor, top_k: int, top_p: float) -> Tensor:
     if top_k == 1:
         chance = torch.where(one == zero, 0.5, (one > zero).to(chance.dtype))
     if 0 < top_p < 1:
-        # Two values: the one with no more than 1 - top_p goes, and the other is certain.
-        chance = torch.where(chance <= 1 - top_p, 0.0, chance)
-        chance = torch.where(1 - chance <= 1 - top_p, 1.0, chance)
+        # The less likely value goes where it has no more than 1 - top_p, and the other is certain.
+        chance = torch.where((chance < 0.5) & (chance <= 1 - top_p), 0.0, chance)
+        chance = torch.where((chance > 0.5) & (1 - chance <= 1 - top_p), 1.0, chance)
     return chance

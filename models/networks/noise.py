@@ -18,9 +18,10 @@ class Noise:
     def __init__(
         self, batch: int, tokens: Sequence[int], vocabulary: int, device: torch.device | str, sets: int = 1
     ) -> None:
-        self.sets = tuple(
-            tuple(torch.empty(batch, count, vocabulary, device=device) for count in tokens) for _ in range(sets)
-        )
+        sizes = [batch * count * vocabulary for count in tokens] * sets
+        self._room = torch.empty(sum(sizes), device=device)
+        places = [part.view(batch, -1, vocabulary) for part in torch.split(self._room, sizes)]
+        self.sets = tuple(tuple(places[i : i + len(tokens)]) for i in range(0, len(places), len(tokens)))
         self.keys_BS2 = torch.zeros(batch, sets * len(tokens), 2, dtype=torch.int32, device=device)
 
     @property
@@ -35,11 +36,12 @@ class Noise:
     def fill_by_request(self, fill: Callable[[Tensor, Tensor], None]) -> None:
         """Give each request the noise of its own seed, whatever the batch; it can stand in a CUDA graph.
 
-        fill: `Operations.fill_exponentials`.
+        fill: `Operations.fill_uniform`.
         """
         places = [exponentials for one_set in self.sets for exponentials in one_set]
         for place, exponentials_BLV in enumerate(places):
             fill(exponentials_BLV, self.keys_BS2[:, place])
+        self._room.log_().neg_()
 
     def fill_by_batch(self, seed: int) -> None:
         """Draw as the published code does: one generator on the device for the whole batch, scale after scale."""
@@ -63,7 +65,12 @@ def noise_keys(seeds: Sequence[int], num_scales: int, device: torch.device | str
 
 
 def exponential_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:
-    """Return `exponentials_BLV`, float32 draws from Exponential(1) that are a function of the keys and the place alone.
+    """Return `exponentials_BLV`, float32 draws from Exponential(1) that are a function of the keys and the place alone."""
+    return uniform_noise(keys_B2, tokens, vocabulary).log_().neg_()
+
+
+def uniform_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:
+    """Return `uniform_BLV`, float32 draws from (0, 1) that are a function of the keys and the place alone.
 
     Counter-based noise: the same on every device, at every batch size and place in the batch, with no state, so that
     it can stand in a CUDA graph; on a GPU it costs a few elementwise operations, where a CPU generator needs 65 ms for
@@ -75,8 +82,7 @@ def exponential_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:
     bits_BLV = _mix_bits(_mix_bits(bits_BLV) ^ keys_B2[:, 1, None, None])
     # 23 bits and a half fit float32 exactly; the half keeps the uniform number off 0 and 1, where the noise would
     # be infinite or zero and the draw meaningless.
-    uniform_BLV = ((bits_BLV >> 9) & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
-    return uniform_BLV.log_().neg_()
+    return ((bits_BLV >> 9) & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23)
 
 
 def _mix_bits(bits: Tensor) -> Tensor:

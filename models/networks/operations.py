@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.networks.next_scale import draw, guide, keep_likeliest
-from models.networks.noise import exponential_noise
+from models.networks.noise import uniform_noise
 
 NORM_EPS = 1e-6
 
@@ -126,9 +126,9 @@ class Operations:
         guided_BLV = guide(logits_RLV.float(), strength)
         return draw(keep_likeliest(guided_BLV, top_k, top_p), exponentials_BLV)
 
-    def fill_exponentials(self, exponentials_BLV: Tensor, keys_B2: Tensor) -> None:
-        """Write the requests' own noise, `noise.exponential_noise`."""
-        exponentials_BLV.copy_(exponential_noise(keys_B2, *exponentials_BLV.shape[1:]))
+    def fill_uniform(self, uniform_BLV: Tensor, keys_B2: Tensor) -> None:
+        """Write the requests' own noise, `noise.uniform_noise`."""
+        uniform_BLV.copy_(uniform_noise(keys_B2, *uniform_BLV.shape[1:]))
 
     def norm_silu(self, x_BCHW: Tensor, norm: nn.GroupNorm) -> Tensor:
         """Return SiLU(GroupNorm(x))."""

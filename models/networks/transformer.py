@@ -17,7 +17,7 @@ from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, R
 
 
 class AttentionConstants(NamedTuple):
-    """What follows from the weights of one self-attention alone, made once a picture: bias of q, k, v; q's scales."""
+    """What follows from the weights of one self-attention alone: the bias of q, k and v, and q's scale in each head."""
 
     bias_E: Tensor
     scale_H: Tensor | None
@@ -88,12 +88,17 @@ class Modulation(NamedTuple):
     mlp_gate_R1C: Tensor
 
 
-def modulation_of(rows_R16C: Tensor) -> Modulation:
-    """Return the modulation whose six rows are: two gates, two scales, two shifts. A norm's weight is 1 + scale."""
-    gates_R12C, scales_R12C, shifts_R12C = rows_R16C.float().chunk(3, dim=2)
-    weights_R12C = 1 + scales_R12C
-    attention, mlp = (Norm(weights_R12C[:, :, i], shifts_R12C[:, :, i]) for i in range(2))
-    return Modulation(attention, gates_R12C[:, :, 0], mlp, gates_R12C[:, :, 1])
+def modulations_of(rows_NR16C: Tensor) -> list[Modulation]:
+    """Return the modulations of N blocks whose six rows are: two gates, two scales, two shifts.
+
+    A norm's weight is 1 + scale.
+    """
+    gates_NR12C, scales_NR12C, shifts_NR12C = rows_NR16C.float().chunk(3, dim=3)
+    modulations = []
+    for gates_R12C, weights_R12C, shifts_R12C in zip(gates_NR12C, 1 + scales_NR12C, shifts_NR12C, strict=True):
+        attention, mlp = (Norm(weights_R12C[:, :, i], shifts_R12C[:, :, i]) for i in range(2))
+        modulations.append(Modulation(attention, gates_R12C[:, :, 0], mlp, gates_R12C[:, :, 1]))
+    return modulations
 
 
 def modulation_layer(width: int, rows: int) -> nn.Sequential:

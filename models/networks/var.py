@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.networks.next_scale import (
     block_causal_mask,
@@ -36,7 +37,7 @@ from models.networks.transformer import (
     SelfAttention,
     cast_linear_layers,
     modulation_layer,
-    modulation_of,
+    modulations_of,
     new_caches,
 )
 from models.networks.vqvae import MultiScaleQuantizer
@@ -116,13 +117,12 @@ class Block(nn.Module):
         else:
             self.ada_lin = modulation_layer(shape.width, 6)
 
-    def condition(self, source: Tensor) -> BlockCondition:
-        """Return the block's condition for `VAR.condition`'s source: the class's embedding, or what blocks share."""
+    def modulation_rows(self, source: Tensor) -> Tensor:
+        """Return `rows_R16C` for `VAR.condition`'s source: the activated embedding, or the rows that blocks share."""
         if self.shared_aln:
-            rows_R16C = source.float() + self.ada_gss.float()
-        else:
-            rows_R16C = self.ada_lin(source).view(len(source), 1, 6, -1)
-        return BlockCondition(modulation_of(rows_R16C), self.attn.constants())
+            return source + self.ada_gss
+        rows_R16C: Tensor = self.ada_lin[1](source).view(len(source), 1, 6, -1)
+        return rows_R16C
 
     def forward(
         self,
@@ -143,12 +143,20 @@ class Block(nn.Module):
         return operations.residual_norm(x_RLC, self.ffn(normal_RLC), modulation.mlp_gate_R1C, next_norm, dtype)
 
 
+class Constants(NamedTuple):
+    """What follows from the weights alone: each attention's constants, and what every place adds to its token."""
+
+    attentions: tuple[AttentionConstants, ...]
+    places_1LC: Tensor
+
+
 class Condition(NamedTuple):
     """What the classes of R rows contribute, the same at every scale: made once a picture."""
 
     first_R1C: Tensor
     blocks: tuple[BlockCondition, ...]
     head: Norm
+    places_1LC: Tensor
 
 
 class VAR(nn.Module):
@@ -195,17 +203,26 @@ class VAR(nn.Module):
         self.word_embed.float()
         return self
 
-    def condition(self, labels_R: Tensor) -> Condition:
+    def constants(self) -> Constants:
+        """Return what is the same for all pictures: worth keeping where the weights do not change."""
+        places_1LC: Tensor = self.lvl_embed(self.lvl_1L) + self.pos_1LC
+        return Constants(tuple(block.attn.constants() for block in self.blocks), places_1LC)  # type: ignore[union-attr, operator]
+
+    def condition(self, labels_R: Tensor, constants: Constants | None = None) -> Condition:
         """Return what these classes contribute."""
-        dtype = self.head.weight.dtype
+        attentions, places_1LC = constants or self.constants()
         first_RC = self.class_emb(labels_R)
-        source = first_RC.to(dtype)
+        cond_RC = first_RC.to(self.head.weight.dtype)
         if self.shape.shared_aln:
-            source = self.shared_ada_lin(source).view(len(source), 1, 6, -1)
+            source = self.shared_ada_lin(cond_RC).float().view(len(cond_RC), 1, 6, -1)
+        else:
+            source = functional.silu(cond_RC)
+        rows_NR16C = torch.stack([block.modulation_rows(source) for block in self.blocks])  # type: ignore[operator]
         return Condition(
             first_R1C=first_RC[:, None],
-            blocks=tuple(block.condition(source) for block in self.blocks),  # type: ignore[operator]
-            head=self.head_nm.norm(first_RC.to(dtype)),
+            blocks=tuple(map(BlockCondition, modulations_of(rows_NR16C), attentions)),
+            head=self.head_nm.norm(cond_RC),
+            places_1LC=places_1LC,
         )
 
     def new_cache(self, rows: int) -> tuple[KeyValueCache, ...]:
@@ -216,17 +233,12 @@ class VAR(nn.Module):
 
     def first_tokens(self, condition: Condition) -> Tensor:
         """Return the one token of scale 0, `x_R1C`, float32."""
-        return condition.first_R1C + self.pos_start + self.places(0, 1)
+        return condition.first_R1C + self.pos_start + condition.places_1LC[:, :1]
 
-    def embed(self, inputs_BLc: Tensor, start: int) -> Tensor:
+    def embed(self, inputs_BLc: Tensor, condition: Condition, start: int) -> Tensor:
         """Return tokens `x_BLC`, float32, for the averaged-down estimate at places from `start` on."""
         words_BLC: Tensor = self.word_embed(inputs_BLc)
-        return words_BLC + self.places(start, start + inputs_BLc.shape[1])
-
-    def places(self, start: int, end: int) -> Tensor:
-        """Return the level and position embeddings of these tokens, `(1, L, C)`, float32."""
-        levels_1LC: Tensor = self.lvl_embed(self.lvl_1L[:, start:end])
-        return levels_1LC + self.pos_1LC[:, start:end]
+        return words_BLC + condition.places_1LC[:, start : start + inputs_BLc.shape[1]]
 
     def forward(
         self,
@@ -251,7 +263,7 @@ class VAR(nn.Module):
         The inputs are `MultiScaleQuantizer.teacher_inputs` of an image's codes.
         """
         condition = self.condition(labels_B)
-        x_BLC = torch.cat((self.first_tokens(condition), self.embed(inputs_BLc, start=1)), dim=1)
+        x_BLC = torch.cat((self.first_tokens(condition), self.embed(inputs_BLc, condition, start=1)), dim=1)
         logits_BLV: Tensor = self(x_BLC, condition, mask_LL=self.mask_LL)
         return logits_BLV.float()
 
@@ -303,10 +315,14 @@ class ScaleStep(NamedTuple):
 
 
 def sample_scales(
-    var: VAR, quantizer: MultiScaleQuantizer, labels_B: Tensor, choose: Callable[[int, Tensor], Choice]
+    var: VAR,
+    quantizer: MultiScaleQuantizer,
+    labels_B: Tensor,
+    choose: Callable[[int, Tensor], Choice],
+    constants: Constants | None = None,
 ) -> Iterator[ScaleStep]:
     """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents."""
-    condition = var.condition(torch.cat((labels_B, torch.full_like(labels_B, var.shape.classes))))
+    condition = var.condition(torch.cat((labels_B, torch.full_like(labels_B, var.shape.classes))), constants)
     caches = var.new_cache(2 * len(labels_B))
     f_hat_BCHW = quantizer.empty_estimate(len(labels_B))
     x_RLC = var.first_tokens(condition)
@@ -318,4 +334,4 @@ def sample_scales(
         yield ScaleStep(logits_RLV, codes_BL, f_hat_BCHW)
         if scale + 1 < len(var.shape.patch_nums):
             inputs_BLc = quantizer.input_of(scale + 1, f_hat_BCHW)
-            x_RLC = var.embed(inputs_BLc, start=var.offsets[scale + 1]).repeat(2, 1, 1)
+            x_RLC = var.embed(inputs_BLc, condition, start=var.offsets[scale + 1]).repeat(2, 1, 1)

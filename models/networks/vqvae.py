@@ -52,7 +52,7 @@ class Phi(nn.Conv2d):
         super().__init__(channels, channels, 3, padding=1)
 
     def forward(self, h_BCHW: Tensor) -> Tensor:
-        return 0.5 * h_BCHW + 0.5 * super().forward(h_BCHW)
+        return torch.lerp(h_BCHW, super().forward(h_BCHW), 0.5)
 
 
 class PhiBank(nn.Module):

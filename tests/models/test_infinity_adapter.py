@@ -244,7 +244,7 @@ def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
         "words on faces added to prompts that name people",
         "one generator for a batch: pictures depend on the batch size",
         "OFFLOAD has no effect: all networks stay on the device",
-        "ran eagerly: it has no compiled form yet",
+        "ran plainly: compiled has no form of its own on a CPU",
     )
 
 

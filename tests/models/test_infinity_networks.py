@@ -209,7 +209,7 @@ def prompts(shape: InfinityShape, lengths: list[int], places: int = 0) -> Text:
 def noise_of(infinity: Infinity, schedule: Schedule, seeds: list[int]) -> Noise:
     noise = Noise(len(seeds), [tokens * infinity.shape.bits for tokens in schedule.counts], 2, "cpu")
     noise.choose_requests(seeds)
-    noise.fill_by_request(PLAIN.fill_exponentials)
+    noise.fill_by_request(PLAIN.fill_uniform)
     return noise
 
 

@@ -133,7 +133,7 @@ def test_noise_of_a_request_is_its_own_at_any_place_in_any_batch() -> None:
     batch.choose_requests([8, 9, 10])
     alone.choose_requests([9])
     for noise in (batch, alone):
-        noise.fill_by_request(PLAIN.fill_exponentials)
+        noise.fill_by_request(PLAIN.fill_uniform)
     for one, other in zip(batch.exponentials, alone.exponentials, strict=True):
         assert torch.equal(one[1:2], other)
     every = torch.cat([one.flatten() for one_set in batch.sets for one in one_set])

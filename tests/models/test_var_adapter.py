@@ -161,7 +161,7 @@ def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
     assert generator.notes == (
         "makes 8 px images alone; 512 px were asked for",
         "conditioned on the classes 3, 7, 1 in turn, not on captions",
-        "ran eagerly: it has no compiled form yet",
+        "ran plainly: compiled has no form of its own on a CPU",
     )
 
 

@@ -179,7 +179,7 @@ def make_pair(shape: VARShape) -> tuple[VAR, VQVAE]:
 def noise_of(shape: VARShape, seeds: list[int], sets: int = 1) -> Noise:
     noise = Noise(len(seeds), [side * side for side in shape.patch_nums], shape.vocabulary, "cpu", sets)
     noise.choose_requests(seeds)
-    noise.fill_by_request(PLAIN.fill_exponentials)
+    noise.fill_by_request(PLAIN.fill_uniform)
     return noise
 
 

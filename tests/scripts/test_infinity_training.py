@@ -169,9 +169,7 @@ def test_infinitys_loss_falls_below_that_of_a_coin(sprites: RobotSprites, encode
     torch.manual_seed(0)
     training = tiny_training(sprites, encoder)
     frozen = {key: value.clone() for key, value in encoder.network.state_dict().items()}
-    train(
-        "infinity", [training.infinity], training.loss, Budget(1, steps=150), "cpu", learning_rate=3e-3, ema_decay=0.9
-    )
+    train("infinity", [training.infinity], training.loss, Budget(1, steps=80), "cpu", learning_rate=3e-3, ema_decay=0.9)
     with torch.no_grad():
         losses = torch.stack([training.loss()[0] for _ in range(4)])
     # ln 2 is that of guessing.
