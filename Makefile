@@ -22,6 +22,7 @@ format: $(VENV)/.dev-installed
 
 test-gpu: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python -m pytest tests/models/test_fused_operations.py
 
 # The smoke test: two images a model, and the table that it prints is looked at.
 smoke: $(VENV)/.runtime-installed

@@ -109,6 +109,8 @@ class FusedOperations(Operations):
             return super().attend(q_RHLD, k_RHTD, v_RHTD, mask, scale)
 
     def linear_gelu(self, x_RLC: Tensor, linear: nn.Linear) -> Tensor:
+        if not x_RLC.is_cuda:  # elsewhere the same function means the exact GELU
+            return super().linear_gelu(x_RLC, linear)
         # cuBLAS applies the activation while it writes the product.
         flat = torch._addmm_activation(linear.bias, x_RLC.flatten(0, 1), linear.weight.t(), use_gelu=True)
         return flat.view(*x_RLC.shape[:2], -1)

@@ -65,7 +65,7 @@ def noise_keys(seeds: Sequence[int], num_scales: int, device: torch.device | str
 
 
 def exponential_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:
-    """Return `exponentials_BLV`, float32 draws from Exponential(1) that are a function of the keys and the place alone."""
+    """Return `exponentials_BLV`, float32 draws from Exponential(1) made of `uniform_noise`."""
     return uniform_noise(keys_B2, tokens, vocabulary).log_().neg_()
 
 

@@ -9,29 +9,12 @@ import torch
 
 import models
 from benchmark.clock import Clock
-from benchmark.datasets.robots import Robots
 from benchmark.generation import Plan, generate_images
 from benchmark.journal import Journal
 from benchmark.progress import Progress
-from benchmark.settings import ASSETS, settings_class
-from models.base import ImageGenerator, Request, Runtime
+from tests.gpu.embedded_models import load, make_requests
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-
-
-def load(name: str, device: str, tmp_path: Path) -> ImageGenerator:
-    settings = settings_class()(WEIGHTS="tiny", MODELS=name)  # type: ignore[call-arg]  # named by alias
-    (model,) = settings.selected_models()
-    labels = Robots(ASSETS, 0).label_names
-    runtime = Runtime("tiny", device, "float32", 64, ASSETS, tmp_path, label_names=labels)
-    return model.family.load(model.options, runtime)
-
-
-def make_requests(count: int) -> list[Request]:
-    return [
-        Request(example.caption, 100 + index, example.label)
-        for index, example in zip(range(count), Robots(ASSETS, 0).examples(), strict=False)
-    ]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +36,7 @@ def test_the_clock_waits_for_the_device() -> None:
     assert seconds > 20 * 2 * 8192**3 / 1e15, "faster than any GPU there is: the clock did not wait"
 
 
-@pytest.mark.parametrize("name", ["sdxl", "var", "pixart"])
+@pytest.mark.parametrize("name", ["sdxl", "var", "pixart", "infinity"])
 def test_pictures_on_the_gpu_are_those_of_the_cpu(name: str, tmp_path: Path) -> None:
     pictures = []
     for device in ("cpu", "cuda"):

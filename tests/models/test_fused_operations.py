@@ -6,9 +6,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.networks.bsq_vae import BSQVAE
+from models.networks.convolutions import ConvolutionShape
 from models.networks.fused import FUSED
+from models.networks.infinity import BitSampling, Infinity, InfinityShape, Text
+from models.networks.next_scale import Schedule
 from models.networks.noise import noise_keys
-from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation
+from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation, use_operations
+from models.networks.var import VAR, Sampling, VARShape, sample_scales
+from models.networks.vqvae import VQVAE, VQVAEShape
+from models.next_scale_programs import InfinityProgram, VARProgram
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +26,12 @@ def fused() -> Operations:
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(DEVICE, dtype)
+
+
+@pytest.fixture(autouse=True)
+def _full_float32() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.mark.parametrize("width", [64, 96])
@@ -62,13 +76,14 @@ def test_heads_attend_and_are_kept_as_plainly(
 def test_draws_are_the_plain_ones(fused: Operations, vocabulary: int, top_k: int, top_p: float) -> None:
     logits_RLV = 3 * randn(4, 30, vocabulary)
     exponentials_BLV = -torch.rand(2, 30, vocabulary, generator=torch.Generator().manual_seed(1)).clamp(min=1e-9).log()
+    exponentials_BLV = exponentials_BLV.to(DEVICE)
     arguments = (logits_RLV, 1.5, top_k, top_p, exponentials_BLV)
     assert torch.equal(fused.draw_codes(*arguments), PLAIN.draw_codes(*arguments))
 
 
 def test_noise_is_the_same_bit_for_bit(fused: Operations) -> None:
-    keys_B2 = noise_keys([1, 2], 3, "cpu")[:, 1]
-    mine_BLV, plain_BLV = torch.empty(2, 7, 400), torch.empty(2, 7, 400)
+    keys_B2 = noise_keys([1, 2], 3, DEVICE)[:, 1]
+    mine_BLV, plain_BLV = (torch.empty(2, 7, 400, device=DEVICE) for _ in range(2))
     fused.fill_uniform(mine_BLV, keys_B2)
     PLAIN.fill_uniform(plain_BLV, keys_B2)
     assert torch.equal(mine_BLV, plain_BLV)
@@ -78,6 +93,7 @@ def test_noise_is_the_same_bit_for_bit(fused: Operations) -> None:
 def test_convolutions_normalise_and_add_as_plainly(fused: Operations, channels: int, height: int, width: int) -> None:
     x_BCHW = 5 + randn(2, channels, height, width)
     norm, convolution = nn.GroupNorm(32, channels, eps=1e-6), nn.Conv2d(channels, channels, 3, padding=1)
+    norm, convolution = norm.to(DEVICE), convolution.to(DEVICE)
     for parameter in (*norm.parameters(), *convolution.parameters()):
         parameter.detach().copy_(randn(*parameter.shape) * 0.2)
     close = {"atol": 2e-5, "rtol": 1e-4}
@@ -99,3 +115,45 @@ def test_convolutions_normalise_and_add_as_plainly(fused: Operations, channels: 
 def test_pixels_are_doubled_as_plainly(fused: Operations, channels: int, height: int, width: int) -> None:
     x_BCHW = randn(2, channels, height, width)
     assert torch.equal(fused.double(x_BCHW), PLAIN.double(x_BCHW))
+
+
+def test_whole_networks_draw_the_plain_codes_and_pictures(fused: Operations) -> None:
+    torch.manual_seed(0)
+    shape = VARShape(2, 64, 2, (1, 2, 3, 4), 8, 64, classes=10)
+    var = VAR(shape).eval().requires_grad_(False).to(DEVICE)
+    vqvae = (
+        VQVAE(VQVAEShape(ConvolutionShape((32, 32), 1, 8), 64, shape.patch_nums))
+        .eval()
+        .requires_grad_(False)
+        .to(DEVICE)
+    )
+    results = []
+    for operations in (PLAIN, fused):
+        for network in (var, vqvae):
+            use_operations(network, operations)
+        program = VARProgram(var, vqvae, Sampling(1.5, 20, 0.9), batch=2)
+        program.fill([3, 7], [5, 6])
+        images_BCHW = program.run()  # makes the noise as well
+        steps = list(sample_scales(var, vqvae.quantize, program.labels_B, program.choose))
+        results.append((torch.cat([step.codes_BL for step in steps], dim=1), images_BCHW))
+    assert torch.equal(results[0][0], results[1][0])
+    assert (results[0][1].int() - results[1][1].int()).abs().max() <= 1
+
+
+def test_infinity_draws_the_plain_bits(fused: Operations) -> None:
+    torch.manual_seed(0)
+    infinity = Infinity(InfinityShape(2, 64, 2, 128, 32, 12, 1, 8)).eval().requires_grad_(False).to(DEVICE)
+    vae_shape = ConvolutionShape((32, 32), 1, 8, attention=False, middle_attention=False)
+    vae = BSQVAE(vae_shape).eval().requires_grad_(False).to(DEVICE)
+    schedule = Schedule(((1, 1), (2, 2), (3, 2), (4, 3)), (8, 6))
+    text = Text(randn(2, 12, 32), torch.tensor([[True] * 12, [True] * 5 + [False] * 7], device=DEVICE))
+    results = []
+    for operations in (PLAIN, fused):
+        for network in (infinity, vae):
+            use_operations(network, operations)
+        rotation = infinity.rotation(schedule)
+        program = InfinityProgram(infinity, vae, schedule, rotation, BitSampling(3.0, 1.0, 0, 0.9), 2, 12)
+        program.fill(infinity.with_unconditional(text), [5, 6])
+        results.append(program.latents())
+        assert program.run().shape == (2, 3, 8, 6)
+    assert torch.equal(results[0], results[1])

@@ -1,0 +1,116 @@
+"""What only a GPU can show of VAR and Infinity: graphs of fused kernels draw what the plain path draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metrics.attribute_network import load_attribute_network
+from models.base import Request
+from models.networks.cuda_graphs import CAPACITY
+from models.networks.var import sample_scales
+from models.next_scale_programs import VARProgram
+from tests.gpu.embedded_models import ASSETS, load, make_requests
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+PICTURES = 2048
+PERMUTATIONS = 999
+
+
+@pytest.fixture(autouse=True)
+def _full_float32() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.mark.parametrize("name", ["var", "infinity"])
+def test_the_fast_path_draws_the_plain_pictures_in_float32(name: str, tmp_path: Path) -> None:
+    plain, fast = load(name, "cuda", tmp_path), load(name, "cuda", tmp_path, mode="compiled")
+    for start, end in ((0, 8), (8, 16), (16, 17)):
+        asked = plain.prepare(make_requests(end)[start:])
+        difference = (plain.generate(asked).int() - fast.generate(asked).int()).abs()
+        assert difference.max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+@pytest.mark.parametrize("name", ["var", "infinity"])
+def test_pictures_do_not_depend_on_the_batch_in_float32(name: str, mode: Any, tmp_path: Path) -> None:
+    generator = load(name, "cuda", tmp_path, mode=mode)
+    asked = generator.prepare(make_requests(8))
+    together = generator.generate(asked)
+    one_by_one = torch.cat([generator.generate([request]) for request in asked])
+    assert (together.int() - one_by_one.int()).abs().max() <= 1
+
+
+def test_old_graphs_go_and_all_memory_comes_back(tmp_path: Path) -> None:
+    before = torch.cuda.memory_allocated()
+    generator: Any = load("var", "cuda", tmp_path, mode="compiled")
+    asked = generator.prepare(make_requests(CAPACITY + 2))
+    for batch in range(1, CAPACITY + 3):
+        generator.generate(asked[:batch])
+    assert len(generator.programs) == CAPACITY
+    first = generator.generate(asked[:1])
+    assert torch.equal(first, generator.generate(asked[:1]))
+    del generator, first
+    assert torch.cuda.memory_allocated() - before < 16 * 2**20
+
+
+def codes_and_pictures(mode: Any, first_seed: int, tmp_path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `codes_NL`, `pictures_NCHW` and the classes asked for, in the mode's usual dtype."""
+    dtype = "bfloat16" if mode == "compiled" else "float32"
+    generator: Any = load("var", "cuda", tmp_path, mode=mode, dtype=dtype)
+    classes = len(generator.class_names)
+    batch, codes, pictures = 256, [], []
+    program = VARProgram(generator.var, generator.vqvae, generator.sampling, batch)
+    for start in range(0, PICTURES, batch):
+        labels = [(start + i) % classes for i in range(batch)]
+        seeds = [first_seed + start + i for i in range(batch)]
+        requests = [Request("", seed, label) for seed, label in zip(seeds, labels, strict=True)]
+        pictures.append(generator.generate(requests))
+        with torch.inference_mode():
+            program.fill(labels, seeds)
+            program.noise.fill_by_request(generator.var.operations.fill_uniform)
+            steps = list(sample_scales(generator.var, generator.vqvae.quantize, program.labels_B, program.choose))
+        codes.append(torch.cat([step.codes_BL for step in steps], dim=1))
+    asked_N = torch.arange(PICTURES, device="cuda") % classes
+    return torch.cat(codes), torch.cat(pictures), asked_N
+
+
+def test_the_fast_path_draws_from_the_same_distribution(tmp_path: Path) -> None:
+    plain_NL, plain_pictures, asked_N = codes_and_pictures("eager", 10_000, tmp_path)
+    fast_NL, fast_pictures, _ = codes_and_pictures("compiled", 20_000, tmp_path)
+
+    network = load_attribute_network(ASSETS, "cuda")
+    heads = network.options[1]
+    shares = []
+    for pictures in (plain_pictures, fast_pictures):
+        parts = [network.predict(part.float() / 127.5 - 1) for part in pictures.split(256)]
+        seen_NA = torch.cat(parts)
+        right_N = (seen_NA[:, 0] == asked_N // heads) & (seen_NA[:, 1] == asked_N % heads)
+        shares.append(right_N.double().mean().item())
+    pooled = (shares[0] + shares[1]) / 2
+    half_width = 1.96 * (2 * max(pooled * (1 - pooled), 1 / PICTURES) / PICTURES) ** 0.5
+    assert abs(shares[0] - shares[1]) <= half_width, f"prompt fidelity {shares}"
+
+    # Pictures are exchanged, not codes: the codes of one picture depend on each other.
+    vocabulary = int(max(plain_NL.max(), fast_NL.max())) + 1
+    both_NL = torch.cat((plain_NL, fast_NL))
+    counts_NV = torch.zeros(len(both_NL), vocabulary, device="cuda")
+    counts_NV.scatter_add_(1, both_NL, torch.ones_like(both_NL, dtype=torch.float32))
+    weight_V = 1 / counts_NV.sum(dim=0).clamp(min=1)
+
+    def distance(order_N: Tensor) -> float:
+        difference_V = counts_NV[order_N[:PICTURES]].sum(dim=0) - counts_NV[order_N[PICTURES:]].sum(dim=0)
+        return float((difference_V.square() * weight_V).sum())
+
+    found = distance(torch.arange(len(both_NL), device="cuda"))
+    generator = torch.Generator("cuda").manual_seed(0)
+    exchanged = [
+        distance(torch.randperm(len(both_NL), device="cuda", generator=generator)) for _ in range(PERMUTATIONS)
+    ]
+    chance = (1 + sum(other >= found for other in exchanged)) / (1 + PERMUTATIONS)
+    print(f"prompt fidelity plain, fast: {shares}; code histograms: permutation p = {chance:.3f}")
+    assert chance > 0.01, f"code histograms differ, p = {chance:.4f}"
