@@ -62,7 +62,10 @@ class BSQVAETraining:
         # The signs want float32: autocast would round the residuals.
         with torch.autocast(latents_BdHW.device.type, enabled=False):
             estimate_BdHW, commitment, imbalance = quantise(self.scales, latents_BdHW)
-        reconstruction_BCHW = self.vae.decode_latents(estimate_BdHW if self.quantised else latents_BdHW).float()
+        decoded_BdHW = estimate_BdHW if self.quantised else latents_BdHW
+        # In one layout, or else the decoder would be compiled again where quantisation begins.
+        decoded_BdHW = decoded_BdHW.contiguous(memory_format=torch.channels_last)
+        reconstruction_BCHW = self.vae.decode_latents(decoded_BdHW).float()
         absolute = functional.l1_loss(reconstruction_BCHW, images_BCHW)
         squared = functional.mse_loss(reconstruction_BCHW, images_BCHW)
         terms = {"l1": absolute, "mse": squared, "commitment": commitment, "imbalance": imbalance}

@@ -199,7 +199,7 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
         device,
         weight_decay=0.05,
         no_decay=lambda name: any(
-            word in name for word in ("pos_start", "cfg_uncond", "lvl_embed", "ada_gss", "mat_q", "scale_mul")
+            word in name for word in ("pos_start", "cfg_uncond", "lvl_embed", "ada_gss", "sos.ca.mat_q", "scale_mul")
         ),
     )
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from embedded_models import load, make_requests
 
 import models
 from benchmark.clock import Clock
 from benchmark.generation import Plan, generate_images
 from benchmark.journal import Journal
 from benchmark.progress import Progress
-from tests.gpu.embedded_models import load, make_requests
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from embedded_models import ASSETS, load, make_requests
 from torch import Tensor
 
 from metrics.attribute_network import load_attribute_network
@@ -14,7 +15,6 @@ from models.base import Request
 from models.networks.cuda_graphs import CAPACITY
 from models.networks.var import sample_scales
 from models.next_scale_programs import VARProgram
-from tests.gpu.embedded_models import ASSETS, load, make_requests
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 PICTURES = 2048
