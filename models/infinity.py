@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
 
@@ -30,7 +30,6 @@ TRANSFORMER_ENTRY, VAE_ENTRY = "trainer.gpt_fsdp", "vae"
 VAE_DERIVABLE = ("quantizer.lfq.mask", "quantize.lfq.mask")
 # The embedded model's sampling; it is far from the published one in size and training.
 TINY_OPTIONS = {"cfg": 1.5, "tau": 1.0, "top_p": 0.0}
-ShapeT = TypeVar("ShapeT")
 
 
 @dataclass(frozen=True)
@@ -176,12 +175,12 @@ def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: st
     from models.networks.bsq_vae import BSQVAE, plain_names
     from models.networks.infinity import Infinity, plain_block_names, read_infinity_shape
     from models.random_weights import build_random
-    from models.weights import load_strictly, read_state
+    from models.weights import load_strictly, read_shape, read_state
 
     state = plain_block_names(read_state(transformer_file, TRANSFORMER_ENTRY))
     vae_state = read_state(vae_file, VAE_ENTRY)
-    shape = _read_shape(transformer_file, "an Infinity transformer", state, read_infinity_shape)
-    vae_shape = _read_shape(vae_file, "a BSQ-VAE", vae_state, _read_vae_shape)
+    shape = read_shape(transformer_file, "an Infinity transformer", state, read_infinity_shape)
+    vae_shape = read_shape(vae_file, "a BSQ-VAE", vae_state, _read_vae_shape)
     if shape.bits != vae_shape.latent_channels:
         raise ValueError(
             f"{vae_file.name} has {vae_shape.latent_channels} latent channels, but {transformer_file.name} predicts "
@@ -208,7 +207,7 @@ def _plain_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _read_vae_shape(state: Mapping[str, Tensor]) -> ConvolutionShape:
+def _read_vae_shape(state: dict[str, Tensor]) -> ConvolutionShape:
     """Return the shape of a tokenizer with or without its encoder.
 
     Raises:
@@ -231,22 +230,6 @@ def _read_vae_shape(state: Mapping[str, Tensor]) -> ConvolutionShape:
             mirrored["encoder.conv_in.weight"] = value.transpose(0, 1)
     shape = read_bsq_vae_shape(mirrored)
     return replace(shape, blocks=shape.blocks - 1)
-
-
-def _read_shape(
-    file: Path, expected: str, state: Mapping[str, Tensor], read: Callable[[Mapping[str, Tensor]], ShapeT]
-) -> ShapeT:
-    """Return `read(state)`. Raises ValueError with the file, what it lacks and what it looks like instead."""
-    from models.weights import recognise
-
-    try:
-        return read(state)
-    except KeyError as error:
-        guess = recognise(state)
-        what = "incomplete" if expected in guess else f"not {expected}"
-        raise ValueError(f"{file} is {what}: {error} is missing; {guess}") from error
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}; {recognise(state)}") from error
 
 
 def random_networks(device: str, dtype: str) -> tuple[Infinity, BSQVAE]:

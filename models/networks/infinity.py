@@ -271,8 +271,8 @@ class Infinity(nn.Module):
         """Return the rows of the prompts, then those of no prompt (as many tokens as each has), or of `negative`."""
         features_BTt, mask_BT = text
         if negative is None:
-            tokens = features_BTt.shape[1]
-            negative = Text(self.cfg_uncond[:tokens].float().expand(len(features_BTt), -1, -1), mask_BT)
+            rows_Tt = self.cfg_uncond[: features_BTt.shape[1]].float()
+            negative = Text(rows_Tt.expand(len(features_BTt), -1, -1), mask_BT[:, : len(rows_Tt)])
         tokens = max(features_BTt.shape[1], negative.features_RTt.shape[1])
         both = [
             Text(

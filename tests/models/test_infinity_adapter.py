@@ -300,7 +300,7 @@ def test_a_file_of_something_else_is_refused(folder: Path) -> None:
         ("block_chunks.1.module.1.ca.mat_q.weight", None, "missing blocks.3.ca.mat_q.weight"),
         ("blocks.0.extra", torch.zeros(1), "unexpected blocks.0.extra"),
         ("head.bias", torch.zeros(3), "misshapen head.bias (3,) instead of (16,)"),
-        ("cfg_uncond", None, "incomplete: 'cfg_uncond' is missing; it looks like an Infinity transformer"),
+        ("cfg_uncond", None, "does not fit: 'cfg_uncond' is missing; it looks like an Infinity transformer"),
     ],
 )
 def test_every_tensor_of_the_transformer_is_accounted_for(
