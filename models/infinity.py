@@ -29,7 +29,7 @@ VAE_FILE = "infinity_vae_d32reg.pth"
 TRANSFORMER_ENTRY, VAE_ENTRY = "trainer.gpt_fsdp", "vae"
 VAE_DERIVABLE = ("quantizer.lfq.mask", "quantize.lfq.mask")
 # The embedded model's sampling; it is far from the published one in size and training.
-TINY_OPTIONS = {"cfg": 1.5, "tau": 1.0, "top_p": 0.0}
+TINY_OPTIONS = {"cfg": 1.5, "tau": 0.5, "top_p": 0.0}
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.networks import kernels
 from models.networks.operations import NORM_EPS, KeyValueCache, Norm, Operations, Rotation
 
-# From this many queries on, cuDNN's attention is faster than the flash kernel that comes with torch.
-CUDNN_ATTENTION_TOKENS = 512
-# Up to this many, one kernel does what comes before the attention, and the attention.
+# Up to this many tokens, one kernel does what comes before the attention, and the attention.
 ONE_KERNEL_TOKENS = 64
-FLASH_FIRST = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+# From there on cuDNN's attention is 1.2 to 1.7 times as fast on Hopper as the flash kernel that comes with torch.
 CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -105,7 +103,7 @@ class FusedOperations(Operations):
     def attend(self, q_RHLD: Tensor, k_RHTD: Tensor, v_RHTD: Tensor, mask: Tensor | None, scale: float) -> Tensor:
         if mask is not None or q_RHLD.dtype == torch.float32:
             return super().attend(q_RHLD, k_RHTD, v_RHTD, mask, scale)
-        with sdpa_kernel(CUDNN_FIRST if q_RHLD.shape[2] >= CUDNN_ATTENTION_TOKENS else FLASH_FIRST, set_priority=True):
+        with sdpa_kernel(CUDNN_FIRST, set_priority=True):
             return super().attend(q_RHLD, k_RHTD, v_RHTD, mask, scale)
 
     def linear_gelu(self, x_RLC: Tensor, linear: nn.Linear) -> Tensor:

@@ -146,9 +146,9 @@ def attend_scale_kernel(
         seen = key < start
         old = cached + key[:, None] * DIM + channel
         there = seen[:, None] & (channel < DIM)
-        k = tl.load(keys + old, mask=there, other=0.0)
-        v = tl.load(values + old, mask=there, other=0.0)
-        most, total, answer = add_attention(q, k, v, seen, most, total, answer, softmax_scale, PRECISION)
+        old_k = tl.load(keys + old, mask=there, other=0.0)
+        old_v = tl.load(values + old, mask=there, other=0.0)
+        most, total, answer = add_attention(q, old_k, old_v, seen, most, total, answer, softmax_scale, PRECISION)
     answer = answer / total[:, None]
     tl.store(out + position * width + head * DIM + channel, answer.to(out.dtype.element_ty), mask=inside)
 
