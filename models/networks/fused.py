@@ -7,6 +7,8 @@ works in float32 whatever the storage; where it cannot serve, the plain operatio
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor, nn
@@ -16,7 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.networks import kernels
 from models.networks.operations import NORM_EPS, KeyValueCache, Norm, Operations, Rotation
 
-# Up to this many tokens, one kernel does what comes before the attention, and the attention.
+# Up to this many rows of a product, reading the weights takes longer than multiplying.
+SKINNY_ROWS = 128
+OUTPUTS_BLOCK, INPUTS_BLOCK = 32, 128
+# Up to this many tokens (16 in float32, where shared memory is short), one kernel does all of the attention.
 ONE_KERNEL_TOKENS = 64
 # From there on cuDNN's attention is 1.2 to 1.7 times as fast on Hopper as the flash kernel that comes with torch.
 CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
@@ -26,43 +31,35 @@ class FusedOperations(Operations):
     """One kernel for each operation."""
 
     def norm(self, x_RLC: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
-        return self._residual_norm(x_RLC, None, None, norm, dtype)[1]
+        return _residual_norm(x_RLC, None, None, None, norm, dtype)[1]
 
     def residual_norm(
         self, x_RLC: Tensor, update_RLC: Tensor, gate: Tensor | None, norm: Norm, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        return self._residual_norm(x_RLC, update_RLC, gate, norm, dtype)
+        return _residual_norm(x_RLC, update_RLC[None], None, gate, norm, dtype)
 
-    def _residual_norm(
-        self, x_RLC: Tensor, update_RLC: Tensor | None, gate: Tensor | None, norm: Norm, dtype: torch.dtype
+    def linear(self, x_RLC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if not is_skinny(x_RLC, weight):
+            return super().linear(x_RLC, weight, bias)
+        return _skinny_linear(x_RLC, weight, bias)
+
+    def linear_gelu(self, x_RLC: Tensor, linear: nn.Linear) -> Tensor:
+        if is_skinny(x_RLC, linear.weight):
+            return _skinny_linear(x_RLC, linear.weight, linear.bias, gelu=True)
+        if not x_RLC.is_cuda:  # elsewhere the same function means the exact GELU
+            return super().linear_gelu(x_RLC, linear)
+        # cuBLAS applies the activation while it writes the product.
+        flat = torch._addmm_activation(linear.bias, x_RLC.flatten(0, 1), linear.weight.t(), use_gelu=True)
+        return flat.view(*x_RLC.shape[:2], -1)
+
+    def linear_residual_norm(
+        self, x_RLC: Tensor, input_RLE: Tensor, linear: nn.Linear, gate: Tensor | None, norm: Norm, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        rows, tokens, width = x_RLC.shape
-        x_RLC = x_RLC.contiguous()
-        normal_RLC = torch.empty_like(x_RLC, dtype=dtype)
-        stream_RLC = x_RLC if update_RLC is None else torch.empty_like(x_RLC)
-        update_RLC = None if update_RLC is None else update_RLC.contiguous()
-        per_program = 4 if tokens >= 256 else 1
-        kernels.residual_norm_kernel[(triton.cdiv(tokens, per_program), rows)](
-            x_RLC,
-            update_RLC,
-            gate,
-            norm.weight,
-            norm.bias,
-            stream_RLC,
-            normal_RLC,
-            tokens,
-            _row_stride(gate),
-            _row_stride(norm.weight),
-            _row_stride(norm.bias),
-            NORM_EPS,
-            WIDTH=width,
-            BLOCK=triton.next_power_of_2(width),
-            TOKENS=per_program,
-            HAS_UPDATE=update_RLC is not None,
-            HAS_GATE=gate is not None,
-            num_warps=4 if width <= 1024 else 8,
-        )
-        return stream_RLC, normal_RLC
+        if not is_skinny(input_RLE, linear.weight):
+            return super().linear_residual_norm(x_RLC, input_RLE, linear, gate, norm, dtype)
+        # The parts of the product are summed where they are read.
+        parts_PRLC = _skinny_linear(input_RLE, linear.weight, None)
+        return _residual_norm(x_RLC, parts_PRLC, linear.bias, gate, norm, dtype)
 
     def self_attend(
         self,
@@ -87,11 +84,12 @@ class FusedOperations(Operations):
         tensors = (qkv_RLE.contiguous(), scale_H, cosines, sines, out_RLHD, keys, values)
         sizes = (tokens, start, keys.stride(0), keys.stride(1))
         variant = {"COSINE": scale_H is not None, "ROTATE": rotation is not None, "HEADS": heads, "DIM": head_dim}
+        variant |= early()
         variant["DIM_BLOCK"] = max(triton.next_power_of_2(head_dim), 16)
-        if tokens <= ONE_KERNEL_TOKENS:
+        if tokens <= (ONE_KERNEL_TOKENS if qkv_RLE.dtype != torch.float32 else 16):
             kernels.attend_scale_kernel[(heads, rows)](
                 *tensors, *sizes, softmax_scale, **variant,
-                TOKENS_BLOCK=max(triton.next_power_of_2(tokens), 16), KEYS_BLOCK=64,
+                TOKENS_BLOCK=16 if tokens <= 16 else ONE_KERNEL_TOKENS, KEYS_BLOCK=64,
                 PRECISION="ieee" if qkv_RLE.dtype == torch.float32 else "tf32", num_warps=4,
             )  # fmt: skip
             return out_RLHD.flatten(2)
@@ -105,13 +103,6 @@ class FusedOperations(Operations):
             return super().attend(q_RHLD, k_RHTD, v_RHTD, mask, scale)
         with sdpa_kernel(CUDNN_FIRST, set_priority=True):
             return super().attend(q_RHLD, k_RHTD, v_RHTD, mask, scale)
-
-    def linear_gelu(self, x_RLC: Tensor, linear: nn.Linear) -> Tensor:
-        if not x_RLC.is_cuda:  # elsewhere the same function means the exact GELU
-            return super().linear_gelu(x_RLC, linear)
-        # cuBLAS applies the activation while it writes the product.
-        flat = torch._addmm_activation(linear.bias, x_RLC.flatten(0, 1), linear.weight.t(), use_gelu=True)
-        return flat.view(*x_RLC.shape[:2], -1)
 
     def draw_codes(
         self, logits_RLV: Tensor, strength: float, top_k: int, top_p: float, exponentials_BLV: Tensor
@@ -175,6 +166,76 @@ class FusedOperations(Operations):
 FUSED = FusedOperations()
 
 
+def early() -> dict[str, Any]:
+    """Return how a kernel that can start before the one ahead of it has finished is launched."""
+    possible = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+    return {"EARLY": possible, "launch_pdl": possible}
+
+
+def is_skinny(x_RLC: Tensor, weight: Tensor) -> bool:
+    """Return whether a product is one of few rows, where reading the weights is all there is to it."""
+    outputs, inputs = weight.shape
+    return (
+        x_RLC.dtype == weight.dtype
+        and x_RLC.dtype in (torch.bfloat16, torch.float16)
+        and x_RLC.shape[0] * x_RLC.shape[1] <= SKINNY_ROWS
+        and outputs % OUTPUTS_BLOCK == 0
+        and inputs % INPUTS_BLOCK == 0
+    )
+
+
+def _skinny_linear(x_RLC: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
+    """Return x weight^T + bias, `(R, L, E)`; without a bias its parts, float32, `(P, R, L, E)`."""
+    rows, tokens, inputs = x_RLC.shape
+    count, outputs = rows * tokens, len(weight)
+    parts = 1 if bias is not None else parts_of(outputs, inputs)
+    if bias is not None:
+        out = x_RLC.new_empty(rows, tokens, outputs)
+    else:
+        out = x_RLC.new_empty(parts, rows, tokens, outputs, dtype=torch.float32)
+    kernels.skinny_linear_kernel[(outputs // OUTPUTS_BLOCK, parts)](
+        x_RLC.contiguous(), weight, bias, out, count, outputs, inputs, inputs // parts,
+        ROWS_BLOCK=32 if count <= 32 else SKINNY_ROWS, OUTPUTS_BLOCK=OUTPUTS_BLOCK,
+        # So much shared memory that two kernels have room beside each other on a processor.
+        INPUTS_BLOCK=INPUTS_BLOCK if count <= 32 else INPUTS_BLOCK // 2,
+        SPLIT=bias is None, GELU=gelu, num_warps=4, num_stages=4, **early(),
+    )  # fmt: skip
+    return out
+
+
+def parts_of(outputs: int, inputs: int) -> int:
+    """Return into how many parts the inputs are split, so that there is a program for each processor of the GPU."""
+    possible = [parts for parts in (1, 2, 3, 4, 5, 6, 8) if inputs % (parts * INPUTS_BLOCK) == 0]
+    enough = [parts for parts in possible if parts * outputs // OUTPUTS_BLOCK >= 120]
+    return min(enough, default=max(possible))
+
+
+def _residual_norm(
+    x_RLC: Tensor,
+    parts_PRLC: Tensor | None,
+    update_bias: Tensor | None,
+    gate: Tensor | None,
+    norm: Norm,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Return x + gate (sum of parts + bias) and its norm."""
+    rows, tokens, width = x_RLC.shape
+    x_RLC = x_RLC.contiguous()
+    normal_RLC = torch.empty_like(x_RLC, dtype=dtype)
+    stream_RLC = x_RLC if parts_PRLC is None else torch.empty_like(x_RLC)
+    parts_PRLC = None if parts_PRLC is None else parts_PRLC.contiguous()
+    per_program = 4 if tokens >= 256 else 1
+    kernels.residual_norm_kernel[(triton.cdiv(tokens, per_program), rows)](
+        x_RLC, parts_PRLC, update_bias, gate, norm.weight, norm.bias, stream_RLC, normal_RLC, tokens,
+        0 if parts_PRLC is None else parts_PRLC.stride(0),
+        _row_stride(gate), _row_stride(norm.weight), _row_stride(norm.bias), NORM_EPS,
+        WIDTH=width, BLOCK=triton.next_power_of_2(width), TOKENS=per_program,
+        PARTS=0 if parts_PRLC is None else len(parts_PRLC), HAS_BIAS=update_bias is not None,
+        HAS_GATE=gate is not None, num_warps=4 if width <= 1024 else 8, **early(),
+    )  # fmt: skip
+    return stream_RLC, normal_RLC
+
+
 def _row_stride(tensor: Tensor | None) -> int:
     """Return by how much a modulation's rows are apart: 0 where all rows share one."""
     return tensor.stride(0) if tensor is not None and tensor.ndim == 3 else 0
@@ -211,7 +272,7 @@ def _norm_silu(x_BCHW: Tensor, bias_C: Tensor | None, norm: nn.GroupNorm) -> Ten
     group = channels // norm.num_groups
     kernels.affine_kernel[(norm.num_groups, batch)](
         moments_BK2C, norm.weight, norm.bias, bias_C, affine_B2C, pixels, channels, group, chunks, chunk, norm.eps,
-        GROUP_BLOCK=max(triton.next_power_of_2(group), 8), CHUNKS_BLOCK=64, HAS_BIAS=bias_C is not None, num_warps=4,
+        GROUP_BLOCK=max(triton.next_power_of_2(group), 32), CHUNKS_BLOCK=64, HAS_BIAS=bias_C is not None, num_warps=4,
     )  # fmt: skip
     kernels.affine_silu_kernel[(triton.cdiv(pixels, tile), parts, batch)](
         x_BCHW, affine_B2C, out_BCHW, pixels, channels, CHANNELS_BLOCK=block, TILE=tile, num_warps=8

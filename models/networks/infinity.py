@@ -147,11 +147,11 @@ class CrossAttention(nn.Module):
         return KeyValueCache(keys.contiguous(), values.contiguous())
 
     def forward(self, x_RLC: Tensor, text: KeyValueCache, mask_R11T: Tensor) -> Tensor:
-        q_RHLD = self.mat_q(x_RLC).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        """Return the answer, heads side by side, `(R, L, C)`, which `proj` is still to be applied to."""
+        q_RLC = self.operations.linear(x_RLC, self.mat_q.weight, self.mat_q.bias)
+        q_RHLD = q_RLC.view(*q_RLC.shape[:2], self.heads, -1).transpose(1, 2)
         scale = 1 / math.sqrt(q_RHLD.shape[-1])
-        answer_RLC = self.operations.attend(q_RHLD, text.keys_RHLD, text.values_RHLD, mask_R11T, scale)
-        projected: Tensor = self.proj(answer_RLC)
-        return projected
+        return self.operations.attend(q_RHLD, text.keys_RHLD, text.values_RHLD, mask_R11T, scale)
 
 
 class BlockCondition(NamedTuple):
@@ -193,13 +193,18 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the residual stream after the block, and its norm for what comes next, given both before it."""
         modulation, dtype, operations = condition.modulation, normal_RLC.dtype, self.operations
-        update_RLC = self.sa(normal_RLC, condition.attention, context.rotation, context.mask_LL, cache, context.start)
-        x_RLC, normal_RLC = operations.residual_norm(
-            x_RLC, update_RLC, modulation.attention_gate_R1C, condition.text_norm, dtype
+        answer_RLC = self.sa(normal_RLC, condition.attention, context.rotation, context.mask_LL, cache, context.start)
+        x_RLC, normal_RLC = operations.linear_residual_norm(
+            x_RLC, answer_RLC, self.sa.proj, modulation.attention_gate_R1C, condition.text_norm, dtype
         )
-        update_RLC = self.ca(normal_RLC, condition.text, context.text_mask_R11T)
-        x_RLC, normal_RLC = operations.residual_norm(x_RLC, update_RLC, None, modulation.mlp, dtype)
-        return operations.residual_norm(x_RLC, self.ffn(normal_RLC), modulation.mlp_gate_R1C, next_norm, next_dtype)
+        answer_RLC = self.ca(normal_RLC, condition.text, context.text_mask_R11T)
+        x_RLC, normal_RLC = operations.linear_residual_norm(
+            x_RLC, answer_RLC, self.ca.proj, None, modulation.mlp, dtype
+        )
+        hidden_RLE = self.ffn(normal_RLC)
+        return operations.linear_residual_norm(
+            x_RLC, hidden_RLE, self.ffn.fc2, modulation.mlp_gate_R1C, next_norm, next_dtype
+        )
 
 
 class Context(NamedTuple):

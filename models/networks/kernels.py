@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+# Kernels with EARLY are launched while the one before them still runs (programmatic dependent launch, Hopper): they
+# may touch nothing but weights until `gdc_wait` returns, which is when all kernels before have finished.
 # Written for Triton's compiler: types are its own, and annotations say what is known when a kernel is compiled.
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=["tokens", "part_stride"])
 def residual_norm_kernel(
-    x, update, gate, weight, bias, stream, normal, tokens, gate_stride, weight_stride, bias_stride, eps,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr, HAS_UPDATE: tl.constexpr, HAS_GATE: tl.constexpr,
+    x, update, update_bias, gate, weight, bias, stream, normal, tokens, part_stride,
+    gate_stride, weight_stride, bias_stride, eps,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr, PARTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_GATE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    """x + gate * (the sum of the update's parts + its bias), and its norm; PARTS = 0: the norm alone."""
+    if EARLY:
+        gdc_launch_dependents()
+        gdc_wait()
     row = tl.program_id(1)
     channel = tl.arange(0, BLOCK)
     inside = channel < WIDTH
@@ -23,13 +32,19 @@ def residual_norm_kernel(
     biases = tl.load(bias + row * bias_stride + channel, mask=inside, other=0.0).to(tl.float32)
     if HAS_GATE:
         gates = tl.load(gate + row * gate_stride + channel, mask=inside, other=0.0).to(tl.float32)
+    if HAS_BIAS:
+        added = tl.load(update_bias + channel, mask=inside, other=0.0).to(tl.float32)
     for i in range(TOKENS):
         token = tl.program_id(0) * TOKENS + i
         present = inside & (token < tokens)
         place = (row * tokens + token).to(tl.int64) * WIDTH + channel
         values = tl.load(x + place, mask=present, other=0.0).to(tl.float32)
-        if HAS_UPDATE:
+        if PARTS > 0:
             updates = tl.load(update + place, mask=present, other=0.0).to(tl.float32)
+            for part in tl.static_range(1, PARTS):
+                updates += tl.load(update + part * part_stride + place, mask=present, other=0.0).to(tl.float32)
+            if HAS_BIAS:
+                updates += added
             if HAS_GATE:
                 updates = updates * gates
             values = values + updates
@@ -39,6 +54,48 @@ def residual_norm_kernel(
         variance = tl.sum(centred * centred, axis=0) / WIDTH
         normed = centred * tl.rsqrt(variance + eps) * weights + biases
         tl.store(normal + place, normed.to(normal.dtype.element_ty), mask=present)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def skinny_linear_kernel(
+    x, weight, bias, out, rows, outputs, inputs, inputs_per_part,
+    ROWS_BLOCK: tl.constexpr, OUTPUTS_BLOCK: tl.constexpr, INPUTS_BLOCK: tl.constexpr,
+    SPLIT: tl.constexpr, GELU: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    """x weight^T + bias for few rows: as many programs as there are processors, each reads a slice of the weights.
+
+    SPLIT: each part of the inputs makes a sum of its own, float32 and without bias, `(parts, rows, outputs)`.
+    """
+    part = tl.program_id(1)
+    row = tl.arange(0, ROWS_BLOCK)
+    output = tl.program_id(0) * OUTPUTS_BLOCK + tl.arange(0, OUTPUTS_BLOCK)
+    channel = tl.arange(0, INPUTS_BLOCK)
+    x += part * inputs_per_part
+    weight += part * inputs_per_part
+    if EARLY:
+        gdc_launch_dependents()
+        # The weights are on their way to the cache while the kernel before finishes: a line holds 64 of them.
+        line = output[:, None] * inputs + (tl.arange(0, INPUTS_BLOCK // 64) * 64)[None, :]
+        for first in range(0, inputs_per_part, INPUTS_BLOCK):
+            tl.inline_asm_elementwise(
+                "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [(weight + line + first).to(tl.uint64)],
+                dtype=tl.int32, is_pure=False, pack=1,
+            )  # fmt: skip
+        gdc_wait()
+    total = tl.zeros((ROWS_BLOCK, OUTPUTS_BLOCK), tl.float32)
+    for first in range(0, inputs_per_part, INPUTS_BLOCK):
+        some_x = tl.load(x + row[:, None] * inputs + (first + channel)[None, :], mask=(row < rows)[:, None], other=0.0)
+        some_weight = tl.load(weight + output[None, :] * inputs + (first + channel)[:, None])
+        total = tl.dot(some_x, some_weight, total)
+    place = row[:, None] * outputs + output[None, :]
+    if SPLIT:
+        place += part * rows * outputs
+    else:
+        total += tl.load(bias + output)[None, :].to(tl.float32)
+        if GELU:
+            # tanh(u) written as a sigmoid
+            total = total * tl.sigmoid(1.5957691216057308 * (total + 0.044715 * total * total * total))
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=(row < rows)[:, None])
 
 
 @triton.jit
@@ -58,9 +115,12 @@ def unit(x):
 def split_heads_kernel(
     qkv, scale, cosines, sines, queries, keys, values, tokens, start, row_stride, head_stride,
     HEADS: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
-    COSINE: tl.constexpr, ROTATE: tl.constexpr,
+    COSINE: tl.constexpr, ROTATE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """One token of one row: all its heads."""
+    if EARLY:
+        gdc_launch_dependents()
+        gdc_wait()
     token = tl.program_id(0)
     row = tl.program_id(1)
     head = tl.arange(0, HEADS_BLOCK)[:, None]
@@ -106,8 +166,12 @@ def attend_scale_kernel(
     qkv, scale, cosines, sines, out, keys, values, tokens, start, row_stride, head_stride, softmax_scale,
     HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr, TOKENS_BLOCK: tl.constexpr,
     KEYS_BLOCK: tl.constexpr, COSINE: tl.constexpr, ROTATE: tl.constexpr, PRECISION: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """One head of one row, all tokens of a small scale: splits, normalises, writes the cache and attends."""
+    if EARLY:
+        gdc_launch_dependents()
+        gdc_wait()
     head = tl.program_id(0)
     row = tl.program_id(1)
     token = tl.arange(0, TOKENS_BLOCK)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation
 
@@ -57,13 +56,14 @@ class SelfAttention(nn.Module):
         cache: KeyValueCache | None = None,
         start: int = 0,
     ) -> Tensor:
-        """Return the projected answer, `(R, L, C)`. With a cache, the tokens stand from `start` on in the sequence."""
-        qkv_RLE = functional.linear(x_RLC, self.mat_qkv.weight, constants.bias_E)
-        answer_RLC = self.operations.self_attend(
+        """Return the answer, heads side by side, `(R, L, C)`, which `proj` is still to be applied to.
+
+        With a cache, the tokens stand from `start` on in the sequence.
+        """
+        qkv_RLE = self.operations.linear(x_RLC, self.mat_qkv.weight, constants.bias_E)
+        return self.operations.self_attend(
             qkv_RLE, self.heads, constants.scale_H, rotation, self.softmax_scale, mask_LL, cache, start
         )
-        projected: Tensor = self.proj(answer_RLC)
-        return projected
 
 
 class FeedForward(nn.Module):
@@ -75,8 +75,8 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x_RLC: Tensor) -> Tensor:
-        out_RLC: Tensor = self.fc2(self.operations.linear_gelu(x_RLC, self.fc1))
-        return out_RLC
+        """Return the hidden layer, which `fc2` is still to be applied to."""
+        return self.operations.linear_gelu(x_RLC, self.fc1)
 
 
 class Modulation(NamedTuple):

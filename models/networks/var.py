@@ -136,11 +136,14 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the residual stream after the block, and its norm for what comes next, given both before it."""
         modulation, dtype, operations = condition.modulation, normal_RLC.dtype, self.operations
-        update_RLC = self.attn(normal_RLC, condition.attention, mask_LL=mask_LL, cache=cache, start=start)
-        x_RLC, normal_RLC = operations.residual_norm(
-            x_RLC, update_RLC, modulation.attention_gate_R1C, modulation.mlp, dtype
+        answer_RLC = self.attn(normal_RLC, condition.attention, mask_LL=mask_LL, cache=cache, start=start)
+        x_RLC, normal_RLC = operations.linear_residual_norm(
+            x_RLC, answer_RLC, self.attn.proj, modulation.attention_gate_R1C, modulation.mlp, dtype
         )
-        return operations.residual_norm(x_RLC, self.ffn(normal_RLC), modulation.mlp_gate_R1C, next_norm, dtype)
+        hidden_RLE = self.ffn(normal_RLC)
+        return operations.linear_residual_norm(
+            x_RLC, hidden_RLE, self.ffn.fc2, modulation.mlp_gate_R1C, next_norm, dtype
+        )
 
 
 class Constants(NamedTuple):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.networks.bsq_vae import BSQVAE
 from models.networks.convolutions import ConvolutionShape
-from models.networks.fused import FUSED
+from models.networks.fused import FUSED, is_skinny, parts_of
 from models.networks.infinity import BitSampling, Infinity, InfinityShape, Text
 from models.networks.next_scale import Schedule
 from models.networks.noise import noise_keys
@@ -47,6 +47,32 @@ def test_residual_norm_is_the_plain_one(fused: Operations, width: int, tokens: i
     torch.testing.assert_close(stream, plain_stream)
     torch.testing.assert_close(normal, plain_normal)
     torch.testing.assert_close(fused.norm(x_RLC, norm, torch.float32), PLAIN.norm(x_RLC, norm, torch.float32))
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 128), (96, 512)])
+@pytest.mark.parametrize("tokens", [1, 20, 60])
+def test_products_of_few_rows_are_the_plain_ones(fused: Operations, outputs: int, inputs: int, tokens: int) -> None:
+    x_RLC = randn(2, tokens, inputs, dtype=torch.float16)
+    linear = nn.Linear(inputs, outputs).requires_grad_(False).to(DEVICE, torch.float16)
+    assert is_skinny(x_RLC, linear.weight)
+    close = {"atol": 2e-3, "rtol": 2e-3}
+    arguments = (x_RLC, linear.weight, linear.bias)
+    torch.testing.assert_close(fused.linear(*arguments), PLAIN.linear(*arguments), **close)
+    torch.testing.assert_close(fused.linear_gelu(x_RLC, linear), PLAIN.linear_gelu(x_RLC, linear), **close)
+    norm, stream_RLC = Norm(randn(outputs), randn(outputs)), randn(2, tokens, outputs)
+    gate = randn(2, 1, outputs)
+    results = [
+        operations.linear_residual_norm(stream_RLC, x_RLC, linear, gate, norm, torch.float32)
+        for operations in (fused, PLAIN)
+    ]
+    for mine, plain in zip(*results, strict=True):
+        torch.testing.assert_close(mine, plain, atol=1e-2, rtol=1e-2)
+
+
+def test_inputs_are_split_so_that_every_processor_has_a_part() -> None:
+    assert [parts_of(*size) for size in ((1024, 1024), (1024, 4096), (1920, 1920), (1920, 7680), (2048, 8192))] == [
+        4, 4, 3, 2, 2,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("heads", "head_dim"), [(2, 16), (3, 24)])
