@@ -45,7 +45,7 @@ class InfinityOptions:
     negative_prompt: str = option("", "guide away from this text instead of from the learnt empty one")
     positive_prompt: bool = option(False, "1: add the published words on faces to prompts that name people")
     official_rng: bool = option(
-        False, "1: draw as the official code does: one generator for a batch, seeded with its first request's seed"
+        False, "1: draw as the published code does, one generator a batch seeded by its first request"
     )
 
 

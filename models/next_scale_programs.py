@@ -13,7 +13,8 @@ from models.networks import var as var_network
 from models.networks.cuda_graphs import ProgramPool, ProgramT
 from models.networks.decoding import decode_pictures
 from models.networks.noise import Noise
-from models.networks.operations import use_operations
+from models.networks.operations import PLAIN, use_operations
+from models.networks.vqvae import FoldedQuantizer
 
 if TYPE_CHECKING:
     from models.base import Runtime
@@ -66,6 +67,8 @@ class VARProgram:
         self.noise = Noise(batch, [side * side for side in scales], var.shape.vocabulary, device, sets)
         self.choose = sampling.chooser(len(scales), self.noise, var.operations)
         self.constants = var.constants()
+        # Folding pays where launches do: it changes the rounding, and the plain path is the reference.
+        self.quantizer = vqvae.quantize if var.operations is PLAIN else FoldedQuantizer(vqvae.quantize)
 
     def fill(self, labels: Sequence[int], seeds: Sequence[int]) -> None:
         """Say what is to be drawn, for whom."""
@@ -76,7 +79,7 @@ class VARProgram:
         """Return `f_hat_BCHW`."""
         if not self.official:
             self.noise.fill_by_request(self.var.operations.fill_uniform)
-        steps = var_network.sample_scales(self.var, self.vqvae.quantize, self.labels_B, self.choose, self.constants)
+        steps = var_network.sample_scales(self.var, self.quantizer, self.labels_B, self.choose, self.constants)
         for step in steps:
             f_hat_BCHW = step.f_hat_BCHW
         return f_hat_BCHW

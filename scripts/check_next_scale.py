@@ -4,9 +4,9 @@
     python scripts/check_next_scale.py --small --device cpu
 
 For each model: (1) both paths in float32 (TF32 off): the same codes; for Infinity bits are forced and compared where
-the logits are more than 1e-3 apart. (2) Both paths in bfloat16 against float32, teacher-forced with the same codes: root mean
-square error of the guided logits; the fast path's may be 1.5 times the plain one's. (3) Requests 0..7 one by one and
-as one batch, float32: the same codes. Exit status 1 where one fails.
+the logits are more than 1e-3 apart. (2) Both paths in bfloat16 against float32, teacher-forced with the same codes:
+root mean square error of the guided logits; the fast path's may be 1.5 times the plain one's. (3) Requests 0..7 one by
+one and as one batch, float32: the same codes. Exit status 1 where one fails.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def steps_of(program: Any, forced: list[Tensor] | None = None) -> list[Any]:
         def choose_codes(scale: int, logits_RLV: Tensor) -> Choice:
             return program.choose(scale, logits_RLV) if forced is None else Choice(forced[scale])
 
-        return list(var_network.sample_scales(program.var, program.vqvae.quantize, program.labels_B, choose_codes))
+        return list(var_network.sample_scales(program.var, program.quantizer, program.labels_B, choose_codes))
     program.noise.fill_by_request(program.infinity.operations.fill_uniform)
 
     def choose_bits(scale: int, logits_RLV: Tensor) -> Tensor:

@@ -4,8 +4,8 @@
     python scripts/measure_next_scale.py --cases var-d16:1,infinity-1M:1 --profile
     python scripts/measure_next_scale.py --small --device cpu --repeats 2
 
-Every time is CUDA-synchronised, from labels or encoded text in host or device memory to uint8 pictures on the device; median after
-warm-up. The text encoder is not in Infinity's figures. Peaks are torch's, from before the first call on.
+Every time is CUDA-synchronised, from labels or encoded text to uint8 pictures on the device; median after warm-up. The
+text encoder is not in Infinity's figures. Peaks are torch's, from before the first call on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,7 @@ def measure(case: Case, batch: int, repeats: int, budget_s: float, clock: Clock)
     times: list[float] = []
     begin = time.perf_counter()
     while len(times) < repeats and (time.perf_counter() - begin < budget_s or len(times) < 3):
-        seed = len(times)
-        times.append(clock.time(lambda: case.run(batch, seed))[1])
+        times.append(clock.time(partial(case.run, batch, len(times)))[1])
     return {
         "median_ms": 1e3 * statistics.median(times),
         "min_ms": 1e3 * min(times),
@@ -75,7 +74,7 @@ def kernel_times(case: Case, batch: int, calls: int = 3) -> dict[str, Any]:
         spent = event.self_device_time_total / 1e3 / calls
         kinds[kind_of(event.key)] = kinds.get(kind_of(event.key), 0.0) + spent
         names[event.key] = (spent, event.count // calls)
-    top = sorted(names.items(), key=lambda item: -item[1][0])[:40]
+    top = sorted(names.items(), key=lambda item: -item[1][0])[:80]
     return {
         "wall_ms": wall_ms,
         "kernels": sum(count for _, count in names.values()),
@@ -113,7 +112,7 @@ class PartOfProgram:
         program = self.program
         if isinstance(program, VARProgram):
             program.noise.fill_by_request(program.var.operations.fill_uniform)
-            steps: Any = var.sample_scales(program.var, program.vqvae.quantize, program.labels_B, program.choose)
+            steps: Any = var.sample_scales(program.var, program.quantizer, program.labels_B, program.choose)
         else:
             program.noise.fill_by_request(program.infinity.operations.fill_uniform)
             steps = infinity.sample_scales(
@@ -136,10 +135,10 @@ def scale_times(case: Case, batch: int, scales: int, clock: Clock, repeats: int 
         with torch.inference_mode():
             pool: ProgramPool[PartOfProgram] = ProgramPool(True)
             part = PartOfProgram(program, count)
-            call: Callable[[], torch.Tensor] = lambda: pool(0, lambda: part, lambda _: None)  # noqa: B023, E731
+            call = partial(pool, 0, lambda part=part: part, lambda _: None)
             call()
             until.append(1e3 * statistics.median(clock.time(call)[1] for _ in range(repeats)))
-            del pool
+            del pool, call
     return until
 
 
@@ -169,10 +168,10 @@ def main() -> None:
         "results": {},
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     for name, batches in cases.items():
         for form in arguments.forms.split(","):
             dtype, mode = FORMS[form]
+            torch.backends.cuda.matmul.allow_tf32 = form == "eager TF32"
             case = open_case(name, device, dtype, mode, arguments.small)  # type: ignore[arg-type]
             for batch in batches:
                 label = f"{name}:{batch}"

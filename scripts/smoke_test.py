@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = ("VAR", "PixArt")
+MODELS = ("VAR", "PixArt", "Infinity")
 ROWS = (
     "Model Size (M params)", "Avg Inference Time (s)", "Min Inference Time (s)", "Max Inference Time (s)",
     "Throughput (images/sec)",
@@ -22,7 +22,7 @@ WINNERS = ("Speed Winner: ", "Quality Winner: ", "Efficiency Winner: ")
 
 
 def find_faults(table: str) -> list[str]:
-    """Return what is wrong with the table of a run of two models; empty if nothing is."""
+    """Return what is wrong with the table of a run of these models; empty if nothing is."""
     lines = table.splitlines()
     faults = [
         f"no line begins with {start!r}" for start in WINNERS if not any(line.startswith(start) for line in lines)

@@ -100,8 +100,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        doubled: Tensor = self.conv(self.operations.double(x_BCHW))
-        return doubled
+        return self.operations.double_convolve(x_BCHW, self.conv)
 
 
 class Level(nn.Module):

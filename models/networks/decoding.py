@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # A decoder's activations are the largest tensors there are, and it is no faster with more pictures at once.
-PIXELS_AT_ONCE = 16 * 256 * 256
+PIXELS_AT_ONCE = 64 * 256 * 256
 
 
 def decode_pictures(decode: Callable[[Tensor], Tensor], latents_BCHW: Tensor, downsampling: int) -> Tensor:

@@ -8,6 +8,7 @@ works in float32 whatever the storage; where it cannot serve, the plain operatio
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import triton
@@ -21,6 +22,9 @@ from models.networks.operations import NORM_EPS, KeyValueCache, Norm, Operations
 # Up to this many rows of a product, reading the weights takes longer than multiplying.
 SKINNY_ROWS = 128
 OUTPUTS_BLOCK, INPUTS_BLOCK = 32, 128
+SKINNY = "all"
+EARLY = 2
+MOST_CHUNKS = 128  # of pixels, in the first pass of a normalisation
 # Up to this many tokens (16 in float32, where shared memory is short), one kernel does all of the attention.
 ONE_KERNEL_TOKENS = 64
 # From there on cuDNN's attention is 1.2 to 1.7 times as fast on Hopper as the flash kernel that comes with torch.
@@ -29,6 +33,9 @@ CUDNN_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBacken
 
 class FusedOperations(Operations):
     """One kernel for each operation."""
+
+    def __init__(self) -> None:
+        self._folded: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
     def norm(self, x_RLC: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
         return _residual_norm(x_RLC, None, None, None, norm, dtype)[1]
@@ -39,12 +46,12 @@ class FusedOperations(Operations):
         return _residual_norm(x_RLC, update_RLC[None], None, gate, norm, dtype)
 
     def linear(self, x_RLC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if not is_skinny(x_RLC, weight):
+        if SKINNY != "all" or not is_skinny(x_RLC, weight):
             return super().linear(x_RLC, weight, bias)
         return _skinny_linear(x_RLC, weight, bias)
 
     def linear_gelu(self, x_RLC: Tensor, linear: nn.Linear) -> Tensor:
-        if is_skinny(x_RLC, linear.weight):
+        if SKINNY == "all" and is_skinny(x_RLC, linear.weight):
             return _skinny_linear(x_RLC, linear.weight, linear.bias, gelu=True)
         if not x_RLC.is_cuda:  # elsewhere the same function means the exact GELU
             return super().linear_gelu(x_RLC, linear)
@@ -55,7 +62,7 @@ class FusedOperations(Operations):
     def linear_residual_norm(
         self, x_RLC: Tensor, input_RLE: Tensor, linear: nn.Linear, gate: Tensor | None, norm: Norm, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        if not is_skinny(input_RLE, linear.weight):
+        if SKINNY == "none" or not is_skinny(input_RLE, linear.weight):
             return super().linear_residual_norm(x_RLC, input_RLE, linear, gate, norm, dtype)
         # The parts of the product are summed where they are read.
         parts_PRLC = _skinny_linear(input_RLE, linear.weight, None)
@@ -148,18 +155,23 @@ class FusedOperations(Operations):
         )
         return sum_BCHW
 
-    def double(self, x_BCHW: Tensor) -> Tensor:
-        batch, channels, height, width = x_BCHW.shape
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+    def double_convolve(self, x_BCHW: Tensor, convolution: nn.Conv2d) -> Tensor:
+        if convolution not in self._folded:
+            self._folded[convolution] = fold_doubling(convolution.weight)
+        batch, _, height, width = x_BCHW.shape
+        channels = convolution.out_channels
+        phases = functional.conv2d(x_BCHW, self._folded[convolution], padding=1)
+        phases = phases.contiguous(memory_format=torch.channels_last)
         out_BCHW = torch.empty(
             (batch, channels, 2 * height, 2 * width),
             dtype=x_BCHW.dtype, device=x_BCHW.device, memory_format=torch.channels_last,
         )  # fmt: skip
-        block = channels_block(channels)
+        block, pixels = channels_block(channels), 4 * height * width
         tile = 4096 // block
-        kernels.double_kernel[(triton.cdiv(4 * height * width, tile), channels // block, batch)](
-            x_BCHW, out_BCHW, 4 * height * width, channels, 2 * width, CHANNELS_BLOCK=block, TILE=tile, num_warps=8
-        )
+        kernels.interleave_kernel[(channels // block, triton.cdiv(pixels, tile), batch)](
+            phases, convolution.bias, out_BCHW, pixels, channels, 2 * width,
+            CHANNELS_BLOCK=block, TILE=tile, num_warps=8,
+        )  # fmt: skip
         return out_BCHW
 
 
@@ -169,7 +181,7 @@ FUSED = FusedOperations()
 def early() -> dict[str, Any]:
     """Return how a kernel that can start before the one ahead of it has finished is launched."""
     possible = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
-    return {"EARLY": possible, "launch_pdl": possible}
+    return {"EARLY": EARLY if possible else 0, "launch_pdl": possible and EARLY > 0}
 
 
 def is_skinny(x_RLC: Tensor, weight: Tensor) -> bool:
@@ -248,6 +260,17 @@ def _convolve(x_BCHW: Tensor, convolution: nn.Conv2d) -> Tensor:
     )
 
 
+def fold_doubling(weight_OC33: Tensor) -> Tensor:
+    """Return weights `(4 O, C, 2, 2)` that make of an image what a 3x3 convolution makes of it with its pixels doubled.
+
+    A doubled pixel stands under two of three taps in each direction, so that four convolutions of 2x2 taps, one for
+    each place in a doubled pixel, do its work with 4/9 of the arithmetic. Channels: phase (a, b), then output.
+    """
+    taps_a23 = weight_OC33.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=torch.float32)
+    folded = torch.einsum("arp,bsq,ocpq->abocrs", taps_a23, taps_a23, weight_OC33.float())
+    return folded.flatten(0, 2).to(weight_OC33.dtype).contiguous(memory_format=torch.channels_last)
+
+
 def channels_block(channels: int) -> int:
     """Return the largest power of two that divides the channels, at most 128: no lane then idles."""
     return min(channels & -channels, 128)
@@ -261,20 +284,20 @@ def _norm_silu(x_BCHW: Tensor, bias_C: Tensor | None, norm: nn.GroupNorm) -> Ten
     out_BCHW = torch.empty_like(x_BCHW)
     block = channels_block(channels)
     tile, parts = 4096 // block, channels // block
-    # Enough programs to fill a GPU, and no more chunks than the second kernel can go through quickly.
-    chunk = max(triton.cdiv(pixels * parts * batch, 2048), triton.cdiv(pixels, 512), min(tile, pixels))
+    chunk = max(triton.cdiv(pixels, MOST_CHUNKS), min(tile, pixels))
     chunks = triton.cdiv(pixels, chunk)
     moments_BK2C = torch.empty(batch, chunks, 2, channels, device=x_BCHW.device)
     affine_B2C = torch.empty(batch, 2, channels, device=x_BCHW.device)
-    kernels.moments_kernel[(chunks, parts, batch)](
+    # Programs of neighbouring channels run at the same time: they share the lines of memory.
+    kernels.moments_kernel[(parts, chunks, batch)](
         x_BCHW, moments_BK2C, pixels, channels, chunk, CHANNELS_BLOCK=block, TILE=tile, num_warps=4
     )
     group = channels // norm.num_groups
     kernels.affine_kernel[(norm.num_groups, batch)](
         moments_BK2C, norm.weight, norm.bias, bias_C, affine_B2C, pixels, channels, group, chunks, chunk, norm.eps,
-        GROUP_BLOCK=max(triton.next_power_of_2(group), 32), CHUNKS_BLOCK=64, HAS_BIAS=bias_C is not None, num_warps=4,
+        GROUP_BLOCK=triton.next_power_of_2(group), CHUNKS_BLOCK=MOST_CHUNKS, HAS_BIAS=bias_C is not None, num_warps=4,
     )  # fmt: skip
-    kernels.affine_silu_kernel[(triton.cdiv(pixels, tile), parts, batch)](
+    kernels.affine_silu_kernel[(parts, triton.cdiv(pixels, tile), batch)](
         x_BCHW, affine_B2C, out_BCHW, pixels, channels, CHANNELS_BLOCK=block, TILE=tile, num_warps=8
     )
     return out_BCHW

@@ -22,8 +22,9 @@ def residual_norm_kernel(
     HAS_BIAS: tl.constexpr, HAS_GATE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """x + gate * (the sum of the update's parts + its bias), and its norm; PARTS = 0: the norm alone."""
-    if EARLY:
+    if EARLY == 1:
         gdc_launch_dependents()
+    if EARLY:
         gdc_wait()
     row = tl.program_id(1)
     channel = tl.arange(0, BLOCK)
@@ -54,6 +55,8 @@ def residual_norm_kernel(
         variance = tl.sum(centred * centred, axis=0) / WIDTH
         normed = centred * tl.rsqrt(variance + eps) * weights + biases
         tl.store(normal + place, normed.to(normal.dtype.element_ty), mask=present)
+    if EARLY == 2:
+        gdc_launch_dependents()
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -72,8 +75,9 @@ def skinny_linear_kernel(
     channel = tl.arange(0, INPUTS_BLOCK)
     x += part * inputs_per_part
     weight += part * inputs_per_part
-    if EARLY:
+    if EARLY == 1:
         gdc_launch_dependents()
+    if EARLY:
         # The weights are on their way to the cache while the kernel before finishes: a line holds 64 of them.
         line = output[:, None] * inputs + (tl.arange(0, INPUTS_BLOCK // 64) * 64)[None, :]
         for first in range(0, inputs_per_part, INPUTS_BLOCK):
@@ -96,6 +100,8 @@ def skinny_linear_kernel(
             # tanh(u) written as a sigmoid
             total = total * tl.sigmoid(1.5957691216057308 * (total + 0.044715 * total * total * total))
     tl.store(out + place, total.to(out.dtype.element_ty), mask=(row < rows)[:, None])
+    if EARLY == 2:
+        gdc_launch_dependents()
 
 
 @triton.jit
@@ -118,8 +124,9 @@ def split_heads_kernel(
     COSINE: tl.constexpr, ROTATE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """One token of one row: all its heads."""
-    if EARLY:
+    if EARLY == 1:
         gdc_launch_dependents()
+    if EARLY:
         gdc_wait()
     token = tl.program_id(0)
     row = tl.program_id(1)
@@ -146,6 +153,8 @@ def split_heads_kernel(
     place = row.to(tl.int64) * row_stride + head.to(tl.int64) * head_stride + (start + token) * DIM + channel
     tl.store(keys + place, k.to(keys.dtype.element_ty), mask=inside)
     tl.store(values + place, v, mask=inside)
+    if EARLY == 2:
+        gdc_launch_dependents()
 
 
 @triton.jit
@@ -169,8 +178,9 @@ def attend_scale_kernel(
     EARLY: tl.constexpr,
 ):  # fmt: skip
     """One head of one row, all tokens of a small scale: splits, normalises, writes the cache and attends."""
-    if EARLY:
+    if EARLY == 1:
         gdc_launch_dependents()
+    if EARLY:
         gdc_wait()
     head = tl.program_id(0)
     row = tl.program_id(1)
@@ -215,6 +225,13 @@ def attend_scale_kernel(
         most, total, answer = add_attention(q, old_k, old_v, seen, most, total, answer, softmax_scale, PRECISION)
     answer = answer / total[:, None]
     tl.store(out + position * width + head * DIM + channel, answer.to(out.dtype.element_ty), mask=inside)
+    if EARLY == 2:
+        gdc_launch_dependents()
+
+
+@triton.jit
+def add_three(a, b, c, d, e, f):
+    return a + d, b + e, c + f
 
 
 @triton.jit(do_not_specialize=["rows", "top_k", "strength", "tail"])
@@ -228,7 +245,7 @@ def draw_codes_kernel(
     conditional = tl.load(logits + row * VOCABULARY + entry, mask=inside, other=0.0).to(tl.float32)
     unconditional = tl.load(logits + (rows + row) * VOCABULARY + entry, mask=inside, other=0.0).to(tl.float32)
     guided = (1.0 + strength) * conditional - strength * unconditional
-    # Signed integers in the order of the floats: thresholds are then found bit by bit, from the highest.
+    # Signed integers in the order of the floats: thresholds are then found from the highest bits on, two at a time.
     bits = guided.to(tl.int32, bitcast=True)
     lowest = -2147483648
     key = tl.where(inside, tl.where(bits >= 0, bits, bits ^ 0x7FFFFFFF), lowest)
@@ -237,12 +254,23 @@ def draw_codes_kernel(
     if TOP_K:
         # The largest threshold that at least k entries reach is the k-th largest entry.
         found = top * 0
-        bit = found + lowest
-        for _ in range(32):
-            candidate = found | bit
-            bit = (bit >> 1) & 0x7FFFFFFF
-            count = tl.sum((key >= (candidate ^ lowest)).to(tl.int32), axis=0)
-            found = tl.where(count >= top_k, candidate, found)
+        high = found + lowest
+        for _ in range(16):
+            low = (high >> 1) & 0x7FFFFFFF
+            one, two, three = found | low, found | high, found | high | low
+            counts = tl.reduce(
+                (
+                    (key >= (one ^ lowest)).to(tl.int32),
+                    (key >= (two ^ lowest)).to(tl.int32),
+                    (key >= (three ^ lowest)).to(tl.int32),
+                ),
+                0,
+                add_three,
+            )
+            found = tl.where(counts[0] >= top_k, one, found)
+            found = tl.where(counts[1] >= top_k, two, found)
+            found = tl.where(counts[2] >= top_k, three, found)
+            high = (low >> 1) & 0x7FFFFFFF
         threshold = found ^ lowest
     highest = tl.max(tl.where(inside, guided, float("-inf")), axis=0)
     mass = tl.where(inside & (key >= threshold), tl.exp(guided - highest), 0.0)
@@ -250,12 +278,23 @@ def draw_codes_kernel(
         # The largest threshold below which no more than the tail's mass lies.
         limit = tail * tl.sum(mass, axis=0)
         found = top * 0
-        bit = found + lowest
-        for _ in range(32):
-            candidate = found | bit
-            bit = (bit >> 1) & 0x7FFFFFFF
-            below = tl.sum(tl.where(key < (candidate ^ lowest), mass, 0.0), axis=0)
-            found = tl.where(below <= limit, candidate, found)
+        high = found + lowest
+        for _ in range(16):
+            low = (high >> 1) & 0x7FFFFFFF
+            one, two, three = found | low, found | high, found | high | low
+            below = tl.reduce(
+                (
+                    tl.where(key < (one ^ lowest), mass, 0.0),
+                    tl.where(key < (two ^ lowest), mass, 0.0),
+                    tl.where(key < (three ^ lowest), mass, 0.0),
+                ),
+                0,
+                add_three,
+            )
+            found = tl.where(below[0] <= limit, one, found)
+            found = tl.where(below[1] <= limit, two, found)
+            found = tl.where(below[2] <= limit, three, found)
+            high = (low >> 1) & 0x7FFFFFFF
         threshold = tl.minimum(tl.maximum(threshold, found ^ lowest), top)
     draws = tl.load(noise + row * VOCABULARY + entry, mask=inside, other=1.0)
     chance = tl.where(inside & (key >= threshold), mass / draws, -1.0)
@@ -286,9 +325,9 @@ def uniform_kernel(noise, keys, count, key_stride, BLOCK: tl.constexpr):
 @triton.jit(do_not_specialize=["pixels", "channels", "chunk_size"])
 def moments_kernel(x, moments, pixels, channels, chunk_size, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
     """Mean and sum of squared deviations of each channel in a chunk of pixels."""
-    chunk = tl.program_id(0)
+    chunk = tl.program_id(1)
     image = tl.program_id(2)
-    channel = tl.program_id(1) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
     first = chunk * chunk_size
     count = tl.minimum(pixels - first, chunk_size)
     source = x + (image.to(tl.int64) * pixels + first) * channels + channel[None, :]
@@ -304,7 +343,7 @@ def moments_kernel(x, moments, pixels, channels, chunk_size, CHANNELS_BLOCK: tl.
         squares += deviation * deviation
     mean = tl.sum(total, axis=0) / count
     spread = tl.sum(squares, axis=0) - mean * mean * count
-    target = moments + (image * tl.num_programs(0) + chunk).to(tl.int64) * 2 * channels + channel
+    target = moments + (image * tl.num_programs(1) + chunk).to(tl.int64) * 2 * channels + channel
     tl.store(target, mean + tl.reshape(origin, (CHANNELS_BLOCK,)))
     tl.store(target + channels, spread)
 
@@ -327,24 +366,15 @@ def affine_kernel(
     if HAS_BIAS:
         added = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
     total = pixels.to(tl.float32) * group_size
-    mean = 0.0
-    for first in range(0, chunks, CHUNKS_BLOCK):
-        chunk = first + tl.arange(0, CHUNKS_BLOCK)
-        present = (chunk < chunks)[:, None] & inside[None, :]
-        source = moments + ((image * chunks + chunk).to(tl.int64) * 2 * channels)[:, None] + channel[None, :]
-        means = tl.load(source, mask=present, other=0.0) + added[None, :]
-        counts = tl.minimum(tl.maximum(pixels - chunk * chunk_size, 0), chunk_size).to(tl.float32)[:, None]
-        mean += tl.sum(tl.sum(tl.where(present, means * counts, 0.0), axis=1), axis=0) / total
-    variance = 0.0
-    for first in range(0, chunks, CHUNKS_BLOCK):
-        chunk = first + tl.arange(0, CHUNKS_BLOCK)
-        present = (chunk < chunks)[:, None] & inside[None, :]
-        source = moments + ((image * chunks + chunk).to(tl.int64) * 2 * channels)[:, None] + channel[None, :]
-        means = tl.load(source, mask=present, other=0.0) + added[None, :]
-        squares = tl.load(source + channels, mask=present, other=0.0)
-        counts = tl.minimum(tl.maximum(pixels - chunk * chunk_size, 0), chunk_size).to(tl.float32)[:, None]
-        deviation = tl.where(present, means - mean, 0.0)
-        variance += tl.sum(tl.sum(squares + counts * deviation * deviation, axis=1), axis=0) / total
+    chunk = tl.arange(0, CHUNKS_BLOCK)
+    present = (chunk < chunks)[:, None] & inside[None, :]
+    source = moments + ((image * chunks + chunk).to(tl.int64) * 2 * channels)[:, None] + channel[None, :]
+    means = tl.load(source, mask=present, other=0.0) + added[None, :]
+    squares = tl.load(source + channels, mask=present, other=0.0)
+    counts = tl.minimum(tl.maximum(pixels - chunk * chunk_size, 0), chunk_size).to(tl.float32)[:, None]
+    mean = tl.sum(tl.sum(tl.where(present, means * counts, 0.0), axis=1), axis=0) / total
+    deviation = tl.where(present, means - mean, 0.0)
+    variance = tl.sum(tl.sum(squares + counts * deviation * deviation, axis=1), axis=0) / total
     scale = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32) * tl.rsqrt(variance + eps)
     offset = tl.load(shift + channel, mask=inside, other=0.0).to(tl.float32) + (added - mean) * scale
     tl.store(affine + image * 2 * channels + channel, scale, mask=inside)
@@ -354,10 +384,10 @@ def affine_kernel(
 @triton.jit(do_not_specialize=["pixels", "channels"])
 def affine_silu_kernel(x, affine, out, pixels, channels, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
     image = tl.program_id(2)
-    channel = tl.program_id(1) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
     scale = tl.load(affine + image * 2 * channels + channel)
     offset = tl.load(affine + image * 2 * channels + channels + channel)
-    pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    pixel = tl.program_id(1) * TILE + tl.arange(0, TILE)
     present = (pixel < pixels)[:, None]
     place = (image.to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :]
     values = tl.load(x + place, mask=present, other=0.0).to(tl.float32) * scale[None, :] + offset[None, :]
@@ -366,17 +396,26 @@ def affine_silu_kernel(x, affine, out, pixels, channels, CHANNELS_BLOCK: tl.cons
 
 
 @triton.jit(do_not_specialize=["pixels", "channels", "width"])
-def double_kernel(x, out, pixels, channels, width, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
-    """Repeat each pixel twice along both axes; `pixels` and `width` are the answer's."""
+def interleave_kernel(x, bias, out, pixels, channels, width, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
+    """Put four images beside each other in the channels, of height + 1 and width + 1, between each other, plus bias.
+
+    Image (a, b) of `x` gives pixel (2 y + a, 2 x + b) of the answer from its pixel (y + a, x + b). `pixels` and `width`
+    are the answer's.
+    """
     image = tl.program_id(2)
-    channel = tl.program_id(1) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
-    pixel = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    pixel = tl.program_id(1) * TILE + tl.arange(0, TILE)
     present = (pixel < pixels)[:, None]
-    source = (pixel // width // 2) * (width // 2) + pixel % width // 2
-    values = tl.load(
-        x + (image.to(tl.int64) * (pixels // 4) + source)[:, None] * channels + channel[None, :], mask=present
-    )
-    tl.store(out + (image.to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :], values, mask=present)
+    line = pixel // width
+    column = pixel % width
+    phase = (line % 2) * 2 + column % 2
+    source = (line // 2 + line % 2) * (width // 2 + 1) + column // 2 + column % 2
+    source_pixels = (pixels // width // 2 + 1) * (width // 2 + 1)
+    place = (image.to(tl.int64) * source_pixels + source) * 4 * channels + phase * channels
+    values = tl.load(x + place[:, None] + channel[None, :], mask=present, other=0.0).to(tl.float32)
+    values += tl.load(bias + channel).to(tl.float32)[None, :]
+    target = out + (image.to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :]
+    tl.store(target, values.to(out.dtype.element_ty), mask=present)
 
 
 @triton.jit

@@ -153,9 +153,10 @@ class Operations:
         sum_BCHW: Tensor = shortcut_BCHW + convolution(x_BCHW)
         return sum_BCHW
 
-    def double(self, x_BCHW: Tensor) -> Tensor:
-        """Return the image at twice the resolution, each pixel repeated."""
-        return functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
+    def double_convolve(self, x_BCHW: Tensor, convolution: nn.Conv2d) -> Tensor:
+        """Return the convolution of the image at twice the resolution, each pixel repeated."""
+        doubled_BCHW: Tensor = convolution(functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest"))
+        return doubled_BCHW
 
 
 PLAIN = Operations()

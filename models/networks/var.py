@@ -40,7 +40,7 @@ from models.networks.transformer import (
     modulations_of,
     new_caches,
 )
-from models.networks.vqvae import MultiScaleQuantizer
+from models.networks.vqvae import FoldedQuantizer, MultiScaleQuantizer
 
 
 @dataclass(frozen=True)
@@ -238,10 +238,10 @@ class VAR(nn.Module):
         """Return the one token of scale 0, `x_R1C`, float32."""
         return condition.first_R1C + self.pos_start + condition.places_1LC[:, :1]
 
-    def embed(self, inputs_BLc: Tensor, condition: Condition, start: int) -> Tensor:
-        """Return tokens `x_BLC`, float32, for the averaged-down estimate at places from `start` on."""
-        words_BLC: Tensor = self.word_embed(inputs_BLc)
-        return words_BLC + condition.places_1LC[:, start : start + inputs_BLc.shape[1]]
+    def embed(self, inputs_RLc: Tensor, condition: Condition, start: int) -> Tensor:
+        """Return tokens `x_RLC`, float32, for the averaged-down estimate at places from `start` on."""
+        words_RLC: Tensor = self.word_embed(inputs_RLc)
+        return words_RLC + condition.places_1LC[:, start : start + inputs_RLc.shape[1]]
 
     def forward(
         self,
@@ -319,7 +319,7 @@ class ScaleStep(NamedTuple):
 
 def sample_scales(
     var: VAR,
-    quantizer: MultiScaleQuantizer,
+    quantizer: MultiScaleQuantizer | FoldedQuantizer,
     labels_B: Tensor,
     choose: Callable[[int, Tensor], Choice],
     constants: Constants | None = None,
@@ -327,14 +327,13 @@ def sample_scales(
     """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents."""
     condition = var.condition(torch.cat((labels_B, torch.full_like(labels_B, var.shape.classes))), constants)
     caches = var.new_cache(2 * len(labels_B))
-    f_hat_BCHW = quantizer.empty_estimate(len(labels_B))
+    f_hat = quantizer.empty_estimate(len(labels_B))
     x_RLC = var.first_tokens(condition)
     for scale in range(len(var.shape.patch_nums)):
         logits_RLV = var(x_RLC, condition, caches=caches, start=var.offsets[scale])
         codes_BL, weights_BLV = choose(scale, logits_RLV)
-        vectors_BLC = quantizer.embedding(codes_BL) if weights_BLV is None else weights_BLV @ quantizer.embedding.weight
-        f_hat_BCHW = f_hat_BCHW + quantizer.spread(scale, vectors_BLC)
-        yield ScaleStep(logits_RLV, codes_BL, f_hat_BCHW)
+        f_hat = quantizer.add(f_hat, scale, codes_BL, weights_BLV)
+        yield ScaleStep(logits_RLV, codes_BL, quantizer.image(f_hat))
         if scale + 1 < len(var.shape.patch_nums):
-            inputs_BLc = quantizer.input_of(scale + 1, f_hat_BCHW)
-            x_RLC = var.embed(inputs_BLc, condition, start=var.offsets[scale + 1]).repeat(2, 1, 1)
+            inputs_RLc = quantizer.input_of(scale + 1, f_hat).repeat(2, 1, 1)
+            x_RLC = var.embed(inputs_RLc, condition, start=var.offsets[scale + 1])

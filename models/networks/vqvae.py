@@ -98,6 +98,15 @@ class MultiScaleQuantizer(nn.Module):
         spread_BCHW: Tensor = self.quant_resi(h_BCHW, scale, len(self.patch_nums))
         return spread_BCHW
 
+    def add(self, f_hat_BCHW: Tensor, scale: int, codes_BL: Tensor, weights_BLV: Tensor | None = None) -> Tensor:
+        """Return the estimate after `scale`; with weights, a mean of all entries stands in the place of each code."""
+        vectors_BLC = self.embedding(codes_BL) if weights_BLV is None else weights_BLV @ self.embedding.weight
+        return f_hat_BCHW + self.spread(scale, vectors_BLC)
+
+    def image(self, f_hat_BCHW: Tensor) -> Tensor:
+        """Return the estimate as the decoder reads it, `(B, C, H, W)`."""
+        return f_hat_BCHW
+
     def input_of(self, scale: int, f_hat_BCHW: Tensor) -> Tensor:
         """Return the estimate averaged down to `scale`, as the transformer reads it: `inputs_BLC`."""
         return self._downsample(scale, f_hat_BCHW).flatten(2).transpose(1, 2)
@@ -150,6 +159,65 @@ class MultiScaleQuantizer(nn.Module):
 
     def _downsample(self, scale: int, f_BCHW: Tensor) -> Tensor:
         return f_BCHW if scale == len(self.patch_nums) - 1 else resize(f_BCHW, self.get_buffer(f"down_{scale}"))
+
+
+class FoldedQuantizer:
+    """Decoding by a `MultiScaleQuantizer` of fixed weights, in one look-up and one product a scale.
+
+    Looking up, resizing and phi are linear in the codebook. What each of phi's nine taps makes of an entry is a table,
+    and where it puts that is a matrix of the scale. The estimate is `f_hat_BNC`, N = H W, channels last.
+    """
+
+    def __init__(self, quantizer: MultiScaleQuantizer) -> None:
+        self.side, self.channels = quantizer.patch_nums[-1], quantizer.embedding.embedding_dim
+        phis = quantizer.quant_resi.qresi_ls
+        tables = [folded_table(quantizer.embedding.weight, phi) for phi in phis]  # type: ignore[arg-type]
+        self.tables, self.spreads, self.downs = [], [], []
+        last = len(quantizer.patch_nums) - 1
+        for scale in range(last + 1):
+            self.tables.append(tables[phi_index(scale, last + 1, len(phis))])
+            up_Sp, down_pS = quantizer.get_buffer(f"up_{scale}"), quantizer.get_buffer(f"down_{scale}")
+            if scale == last:
+                up_Sp = torch.eye(self.side, device=up_Sp.device)
+            # Row y of shift i is row y + i - 1 of the image, or nothing beside it.
+            padded = functional.pad(up_Sp, (0, 0, 1, 1))
+            shifts_3Sp = torch.stack([padded[i : i + self.side] for i in range(3)])
+            spread = torch.einsum("iya,jxb->yxabij", shifts_3Sp, shifts_3Sp)
+            self.spreads.append(spread.reshape(self.side**2, -1))
+            self.downs.append(torch.kron(down_pS, down_pS))
+
+    def empty_estimate(self, batch: int) -> Tensor:
+        """Return `f_hat_BNC` before any scale: zeros."""
+        return self.tables[0].new_zeros(batch, self.side**2, self.channels)
+
+    def add(self, f_hat_BNC: Tensor, scale: int, codes_BL: Tensor, weights_BLV: Tensor | None = None) -> Tensor:
+        """Return the estimate after `scale`, as `MultiScaleQuantizer.add`."""
+        table = self.tables[scale]
+        taps_BLE = functional.embedding(codes_BL, table) if weights_BLV is None else weights_BLV @ table
+        batch = len(codes_BL)
+        taps_BKC = taps_BLE.view(batch, -1, self.channels)
+        return torch.baddbmm(f_hat_BNC, self.spreads[scale].expand(batch, -1, -1), taps_BKC)
+
+    def image(self, f_hat_BNC: Tensor) -> Tensor:
+        return f_hat_BNC.transpose(1, 2).unflatten(2, (self.side, self.side))  # type: ignore[no-any-return, no-untyped-call]
+
+    def input_of(self, scale: int, f_hat_BNC: Tensor) -> Tensor:
+        """Return the estimate averaged down to `scale`: `inputs_BLC`."""
+        return f_hat_BNC if scale == len(self.downs) - 1 else self.downs[scale] @ f_hat_BNC
+
+
+def folded_table(codebook_VC: Tensor, phi: nn.Conv2d) -> Tensor:
+    """Return what each tap of phi makes of each entry, `(V, 9 C)`; the bias is in the middle tap.
+
+    Resizing keeps a constant as it is, so that it passes the bias on.
+    """
+    identity_CC33 = torch.zeros_like(phi.weight)
+    nn.init.dirac_(identity_CC33)
+    weight_CC33 = 0.5 * identity_CC33 + 0.5 * phi.weight
+    table_V33C = torch.einsum("vc,ocij->vijo", codebook_VC, weight_CC33)
+    assert phi.bias is not None
+    table_V33C[:, 1, 1] += 0.5 * phi.bias
+    return table_V33C.flatten(1)
 
 
 class VQVAE(nn.Module):

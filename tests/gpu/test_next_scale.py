@@ -73,7 +73,7 @@ def codes_and_pictures(mode: Any, first_seed: int, tmp_path: Path) -> tuple[Tens
         with torch.inference_mode():
             program.fill(labels, seeds)
             program.noise.fill_by_request(generator.var.operations.fill_uniform)
-            steps = list(sample_scales(generator.var, generator.vqvae.quantize, program.labels_B, program.choose))
+            steps = list(sample_scales(generator.var, program.quantizer, program.labels_B, program.choose))
         codes.append(torch.cat([step.codes_BL for step in steps], dim=1))
     asked_N = torch.arange(PICTURES, device="cuda") % classes
     return torch.cat(codes), torch.cat(pictures), asked_N

@@ -138,9 +138,11 @@ def test_convolutions_normalise_and_add_as_plainly(fused: Operations, channels: 
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(32, 3, 5), (160, 4, 4)])
-def test_pixels_are_doubled_as_plainly(fused: Operations, channels: int, height: int, width: int) -> None:
+def test_doubled_pixels_are_convolved_as_plainly(fused: Operations, channels: int, height: int, width: int) -> None:
     x_BCHW = randn(2, channels, height, width)
-    assert torch.equal(fused.double(x_BCHW), PLAIN.double(x_BCHW))
+    convolution = nn.Conv2d(channels, channels, 3, padding=1).requires_grad_(False).to(DEVICE)
+    mine, plain = (operations.double_convolve(x_BCHW, convolution) for operations in (fused, PLAIN))
+    torch.testing.assert_close(mine, plain, atol=2e-5, rtol=1e-4)
 
 
 def test_whole_networks_draw_the_plain_codes_and_pictures(fused: Operations) -> None:
@@ -160,7 +162,7 @@ def test_whole_networks_draw_the_plain_codes_and_pictures(fused: Operations) -> 
         program = VARProgram(var, vqvae, Sampling(1.5, 20, 0.9), batch=2)
         program.fill([3, 7], [5, 6])
         images_BCHW = program.run()  # makes the noise as well
-        steps = list(sample_scales(var, vqvae.quantize, program.labels_B, program.choose))
+        steps = list(sample_scales(var, program.quantizer, program.labels_B, program.choose))
         results.append((torch.cat([step.codes_BL for step in steps], dim=1), images_BCHW))
     assert torch.equal(results[0][0], results[1][0])
     assert (results[0][1].int() - results[1][1].int()).abs().max() <= 1

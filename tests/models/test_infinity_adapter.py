@@ -282,7 +282,8 @@ def test_networks_of_var_are_recognised(folder: Path) -> None:
     vqvae = VQVAE(VQVAEShape(ConvolutionShape((32, 32), 1, 8), 32, (1, 2)))
     change(folder / VAE_FILE, lambda _: vqvae.state_dict())
     said = refusal(folder)
-    assert f"{VAE_FILE}: it has quantize.embedding.weight, which no BSQ-VAE has; it looks like a VQVAE" in said
+    found = "it has quantize.embedding.weight, which no BSQ-VAE has; it looks like a VQVAE"
+    assert f"{VAE_FILE} is not a BSQ-VAE: {found}" in said
     change(folder / TRANSFORMER_FILE, lambda _: VAR(VARShape(2, 64, 4, (1, 2), 8, 32, classes=10)).state_dict())
     assert re.search(r"is not an Infinity transformer: .* it looks like a VAR transformer", refusal(folder))
 

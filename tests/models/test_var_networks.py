@@ -26,7 +26,7 @@ from models.networks.var import (
     sample_scales,
     var_shape,
 )
-from models.networks.vqvae import VQVAE, VQVAEShape, read_vqvae_shape, vqvae_shape
+from models.networks.vqvae import VQVAE, FoldedQuantizer, VQVAEShape, read_vqvae_shape, vqvae_shape
 
 FOUR = (1, 2, 3, 4)
 EIGHT = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -390,3 +390,20 @@ def test_training_quantiser_returns_the_decoded_estimate_and_passes_gradients_st
     torch.testing.assert_close(f_BCHW.grad, torch.ones_like(f_BCHW))
     loss.backward()
     assert all(parameter.grad is not None for parameter in quantizer.parameters())
+
+
+@pytest.mark.parametrize("sides", [(1, 2, 3, 4), EIGHT, TEN])
+@pytest.mark.parametrize("phis", [1, 3, 4])
+def test_folded_quantiser_decodes_as_the_quantiser_does(sides: tuple[int, ...], phis: int) -> None:
+    torch.manual_seed(0)
+    shape = VQVAEShape(ConvolutionShape((32, 32), 1, 8), 32, sides, phis=phis)
+    quantizer = VQVAE(shape).quantize.requires_grad_(False)
+    folded = FoldedQuantizer(quantizer)
+    plain, mine = quantizer.empty_estimate(2), folded.empty_estimate(2)
+    for scale, side in enumerate(sides):
+        codes_BL = torch.randint(32, (2, side * side))
+        weights_BLV = torch.randn(2, side * side, 32).softmax(-1) if scale % 2 else None
+        plain = quantizer.add(plain, scale, codes_BL, weights_BLV)
+        mine = folded.add(mine, scale, codes_BL, weights_BLV)
+        torch.testing.assert_close(folded.image(mine), plain, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(folded.input_of(scale, mine), quantizer.input_of(scale, plain), atol=1e-5, rtol=1e-5)
