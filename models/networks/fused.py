@@ -7,7 +7,6 @@ works in float32 whatever the storage; where it cannot serve, the plain operatio
 
 from __future__ import annotations
 
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,11 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.networks import kernels
 from models.networks.operations import NORM_EPS, KeyValueCache, Norm, Operations, Rotation
 
-# Up to this many rows of a product, reading the weights takes longer than multiplying.
+# Up to this many rows of a product, reading the weights takes longer than multiplying. A kernel of ours pays only where
+# its parts are summed by the next one (docs/performance.md).
 SKINNY_ROWS = 128
 OUTPUTS_BLOCK, INPUTS_BLOCK = 32, 128
-SKINNY = "all"
-EARLY = 2
 MOST_CHUNKS = 128  # of pixels, in the first pass of a normalisation
 # Up to this many tokens (16 in float32, where shared memory is short), one kernel does all of the attention.
 ONE_KERNEL_TOKENS = 64
@@ -45,14 +43,7 @@ class FusedOperations(Operations):
     ) -> tuple[Tensor, Tensor]:
         return _residual_norm(x_RLC, update_RLC[None], None, gate, norm, dtype)
 
-    def linear(self, x_RLC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if SKINNY != "all" or not is_skinny(x_RLC, weight):
-            return super().linear(x_RLC, weight, bias)
-        return _skinny_linear(x_RLC, weight, bias)
-
     def linear_gelu(self, x_RLC: Tensor, linear: nn.Linear) -> Tensor:
-        if SKINNY == "all" and is_skinny(x_RLC, linear.weight):
-            return _skinny_linear(x_RLC, linear.weight, linear.bias, gelu=True)
         if not x_RLC.is_cuda:  # elsewhere the same function means the exact GELU
             return super().linear_gelu(x_RLC, linear)
         # cuBLAS applies the activation while it writes the product.
@@ -62,10 +53,10 @@ class FusedOperations(Operations):
     def linear_residual_norm(
         self, x_RLC: Tensor, input_RLE: Tensor, linear: nn.Linear, gate: Tensor | None, norm: Norm, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        if SKINNY == "none" or not is_skinny(input_RLE, linear.weight):
+        if not is_skinny(input_RLE, linear.weight):
             return super().linear_residual_norm(x_RLC, input_RLE, linear, gate, norm, dtype)
         # The parts of the product are summed where they are read.
-        parts_PRLC = _skinny_linear(input_RLE, linear.weight, None)
+        parts_PRLC = _skinny_parts(input_RLE, linear.weight)
         return _residual_norm(x_RLC, parts_PRLC, linear.bias, gate, norm, dtype)
 
     def self_attend(
@@ -91,7 +82,6 @@ class FusedOperations(Operations):
         tensors = (qkv_RLE.contiguous(), scale_H, cosines, sines, out_RLHD, keys, values)
         sizes = (tokens, start, keys.stride(0), keys.stride(1))
         variant = {"COSINE": scale_H is not None, "ROTATE": rotation is not None, "HEADS": heads, "DIM": head_dim}
-        variant |= early()
         variant["DIM_BLOCK"] = max(triton.next_power_of_2(head_dim), 16)
         if tokens <= (ONE_KERNEL_TOKENS if qkv_RLE.dtype != torch.float32 else 16):
             kernels.attend_scale_kernel[(heads, rows)](
@@ -178,12 +168,6 @@ class FusedOperations(Operations):
 FUSED = FusedOperations()
 
 
-def early() -> dict[str, Any]:
-    """Return how a kernel that can start before the one ahead of it has finished is launched."""
-    possible = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
-    return {"EARLY": EARLY if possible else 0, "launch_pdl": possible and EARLY > 0}
-
-
 def is_skinny(x_RLC: Tensor, weight: Tensor) -> bool:
     """Return whether a product is one of few rows, where reading the weights is all there is to it."""
     outputs, inputs = weight.shape
@@ -196,23 +180,18 @@ def is_skinny(x_RLC: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _skinny_linear(x_RLC: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
-    """Return x weight^T + bias, `(R, L, E)`; without a bias its parts, float32, `(P, R, L, E)`."""
+def _skinny_parts(x_RLC: Tensor, weight: Tensor) -> Tensor:
+    """Return x weight^T as parts that are still to be summed, float32, `(P, R, L, E)`."""
     rows, tokens, inputs = x_RLC.shape
     count, outputs = rows * tokens, len(weight)
-    parts = 1 if bias is not None else parts_of(outputs, inputs)
-    if bias is not None:
-        out = x_RLC.new_empty(rows, tokens, outputs)
-    else:
-        out = x_RLC.new_empty(parts, rows, tokens, outputs, dtype=torch.float32)
+    parts = parts_of(outputs, inputs)
+    parts_PRLE = x_RLC.new_empty(parts, rows, tokens, outputs, dtype=torch.float32)
     kernels.skinny_linear_kernel[(outputs // OUTPUTS_BLOCK, parts)](
-        x_RLC.contiguous(), weight, bias, out, count, outputs, inputs, inputs // parts,
+        x_RLC.contiguous(), weight, parts_PRLE, count, outputs, inputs, inputs // parts,
         ROWS_BLOCK=32 if count <= 32 else SKINNY_ROWS, OUTPUTS_BLOCK=OUTPUTS_BLOCK,
-        # So much shared memory that two kernels have room beside each other on a processor.
-        INPUTS_BLOCK=INPUTS_BLOCK if count <= 32 else INPUTS_BLOCK // 2,
-        SPLIT=bias is None, GELU=gelu, num_warps=4, num_stages=4, **early(),
+        INPUTS_BLOCK=INPUTS_BLOCK if count <= 32 else INPUTS_BLOCK // 2, num_warps=4, num_stages=4,
     )  # fmt: skip
-    return out
+    return parts_PRLE
 
 
 def parts_of(outputs: int, inputs: int) -> int:
@@ -243,7 +222,7 @@ def _residual_norm(
         _row_stride(gate), _row_stride(norm.weight), _row_stride(norm.bias), NORM_EPS,
         WIDTH=width, BLOCK=triton.next_power_of_2(width), TOKENS=per_program,
         PARTS=0 if parts_PRLC is None else len(parts_PRLC), HAS_BIAS=update_bias is not None,
-        HAS_GATE=gate is not None, num_warps=4 if width <= 1024 else 8, **early(),
+        HAS_GATE=gate is not None, num_warps=8 if width > 1024 or rows * tokens <= 512 else 4,
     )  # fmt: skip
     return stream_RLC, normal_RLC
 

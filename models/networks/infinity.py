@@ -148,7 +148,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_RLC: Tensor, text: KeyValueCache, mask_R11T: Tensor) -> Tensor:
         """Return the answer, heads side by side, `(R, L, C)`, which `proj` is still to be applied to."""
-        q_RLC = self.operations.linear(x_RLC, self.mat_q.weight, self.mat_q.bias)
+        q_RLC = self.mat_q(x_RLC)
         q_RHLD = q_RLC.view(*q_RLC.shape[:2], self.heads, -1).transpose(1, 2)
         scale = 1 / math.sqrt(q_RHLD.shape[-1])
         return self.operations.attend(q_RHLD, text.keys_RHLD, text.values_RHLD, mask_R11T, scale)

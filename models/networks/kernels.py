@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-# Kernels with EARLY are launched while the one before them still runs (programmatic dependent launch, Hopper): they
-# may touch nothing but weights until `gdc_wait` returns, which is when all kernels before have finished.
 # Written for Triton's compiler: types are its own, and annotations say what is known when a kernel is compiled.
 
 
@@ -19,13 +16,9 @@ def residual_norm_kernel(
     x, update, update_bias, gate, weight, bias, stream, normal, tokens, part_stride,
     gate_stride, weight_stride, bias_stride, eps,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr, PARTS: tl.constexpr,
-    HAS_BIAS: tl.constexpr, HAS_GATE: tl.constexpr, EARLY: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_GATE: tl.constexpr,
 ):  # fmt: skip
     """x + gate * (the sum of the update's parts + its bias), and its norm; PARTS = 0: the norm alone."""
-    if EARLY == 1:
-        gdc_launch_dependents()
-    if EARLY:
-        gdc_wait()
     row = tl.program_id(1)
     channel = tl.arange(0, BLOCK)
     inside = channel < WIDTH
@@ -55,19 +48,16 @@ def residual_norm_kernel(
         variance = tl.sum(centred * centred, axis=0) / WIDTH
         normed = centred * tl.rsqrt(variance + eps) * weights + biases
         tl.store(normal + place, normed.to(normal.dtype.element_ty), mask=present)
-    if EARLY == 2:
-        gdc_launch_dependents()
 
 
 @triton.jit(do_not_specialize=["rows"])
 def skinny_linear_kernel(
-    x, weight, bias, out, rows, outputs, inputs, inputs_per_part,
+    x, weight, out, rows, outputs, inputs, inputs_per_part,
     ROWS_BLOCK: tl.constexpr, OUTPUTS_BLOCK: tl.constexpr, INPUTS_BLOCK: tl.constexpr,
-    SPLIT: tl.constexpr, GELU: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """x weight^T + bias for few rows: as many programs as there are processors, each reads a slice of the weights.
+    """x weight^T for few rows: as many programs as there are processors, each reads a slice of the weights.
 
-    SPLIT: each part of the inputs makes a sum of its own, float32 and without bias, `(parts, rows, outputs)`.
+    Each part of the inputs makes a sum of its own, float32, `(parts, rows, outputs)`.
     """
     part = tl.program_id(1)
     row = tl.arange(0, ROWS_BLOCK)
@@ -75,33 +65,13 @@ def skinny_linear_kernel(
     channel = tl.arange(0, INPUTS_BLOCK)
     x += part * inputs_per_part
     weight += part * inputs_per_part
-    if EARLY == 1:
-        gdc_launch_dependents()
-    if EARLY:
-        # The weights are on their way to the cache while the kernel before finishes: a line holds 64 of them.
-        line = output[:, None] * inputs + (tl.arange(0, INPUTS_BLOCK // 64) * 64)[None, :]
-        for first in range(0, inputs_per_part, INPUTS_BLOCK):
-            tl.inline_asm_elementwise(
-                "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [(weight + line + first).to(tl.uint64)],
-                dtype=tl.int32, is_pure=False, pack=1,
-            )  # fmt: skip
-        gdc_wait()
     total = tl.zeros((ROWS_BLOCK, OUTPUTS_BLOCK), tl.float32)
     for first in range(0, inputs_per_part, INPUTS_BLOCK):
         some_x = tl.load(x + row[:, None] * inputs + (first + channel)[None, :], mask=(row < rows)[:, None], other=0.0)
         some_weight = tl.load(weight + output[None, :] * inputs + (first + channel)[:, None])
         total = tl.dot(some_x, some_weight, total)
-    place = row[:, None] * outputs + output[None, :]
-    if SPLIT:
-        place += part * rows * outputs
-    else:
-        total += tl.load(bias + output)[None, :].to(tl.float32)
-        if GELU:
-            # tanh(u) written as a sigmoid
-            total = total * tl.sigmoid(1.5957691216057308 * (total + 0.044715 * total * total * total))
-    tl.store(out + place, total.to(out.dtype.element_ty), mask=(row < rows)[:, None])
-    if EARLY == 2:
-        gdc_launch_dependents()
+    place = part * rows * outputs + row[:, None] * outputs + output[None, :]
+    tl.store(out + place, total, mask=(row < rows)[:, None])
 
 
 @triton.jit
@@ -121,13 +91,9 @@ def unit(x):
 def split_heads_kernel(
     qkv, scale, cosines, sines, queries, keys, values, tokens, start, row_stride, head_stride,
     HEADS: tl.constexpr, HEADS_BLOCK: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
-    COSINE: tl.constexpr, ROTATE: tl.constexpr, EARLY: tl.constexpr,
+    COSINE: tl.constexpr, ROTATE: tl.constexpr,
 ):  # fmt: skip
     """One token of one row: all its heads."""
-    if EARLY == 1:
-        gdc_launch_dependents()
-    if EARLY:
-        gdc_wait()
     token = tl.program_id(0)
     row = tl.program_id(1)
     head = tl.arange(0, HEADS_BLOCK)[:, None]
@@ -153,8 +119,6 @@ def split_heads_kernel(
     place = row.to(tl.int64) * row_stride + head.to(tl.int64) * head_stride + (start + token) * DIM + channel
     tl.store(keys + place, k.to(keys.dtype.element_ty), mask=inside)
     tl.store(values + place, v, mask=inside)
-    if EARLY == 2:
-        gdc_launch_dependents()
 
 
 @triton.jit
@@ -175,13 +139,8 @@ def attend_scale_kernel(
     qkv, scale, cosines, sines, out, keys, values, tokens, start, row_stride, head_stride, softmax_scale,
     HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr, TOKENS_BLOCK: tl.constexpr,
     KEYS_BLOCK: tl.constexpr, COSINE: tl.constexpr, ROTATE: tl.constexpr, PRECISION: tl.constexpr,
-    EARLY: tl.constexpr,
 ):  # fmt: skip
     """One head of one row, all tokens of a small scale: splits, normalises, writes the cache and attends."""
-    if EARLY == 1:
-        gdc_launch_dependents()
-    if EARLY:
-        gdc_wait()
     head = tl.program_id(0)
     row = tl.program_id(1)
     token = tl.arange(0, TOKENS_BLOCK)
@@ -225,13 +184,6 @@ def attend_scale_kernel(
         most, total, answer = add_attention(q, old_k, old_v, seen, most, total, answer, softmax_scale, PRECISION)
     answer = answer / total[:, None]
     tl.store(out + position * width + head * DIM + channel, answer.to(out.dtype.element_ty), mask=inside)
-    if EARLY == 2:
-        gdc_launch_dependents()
-
-
-@triton.jit
-def add_three(a, b, c, d, e, f):
-    return a + d, b + e, c + f
 
 
 @triton.jit(do_not_specialize=["rows", "top_k", "strength", "tail"])
@@ -245,7 +197,7 @@ def draw_codes_kernel(
     conditional = tl.load(logits + row * VOCABULARY + entry, mask=inside, other=0.0).to(tl.float32)
     unconditional = tl.load(logits + (rows + row) * VOCABULARY + entry, mask=inside, other=0.0).to(tl.float32)
     guided = (1.0 + strength) * conditional - strength * unconditional
-    # Signed integers in the order of the floats: thresholds are then found from the highest bits on, two at a time.
+    # Signed integers in the order of the floats: thresholds are then found bit by bit, from the highest.
     bits = guided.to(tl.int32, bitcast=True)
     lowest = -2147483648
     key = tl.where(inside, tl.where(bits >= 0, bits, bits ^ 0x7FFFFFFF), lowest)
@@ -254,23 +206,12 @@ def draw_codes_kernel(
     if TOP_K:
         # The largest threshold that at least k entries reach is the k-th largest entry.
         found = top * 0
-        high = found + lowest
-        for _ in range(16):
-            low = (high >> 1) & 0x7FFFFFFF
-            one, two, three = found | low, found | high, found | high | low
-            counts = tl.reduce(
-                (
-                    (key >= (one ^ lowest)).to(tl.int32),
-                    (key >= (two ^ lowest)).to(tl.int32),
-                    (key >= (three ^ lowest)).to(tl.int32),
-                ),
-                0,
-                add_three,
-            )
-            found = tl.where(counts[0] >= top_k, one, found)
-            found = tl.where(counts[1] >= top_k, two, found)
-            found = tl.where(counts[2] >= top_k, three, found)
-            high = (low >> 1) & 0x7FFFFFFF
+        bit = found + lowest
+        for _ in range(32):
+            candidate = found | bit
+            bit = (bit >> 1) & 0x7FFFFFFF
+            count = tl.sum((key >= (candidate ^ lowest)).to(tl.int32), axis=0)
+            found = tl.where(count >= top_k, candidate, found)
         threshold = found ^ lowest
     highest = tl.max(tl.where(inside, guided, float("-inf")), axis=0)
     mass = tl.where(inside & (key >= threshold), tl.exp(guided - highest), 0.0)
@@ -278,23 +219,12 @@ def draw_codes_kernel(
         # The largest threshold below which no more than the tail's mass lies.
         limit = tail * tl.sum(mass, axis=0)
         found = top * 0
-        high = found + lowest
-        for _ in range(16):
-            low = (high >> 1) & 0x7FFFFFFF
-            one, two, three = found | low, found | high, found | high | low
-            below = tl.reduce(
-                (
-                    tl.where(key < (one ^ lowest), mass, 0.0),
-                    tl.where(key < (two ^ lowest), mass, 0.0),
-                    tl.where(key < (three ^ lowest), mass, 0.0),
-                ),
-                0,
-                add_three,
-            )
-            found = tl.where(below[0] <= limit, one, found)
-            found = tl.where(below[1] <= limit, two, found)
-            found = tl.where(below[2] <= limit, three, found)
-            high = (low >> 1) & 0x7FFFFFFF
+        bit = found + lowest
+        for _ in range(32):
+            candidate = found | bit
+            bit = (bit >> 1) & 0x7FFFFFFF
+            below = tl.sum(tl.where(key < (candidate ^ lowest), mass, 0.0), axis=0)
+            found = tl.where(below <= limit, candidate, found)
         threshold = tl.minimum(tl.maximum(threshold, found ^ lowest), top)
     draws = tl.load(noise + row * VOCABULARY + entry, mask=inside, other=1.0)
     chance = tl.where(inside & (key >= threshold), mass / draws, -1.0)

@@ -62,10 +62,6 @@ class Operations:
         x_RLC = x_RLC + (update_RLC if gate is None else gate * update_RLC)
         return x_RLC, self.norm(x_RLC, norm, dtype)
 
-    def linear(self, x_RLC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return x weight^T + bias."""
-        return functional.linear(x_RLC, weight, bias)
-
     def linear_residual_norm(
         self, x_RLC: Tensor, input_RLE: Tensor, linear: nn.Linear, gate: Tensor | None, norm: Norm, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:

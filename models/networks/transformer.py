@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation
 
@@ -60,7 +61,7 @@ class SelfAttention(nn.Module):
 
         With a cache, the tokens stand from `start` on in the sequence.
         """
-        qkv_RLE = self.operations.linear(x_RLC, self.mat_qkv.weight, constants.bias_E)
+        qkv_RLE = functional.linear(x_RLC, self.mat_qkv.weight, constants.bias_E)
         return self.operations.self_attend(
             qkv_RLE, self.heads, constants.scale_H, rotation, self.softmax_scale, mask_LL, cache, start
         )

@@ -58,7 +58,7 @@ def test_infinity_is_asked_to_draw_as_its_authors_do(monkeypatch: pytest.MonkeyP
         parse(monkeypatch, MODELS="infinity", WEIGHTS=weights).selected_models() for weights in ("pretrained", "tiny")
     )
     assert (plain.options.cfg, plain.options.tau, plain.options.top_k, plain.options.top_p) == (4.0, 0.5, 900, 0.97)
-    assert (tiny.options.cfg, tiny.options.tau, tiny.options.top_p) == (1.5, 1.0, 0.0)
+    assert (tiny.options.cfg, tiny.options.tau, tiny.options.top_p) == (1.5, 0.5, 0.0)
     (official,) = parse(monkeypatch, MODELS="infinity", INFINITY_OFFICIAL_RNG="1").selected_models()
     assert official.options.official_rng
 
