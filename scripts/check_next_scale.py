@@ -160,7 +160,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     report: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python -m scripts.check_next_scale", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "device": torch.cuda.get_device_name() if arguments.device.startswith("cuda") else "CPU",
         "versions": installed_versions(),

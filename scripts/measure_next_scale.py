@@ -88,13 +88,13 @@ def kind_of(kernel: str) -> str:
     """Return what a kernel does, told by its name."""
     name = kernel.lower()
     kinds = {
-        "attention": ("flash", "fmha", "attention", "sdpa"),
+        "attention": ("flash", "fmha", "attention", "sdpa", "attend_scale"),
         "fused norm and residual": ("residual_norm",),
         "fused split of heads": ("split_heads",),
         "sampling": ("draw_codes", "uniform_kernel", "log_", "exponential"),
         "group norm": ("moments", "affine", "groupnorm", "group_norm", "rowwisemoments"),
-        "convolution": ("conv", "cudnn", "fprop", "implicit", "nhwc", "winograd", "add_bias", "upsample_nearest"),
-        "matrix product": ("gemm", "cutlass", "cublas", "splitk", "gemv", "nvjet", "dot_kernel", "xmma"),
+        "convolution": ("conv", "cudnn", "fprop", "implicit", "nhwc", "winograd", "add_bias", "interleave"),
+        "matrix product": ("skinny_linear", "gemm", "cutlass", "cublas", "splitk", "gemv", "nvjet", "dot_kernel", "xmma"),
         "copies": ("memcpy", "memset", "copy"),
     }
     return next((kind for kind, words in kinds.items() if any(word in name for word in words)), "other elementwise")
@@ -164,7 +164,7 @@ def main() -> None:
         name, batch = entry.split(":")
         cases.setdefault(name, []).append(int(batch))
     report: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python -m scripts.measure_next_scale", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
         "device": torch.cuda.get_device_name() if on_cuda else "CPU",
         "versions": installed_versions(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, Protocol, TypeVar
@@ -55,7 +56,7 @@ class ProgramPool(Generic[ProgramT]):
 
     def _capture(self, program: ProgramT) -> Callable[[], Tensor]:
         # Libraries choose their algorithms and allocate their workspaces outside of the graph.
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream = capture_stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream), fastest_convolutions():
             for _ in range(WARMUPS):
@@ -65,7 +66,8 @@ class ProgramPool(Generic[ProgramT]):
         torch.cuda.empty_cache()  # the graph has memory of its own
         graph = torch.cuda.CUDAGraph()
         # thread_local: another thread may copy finished pictures to the host meanwhile.
-        with fastest_convolutions(), torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(graph, pool=self._memory, stream=stream, capture_error_mode="thread_local")
+        with fastest_convolutions(), capture:
             answer = program.run()
 
         def replay() -> Tensor:
@@ -73,6 +75,12 @@ class ProgramPool(Generic[ProgramT]):
             return answer.clone()  # the graph's own memory is written again by the next replay
 
         return replay
+
+
+@functools.cache
+def capture_stream() -> torch.cuda.Stream:
+    """Return the one stream that programs are captured on: libraries keep a workspace for every stream they meet."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

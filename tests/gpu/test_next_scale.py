@@ -47,18 +47,21 @@ def test_pictures_do_not_depend_on_the_batch_in_float32(name: str, mode: Any, tm
 
 
 def test_old_graphs_go_and_all_memory_comes_back(tmp_path: Path) -> None:
-    gc.collect()
-    before = torch.cuda.memory_allocated()
-    generator: Any = load("var", "cuda", tmp_path, mode="compiled")
-    asked = generator.prepare(make_requests(CAPACITY + 2))
-    for batch in range(1, CAPACITY + 3):
-        generator.generate(asked[:batch])
-    assert len(generator.programs) == CAPACITY
-    first = generator.generate(asked[:1])
-    assert torch.equal(first, generator.generate(asked[:1]))
-    del generator, first
-    gc.collect()
-    assert torch.cuda.memory_allocated() - before < 16 * 2**20
+    def allocated_after_use() -> int:
+        generator: Any = load("var", "cuda", tmp_path, mode="compiled")
+        asked = generator.prepare(make_requests(CAPACITY + 2))
+        for batch in range(1, CAPACITY + 3):
+            generator.generate(asked[:batch])
+        assert len(generator.programs) == CAPACITY
+        first = generator.generate(asked[:1])
+        assert torch.equal(first, generator.generate(asked[:1]))
+        del generator, first
+        gc.collect()
+        return torch.cuda.memory_allocated()
+
+    # What libraries keep for themselves is there after the first use.
+    first_time = allocated_after_use()
+    assert allocated_after_use() <= first_time + 2**20
 
 
 def codes_and_pictures(mode: Any, first_seed: int, tmp_path: Path) -> tuple[Tensor, Tensor, Tensor]:
