@@ -58,8 +58,14 @@ def _quality(models: Sequence[ModelResult]) -> str:
         lower = scored[0][1].better == "lower"
         (best, first), (second, next_best) = sorted(scored, key=lambda pair: pair[1].value * (1 if lower else -1))[:2]
         word = "lower" if lower else "higher"
-        gap = f"{abs(first.value - next_best.value):.{first.decimals}f}"
-        return f"{best.name} ({first.short} {word} by {gap}{_than([model for model, _ in scored], second)})"
+        gap, decimals = abs(first.value - next_best.value), first.decimals
+        while round(gap, decimals) == 0 and decimals < first.decimals + 3:
+            decimals += 1
+        if round(gap, decimals) == 0:
+            return f"none ({best.name} and {second.name} have the same {first.short})"
+        return (
+            f"{best.name} ({first.short} {word} by {gap:.{decimals}f}{_than([model for model, _ in scored], second)})"
+        )
     reasons = [reason for model in models for reason in (model.unscored or {}).values()]
     if not reasons:
         return "n/a (no quality metric was asked for)"

@@ -29,7 +29,7 @@ VAE_FILE = "infinity_vae_d32reg.pth"
 TRANSFORMER_ENTRY, VAE_ENTRY = "trainer.gpt_fsdp", "vae"
 VAE_DERIVABLE = ("quantizer.lfq.mask", "quantize.lfq.mask")
 # The embedded model's sampling; it is far from the published one in size and training.
-TINY_OPTIONS = {"cfg": 1.5, "tau": 0.5, "top_p": 0.0}
+TINY_OPTIONS = {"cfg": 1.5, "top_p": 0.0}
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class InfinityGenerator(ImageGenerator):
         _check_fit(infinity, vae, encoder, schedule, options)
         self.sampling = BitSampling(options.cfg, options.tau, options.top_k, options.top_p, options.insertion)
         self.rotation = infinity.rotation(schedule)
+        self.tokens = 0  # every text is padded to hold at least so many
         self.programs: ProgramPool[InfinityProgram] = make_pool(runtime, (infinity, vae), vae.decoder)
         height, width = (side * vae.shape.downsampling for side in schedule.grids[-1])
         self.image_size = max(height, width)
@@ -87,6 +88,13 @@ class InfinityGenerator(ImageGenerator):
             *(("OFFLOAD has no effect: all networks stay on the device",) if runtime.offload else ()),
             *mode_notes(runtime),
         )
+
+    def prepare(self, requests: Sequence[Request]) -> list[Request]:
+        """Return the requests as they are; from now on all are padded to one length, which a single graph serves."""
+        if requests:
+            _, mask_RT = self.encoder.tokenize(self._texts([request.prompt for request in requests]))
+            self.tokens = mask_RT.shape[1]
+        return list(requests)
 
     def generate(self, requests: Sequence[Request]) -> Tensor:
         import torch
@@ -108,17 +116,21 @@ class InfinityGenerator(ImageGenerator):
 
     def encode(self, prompts: Sequence[str]) -> Text:
         """Return the text of both rows of each picture: those of the prompts, then the unconditional ones."""
-        from models.infinity_text import with_positive_prompt
         from models.networks.infinity import Text
 
-        if self.options.positive_prompt:
-            prompts = [with_positive_prompt(prompt) for prompt in prompts]
+        features_RTt, mask_RT = self.encoder.encode(self._texts(prompts), at_least=self.tokens)
         if not self.options.negative_prompt:
-            return self.infinity.with_unconditional(self.encoder.encode(prompts))
-        features_RTt, mask_RT = self.encoder.encode([*prompts, self.options.negative_prompt])
+            return self.infinity.with_unconditional(Text(features_RTt, mask_RT))
         count = len(prompts)
         negative = Text(features_RTt[count:].expand(count, -1, -1), mask_RT[count:].expand(count, -1))
         return self.infinity.with_unconditional(Text(features_RTt[:count], mask_RT[:count]), negative)
+
+    def _texts(self, prompts: Sequence[str]) -> list[str]:
+        """Return what is encoded: the prompts, with words on faces where they are wanted, and any negative prompt."""
+        from models.infinity_text import with_positive_prompt
+
+        texts = [with_positive_prompt(prompt) if self.options.positive_prompt else prompt for prompt in prompts]
+        return [*texts, *([self.options.negative_prompt] if self.options.negative_prompt else [])]
 
 
 def _check_fit(

@@ -63,20 +63,21 @@ class TextEncoder:
         """Return this encoder with prompts of at most so many tokens: the length of the transformer's own table."""
         return replace(self, max_tokens=min(tokens, self.max_tokens))
 
-    def encode(self, prompts: Sequence[str], tokens: int | None = None) -> Text:
+    def encode(self, prompts: Sequence[str], tokens: int | None = None, at_least: int = 0) -> Text:
         """Return the features of the prompts, padded to `tokens`, or to the least of the usual lengths that holds all.
 
-        What stands beyond a prompt's own tokens is zero.
+        at_least: holds so many tokens as well. What stands beyond a prompt's own tokens is zero.
         """
-        ids_RT, mask_RT = self.tokenize(prompts, tokens)
+        ids_RT, mask_RT = self.tokenize(prompts, tokens, at_least)
         return self.features(ids_RT, mask_RT)
 
-    def tokenize(self, prompts: Sequence[str], tokens: int | None = None) -> tuple[Tensor, Tensor]:
+    def tokenize(self, prompts: Sequence[str], tokens: int | None = None, at_least: int = 0) -> tuple[Tensor, Tensor]:
         """Return `ids_RT`, int64, and `mask_RT`, bool, on the network's device."""
         texts = [prompt.lower().strip() if self.lower_case else prompt for prompt in prompts]
         limit = self.max_tokens if tokens is None else min(tokens, self.max_tokens)
         found = self.tokenizer(texts, padding="longest", max_length=limit, truncation=True, return_tensors="pt")
-        missing = (tokens or padded_length(found.input_ids.shape[1], self.max_tokens)) - found.input_ids.shape[1]
+        longest = found.input_ids.shape[1]
+        missing = (tokens or padded_length(max(longest, at_least), self.max_tokens)) - longest
         ids_RT, mask_RT = (functional.pad(x_RT, (0, missing)) for x_RT in (found.input_ids, found.attention_mask))
         return ids_RT.to(self.network.device), mask_RT.to(self.network.device, torch.bool)
 

@@ -94,7 +94,17 @@ def kind_of(kernel: str) -> str:
         "sampling": ("draw_codes", "uniform_kernel", "log_", "exponential"),
         "group norm": ("moments", "affine", "groupnorm", "group_norm", "rowwisemoments"),
         "convolution": ("conv", "cudnn", "fprop", "implicit", "nhwc", "winograd", "add_bias", "interleave"),
-        "matrix product": ("skinny_linear", "gemm", "cutlass", "cublas", "splitk", "gemv", "nvjet", "dot_kernel", "xmma"),
+        "matrix product": (
+            "skinny_linear",
+            "gemm",
+            "cutlass",
+            "cublas",
+            "splitk",
+            "gemv",
+            "nvjet",
+            "dot_kernel",
+            "xmma",
+        ),
         "copies": ("memcpy", "memset", "copy"),
     }
     return next((kind for kind, words in kinds.items() if any(word in name for word in words)), "other elementwise")

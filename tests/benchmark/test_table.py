@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from benchmark.results import ModelResult, RunResult, write_csv, write_json
 from benchmark.table import format_report
 from benchmark.winners import name_winners
@@ -75,6 +77,15 @@ def test_the_rules_grow_with_the_columns() -> None:
 
 def test_efficiency_is_throughput_per_parameter() -> None:
     assert abs(VAR.efficiency - (1 / 1.89) / 310) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(12.796, "PixArt (FID lower by 0.004 than VAR-d16)"), (12.8, "none (VAR-d16 and PixArt have the same FID)")],
+)
+def test_a_small_gap_is_told_with_its_digits_and_none_at_all_is_no_win(value: float, expected: str) -> None:
+    close = column("PixArt", 2.10, 0.10, 610.9, value)
+    assert name_winners([SDXL, VAR, close])[1] == f"Quality Winner: {expected}"
 
 
 def test_random_weights_have_no_quality_figure_and_no_quality_winner() -> None:

@@ -400,3 +400,15 @@ def test_family_is_known_before_torch_is_loaded(tmp_path: Path) -> None:
     assert FAMILY.selected_by("var") is None
     assert TRANSFORMER_FILE in FAMILY.source(InfinityOptions(), runtime(tmp_path))
     assert "google/flan-t5-xl" in FAMILY.source(InfinityOptions(), runtime(tmp_path))
+
+
+def test_all_prompts_of_a_run_are_padded_to_hold_the_longest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.infinity_text.PADDED_TOKENS", (8, 40))
+    made = small(generator(folder))
+    short, long = Request("a robot", 1), Request("a robot " * 20, 2)
+    assert made.encode([short.prompt]).mask_RT.shape[1] < made.encode([long.prompt]).mask_RT.shape[1]
+    before = made.generate([short])
+    assert made.prepare([short, long]) == [short, long]
+    assert made.encode([short.prompt]).mask_RT.shape[1] == made.encode([long.prompt]).mask_RT.shape[1]
+    # One program then serves both, and padding changes no picture.
+    assert_same_bits(made.generate([short]), before)
