@@ -48,6 +48,7 @@ def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Modul
     if captured:
         from models.networks.fused import FUSED
 
+        torch.cuda.set_device(runtime.device)  # kernels and captures go to the current device
         for network in networks:
             use_operations(network, FUSED)
     return ProgramPool(captured)

@@ -56,7 +56,7 @@ class ProgramPool(Generic[ProgramT]):
 
     def _capture(self, program: ProgramT) -> Callable[[], Tensor]:
         # Libraries choose their algorithms and allocate their workspaces outside of the graph.
-        stream = capture_stream()
+        stream = capture_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream), fastest_convolutions():
             for _ in range(WARMUPS):
@@ -78,9 +78,9 @@ class ProgramPool(Generic[ProgramT]):
 
 
 @functools.cache
-def capture_stream() -> torch.cuda.Stream:
-    """Return the one stream that programs are captured on: libraries keep a workspace for every stream they meet."""
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+def capture_stream(device: int) -> torch.cuda.Stream:
+    """Return the device's one stream for captures: libraries keep a workspace for every stream they meet."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
