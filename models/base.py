@@ -15,6 +15,9 @@ Mode = Literal["eager", "compiled"]
 DType = Literal["float32", "float16", "bfloat16"]
 
 
+OFFICIAL_RNG_NOTE = "one generator a batch, as the published code draws: pictures depend on the batch size"
+
+
 @dataclass(frozen=True)
 class Request:
     """One picture that is asked for; `class_label` is for models that are conditioned on a class."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
+from models.base import OFFICIAL_RNG_NOTE, ImageGenerator, ModelFamily, Request, Runtime, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,7 @@ class InfinityGenerator(ImageGenerator):
         self.parameters = infinity.parameter_count
         self.notes = (
             *notes,
-            *_size_note(runtime.image_size, height, width),
+            *_size_note(runtime.image_size, height, width, runtime.weights == "tiny"),
             *_sampling_notes(options),
             *(("OFFLOAD has no effect: all networks stay on the device",) if runtime.offload else ()),
             *mode_notes(runtime),
@@ -115,13 +115,15 @@ class InfinityGenerator(ImageGenerator):
             return self.programs((batch, tokens), make, lambda program: program.fill(text, seeds))
 
     def encode(self, prompts: Sequence[str]) -> Text:
-        """Return the text of both rows of each picture: those of the prompts, then the unconditional ones."""
+        """Return the text of all rows: those of the prompts, then, with guidance, the unconditional ones."""
         from models.networks.infinity import Text
 
         features_RTt, mask_RT = self.encoder.encode(self._texts(prompts), at_least=self.tokens)
+        count = len(prompts)
+        if not self.sampling.is_guided:
+            return Text(features_RTt[:count], mask_RT[:count])
         if not self.options.negative_prompt:
             return self.infinity.with_unconditional(Text(features_RTt, mask_RT))
-        count = len(prompts)
         negative = Text(features_RTt[count:].expand(count, -1, -1), mask_RT[count:].expand(count, -1))
         return self.infinity.with_unconditional(Text(features_RTt[:count], mask_RT[:count]), negative)
 
@@ -157,9 +159,11 @@ def _check_fit(
         )
 
 
-def _size_note(asked: int, height: int, width: int) -> tuple[str, ...]:
+def _size_note(asked: int, height: int, width: int, embedded: bool) -> tuple[str, ...]:
+    if embedded:
+        return () if asked == height else (f"makes {height} px images alone; {asked} px were asked for",)
     if height != width:
-        return (f"makes pictures of {width} x {height} px (width x height); its size is the longer side",)
+        return (f"asked for {asked} px: made {width} x {height} px (width x height); its size is the longer side",)
     return () if asked == height else (f"made {height} px images, the nearest published size; asked for {asked} px",)
 
 
@@ -169,7 +173,7 @@ def _sampling_notes(options: InfinityOptions) -> tuple[str, ...]:
         + (f", guided after the block {-options.insertion} from the end" if options.insertion else ""),
         *((f"guided away from {options.negative_prompt!r}",) if options.negative_prompt else ()),
         *(("words on faces added to prompts that name people",) if options.positive_prompt else ()),
-        *(("one generator for a batch: pictures depend on the batch size",) if options.official_rng else ()),
+        *((OFFICIAL_RNG_NOTE,) if options.official_rng else ()),
     )
 
 

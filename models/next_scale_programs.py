@@ -13,8 +13,7 @@ from models.networks import var as var_network
 from models.networks.cuda_graphs import ProgramPool, ProgramT
 from models.networks.decoding import decode_pictures
 from models.networks.noise import Noise
-from models.networks.operations import PLAIN, use_operations
-from models.networks.vqvae import FoldedQuantizer
+from models.networks.operations import use_operations
 
 if TYPE_CHECKING:
     from models.base import Runtime
@@ -48,7 +47,8 @@ def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Modul
     if captured:
         from models.networks.fused import FUSED
 
-        torch.cuda.set_device(runtime.device)  # kernels and captures go to the current device
+        if (number := torch.device(runtime.device).index) is not None:
+            torch.cuda.set_device(number)  # kernels and captures go to the current device
         for network in networks:
             use_operations(network, FUSED)
     return ProgramPool(captured)
@@ -68,8 +68,7 @@ class VARProgram:
         self.noise = Noise(batch, [side * side for side in scales], var.shape.vocabulary, device, sets)
         self.choose = sampling.chooser(len(scales), self.noise, var.operations)
         self.constants = var.constants()
-        # Folding pays where launches do: it changes the rounding, and the plain path is the reference.
-        self.quantizer = vqvae.quantize if var.operations is PLAIN else FoldedQuantizer(vqvae.quantize)
+        self.quantizer = var.operations.decoding_of(vqvae.quantize)
 
     def fill(self, labels: Sequence[int], seeds: Sequence[int]) -> None:
         """Say what is to be drawn, for whom."""
@@ -91,7 +90,10 @@ class VARProgram:
 
 
 class InfinityProgram:
-    """One batch of encoded prompts, padded to `tokens`, to pictures; the prompts' rows, then the unconditional ones."""
+    """One batch of encoded prompts, padded to `tokens`, to pictures.
+
+    The prompts' rows come first, then, with guidance, the unconditional ones.
+    """
 
     def __init__(
         self,
@@ -109,9 +111,11 @@ class InfinityProgram:
         device, shape = infinity.pos_start.device, infinity.shape
         self.infinity, self.vae, self.official = infinity, vae, official
         self.schedule, self.rotation = schedule, rotation
+        self.rows_each = 2 if sampling.is_guided else 1
+        rows = self.rows_each * batch
         self.text = Text(
-            torch.zeros(2 * batch, tokens, shape.text_width, device=device),
-            torch.ones(2 * batch, tokens, dtype=torch.bool, device=device),
+            torch.zeros(rows, tokens, shape.text_width, device=device),
+            torch.ones(rows, tokens, dtype=torch.bool, device=device),
         )
         self.noise = Noise(batch, [count * shape.bits for count in schedule.counts], 2, device)
         self.choose = sampling.chooser(self.noise)
@@ -119,7 +123,7 @@ class InfinityProgram:
         self.mixing = [sampling.mixing(scale, shape.depth) for scale in range(len(schedule.grids))]
 
     def fill(self, text: Text, seeds: Sequence[int]) -> None:
-        """Say what is to be drawn, for whom; `text` holds both rows of each picture."""
+        """Say what is to be drawn, for whom; `text` holds all rows: with guidance two for each picture."""
         self.text.features_RTt.copy_(text.features_RTt)
         self.text.mask_RT.copy_(text.mask_RT)
         fill_noise(self.noise, seeds, self.official)
@@ -129,7 +133,14 @@ class InfinityProgram:
         if not self.official:
             self.noise.fill_by_request(self.infinity.operations.fill_uniform)
         steps = infinity_network.sample_scales(
-            self.infinity, self.schedule, self.rotation, self.text, self.choose, self.mixing, self.constants
+            self.infinity,
+            self.schedule,
+            self.rotation,
+            self.text,
+            self.choose,
+            self.mixing,
+            self.constants,
+            self.rows_each,
         )
         for step in steps:
             sum_BdHW = step.sum_BdHW

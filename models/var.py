@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
+from models.base import OFFICIAL_RNG_NOTE, ImageGenerator, ModelFamily, Request, Runtime, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.networks.vqvae import VQVAE
     from models.next_scale_programs import VARProgram
 
+PUBLISHED_DEPTHS = (16, 20, 24, 30, 36)
 VQVAE_FILE = "vae_ch160v4096z32.pth"
 
 
@@ -82,7 +83,7 @@ class VARGenerator(ImageGenerator):
             *_size_note(runtime.image_size, self.image_size),
             _describe(self.choice, runtime),
             *(("more_smooth: pictures for looking at, not for quality figures",) if options.more_smooth else ()),
-            *(("one generator a batch, as the published code draws",) if options.official_rng else ()),
+            *((OFFICIAL_RNG_NOTE,) if options.official_rng else ()),
             *mode_notes(runtime),
         )
 
@@ -227,6 +228,9 @@ def random_networks(depth: int, device: str, dtype: str) -> tuple[VAR, VQVAE]:
     from models.networks.vqvae import VQVAE, vqvae_shape
     from models.random_weights import build_random
 
+    if depth not in PUBLISHED_DEPTHS:
+        depths = ", ".join(map(str, PUBLISHED_DEPTHS))
+        raise ValueError(f"VAR_DEPTH={depth} with WEIGHTS=random: expected a published depth, one of {depths}")
     shape = var_shape(depth)
     var = build_random(lambda: VAR(shape), device, torch.float32).cast(getattr(torch, dtype))
     # In float32 first: the quantiser's resizing tables must be exact.

@@ -61,7 +61,15 @@ def read_state(path: Path, entry: str = "") -> dict[str, Tensor]:
             raise ValueError(f"{path} is no safetensors file ({error}); copy or download it again") from error
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"{path} is no checkpoint of tensors ({reason}); expected a state dict saved by torch, download it again"

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.networks import kernels
 from models.networks.operations import NORM_EPS, KeyValueCache, Norm, Operations, Rotation
+from models.networks.vqvae import FoldedQuantizer, MultiScaleQuantizer
 
 # Up to this many rows of a product, reading the weights takes longer than multiplying. A kernel of ours pays only where
 # its parts are summed by the next one (docs/performance.md).
@@ -33,7 +34,9 @@ class FusedOperations(Operations):
     """One kernel for each operation."""
 
     def __init__(self) -> None:
+        # Made once for weights that do not change any more; gone with the module that they are of.
         self._folded: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
+        self._decodings: WeakKeyDictionary[nn.Module, FoldedQuantizer] = WeakKeyDictionary()
 
     def norm(self, x_RLC: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
         return _residual_norm(x_RLC, None, None, None, norm, dtype)[1]
@@ -128,6 +131,11 @@ class FusedOperations(Operations):
         kernels.uniform_kernel[(triton.cdiv(count, block), batch)](
             uniform_BLV, keys_B2, count, keys_B2.stride(0), BLOCK=block, num_warps=4
         )
+
+    def decoding_of(self, quantizer: MultiScaleQuantizer) -> FoldedQuantizer:
+        if quantizer not in self._decodings:
+            self._decodings[quantizer] = FoldedQuantizer(quantizer)
+        return self._decodings[quantizer]
 
     def norm_silu(self, x_BCHW: Tensor, norm: nn.GroupNorm) -> Tensor:
         return _norm_silu(x_BCHW, None, norm)

@@ -409,23 +409,32 @@ class BitSampling:
     def tau_at(self, scale: int) -> float:
         return self.tau[scale] if isinstance(self.tau, tuple) else self.tau
 
+    @property
+    def is_guided(self) -> bool:
+        """Whether any scale needs the unconditional rows."""
+        return any(cfg != 1 for cfg in (self.cfg if isinstance(self.cfg, tuple) else (self.cfg,)))
+
     def mixing(self, scale: int, depth: int) -> dict[int, float] | None:
         """Return what `Infinity.forward` takes as `mixing` at this scale."""
         return {depth + self.insertion: self.cfg_at(scale)} if self.insertion and self.cfg_at(scale) != 1 else None
 
-    def guided(self, scale: int, logits_RLV: Tensor) -> Tensor:
-        """Return `logits_BLV` of the rows of each picture, with temperature and guidance."""
+    def guided(self, scale: int, logits_RLV: Tensor, batch: int | None = None) -> Tensor:
+        """Return `logits_BLV` of the rows of each picture, with temperature and guidance; there are two rows a picture.
+
+        batch: where there may be one row a picture, without guidance.
+        """
         logits_RLV = logits_RLV / self.tau_at(scale)
         if self.insertion or self.cfg_at(scale) == 1:
-            return logits_RLV.chunk(2)[0]
+            return logits_RLV[: batch or len(logits_RLV) // 2]
         return guide(logits_RLV, self.cfg_at(scale) - 1)
 
     def chooser(self, noise: Noise) -> Callable[[int, Tensor], Tensor]:
         """Return the function that draws the bits of a scale, given the logits of both rows of each picture."""
 
         def choose(scale: int, logits_RLV: Tensor) -> Tensor:
-            guided_BLV = self.guided(scale, logits_RLV)
-            return draw_bits(guided_BLV, self.top_k, self.top_p, noise.exponentials[scale])
+            exponentials_BNW = noise.exponentials[scale]
+            guided_BLV = self.guided(scale, logits_RLV, len(exponentials_BNW))
+            return draw_bits(guided_BLV, self.top_k, self.top_p, exponentials_BNW)
 
         return choose
 
@@ -446,16 +455,18 @@ def sample_scales(
     choose: Callable[[int, Tensor], Tensor],
     mixing: Sequence[Mapping[int, float] | None],
     constants: Constants | None = None,
+    rows_each: int = 2,
 ) -> Iterator[ScaleStep]:
     """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents.
 
-    text: of R rows, `Infinity.with_unconditional`. rotation: `Infinity.rotation(schedule)`.
+    text: of R rows, `Infinity.with_unconditional`, or of the prompts alone with `rows_each` = 1, without guidance.
+    rotation: `Infinity.rotation(schedule)`.
     """
     scales, bits = BitwiseScales(schedule.grids), infinity.shape.bits
     condition = infinity.condition(text, constants)
     rows, offsets = len(text.mask_RT), schedule.offsets
     caches = infinity.new_cache(rows, offsets[-1])
-    sum_BdHW = scales.empty_sum(rows // 2, bits, text.features_RTt.device)
+    sum_BdHW = scales.empty_sum(rows // rows_each, bits, text.features_RTt.device)
     x_RLC = infinity.embed(condition.first_R1C + infinity.pos_start, 0)
     for scale in range(len(schedule.grids)):
         start, end = offsets[scale : scale + 2]
@@ -466,4 +477,4 @@ def sample_scales(
         yield ScaleStep(logits_RLV, bits_BLd, sum_BdHW)
         if scale + 1 < len(schedule.grids):
             inputs_BLd = scales.input_of(scale + 1, sum_BdHW)
-            x_RLC = infinity.embed(infinity.word_embed(inputs_BLd), scale + 1).repeat(2, 1, 1)
+            x_RLC = infinity.embed(infinity.word_embed(inputs_BLd), scale + 1).repeat(rows_each, 1, 1)

@@ -7,7 +7,7 @@ R rows (a picture's conditional and its unconditional one), L tokens, C width, H
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,10 @@ class Operations:
     def fill_uniform(self, uniform_BLV: Tensor, keys_B2: Tensor) -> None:
         """Write the requests' own noise, `noise.uniform_noise`."""
         uniform_BLV.copy_(uniform_noise(keys_B2, *uniform_BLV.shape[1:]))
+
+    def decoding_of(self, quantizer: Any) -> Any:
+        """Return what adds up a residual quantiser's scales: the quantiser itself, or a form of it that is faster."""
+        return quantizer
 
     def norm_silu(self, x_BCHW: Tensor, norm: nn.GroupNorm) -> Tensor:
         """Return SiLU(GroupNorm(x))."""

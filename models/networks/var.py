@@ -202,8 +202,8 @@ class VAR(nn.Module):
 
     def cast(self, dtype: torch.dtype) -> Self:
         """Run the blocks and the head in `dtype`; the embeddings, which are added to the float32 stream, stay."""
-        cast_linear_layers(self, dtype)
-        self.word_embed.float()
+        for part in (self.shared_ada_lin, self.blocks, self.head_nm, self.head):
+            cast_linear_layers(part, dtype)
         return self
 
     def constants(self) -> Constants:

@@ -184,7 +184,8 @@ class FoldedQuantizer:
             shifts_3Sp = torch.stack([padded[i : i + self.side] for i in range(3)])
             spread = torch.einsum("iya,jxb->yxabij", shifts_3Sp, shifts_3Sp)
             self.spreads.append(spread.reshape(self.side**2, -1))
-            self.downs.append(torch.kron(down_pS, down_pS))
+            if scale < last:
+                self.downs.append(torch.kron(down_pS, down_pS))
 
     def empty_estimate(self, batch: int) -> Tensor:
         """Return `f_hat_BNC` before any scale: zeros."""
@@ -203,7 +204,7 @@ class FoldedQuantizer:
 
     def input_of(self, scale: int, f_hat_BNC: Tensor) -> Tensor:
         """Return the estimate averaged down to `scale`: `inputs_BLC`."""
-        return f_hat_BNC if scale == len(self.downs) - 1 else self.downs[scale] @ f_hat_BNC
+        return f_hat_BNC if scale == len(self.downs) else self.downs[scale] @ f_hat_BNC
 
 
 def folded_table(codebook_VC: Tensor, phi: nn.Conv2d) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.base import Request, Runtime
+from models.base import OFFICIAL_RNG_NOTE, Request, Runtime
 from models.infinity import (
     FAMILY,
     TRANSFORMER_FILE,
@@ -226,7 +226,7 @@ def test_pictures_need_not_be_square(folder: Path) -> None:
     made = generator(folder, aspect=0.5)
     assert made.generate(requests(1)).shape == (1, 3, 176, 352)
     assert made.image_size == 352
-    assert "makes pictures of 352 x 176 px (width x height); its size is the longer side" in made.notes
+    assert "asked for 256 px: made 352 x 176 px (width x height); its size is the longer side" in made.notes
 
 
 def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
@@ -242,7 +242,7 @@ def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
         "cfg 4, tau 0.5, top_p 0.97, guided after the block 2 from the end",
         "guided away from 'rain'",
         "words on faces added to prompts that name people",
-        "one generator for a batch: pictures depend on the batch size",
+        OFFICIAL_RNG_NOTE,
         "OFFLOAD has no effect: all networks stay on the device",
         "ran plainly: compiled has no form of its own on a CPU",
     )
@@ -412,3 +412,15 @@ def test_all_prompts_of_a_run_are_padded_to_hold_the_longest(folder: Path, monke
     assert made.encode([short.prompt]).mask_RT.shape[1] == made.encode([long.prompt]).mask_RT.shape[1]
     # One program then serves both, and padding changes no picture.
     assert_same_bits(made.generate([short]), before)
+
+
+def test_without_guidance_the_prompts_rows_run_alone(folder: Path) -> None:
+    """The unconditional rows would double the time and change nothing."""
+    unguided = small(generator(folder, cfg=1.0))
+    rows: list[int] = []
+    unguided.infinity.head.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    alone = unguided.generate(requests())
+    assert set(rows) == {4}
+    # A trace of guidance keeps both rows; its pictures are the same.
+    traced = small(generator(folder, cfg=1.0 + 1e-7))
+    assert_same_bits(traced.generate(requests()), alone)

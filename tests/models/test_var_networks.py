@@ -407,3 +407,13 @@ def test_folded_quantiser_decodes_as_the_quantiser_does(sides: tuple[int, ...], 
         mine = folded.add(mine, scale, codes_BL, weights_BLV)
         torch.testing.assert_close(folded.image(mine), plain, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(folded.input_of(scale, mine), quantizer.input_of(scale, plain), atol=1e-5, rtol=1e-5)
+
+
+def test_casting_leaves_the_embeddings_values_as_they_are() -> None:
+    torch.manual_seed(0)
+    var = VAR(variants()[0])
+    names = ("word_embed.weight", "class_emb.weight", "pos_1LC", "lvl_embed.weight", "pos_start")
+    before = {name: var.get_parameter(name).detach().clone() for name in names}
+    var.cast(torch.bfloat16)
+    for name in names:
+        assert torch.equal(var.get_parameter(name), before[name])

@@ -134,3 +134,13 @@ def test_missing_folder_is_looked_for_on_the_hub_and_told(monkeypatch: pytest.Mo
         with pytest.raises(OSError, match=r"m.pth is in no local folder .* set VAR_MODEL") as caught:
             locate(source, "m.pth", "VAR_MODEL")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello\n", b"<html>", b"", b"\x00" * 64, b"PK\x03\x04 no archive", b"version https://git-lfs"]
+)
+def test_a_file_of_something_else_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"m.pth is no checkpoint of tensors") as caught:
+        read_state(tmp_path / "m.pth")
+    assert "\n" not in str(caught.value)
