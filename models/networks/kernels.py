@@ -191,6 +191,7 @@ def draw_codes_kernel(
     logits, noise, codes, rows, strength, top_k, tail,
     VOCABULARY: tl.constexpr, BLOCK: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr,
 ):  # fmt: skip
+    """One code: guidance, the k likeliest, the nucleus, and the draw argmax(p / e). `tail` is 1 - top_p."""
     row = tl.program_id(0).to(tl.int64)
     entry = tl.arange(0, BLOCK)
     inside = entry < VOCABULARY
@@ -233,6 +234,7 @@ def draw_codes_kernel(
 
 @triton.jit
 def mix_bits(bits):
+    """The mixing function of models/networks/noise.py; its second factor is written as a signed number."""
     bits = bits ^ ((bits >> 16) & 0xFFFF)
     bits = bits * 0x7FEB352D
     bits = bits ^ ((bits >> 15) & 0x1FFFF)
@@ -313,6 +315,7 @@ def affine_kernel(
 
 @triton.jit(do_not_specialize=["pixels", "channels"])
 def affine_silu_kernel(x, affine, out, pixels, channels, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
+    """SiLU of each value times its channel's factor plus its channel's offset."""
     image = tl.program_id(2)
     channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
     scale = tl.load(affine + image * 2 * channels + channel)
