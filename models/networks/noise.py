@@ -64,11 +64,6 @@ def noise_keys(seeds: Sequence[int], num_scales: int, device: torch.device | str
     return torch.tensor(words, dtype=torch.int32).view(len(seeds), num_scales, 2).to(device)
 
 
-def exponential_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:
-    """Return `exponentials_BLV`, float32 draws from Exponential(1) made of `uniform_noise`."""
-    return uniform_noise(keys_B2, tokens, vocabulary).log_().neg_()
-
-
 def uniform_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:
     """Return `uniform_BLV`, float32 draws from (0, 1) that are a function of the keys and the place alone.
 

@@ -12,10 +12,14 @@ from torch.nn import functional
 
 from models.networks import next_scale
 from models.networks.next_scale import bit_chances, draw, draw_bits, keep_likeliest
-from models.networks.noise import Noise, exponential_noise, noise_keys
+from models.networks.noise import Noise, noise_keys, uniform_noise
 from models.networks.operations import PLAIN
 
 FILTERS = [(0, 0.0), (12, 0.0), (0, 0.9), (20, 0.9)]
+
+
+def exponential_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:
+    return uniform_noise(keys_B2, tokens, vocabulary).log().neg()
 
 
 @pytest.mark.parametrize(
