@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from models.networks.var import VAR, Sampling
     from models.networks.vqvae import VQVAE
 
+StepT = TypeVar("StepT")
+
 
 def is_captured(runtime: Runtime) -> bool:
     """Return whether programs run as CUDA graphs of fused kernels: MODE=compiled on a GPU."""
@@ -32,11 +34,8 @@ def is_captured(runtime: Runtime) -> bool:
 
 def mode_notes(runtime: Runtime) -> tuple[str, ...]:
     """Return the footer's note where the mode that was asked for has no form of its own."""
-    return ("ran plainly: compiled has no form of its own on a CPU",) if _is_plain_compiled(runtime) else ()
-
-
-def _is_plain_compiled(runtime: Runtime) -> bool:
-    return runtime.mode == "compiled" and not is_captured(runtime)
+    plain = runtime.mode == "compiled" and not is_captured(runtime)
+    return ("ran plainly: compiled has no form of its own on a CPU",) if plain else ()
 
 
 def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Module) -> ProgramPool[ProgramT]:
@@ -75,14 +74,17 @@ class VARProgram:
         self.labels_B.copy_(torch.tensor(labels))
         fill_noise(self.noise, seeds, self.official)
 
-    def latents(self) -> Tensor:
-        """Return `f_hat_BCHW`."""
+    def steps(
+        self, choose: Callable[[int, Tensor], var_network.Choice] | None = None
+    ) -> Iterator[var_network.ScaleStep]:
+        """Make the noise and run scale by scale; `choose` draws in the place of the program's own sampling."""
         if not self.official:
             self.noise.fill_by_request(self.var.operations.fill_uniform)
-        steps = var_network.sample_scales(self.var, self.quantizer, self.labels_B, self.choose, self.constants)
-        for step in steps:
-            f_hat_BCHW = step.f_hat_BCHW
-        return f_hat_BCHW
+        return var_network.sample_scales(self.var, self.quantizer, self.labels_B, choose or self.choose, self.constants)
+
+    def latents(self) -> Tensor:
+        """Return `f_hat_BCHW`."""
+        return last_of(self.steps()).f_hat_BCHW
 
     def run(self) -> Tensor:
         """Return `images_BCHW`, uint8 0..255."""
@@ -128,27 +130,35 @@ class InfinityProgram:
         self.text.mask_RT.copy_(text.mask_RT)
         fill_noise(self.noise, seeds, self.official)
 
-    def latents(self) -> Tensor:
-        """Return `sum_BdHW`."""
+    def steps(self, choose: Callable[[int, Tensor], Tensor] | None = None) -> Iterator[infinity_network.ScaleStep]:
+        """Make the noise and run scale by scale; `choose` draws in the place of the program's own sampling."""
         if not self.official:
             self.noise.fill_by_request(self.infinity.operations.fill_uniform)
-        steps = infinity_network.sample_scales(
+        return infinity_network.sample_scales(
             self.infinity,
             self.schedule,
             self.rotation,
             self.text,
-            self.choose,
+            choose or self.choose,
             self.mixing,
             self.constants,
             self.rows_each,
         )
-        for step in steps:
-            sum_BdHW = step.sum_BdHW
-        return sum_BdHW
+
+    def latents(self) -> Tensor:
+        """Return `sum_BdHW`."""
+        return last_of(self.steps()).sum_BdHW
 
     def run(self) -> Tensor:
         """Return `images_BCHW`, uint8 0..255."""
         return decode_pictures(self.vae.decode_latents, self.latents(), self.vae.shape.downsampling)
+
+
+def last_of(steps: Iterable[StepT]) -> StepT:
+    """Return the last of the steps, keeping none of the others: each holds a scale's logits."""
+    for step in steps:
+        last = step
+    return last
 
 
 def fill_noise(noise: Noise, seeds: Sequence[int], official: bool) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.machine import installed_versions
 from models.base import DType, Mode
-from models.networks import infinity as infinity_network
-from models.networks import var as var_network
+from models.networks.infinity import BitSampling
 from models.networks.next_scale import guidance_strength, guide
 from models.networks.var import Choice
 from models.next_scale_programs import VARProgram
-from scripts.next_scale_cases import Case, open_case, release
+from scripts.next_scale_cases import Case, describe_run, open_case, release
 
 ERROR_BAR = 1.5
 MARGIN = 1e-3
@@ -37,23 +34,11 @@ MARGIN = 1e-3
 
 def steps_of(program: Any, forced: list[Tensor] | None = None) -> list[Any]:
     """Return all scales of a program's run; with `forced` codes or bits in the place of what it would draw."""
+    if forced is None:
+        return list(program.steps())
     if isinstance(program, VARProgram):
-        program.noise.fill_by_request(program.var.operations.fill_uniform)
-
-        def choose_codes(scale: int, logits_RLV: Tensor) -> Choice:
-            return program.choose(scale, logits_RLV) if forced is None else Choice(forced[scale])
-
-        return list(var_network.sample_scales(program.var, program.quantizer, program.labels_B, choose_codes))
-    program.noise.fill_by_request(program.infinity.operations.fill_uniform)
-
-    def choose_bits(scale: int, logits_RLV: Tensor) -> Tensor:
-        return program.choose(scale, logits_RLV) if forced is None else forced[scale]
-
-    return list(
-        infinity_network.sample_scales(
-            program.infinity, program.schedule, program.rotation, program.text, choose_bits, program.mixing
-        )
-    )
+        return list(program.steps(lambda scale, _: Choice(forced[scale])))
+    return list(program.steps(lambda scale, _: forced[scale]))
 
 
 def guided(program: Any, steps: list[Any]) -> list[Tensor]:
@@ -61,7 +46,7 @@ def guided(program: Any, steps: list[Any]) -> list[Tensor]:
     if isinstance(program, VARProgram):
         count = len(steps)
         return [guide(s.logits_RLV.float(), guidance_strength(1.5, k, count)) for k, s in enumerate(steps)]
-    sampling = infinity_network.BitSampling()
+    sampling = BitSampling()
     return [sampling.guided(k, step.logits_RLV) for k, step in enumerate(steps)]
 
 
@@ -138,8 +123,8 @@ def check_batches(name: str, device: str, small: bool) -> dict[str, Any]:
     for mode in ("eager", "compiled"):
 
         def pictures(case: Case) -> tuple[Tensor, Tensor]:
-            one_by_one = torch.cat([case.program(1, seed).latents() for seed in range(8)])  # type: ignore[attr-defined]
-            return one_by_one.cpu(), case.program(8, 0).latents().cpu()  # type: ignore[attr-defined]
+            one_by_one = torch.cat([case.program(1, seed).latents() for seed in range(8)])
+            return one_by_one.cpu(), case.program(8, 0).latents().cpu()
 
         # Requests i of a batch have seed and class of call i, so that they are the same requests.
         one_by_one, together = run(name, device, "float32", mode, small, pictures)
@@ -159,12 +144,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/exactness.json"))
     arguments = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    report: dict[str, Any] = {
-        "command": " ".join(["python -m scripts.check_next_scale", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name() if arguments.device.startswith("cuda") else "CPU",
-        "versions": installed_versions(),
-    }
+    report: dict[str, Any] = describe_run("check_next_scale", arguments.device)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     failed = False
     jobs: list[tuple[str, Callable[[], dict[str, Any]]]] = []

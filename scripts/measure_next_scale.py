@@ -13,24 +13,22 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark.clock import Clock
-from benchmark.machine import installed_versions
 from models.networks.cuda_graphs import ProgramPool
-from models.next_scale_programs import VARProgram
-from scripts.next_scale_cases import Case, open_case, release
+from models.next_scale_programs import last_of
+from scripts.next_scale_cases import Case, describe_run, open_case, release
 
-# Milliseconds a batch: the goals, and the floors by arithmetic and memory traffic.
+# The goals, milliseconds a batch.
 BARS_MS = {"var-d16:1": 9, "var-d16:8": 25, "var-d16:64": 150, "var-d30:1": 25, "infinity-1M:1": 350}
 BARS_MS |= {"infinity-1M:4": 1320, "infinity-0.06M:1": 45}
-FLOORS_MS = {"var-d16:1": 1.82, "var-d16:8": 10.2, "var-d16:64": 80.0, "infinity-1M:1": 161.5, "infinity-1M:4": 638.0}
 DEFAULT_CASES = ",".join(BARS_MS)
 FORMS = {"compiled": ("bfloat16", "compiled"), "eager bf16": ("bfloat16", "eager"), "eager TF32": ("float32", "eager")}
 
@@ -116,43 +114,26 @@ class PartOfProgram:
     def __init__(self, program: Any, scales: int) -> None:
         self.program, self.scales = program, scales
 
-    def itself(self) -> PartOfProgram:
-        return self
-
     def run(self) -> torch.Tensor:
-        from models.networks import infinity, var
-
-        program = self.program
-        if isinstance(program, VARProgram):
-            program.noise.fill_by_request(program.var.operations.fill_uniform)
-            steps: Any = var.sample_scales(program.var, program.quantizer, program.labels_B, program.choose)
-        else:
-            program.noise.fill_by_request(program.infinity.operations.fill_uniform)
-            steps = infinity.sample_scales(
-                program.infinity, program.schedule, program.rotation, program.text, program.choose, program.mixing
-            )
-        last: Any = None
-        for scale, step in enumerate(steps):
-            last = step[2]
-            if scale + 1 == self.scales:
-                break
-        assert isinstance(last, torch.Tensor)
-        return last
+        latents: torch.Tensor = last_of(islice(self.program.steps(), self.scales))[2]
+        return latents
 
 
-def scale_times(case: Case, batch: int, scales: int, clock: Clock, repeats: int = 10) -> list[float]:
+def scale_times(case: Case, batch: int, clock: Clock, repeats: int = 10) -> list[float]:
     """Return the ms until each scale is done, as graphs that end there."""
     program = case.program(batch, 0)
-    until = []
-    for count in range(1, scales + 1):
-        with torch.inference_mode():
-            pool: ProgramPool[PartOfProgram] = ProgramPool(True)
-            part = PartOfProgram(program, count)
-            call = partial(pool, 0, part.itself, lambda _: None)
-            call()
-            until.append(1e3 * statistics.median(clock.time(call)[1] for _ in range(repeats)))
-            del pool, call
-    return until
+    return [
+        until_scale_ms(PartOfProgram(program, scale + 1), clock, repeats)
+        for scale in range(len(program.noise.exponentials))
+    ]
+
+
+def until_scale_ms(part: PartOfProgram, clock: Clock, repeats: int) -> float:
+    pool: ProgramPool[PartOfProgram] = ProgramPool(True)
+    with torch.inference_mode():
+        call = partial(pool, 0, lambda: part, lambda _: None)
+        call()
+        return 1e3 * statistics.median(clock.time(call)[1] for _ in range(repeats))
 
 
 def main() -> None:
@@ -173,13 +154,7 @@ def main() -> None:
     for entry in arguments.cases.split(","):
         name, batch = entry.split(":")
         cases.setdefault(name, []).append(int(batch))
-    report: dict[str, Any] = {
-        "command": " ".join(["python -m scripts.measure_next_scale", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name() if on_cuda else "CPU",
-        "versions": installed_versions(),
-        "results": {},
-    }
+    report: dict[str, Any] = {**describe_run("measure_next_scale", device), "results": {}}
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for name, batches in cases.items():
         for form in arguments.forms.split(","):
@@ -194,8 +169,7 @@ def main() -> None:
                     result[form] = measure(case, batch, arguments.repeats, budget_s, clock)
                     if arguments.profile and form == "compiled" and on_cuda:
                         result["profile"] = kernel_times(case, batch)
-                        scales = len(getattr(case.program(batch, 0), "noise").exponentials)  # noqa: B009
-                        result["until_scale_ms"] = scale_times(case, batch, scales, clock)
+                        result["until_scale_ms"] = scale_times(case, batch, clock)
                 except (RuntimeError, torch.OutOfMemoryError) as error:
                     result[form] = {"error": " ".join(str(error).split())[:500]}
                 arguments.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.machine import installed_versions
 from models.base import DType, Mode, Runtime
+from models.infinity import random_networks as random_infinity
 from models.infinity_schedules import schedule_for
-from models.networks.bsq_vae import BSQVAE, bsq_vae_shape
+from models.networks.bsq_vae import BSQVAE
 from models.networks.convolutions import ConvolutionShape
-from models.networks.cuda_graphs import Program, ProgramPool
-from models.networks.infinity import BitSampling, Infinity, InfinityShape, Text, infinity_2b_shape
-from models.networks.next_scale import Schedule
-from models.networks.operations import use_operations
+from models.networks.cuda_graphs import ProgramPool
+from models.networks.infinity import BitSampling, Infinity, InfinityShape, Text
+from models.networks.operations import PLAIN, use_operations
 from models.networks.var import VAR, Sampling, VARShape, var_shape
-from models.networks.vqvae import VQVAE, VQVAEShape, vqvae_shape
+from models.networks.vqvae import VQVAE, VQVAEShape
 from models.next_scale_programs import InfinityProgram, VARProgram, make_pool
 from models.random_weights import build_random
+from models.var import random_networks as random_var
 
 TEXT_TOKENS = 64
 PUBLISHED = Sampling(cfg=1.5, top_k=900, top_p=0.96)
@@ -42,17 +46,15 @@ class Case:
         with torch.inference_mode():
             return self.pool(batch, lambda: self.make(batch), lambda program: self.fill(program, batch, seed))
 
-    def program(self, batch: int, seed: int) -> Program:
+    def program(self, batch: int, seed: int) -> Any:
         """Return a filled program of its own."""
         with torch.inference_mode():
-            program: Program = self.make(batch)
+            program = self.make(batch)
             self.fill(program, batch, seed)
             return program
 
     def close(self, device: str) -> None:
         """Give all memory back."""
-        from models.networks.operations import PLAIN
-
         for network in self.networks:
             use_operations(network, PLAIN)
         self.networks, self.pool = (nn.Identity(), nn.Identity()), ProgramPool(False)
@@ -74,11 +76,9 @@ def runtime(device: str, dtype: DType, mode: Mode) -> Runtime:
 
 def open_case(name: str, device: str, dtype: DType, mode: Mode, small: bool = False) -> Case:
     """Return `var-d<depth>` or `infinity-<pixels>` ("infinity-1M"); `small` shrinks all widths, for a CPU."""
-    torch_dtype: torch.dtype = getattr(torch, dtype)
     if name.startswith("var-d"):
-        var, vqvae = build_var(int(name.removeprefix("var-d")), device, small)
-        var.cast(torch_dtype)
-        vqvae.cast(torch_dtype)
+        depth = int(name.removeprefix("var-d"))
+        var, vqvae = small_var(depth, device, dtype) if small else random_var(depth, device, dtype)
         pool: ProgramPool[Any] = make_pool(runtime(device, dtype, mode), (var, vqvae), vqvae.decoder)
         sampling = Sampling(1.5, 20, 0.96) if small else PUBLISHED
 
@@ -88,9 +88,7 @@ def open_case(name: str, device: str, dtype: DType, mode: Mode, small: bool = Fa
 
         return Case((var, vqvae), lambda batch: VARProgram(var, vqvae, sampling, batch), fill_var, pool)
     schedule = schedule_for(name.removeprefix("infinity-"), 1.0)  # type: ignore[arg-type]
-    infinity, vae = build_infinity(device, small)
-    infinity.cast(torch_dtype)
-    vae.cast(torch_dtype)
+    infinity, vae = small_infinity(device, dtype) if small else random_infinity(device, dtype)
     pool = make_pool(runtime(device, dtype, mode), (infinity, vae), vae.decoder)
     texts = {seed: text_rows(infinity, 1, seed, device) for seed in range(64)}
 
@@ -100,12 +98,11 @@ def open_case(name: str, device: str, dtype: DType, mode: Mode, small: bool = Fa
         program.fill(infinity.with_unconditional(prompts), [seed + i for i in range(batch)])
 
     rotation = infinity.rotation(schedule)
-    make = make_infinity(infinity, vae, schedule, rotation)
+
+    def make(batch: int) -> InfinityProgram:
+        return InfinityProgram(infinity, vae, schedule, rotation, BitSampling(), batch, TEXT_TOKENS)
+
     return Case((infinity, vae), make, fill_infinity, pool)
-
-
-def make_infinity(infinity: Infinity, vae: BSQVAE, schedule: Schedule, rotation: Any) -> Callable[[int], Any]:
-    return lambda batch: InfinityProgram(infinity, vae, schedule, rotation, BitSampling(), batch, TEXT_TOKENS)
 
 
 def text_rows(infinity: Infinity, batch: int, seed: int, device: str) -> Text:
@@ -115,23 +112,30 @@ def text_rows(infinity: Infinity, batch: int, seed: int, device: str) -> Text:
     return Text(features_BTt.to(device), torch.ones(batch, TEXT_TOKENS, dtype=torch.bool, device=device))
 
 
-def build_var(depth: int, device: str, small: bool) -> tuple[VAR, VQVAE]:
-    shape, vqvae = var_shape(depth), vqvae_shape(var_shape(depth).patch_nums)
-    if small:
-        shape = VARShape(2, 64, 2, (1, 2, 3, 4), 8, 64, shared_aln=shape.shared_aln)
-        vqvae = VQVAEShape(ConvolutionShape((32, 32), 1, 8), 64, shape.patch_nums)
+def small_var(depth: int, device: str, dtype: DType) -> tuple[VAR, VQVAE]:
+    """Return a VAR with four scales and the variants of the published one of this depth."""
+    shape = VARShape(2, 64, 2, (1, 2, 3, 4), 8, 64, shared_aln=var_shape(depth).shared_aln)
+    vqvae = VQVAEShape(ConvolutionShape((32, 32), 1, 8), 64, shape.patch_nums)
     return (
-        build_random(lambda: VAR(shape), device, torch.float32),
-        build_random(lambda: VQVAE(vqvae), device, torch.float32),
+        build_random(lambda: VAR(shape), device, torch.float32).cast(getattr(torch, dtype)),
+        build_random(lambda: VQVAE(vqvae), device, torch.float32).cast(getattr(torch, dtype)),
     )
 
 
-def build_infinity(device: str, small: bool) -> tuple[Infinity, BSQVAE]:
-    shape, vae = infinity_2b_shape(), bsq_vae_shape()
-    if small:
-        shape = InfinityShape(2, 64, 2, 128, 32, TEXT_TOKENS, 1, 8)
-        vae = ConvolutionShape((32, 32), 1, 8, attention=False, middle_attention=False)
+def small_infinity(device: str, dtype: DType) -> tuple[Infinity, BSQVAE]:
+    shape = InfinityShape(2, 64, 2, 128, 32, TEXT_TOKENS, 1, 8)
+    vae = ConvolutionShape((32, 32), 1, 8, attention=False, middle_attention=False)
     return (
-        build_random(lambda: Infinity(shape), device, torch.float32),
-        build_random(lambda: BSQVAE(vae), device, torch.float32),
+        build_random(lambda: Infinity(shape), device, torch.float32).cast(getattr(torch, dtype)),
+        build_random(lambda: BSQVAE(vae), device, torch.float32).cast(getattr(torch, dtype)),
     )
+
+
+def describe_run(script: str, device: str) -> dict[str, Any]:
+    """Return what a figure must be read with: command, date, device, versions."""
+    return {
+        "command": " ".join([f"python -m scripts.{script}", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
+        "versions": installed_versions(),
+    }

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.networks.bsq_vae import BitwiseScales
-from models.networks.next_scale import Schedule, draw_bits, guide
+from models.networks.next_scale import Schedule, block_causal_mask, draw_bits, guide
 from models.networks.noise import Noise
 from models.networks.operations import NORM_EPS, PLAIN, KeyValueCache, Norm, Operations, Rotation
 from models.networks.transformer import (
@@ -382,7 +382,7 @@ class Infinity(nn.Module):
         context = Context(
             self.rotation(schedule),
             condition.text_mask_R11T,
-            mask_LL=levels_L[:, None] >= levels_L[None],
+            mask_LL=block_causal_mask(levels_L),
         )
         logits_RLV: Tensor = self(words_RLC + self.lvl_embed(levels_L), condition, context)
         return logits_RLV

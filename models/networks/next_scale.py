@@ -79,9 +79,8 @@ def published_patch_nums(scales: int, tokens: int) -> tuple[int, ...]:
     )
 
 
-def block_causal_mask(patch_nums: Sequence[int]) -> Tensor:
+def block_causal_mask(levels_L: Tensor) -> Tensor:
     """Return `mask_LL`, bool, true where token i sees token j: j's scale is not finer than i's."""
-    levels_L = token_levels(patch_nums)
     return levels_L[:, None] >= levels_L[None, :]
 
 

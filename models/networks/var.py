@@ -186,7 +186,7 @@ class VAR(nn.Module):
         self.head = nn.Linear(width, shape.vocabulary)
         # In the file, because it alone tells the sides of the scales.
         self.register_buffer("lvl_1L", token_levels(shape.patch_nums)[None])
-        self.register_buffer("mask_LL", block_causal_mask(shape.patch_nums), persistent=False)
+        self.register_buffer("mask_LL", block_causal_mask(self.lvl_1L[0]), persistent=False)
         for table in (self.class_emb, self.lvl_embed):
             nn.init.normal_(table.weight, std=deviation)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from metrics.attribute_network import load_attribute_network
 from models.base import Request
 from models.networks.cuda_graphs import CAPACITY
-from models.networks.var import sample_scales
 from models.next_scale_programs import VARProgram
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -78,8 +77,7 @@ def codes_and_pictures(mode: Any, first_seed: int, tmp_path: Path) -> tuple[Tens
         pictures.append(generator.generate(requests))
         with torch.inference_mode():
             program.fill(labels, seeds)
-            program.noise.fill_by_request(generator.var.operations.fill_uniform)
-            steps = list(sample_scales(generator.var, program.quantizer, program.labels_B, program.choose))
+            steps = list(program.steps())
         codes.append(torch.cat([step.codes_BL for step in steps], dim=1))
     asked_N = torch.arange(PICTURES, device="cuda") % classes
     return torch.cat(codes), torch.cat(pictures), asked_N

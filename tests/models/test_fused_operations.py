@@ -13,7 +13,7 @@ from models.networks.infinity import BitSampling, Infinity, InfinityShape, Text
 from models.networks.next_scale import Schedule
 from models.networks.noise import noise_keys
 from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation, use_operations
-from models.networks.var import VAR, Sampling, VARShape, sample_scales
+from models.networks.var import VAR, Sampling, VARShape
 from models.networks.vqvae import VQVAE, VQVAEShape
 from models.next_scale_programs import InfinityProgram, VARProgram
 
@@ -157,9 +157,7 @@ def test_whole_networks_draw_the_plain_codes_and_pictures(fused: Operations) -> 
             use_operations(network, operations)
         program = VARProgram(var, vqvae, Sampling(1.5, 20, 0.9), batch=2)
         program.fill([3, 7], [5, 6])
-        images_BCHW = program.run()  # makes the noise as well
-        steps = list(sample_scales(var, program.quantizer, program.labels_B, program.choose))
-        results.append((torch.cat([step.codes_BL for step in steps], dim=1), images_BCHW))
+        results.append((torch.cat([step.codes_BL for step in program.steps()], dim=1), program.run()))
     assert torch.equal(results[0][0], results[1][0])
     assert (results[0][1].int() - results[1][1].int()).abs().max() <= 1
 
