@@ -223,6 +223,14 @@ class Constants(NamedTuple):
     offsets_N116C: Tensor
 
 
+class Places(NamedTuple):
+    """What the tokens of a whole schedule are: their scales, how they turn, and which of them each sees."""
+
+    levels_L: Tensor
+    rotation: Rotation
+    mask_LL: Tensor
+
+
 class Condition(NamedTuple):
     """What the text of R rows contributes, the same at every scale: made once a picture."""
 
@@ -371,19 +379,22 @@ class Infinity(nn.Module):
         logits_RLV: Tensor = self.head(normal_RLC)
         return logits_RLV
 
-    def forward_teacher_forced(self, text: Text, inputs_RLd: Tensor, schedule: Schedule) -> Tensor:
+    def places(self, schedule: Schedule) -> Places:
+        """Return what teacher forcing needs of a schedule; made on the host in part, which a CUDA graph forbids."""
+        levels_L = schedule.levels().to(self.pos_start.device)
+        return Places(levels_L, self.rotation(schedule), block_causal_mask(levels_L))
+
+    def forward_teacher_forced(
+        self, text: Text, inputs_RLd: Tensor, schedule: Schedule, places: Places | None = None
+    ) -> Tensor:
         """Return `logits_RLV` of all L tokens at once, given the inputs of scales 1.. (L - 1 tokens).
 
-        The inputs are `BitwiseScales.teacher_inputs` of an image's bits.
+        The inputs are `BitwiseScales.teacher_inputs` of an image's bits. places: those of the schedule, if at hand.
         """
+        levels_L, rotation, mask_LL = places or self.places(schedule)
         condition = self.condition(text)
         words_RLC = torch.cat((condition.first_R1C + self.pos_start, self.word_embed(inputs_RLd)), dim=1)
-        levels_L = schedule.levels().to(words_RLC.device)
-        context = Context(
-            self.rotation(schedule),
-            condition.text_mask_R11T,
-            mask_LL=block_causal_mask(levels_L),
-        )
+        context = Context(rotation, condition.text_mask_R11T, mask_LL=mask_LL)
         logits_RLV: Tensor = self(words_RLC + self.lvl_embed(levels_L), condition, context)
         return logits_RLV
 

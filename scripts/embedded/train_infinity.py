@@ -22,7 +22,7 @@ from models.base import Request, Runtime
 from models.infinity import InfinityOptions, load_embedded, save_embedded
 from models.infinity_text import TextEncoder, load_tiny_text_encoder
 from models.networks.bsq_vae import BSQVAE
-from models.networks.infinity import Context, Infinity, InfinityShape, Text
+from models.networks.infinity import Infinity, InfinityShape, Text
 from models.networks.next_scale import Grid, Schedule
 from scripts.embedded.bitwise import FlatScales
 from scripts.embedded.judging import Judgement, judge
@@ -68,10 +68,7 @@ class InfinityTraining:
         self.infinity, self.vae, self.encoder, self.sprites, self.batch = infinity, vae, encoder, sprites, batch
         self.scales = FlatScales(schedule.grids, sprites.device)
         self.tokens = caption_tokens(sprites, encoder, infinity.shape.text_tokens)
-        # What `Infinity.forward_teacher_forced` makes anew at each call, on the host in part: a CUDA graph forbids it.
-        self.rotation = infinity.rotation(schedule)
-        self.levels_L = schedule.levels().to(sprites.device)
-        self.mask_LL = self.levels_L[:, None] >= self.levels_L[None]
+        self.schedule, self.places = schedule, infinity.places(schedule)
         self.cross_entropy = torch.compile(self._cross_entropy, dynamic=False) if compiled else self._cross_entropy
 
     def loss(self) -> Loss:
@@ -96,13 +93,8 @@ class InfinityTraining:
         return self.encoder.features(ids_BT, ids_BT != self.encoder.tokenizer.pad_token_id)
 
     def logits(self, text: Text, inputs_BLd: Tensor) -> Tensor:
-        """Return `logits_BLV`: `Infinity.forward_teacher_forced` with all that stays the same made beforehand."""
-        infinity = self.infinity
-        condition = infinity.condition(text)
-        words_BLC = torch.cat((condition.first_R1C + infinity.pos_start, infinity.word_embed(inputs_BLd)), dim=1)
-        context = Context(self.rotation, condition.text_mask_R11T, mask_LL=self.mask_LL)
-        logits_BLV: Tensor = infinity(words_BLC + infinity.lvl_embed(self.levels_L), condition, context)
-        return logits_BLV
+        """Return `logits_BLV` of all tokens at once."""
+        return self.infinity.forward_teacher_forced(text, inputs_BLd, self.schedule, self.places)
 
     def _cross_entropy(
         self, features_BTt: Tensor, mask_BT: Tensor, dropped_B: Tensor, inputs_BLd: Tensor, bits_BLd: Tensor
