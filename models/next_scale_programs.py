@@ -42,15 +42,16 @@ def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Modul
     """Set the networks up for the runtime's mode and return the pool that their programs go into."""
     if runtime.device.startswith("cuda"):
         decoder.to(memory_format=torch.channels_last)
-    captured = is_captured(runtime)
-    if captured:
-        from models.networks.fused import FUSED
+    if not is_captured(runtime):
+        return ProgramPool(False)
+    from models.networks.fused import FUSED
+    from models.networks.launching import compiling
 
-        if (number := torch.device(runtime.device).index) is not None:
-            torch.cuda.set_device(number)  # kernels and captures go to the current device
-        for network in networks:
-            use_operations(network, FUSED)
-    return ProgramPool(captured)
+    if (number := torch.device(runtime.device).index) is not None:
+        torch.cuda.set_device(number)  # kernels and captures go to the current device
+    for network in networks:
+        use_operations(network, FUSED)
+    return ProgramPool(True, preparing=compiling)
 
 
 class VARProgram:

@@ -91,7 +91,7 @@ def kind_of(kernel: str) -> str:
         "fused split of heads": ("split_heads",),
         "sampling": ("draw_codes", "uniform_kernel", "log_", "exponential"),
         "group norm": ("moments", "affine", "groupnorm", "group_norm", "rowwisemoments"),
-        "convolution": ("conv", "cudnn", "fprop", "implicit", "nhwc", "winograd", "add_bias", "interleave"),
+        "convolution": ("conv", "cudnn", "fprop", "implicit", "nhwc", "winograd", "add_kernel", "interleave"),
         "matrix product": (
             "skinny_linear",
             "gemm",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 CAPACITY = 4
-WARMUPS = 2
+WARMUPS = 1
 
 
 class Program(Protocol):
@@ -24,16 +24,19 @@ class Program(Protocol):
 
 
 ProgramT = TypeVar("ProgramT", bound=Program)
+Preparing = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class ProgramPool(Generic[ProgramT]):
     """The last few programs by key (batch size and whatever else fixes shapes); the least recently used one goes.
 
     captured: run them as CUDA graphs that share their memory; else plainly. All is released with the pool.
+    preparing: in what the first run before a capture takes place; its answer is not used.
     """
 
-    def __init__(self, captured: bool, capacity: int = CAPACITY) -> None:
+    def __init__(self, captured: bool, capacity: int = CAPACITY, preparing: Preparing = contextlib.nullcontext) -> None:
         self._captured = captured
+        self._preparing = preparing
         self._capacity = capacity
         self._programs: OrderedDict[Hashable, tuple[ProgramT, Callable[[], Tensor]]] = OrderedDict()
         self._memory = torch.cuda.graph_pool_handle() if captured else None
@@ -59,6 +62,8 @@ class ProgramPool(Generic[ProgramT]):
         stream = capture_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream), fastest_convolutions():
+            with self._preparing():
+                program.run()
             for _ in range(WARMUPS):
                 program.run()
         torch.cuda.current_stream().wait_stream(stream)

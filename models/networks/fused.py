@@ -14,8 +14,10 @@ import triton
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from models.networks import kernels
+from models.networks.launching import is_compiling, launch
 from models.networks.operations import NORM_EPS, KeyValueCache, Norm, Operations, Rotation
 from models.networks.vqvae import FoldedQuantizer, MultiScaleQuantizer
 
@@ -23,7 +25,10 @@ from models.networks.vqvae import FoldedQuantizer, MultiScaleQuantizer
 # its parts are summed by the next one (docs/performance.md).
 SKINNY_ROWS = 128
 OUTPUTS_BLOCK, INPUTS_BLOCK = 32, 128
-MOST_CHUNKS = 128  # of pixels, in the first pass of a normalisation
+# Passes over images: 32 channels, of which there is always a multiple, by 256 pixels at a time.
+CHANNELS_BLOCK, TILE = 32, 256
+BLOCKS = {"CHANNELS_BLOCK": CHANNELS_BLOCK, "TILE": TILE, "num_warps": 8}
+MOST_CHUNKS, ENOUGH_PROGRAMS = 128, 16384  # of pixels for one image; for all
 # Up to this many tokens (16 in float32, where shared memory is short), one kernel does all of the attention.
 ONE_KERNEL_TOKENS = 64
 # From there on cuDNN's attention is 1.2 to 1.7 times as fast on Hopper as the flash kernel that comes with torch.
@@ -37,6 +42,8 @@ class FusedOperations(Operations):
         # Made once for weights that do not change any more; gone with the module that they are of.
         self._folded: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
         self._decodings: WeakKeyDictionary[nn.Module, FoldedQuantizer] = WeakKeyDictionary()
+        # Of images that a kernel has just written, for the normalisation that follows.
+        self._moments = WeakTensorKeyDictionary()
 
     def norm(self, x_RLC: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
         return _residual_norm(x_RLC, None, None, None, norm, dtype)[1]
@@ -87,13 +94,13 @@ class FusedOperations(Operations):
         variant = {"COSINE": scale_H is not None, "ROTATE": rotation is not None, "HEADS": heads, "DIM": head_dim}
         variant["DIM_BLOCK"] = max(triton.next_power_of_2(head_dim), 16)
         if tokens <= (ONE_KERNEL_TOKENS if qkv_RLE.dtype != torch.float32 else 16):
-            kernels.attend_scale_kernel[(heads, rows)](
+            launch(kernels.attend_scale_kernel, (heads, rows))(
                 *tensors, *sizes, softmax_scale, **variant,
                 TOKENS_BLOCK=16 if tokens <= 16 else ONE_KERNEL_TOKENS, KEYS_BLOCK=64,
                 PRECISION="ieee" if qkv_RLE.dtype == torch.float32 else "tf32", num_warps=4,
             )  # fmt: skip
             return out_RLHD.flatten(2)
-        kernels.split_heads_kernel[(tokens, rows)](
+        launch(kernels.split_heads_kernel, (tokens, rows))(
             *tensors, *sizes, **variant, HEADS_BLOCK=triton.next_power_of_2(heads), num_warps=4
         )
         return self.attend(out_RLHD.transpose(1, 2), *cache.until(start + tokens), None, softmax_scale)
@@ -109,7 +116,9 @@ class FusedOperations(Operations):
     ) -> Tensor:
         batch, tokens, vocabulary = exponentials_BLV.shape
         codes_BL = torch.empty(batch, tokens, dtype=torch.int64, device=logits_RLV.device)
-        kernels.draw_codes_kernel[(batch * tokens,)](
+        if is_compiling():
+            codes_BL.zero_()  # what is looked up next must be there
+        launch(kernels.draw_codes_kernel, (batch * tokens,))(
             logits_RLV.contiguous(),
             exponentials_BLV,
             codes_BL,
@@ -121,14 +130,14 @@ class FusedOperations(Operations):
             BLOCK=triton.next_power_of_2(vocabulary),
             TOP_K=0 < top_k < vocabulary,
             TOP_P=0 < top_p < 1,
-            num_warps=8 if vocabulary >= 2048 else 4,
+            num_warps=4,
         )
         return codes_BL
 
     def fill_uniform(self, uniform_BLV: Tensor, keys_B2: Tensor) -> None:
         batch, count = len(uniform_BLV), uniform_BLV[0].numel()
         block = 2048
-        kernels.uniform_kernel[(triton.cdiv(count, block), batch)](
+        launch(kernels.uniform_kernel, (triton.cdiv(count, block), batch))(
             uniform_BLV, keys_B2, count, keys_B2.stride(0), BLOCK=block, num_warps=4
         )
 
@@ -138,39 +147,75 @@ class FusedOperations(Operations):
         return self._decodings[quantizer]
 
     def norm_silu(self, x_BCHW: Tensor, norm: nn.GroupNorm) -> Tensor:
-        return _norm_silu(x_BCHW, None, norm)
+        return self._norm_silu(x_BCHW, None, norm)
 
     def convolve_norm_silu(self, x_BCHW: Tensor, convolution: nn.Conv2d, norm: nn.GroupNorm) -> Tensor:
         # cuDNN adds a bias in a pass of its own; here the normalisation does, which reads everything anyway.
-        return _norm_silu(_convolve(x_BCHW, convolution), convolution.bias, norm)
+        return self._norm_silu(_convolve(x_BCHW, convolution), convolution.bias, norm)
 
     def convolve_add(self, x_BCHW: Tensor, convolution: nn.Conv2d, shortcut_BCHW: Tensor) -> Tensor:
         sum_BCHW = _convolve(x_BCHW, convolution).contiguous(memory_format=torch.channels_last)
         shortcut_BCHW = shortcut_BCHW.contiguous(memory_format=torch.channels_last)
-        block, count = 4096, sum_BCHW.numel()
-        kernels.add_bias_kernel[(triton.cdiv(count, block),)](
-            sum_BCHW, shortcut_BCHW, convolution.bias, count, CHANNELS=sum_BCHW.shape[1], BLOCK=block, num_warps=8
+        passing = Pass(sum_BCHW)
+        launch(kernels.add_kernel, passing.grid)(
+            sum_BCHW, shortcut_BCHW, convolution.bias, passing.moments_BK2C, *passing.sizes, **BLOCKS
         )
+        self._moments[sum_BCHW] = passing
         return sum_BCHW
 
     def double_convolve(self, x_BCHW: Tensor, convolution: nn.Conv2d) -> Tensor:
         if convolution not in self._folded:
             self._folded[convolution] = fold_doubling(convolution.weight)
         batch, _, height, width = x_BCHW.shape
-        channels = convolution.out_channels
         phases = functional.conv2d(x_BCHW, self._folded[convolution], padding=1)
         phases = phases.contiguous(memory_format=torch.channels_last)
         out_BCHW = torch.empty(
-            (batch, channels, 2 * height, 2 * width),
+            (batch, convolution.out_channels, 2 * height, 2 * width),
             dtype=x_BCHW.dtype, device=x_BCHW.device, memory_format=torch.channels_last,
         )  # fmt: skip
-        block, pixels = channels_block(channels), 4 * height * width
-        tile = 4096 // block
-        kernels.interleave_kernel[(channels // block, triton.cdiv(pixels, tile), batch)](
-            phases, convolution.bias, out_BCHW, pixels, channels, 2 * width,
-            CHANNELS_BLOCK=block, TILE=tile, num_warps=8,
-        )  # fmt: skip
+        passing = Pass(out_BCHW)
+        launch(kernels.interleave_kernel, passing.grid)(
+            phases, convolution.bias, out_BCHW, passing.moments_BK2C, *passing.sizes, 2 * width, **BLOCKS
+        )
+        self._moments[out_BCHW] = passing
         return out_BCHW
+
+    def _norm_silu(self, x_BCHW: Tensor, bias_C: Tensor | None, norm: nn.GroupNorm) -> Tensor:
+        """Return SiLU(GroupNorm(x + bias)), channels last."""
+        passing: Pass | None = self._moments.get(x_BCHW)  # type: ignore[no-untyped-call]
+        if passing is None:
+            x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+            passing = Pass(x_BCHW)
+            launch(kernels.moments_kernel, passing.grid)(x_BCHW, passing.moments_BK2C, *passing.sizes, **BLOCKS)
+        pixels, channels, chunk = passing.sizes
+        batch, chunks = passing.moments_BK2C.shape[:2]
+        affine_B2C = torch.empty(batch, 2, channels, device=x_BCHW.device)
+        group = channels // norm.num_groups
+        launch(kernels.affine_kernel, (norm.num_groups, batch))(
+            passing.moments_BK2C, norm.weight, norm.bias, norm.bias if bias_C is None else bias_C, affine_B2C,
+            pixels, channels, group, chunks, chunk, int(bias_C is not None), norm.eps,
+            GROUP_BLOCK=max(triton.next_power_of_2(group), 32), CHUNKS_BLOCK=MOST_CHUNKS, num_warps=4,
+        )  # fmt: skip
+        out_BCHW = torch.empty_like(x_BCHW)
+        launch(kernels.affine_silu_kernel, (channels // CHANNELS_BLOCK, triton.cdiv(pixels, TILE), batch))(
+            x_BCHW, affine_B2C, out_BCHW, pixels, channels, CHANNELS_BLOCK=CHANNELS_BLOCK, TILE=TILE, num_warps=8
+        )
+        return out_BCHW
+
+
+class Pass:
+    """How a kernel goes over images, channels last, and the moments of all channels that it makes: `moments_BK2C`."""
+
+    def __init__(self, images_BCHW: Tensor) -> None:
+        batch, channels, height, width = images_BCHW.shape
+        pixels, blocks = height * width, channels // CHANNELS_BLOCK
+        # Many programs fill the GPU; more than that only leave more moments to be read.
+        most_chunks = min(max(triton.cdiv(ENOUGH_PROGRAMS, batch * blocks), 1), MOST_CHUNKS)
+        chunk = max(triton.cdiv(pixels, most_chunks), min(TILE, pixels))
+        chunks = triton.cdiv(pixels, chunk)
+        self.sizes = (pixels, channels, chunk)
+        self.grid = (blocks, chunks, batch)
+        self.moments_BK2C = torch.empty(batch, chunks, 2, channels, device=images_BCHW.device)
 
 
 FUSED = FusedOperations()
@@ -194,7 +239,7 @@ def _skinny_parts(x_RLC: Tensor, weight: Tensor) -> Tensor:
     count, outputs = rows * tokens, len(weight)
     parts = parts_of(outputs, inputs)
     parts_PRLE = x_RLC.new_empty(parts, rows, tokens, outputs, dtype=torch.float32)
-    kernels.skinny_linear_kernel[(outputs // OUTPUTS_BLOCK, parts)](
+    launch(kernels.skinny_linear_kernel, (outputs // OUTPUTS_BLOCK, parts))(
         x_RLC.contiguous(), weight, parts_PRLE, count, outputs, inputs, inputs // parts,
         ROWS_BLOCK=32 if count <= 32 else SKINNY_ROWS, OUTPUTS_BLOCK=OUTPUTS_BLOCK,
         INPUTS_BLOCK=INPUTS_BLOCK if count <= 32 else INPUTS_BLOCK // 2, num_warps=4, num_stages=4,
@@ -223,12 +268,12 @@ def _residual_norm(
     normal_RLC = torch.empty_like(x_RLC, dtype=dtype)
     stream_RLC = x_RLC if parts_PRLC is None else torch.empty_like(x_RLC)
     parts_PRLC = None if parts_PRLC is None else parts_PRLC.contiguous()
-    per_program = 4 if tokens >= 256 else 1
-    kernels.residual_norm_kernel[(triton.cdiv(tokens, per_program), rows)](
-        x_RLC, parts_PRLC, update_bias, gate, norm.weight, norm.bias, stream_RLC, normal_RLC, tokens,
+    tokens_each = 4 if tokens >= 256 else 1
+    launch(kernels.residual_norm_kernel, (triton.cdiv(tokens, tokens_each), rows))(
+        x_RLC, parts_PRLC, update_bias, gate, norm.weight, norm.bias, stream_RLC, normal_RLC, tokens, tokens_each,
         0 if parts_PRLC is None else parts_PRLC.stride(0),
         _row_stride(gate), _row_stride(norm.weight), _row_stride(norm.bias), NORM_EPS,
-        WIDTH=width, BLOCK=triton.next_power_of_2(width), TOKENS=per_program,
+        WIDTH=width, BLOCK=triton.next_power_of_2(width),
         PARTS=0 if parts_PRLC is None else len(parts_PRLC), HAS_BIAS=update_bias is not None,
         HAS_GATE=gate is not None, num_warps=8 if width > 1024 or rows * tokens <= 512 else 4,
     )  # fmt: skip
@@ -256,35 +301,3 @@ def fold_doubling(weight_OC33: Tensor) -> Tensor:
     taps_a23 = weight_OC33.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=torch.float32)
     folded = torch.einsum("arp,bsq,ocpq->abocrs", taps_a23, taps_a23, weight_OC33.float())
     return folded.flatten(0, 2).to(weight_OC33.dtype).contiguous(memory_format=torch.channels_last)
-
-
-def channels_block(channels: int) -> int:
-    """Return the largest power of two that divides the channels, at most 128: no lane then idles."""
-    return min(channels & -channels, 128)
-
-
-def _norm_silu(x_BCHW: Tensor, bias_C: Tensor | None, norm: nn.GroupNorm) -> Tensor:
-    """Return SiLU(GroupNorm(x + bias)), channels last."""
-    batch, channels, height, width = x_BCHW.shape
-    pixels = height * width
-    x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-    out_BCHW = torch.empty_like(x_BCHW)
-    block = channels_block(channels)
-    tile, parts = 4096 // block, channels // block
-    chunk = max(triton.cdiv(pixels, MOST_CHUNKS), min(tile, pixels))
-    chunks = triton.cdiv(pixels, chunk)
-    moments_BK2C = torch.empty(batch, chunks, 2, channels, device=x_BCHW.device)
-    affine_B2C = torch.empty(batch, 2, channels, device=x_BCHW.device)
-    # Programs of neighbouring channels run at the same time: they share the lines of memory.
-    kernels.moments_kernel[(parts, chunks, batch)](
-        x_BCHW, moments_BK2C, pixels, channels, chunk, CHANNELS_BLOCK=block, TILE=tile, num_warps=4
-    )
-    group = channels // norm.num_groups
-    kernels.affine_kernel[(norm.num_groups, batch)](
-        moments_BK2C, norm.weight, norm.bias, bias_C, affine_B2C, pixels, channels, group, chunks, chunk, norm.eps,
-        GROUP_BLOCK=triton.next_power_of_2(group), CHUNKS_BLOCK=MOST_CHUNKS, HAS_BIAS=bias_C is not None, num_warps=4,
-    )  # fmt: skip
-    kernels.affine_silu_kernel[(parts, triton.cdiv(pixels, tile), batch)](
-        x_BCHW, affine_B2C, out_BCHW, pixels, channels, CHANNELS_BLOCK=block, TILE=tile, num_warps=8
-    )
-    return out_BCHW

@@ -1,6 +1,8 @@
 """Triton kernels of the fused operations (models/networks/fused.py): what each computes, in float32 throughout.
 
-Tensors come as pointers to contiguous memory unless a stride is given; images lie channels last.
+Tensors come as pointers to contiguous memory unless a stride is given; images lie channels last. Sizes that change
+from scale to scale are not specialised, so that a kernel is compiled once; those that addresses are multiples of must
+be: only then are loads and stores of 16 bytes at once.
 """
 
 from __future__ import annotations
@@ -8,14 +10,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Tiles on their way while one is worked on, in loops over images.
+STAGES = tl.constexpr(3)
+
 # Written for Triton's compiler: types are its own, and annotations say what is known when a kernel is compiled.
 
 
-@triton.jit(do_not_specialize=["tokens", "part_stride"])
+@triton.jit(do_not_specialize=["tokens", "tokens_each"])
 def residual_norm_kernel(
-    x, update, update_bias, gate, weight, bias, stream, normal, tokens, part_stride,
+    x, update, update_bias, gate, weight, bias, stream, normal, tokens, tokens_each, part_stride,
     gate_stride, weight_stride, bias_stride, eps,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr, PARTS: tl.constexpr,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_GATE: tl.constexpr,
 ):  # fmt: skip
     """x + gate * (the sum of the update's parts + its bias), and its norm; PARTS = 0: the norm alone."""
@@ -28,8 +33,8 @@ def residual_norm_kernel(
         gates = tl.load(gate + row * gate_stride + channel, mask=inside, other=0.0).to(tl.float32)
     if HAS_BIAS:
         added = tl.load(update_bias + channel, mask=inside, other=0.0).to(tl.float32)
-    for i in range(TOKENS):
-        token = tl.program_id(0) * TOKENS + i
+    for i in range(tokens_each):
+        token = tl.program_id(0) * tokens_each + i
         present = inside & (token < tokens)
         place = (row * tokens + token).to(tl.int64) * WIDTH + channel
         values = tl.load(x + place, mask=present, other=0.0).to(tl.float32)
@@ -242,7 +247,7 @@ def mix_bits(bits):
     return bits ^ ((bits >> 16) & 0xFFFF)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["keys"])
 def uniform_kernel(noise, keys, count, key_stride, BLOCK: tl.constexpr):
     """Uniform numbers of models/networks/noise.py, bit for bit."""
     request = tl.program_id(1)
@@ -254,49 +259,129 @@ def uniform_kernel(noise, keys, count, key_stride, BLOCK: tl.constexpr):
     tl.store(noise + request.to(tl.int64) * count + place, uniform, mask=place < count)
 
 
-@triton.jit(do_not_specialize=["pixels", "channels", "chunk_size"])
-def moments_kernel(x, moments, pixels, channels, chunk_size, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
-    """Mean and sum of squared deviations of each channel in a chunk of pixels."""
-    chunk = tl.program_id(1)
-    image = tl.program_id(2)
-    channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
-    first = chunk * chunk_size
-    count = tl.minimum(pixels - first, chunk_size)
-    source = x + (image.to(tl.int64) * pixels + first) * channels + channel[None, :]
-    # Deviations from the chunk's first pixel: they are small, so that their squares lose nothing.
-    origin = tl.load(source).to(tl.float32)
-    total = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
-    squares = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
-    for offset in range(0, count, TILE):
-        pixel = (offset + tl.arange(0, TILE))[:, None]
-        values = tl.load(source + pixel * channels, mask=pixel < count, other=0.0).to(tl.float32)
-        deviation = tl.where(pixel < count, values - origin, 0.0)
-        total += deviation
-        squares += deviation * deviation
+@triton.jit
+def add_moments(values, origin, present, total, squares):
+    """Take a tile of pixels, (TILE, CHANNELS_BLOCK), into the sums of deviations from an origin and of their squares.
+
+    The origin is near the first pixel of a chunk: deviations from it are small, so that their squares lose nothing.
+    """
+    deviation = tl.where(present, values - origin, 0.0)
+    return total + deviation, squares + deviation * deviation
+
+
+@triton.jit
+def store_moments(moments, total, squares, origin, count, channels, channel, CHANNELS_BLOCK: tl.constexpr):
+    """Write mean and sum of squared deviations of each channel in this program's chunk."""
     mean = tl.sum(total, axis=0) / count
     spread = tl.sum(squares, axis=0) - mean * mean * count
-    target = moments + (image * tl.num_programs(1) + chunk).to(tl.int64) * 2 * channels + channel
+    chunk = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+    target = moments + chunk.to(tl.int64) * 2 * channels + channel
     tl.store(target, mean + tl.reshape(origin, (CHANNELS_BLOCK,)))
     tl.store(target + channels, spread)
 
 
-@triton.jit(do_not_specialize=["pixels", "channels", "group_size", "chunks", "chunk_size"])
+# Programs of the kernels below: blocks of channels, which share lines of memory, then chunks of pixels, then images.
+
+
+@triton.jit(do_not_specialize=["pixels", "chunk_size"])
+def moments_kernel(x, moments, pixels, channels, chunk_size, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
+    """Mean and sum of squared deviations of each channel in a chunk of pixels."""
+    channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    first = tl.program_id(1) * chunk_size
+    count = tl.minimum(pixels - first, chunk_size)
+    source = x + (tl.program_id(2).to(tl.int64) * pixels + first) * channels + channel[None, :]
+    origin = tl.load(source).to(tl.float32)
+    total = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
+    squares = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
+    for offset in tl.range(0, count, TILE, num_stages=STAGES):
+        pixel = (offset + tl.arange(0, TILE))[:, None]
+        present = pixel < count
+        values = tl.load(source + pixel * channels, mask=present, other=0.0).to(tl.float32)
+        total, squares = add_moments(values, origin, present, total, squares)
+    store_moments(moments, total, squares, origin, count, channels, channel, CHANNELS_BLOCK)
+
+
+@triton.jit(do_not_specialize=["pixels", "chunk_size"])
+def add_kernel(
+    values, other, bias, moments, pixels, channels, chunk_size, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr
+):  # fmt: skip
+    """values += other + bias, in place, and the moments of the sums."""
+    channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    first = tl.program_id(1) * chunk_size
+    count = tl.minimum(pixels - first, chunk_size)
+    start = (tl.program_id(2).to(tl.int64) * pixels + first) * channels + channel[None, :]
+    added = tl.load(bias + channel).to(tl.float32)[None, :]
+    origin = tl.load(other + start).to(tl.float32) + added  # not of `values`, which others write meanwhile
+    total = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
+    squares = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
+    for offset in tl.range(0, count, TILE, num_stages=STAGES):
+        pixel = (offset + tl.arange(0, TILE))[:, None]
+        present = pixel < count
+        place = start + pixel * channels
+        sums = tl.load(values + place, mask=present, other=0.0).to(tl.float32) + added
+        sums += tl.load(other + place, mask=present, other=0.0).to(tl.float32)
+        stored = sums.to(values.dtype.element_ty)
+        tl.store(values + place, stored, mask=present)
+        total, squares = add_moments(stored.to(tl.float32), origin, present, total, squares)
+    store_moments(moments, total, squares, origin, count, channels, channel, CHANNELS_BLOCK)
+
+
+@triton.jit
+def doubled_source(x, pixel, image, pixels, channels, width):
+    """Where a pixel of `interleave_kernel`'s answer comes from."""
+    line = pixel // width
+    column = pixel % width
+    phase = (line % 2) * 2 + column % 2
+    source = (line // 2 + line % 2) * (width // 2 + 1) + column // 2 + column % 2
+    source_pixels = (pixels // width // 2 + 1) * (width // 2 + 1)
+    return x + (image.to(tl.int64) * source_pixels + source) * 4 * channels + phase * channels
+
+
+@triton.jit(do_not_specialize=["pixels", "chunk_size", "width"])
+def interleave_kernel(
+    x, bias, out, moments, pixels, channels, chunk_size, width, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr
+):  # fmt: skip
+    """Put four images beside each other in the channels, of height + 1 and width + 1, between each other, plus bias.
+
+    Image (a, b) of `x` gives pixel (2 y + a, 2 x + b) of the answer from its pixel (y + a, x + b). `pixels` and `width`
+    are the answer's; its moments are made with it.
+    """
+    image = tl.program_id(2)
+    channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
+    first = tl.program_id(1) * chunk_size
+    count = tl.minimum(pixels - first, chunk_size)
+    added = tl.load(bias + channel).to(tl.float32)[None, :]
+    start = doubled_source(x, first + tl.arange(0, 1)[:, None], image, pixels, channels, width)
+    origin = tl.load(start + channel[None, :]).to(tl.float32) + added
+    total = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
+    squares = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
+    target = out + (image.to(tl.int64) * pixels + first) * channels + channel[None, :]
+    for offset in tl.range(0, count, TILE, num_stages=STAGES):
+        pixel = (offset + tl.arange(0, TILE))[:, None]
+        present = pixel < count
+        source = doubled_source(x, first + pixel, image, pixels, channels, width) + channel[None, :]
+        values = tl.load(source, mask=present, other=0.0).to(tl.float32) + added
+        stored = values.to(out.dtype.element_ty)
+        tl.store(target + pixel * channels, stored, mask=present)
+        total, squares = add_moments(stored.to(tl.float32), origin, present, total, squares)
+    store_moments(moments, total, squares, origin, count, channels, channel, CHANNELS_BLOCK)
+
+
+@triton.jit(do_not_specialize=["pixels", "group_size", "chunks", "chunk_size", "has_bias"])
 def affine_kernel(
-    moments, weight, shift, bias, affine, pixels, channels, group_size, chunks, chunk_size, eps,
-    GROUP_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr, HAS_BIAS: tl.constexpr,
+    moments, weight, shift, bias, affine, pixels, channels, group_size, chunks, chunk_size, has_bias, eps,
+    GROUP_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr,
 ):  # fmt: skip
     """What a group's normalisation multiplies and adds, channel by channel, from the moments of all chunks.
 
-    bias: what is to be added to the values before, channel by channel; it moves the means alone.
+    bias: what is to be added to the values before, channel by channel, if anything; it moves the means alone.
     """
     group = tl.program_id(0)
     image = tl.program_id(1)
     member = tl.arange(0, GROUP_BLOCK)
     channel = group * group_size + member
     inside = member < group_size
-    added = tl.zeros((GROUP_BLOCK,), tl.float32)
-    if HAS_BIAS:
-        added = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
+    added = tl.load(bias + channel, mask=inside & (has_bias != 0), other=0.0).to(tl.float32)
     total = pixels.to(tl.float32) * group_size
     chunk = tl.arange(0, CHUNKS_BLOCK)
     present = (chunk < chunks)[:, None] & inside[None, :]
@@ -313,7 +398,7 @@ def affine_kernel(
     tl.store(affine + image * 2 * channels + channels + channel, offset, mask=inside)
 
 
-@triton.jit(do_not_specialize=["pixels", "channels"])
+@triton.jit(do_not_specialize=["pixels"])
 def affine_silu_kernel(x, affine, out, pixels, channels, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
     """SiLU of each value times its channel's factor plus its channel's offset."""
     image = tl.program_id(2)
@@ -326,37 +411,3 @@ def affine_silu_kernel(x, affine, out, pixels, channels, CHANNELS_BLOCK: tl.cons
     values = tl.load(x + place, mask=present, other=0.0).to(tl.float32) * scale[None, :] + offset[None, :]
     values = values / (1.0 + tl.exp(-values))
     tl.store(out + place, values.to(out.dtype.element_ty), mask=present)
-
-
-@triton.jit(do_not_specialize=["pixels", "channels", "width"])
-def interleave_kernel(x, bias, out, pixels, channels, width, CHANNELS_BLOCK: tl.constexpr, TILE: tl.constexpr):
-    """Put four images beside each other in the channels, of height + 1 and width + 1, between each other, plus bias.
-
-    Image (a, b) of `x` gives pixel (2 y + a, 2 x + b) of the answer from its pixel (y + a, x + b). `pixels` and `width`
-    are the answer's.
-    """
-    image = tl.program_id(2)
-    channel = tl.program_id(0) * CHANNELS_BLOCK + tl.arange(0, CHANNELS_BLOCK)
-    pixel = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    present = (pixel < pixels)[:, None]
-    line = pixel // width
-    column = pixel % width
-    phase = (line % 2) * 2 + column % 2
-    source = (line // 2 + line % 2) * (width // 2 + 1) + column // 2 + column % 2
-    source_pixels = (pixels // width // 2 + 1) * (width // 2 + 1)
-    place = (image.to(tl.int64) * source_pixels + source) * 4 * channels + phase * channels
-    values = tl.load(x + place[:, None] + channel[None, :], mask=present, other=0.0).to(tl.float32)
-    values += tl.load(bias + channel).to(tl.float32)[None, :]
-    target = out + (image.to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :]
-    tl.store(target, values.to(out.dtype.element_ty), mask=present)
-
-
-@triton.jit
-def add_bias_kernel(values, other, bias, count, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
-    """values += other + bias, in place, channels last."""
-    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < count
-    added = tl.load(bias + place % CHANNELS, mask=inside, other=0.0).to(tl.float32)
-    total = tl.load(values + place, mask=inside, other=0.0).to(tl.float32) + added
-    total += tl.load(other + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(values + place, total.to(values.dtype.element_ty), mask=inside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,15 +54,14 @@ class Noise:
 
 def noise_keys(seeds: Sequence[int], num_scales: int, device: torch.device | str) -> Tensor:
     """Return `keys_BS2`, int32: what makes the noise of every request and scale its own."""
-    words = [
-        int.from_bytes(
-            hashlib.blake2b(f"{seed}/{scale}/{half}".encode(), digest_size=4).digest(), "little", signed=True
-        )
-        for seed in seeds
-        for scale in range(num_scales)
-        for half in range(2)
-    ]
+    words = [number for seed in seeds for number in _key_words(seed, 2 * num_scales)]
     return torch.tensor(words, dtype=torch.int32).view(len(seeds), num_scales, 2).to(device)
+
+
+def _key_words(seed: int, count: int) -> list[int]:
+    """Return hashed words of a seed, int32; the first of them are the same whatever their number."""
+    digests = (hashlib.blake2b(f"{seed}/{block}".encode()).digest() for block in range((count + 15) // 16))
+    return np.frombuffer(b"".join(digests), dtype="<i4")[:count].tolist()  # type: ignore[no-any-return]
 
 
 def uniform_noise(keys_B2: Tensor, tokens: int, vocabulary: int) -> Tensor:

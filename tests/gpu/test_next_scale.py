@@ -118,3 +118,17 @@ def test_the_fast_path_draws_from_the_same_distribution(tmp_path: Path) -> None:
     chance = (1 + sum(other >= found for other in exchanged)) / (1 + PERMUTATIONS)
     print(f"prompt fidelity plain, fast: {shares}; code histograms: permutation p = {chance:.3f}")
     assert chance > 0.01, f"code histograms differ, p = {chance:.4f}"
+
+
+def test_kernels_that_are_prepared_do_not_run() -> None:
+    from models.networks.fused import FUSED
+    from models.networks.launching import compiling
+    from models.networks.noise import noise_keys
+
+    uniform_BLV = torch.full((1, 3, 200), -1.0, device="cuda")
+    keys_B2 = noise_keys([1], 1, "cuda")[:, 0]
+    with compiling():
+        FUSED.fill_uniform(uniform_BLV, keys_B2)
+    assert (uniform_BLV == -1).all()
+    FUSED.fill_uniform(uniform_BLV, keys_B2)
+    assert ((uniform_BLV > 0) & (uniform_BLV < 1)).all()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.networks.bsq_vae import BSQVAE
 from models.networks.convolutions import ConvolutionShape
-from models.networks.fused import FUSED, is_skinny, parts_of
+from models.networks.fused import FUSED, Pass, is_skinny, parts_of
 from models.networks.infinity import BitSampling, Infinity, InfinityShape, Text
 from models.networks.next_scale import Schedule
 from models.networks.noise import noise_keys
@@ -126,19 +126,28 @@ def test_convolutions_normalise_and_add_as_plainly(fused: Operations, channels: 
             PLAIN.convolve_norm_silu(x_BCHW, convolution, norm),
             **close,
         )
-        torch.testing.assert_close(
-            fused.convolve_add(x_BCHW, convolution, 2 * x_BCHW),
-            PLAIN.convolve_add(x_BCHW, convolution, 2 * x_BCHW),
-            **close,
-        )
+        mine, plain = (operations.convolve_add(x_BCHW, convolution, 2 * x_BCHW) for operations in (fused, PLAIN))
+        torch.testing.assert_close(mine, plain, **close)
+        # The kernel that adds also makes the moments that this normalisation needs.
+        torch.testing.assert_close(fused.norm_silu(mine, norm), PLAIN.norm_silu(plain, norm), **close)
 
 
-@pytest.mark.parametrize(("channels", "height", "width"), [(32, 3, 5), (160, 4, 4)])
+@pytest.mark.parametrize(("channels", "height", "width"), [(32, 3, 5), (160, 4, 4), (64, 10, 7)])
 def test_doubled_pixels_are_convolved_as_plainly(fused: Operations, channels: int, height: int, width: int) -> None:
     x_BCHW = randn(2, channels, height, width)
     convolution = nn.Conv2d(channels, channels, 3, padding=1).requires_grad_(False).to(DEVICE)
     mine, plain = (operations.double_convolve(x_BCHW, convolution) for operations in (fused, PLAIN))
     torch.testing.assert_close(mine, plain, atol=2e-5, rtol=1e-4)
+    norm = nn.GroupNorm(32, channels, eps=1e-6).requires_grad_(False).to(DEVICE)
+    normed = fused.norm_silu(mine, norm), PLAIN.norm_silu(plain, norm)
+    torch.testing.assert_close(*normed, atol=5e-5, rtol=1e-4)
+
+
+def test_few_chunks_of_pixels_are_normalised_as_many(fused: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.networks.fused.ENOUGH_PROGRAMS", 4)
+    x_BCHW, norm = 5 + randn(2, 64, 30, 20), nn.GroupNorm(32, 64, eps=1e-6).requires_grad_(False).to(DEVICE)
+    assert Pass(x_BCHW).grid == (2, 1, 2)
+    torch.testing.assert_close(fused.norm_silu(x_BCHW, norm), PLAIN.norm_silu(x_BCHW, norm), atol=2e-5, rtol=1e-4)
 
 
 def test_whole_networks_draw_the_plain_codes_and_pictures(fused: Operations) -> None:
