@@ -106,7 +106,9 @@ def run_benchmark(settings: Settings) -> RunResult:
     ]
     scoring = Scoring(
         device=machine.device, assets=ASSETS, cache=settings.output_dir / "cache",
-        inception_weights=settings.inception_weights,
+        inception_weights=settings.inception_weights, fid_protocol=settings.fid_protocol,
+        feature_dtype=settings.feature_dtype, dinov2_model=settings.dinov2_model, clip_model=settings.clip_model,
+        progress=progress.counted,
     )  # fmt: skip
     pairs = [(result, column.journal) for result, column in zip(results, done, strict=True) if result is not None]
     models = evaluate(pairs, reference, settings, scoring, progress)

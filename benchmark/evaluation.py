@@ -14,6 +14,7 @@ from benchmark.reference import Reference
 from benchmark.results import ModelResult
 from benchmark.settings import Settings
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.degenerate import find_degenerate
 
 
 def generated_set(name: str, journal: Journal, count: int) -> tuple[ImageSet, list[int]]:
@@ -58,7 +59,8 @@ def evaluate(
                 except (MetricUnavailable, OSError, ValueError) as error:
                     reasons[name] = " ".join(str(error).split())
                 task.advance(1)
-            scored.append(replace(result, scores=tuple(scores), unscored=reasons))
+            warnings = tuple(find_degenerate(generated.paths))
+            scored.append(replace(result, scores=tuple(scores), unscored=reasons, warnings=warnings))
     return scored
 
 

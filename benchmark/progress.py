@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -70,6 +70,12 @@ class Progress:
             yield task
         finally:
             task.close()
+
+    @contextmanager
+    def counted(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Yield what is told of how many images are done, for who knows no tasks."""
+        with self.task(name, total) as task:
+            yield lambda done: task.report(done, total)
 
     def note(self, message: str) -> None:
         """Print one line of its own."""

@@ -29,7 +29,7 @@ class ModelResult:
     """One column. Latency per image is batch seconds / batch size; `latencies_s` has one entry for each timed batch.
 
     error: why this model has no (or not all) images; empty if all went well. unscored: metric name to the reason
-    why it has no value.
+    why it has no value. warnings: what is wrong with the pictures themselves, whatever they score.
     """
 
     name: str
@@ -48,6 +48,7 @@ class ModelResult:
     folder: str
     scores: tuple[Score, ...] = ()
     unscored: Mapping[str, str] | None = None
+    warnings: tuple[str, ...] = ()
     error: str = ""
 
     @property

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import metrics
 import models
+from metrics.base import CLIP_MODEL, DINOV2_MODEL, FeatureDType, FidProtocol
 from models.base import DType, Mode, ModelFamily, Weights
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -73,6 +74,14 @@ class Settings(BaseSettings):
     inception_weights: Path | None = Field(
         None, description="weights-inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
     )
+    fid_protocol: FidProtocol = Field(
+        "clean", description="clean: resize as clean-fid; torch-fidelity: as TensorFlow 1, as torch-fidelity does"
+    )
+    feature_dtype: FeatureDType = Field(
+        "float32", description="arithmetic of the metrics' networks: float32, tf32 or bfloat16; scores of two never mix"
+    )
+    dinov2_model: str = Field(DINOV2_MODEL, description="hub id or local folder, for fd-dinov2")
+    clip_model: str = Field(CLIP_MODEL, description="hub id or local folder, for cmmd and clipscore")
     seed: int = Field(42, ge=0, le=2**62, description="image i is drawn from SEED + i")
     dtype: DType | Literal["auto"] = Field("auto", description="bfloat16 on GPUs that have it, float32 on a CPU")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")

@@ -9,6 +9,7 @@ from functools import partial
 
 from benchmark.results import ModelResult, RunResult
 from benchmark.winners import name_winners
+from metrics import METRICS
 from metrics.base import Score
 
 TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
@@ -19,13 +20,6 @@ WEIGHTS_MEANING = {
     "pretrained": "official (hub, or the local folders in results.json)",
     "random": "random, in the full-size architectures: speed and memory are real, pictures are noise",
     "tiny": "small embedded models of the same architectures, not the published ones",
-}
-# Rows that no model has a value for still have their names.
-UNSCORED_LABELS = {
-    "fid": "FID Score (lower = better)",
-    "kid": "KID Score (lower = better)",
-    "fidelity": "Prompt Fidelity % (higher = better)",
-    "psnr": "PSNR dB (higher = better)",
 }
 
 
@@ -83,9 +77,18 @@ def _score_labels(models: Sequence[ModelResult]) -> list[tuple[str, str]]:
     """Return key and label of every row of quality: those with a value, then those that have none anywhere."""
     labels = {score.key: score.label for model in models for score in model.scores}
     for model in models:
-        for key in model.unscored or {}:
-            labels.setdefault(key, UNSCORED_LABELS.get(key, key))
-    return sorted(labels.items(), key=lambda item: item[0] != "fid")
+        for name in model.unscored or {}:
+            labels.setdefault(_row_of(name), METRICS[name].label if name in METRICS else name)
+    order = {_row_of(name): place for place, name in enumerate(METRICS)}
+    places: dict[str, int] = {}
+    for key in labels:  # a metric's further rows stay behind its first
+        places[key] = order.get(key, list(places.values())[-1] if places else 0)
+    return sorted(labels.items(), key=lambda item: places[item[0]])
+
+
+def _row_of(name: str) -> str:
+    """Return the key of a metric's first row."""
+    return METRICS[name].row or name if name in METRICS else name
 
 
 def _seconds(seconds: float, decimals: int) -> str:
@@ -100,7 +103,7 @@ def _score(model: ModelResult, key: str) -> str:
     score = model.score(key)
     if score is not None:
         return f"{score.value:.{score.decimals}f}"
-    reason = (model.unscored or {}).get(key, "")
+    reason = next((reason for name, reason in (model.unscored or {}).items() if _row_of(name) == key), "")
     return f"n/a ({reason})" if 0 < len(reason) <= COLUMN_WIDTH - len("n/a ()") else "n/a"
 
 
@@ -122,7 +125,9 @@ def footer_lines(run: RunResult) -> list[str]:
         f"Weights: {WEIGHTS_MEANING[run.weights]}",
     ]
     lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
+    lines += [] if run.no_quality else _unscored(run.models)
     for model in run.models:
+        lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
         lines += [f"{model.name}: {note}" for note in model.notes]
         if model.images < run.num_samples:
             lines.append(f"{model.name}: {model.images} of {run.num_samples} images")
@@ -130,12 +135,23 @@ def footer_lines(run: RunResult) -> list[str]:
             lines.append(
                 f"{model.name}: {model.left_out_batches} batch(es) left out of the times (first call, or another size)"
             )
-        if not run.no_quality:
-            lines += [f"{model.name}: no {key}: {reason}" for key, reason in (model.unscored or {}).items()]
     lines += [f"{name}: failed: {reason}" for name, reason in run.failures.items()]
     if run.interrupted:
         lines.append("Interrupted: this is what there is; the same command goes on from here.")
     return lines
+
+
+def _unscored(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each reason why metrics have no value: which metrics, for which models."""
+    models_of: dict[tuple[str, str], list[str]] = {}
+    for model in models:
+        for name, reason in (model.unscored or {}).items():
+            models_of.setdefault((name, reason), []).append(model.name)
+    names_of: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), who in models_of.items():
+        whose = "" if len(who) == len(models) else f" for {', '.join(who)}"
+        names_of.setdefault((reason, whose), []).append(name)
+    return [f"No {', '.join(names)}{whose}: {reason}" for (reason, whose), names in names_of.items()]
 
 
 def _identities(models: Sequence[ModelResult]) -> list[str]:
@@ -145,8 +161,9 @@ def _identities(models: Sequence[ModelResult]) -> list[str]:
         for score in model.scores:
             against = f" against {score.n_reference}" if score.n_reference else ""
             line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
-            if score.baseline is not None:
-                line += f"; real pictures score {score.baseline:.{score.decimals}f}"
+            if score.floor is not None:
+                at = "" if score.floor_count == score.n_generated else f" at N = {score.floor_count}"
+                line += f"; {score.floor_meaning} {score.floor:.{score.decimals}f}{at}"
             if score.key == "fid" and score.n_generated < FRECHET_BIASED_BELOW:
                 line += f"; biased upwards below {FRECHET_BIASED_BELOW:,} images, small differences are noise"
             lines.setdefault(line, []).append(_interval(score, model))

@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from benchmark.results import ModelResult
+from metrics.intervals import difference_interval
 
-QUALITY_KEYS = ("fid",)
+# With fewer generated images than this, FID's bias is larger than most differences between models.
+FRECHET_DECIDES_FROM = 2048
 LONGEST_REASON = 40
 
 
@@ -43,30 +45,44 @@ def _by_ratio(models: Sequence[ModelResult], figure: Callable[[ModelResult], flo
 
 
 def _quality(models: Sequence[ModelResult]) -> str:
-    for key in QUALITY_KEYS:
-        scored = [(model, score) for model in models if (score := model.score(key)) is not None]
-        if not scored:
-            continue
-        identities = {score.identity for _, score in scored}
-        counts = {score.n_generated for _, score in scored}
-        if len(identities) > 1 or len(counts) > 1:
-            return "none (the scores are of different sizes or kinds and cannot be compared)"
-        if len(scored) < 2:
-            return f"{scored[0][0].name} (the only model with a score)" if len(models) > 1 else (
-                f"{models[0].name} (the only model)"
-            )  # fmt: skip
-        lower = scored[0][1].better == "lower"
-        (best, first), (second, next_best) = sorted(scored, key=lambda pair: pair[1].value * (1 if lower else -1))[:2]
-        word = "lower" if lower else "higher"
-        gap, decimals = abs(first.value - next_best.value), first.decimals
-        while round(gap, decimals) == 0 and decimals < first.decimals + 3:
-            decimals += 1
-        if round(gap, decimals) == 0:
-            return f"none ({best.name} and {second.name} have the same {first.short})"
-        return (
-            f"{best.name} ({first.short} {word} by {gap:.{decimals}f}{_than([model for model, _ in scored], second)})"
-        )
+    """Return who is better by FID, or by KID where there are too few images for FID, and by how much; or nobody."""
+    key, reason = _deciding_key(models)
+    if key is None:
+        return reason
+    scored = [(model, score) for model in models if (score := model.score(key)) is not None]
+    if len({score.identity for _, score in scored}) > 1 or len({score.n_generated for _, score in scored}) > 1:
+        return "none (the scores are of different sizes or kinds and cannot be compared)"
+    if len(scored) < 2:
+        return f"{scored[0][0].name} (the only model{' with a score' if len(models) > 1 else ''})"
+    lower = scored[0][1].better == "lower"
+    (best, first), (second, other) = sorted(scored, key=lambda pair: pair[1].value * (1 if lower else -1))[:2]
+    word = "lower" if lower else "higher"
+    gap, decimals = abs(first.value - other.value), first.decimals
+    while round(gap, decimals) == 0 and decimals < first.decimals + 3:
+        decimals += 1
+    if round(gap, decimals) == 0:
+        return f"none ({best.name} and {second.name} have the same {first.short})"
+    than = _than([model for model, _ in scored], second)
+    interval = difference_interval(first, other)
+    if interval is not None and interval[0] <= 0 <= interval[1]:
+        return f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, within noise{reason})"
+    noise = "; noise not known" if interval is None else ""
+    return f"{best.name} ({first.short} {word} by {gap:.{decimals}f}{than}{reason}{noise})"
+
+
+def _deciding_key(models: Sequence[ModelResult]) -> tuple[str | None, str]:
+    """Return the key of the row that decides and what its line adds, or None and the line."""
+    fids = [score for model in models if (score := model.score("fid")) is not None]
+    if fids and min(score.n_generated for score in fids) >= FRECHET_DECIDES_FROM:
+        return "fid", ""
+    biased = f"; {fids[0].short} is biased at N={min(score.n_generated for score in fids)}" if fids else ""
+    if any(model.score("kid") for model in models):
+        return "kid", biased
+    if fids:
+        return None, f"none ({biased[2:]}; add kid to METRICS)"
     reasons = [reason for model in models for reason in (model.unscored or {}).values()]
     if not reasons:
-        return "n/a (no quality metric was asked for)"
-    return f"n/a ({reasons[0]})" if len(reasons[0]) <= LONGEST_REASON else "n/a (no score; the reasons are below)"
+        return None, "n/a (neither FID nor KID was asked for)"
+    return None, f"n/a ({reasons[0]})" if len(reasons[0]) <= LONGEST_REASON else (
+        "n/a (no score; the reasons are below)"
+    )  # fmt: skip

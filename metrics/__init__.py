@@ -6,27 +6,41 @@ checked before anything heavy is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
 from metrics.base import Metric, Scoring
 
-Constructor = Callable[[Scoring], Metric]
 
+@dataclass(frozen=True)
+class Constructor:
+    """What constructs a metric; its module is imported when it is first called.
 
-def defer(module: str, name: str) -> Constructor:
-    """Return a constructor that imports its module when it is first called."""
+    label: the name of the metric's (first) row, of key `row`, where no model has a value for it.
+    """
 
-    def construct(scoring: Scoring) -> Metric:
-        return cast(Constructor, getattr(import_module(module), name))(scoring)
+    module: str
+    name: str
+    label: str = ""
+    row: str = ""
 
-    return construct
+    def __call__(self, scoring: Scoring) -> Metric:
+        return cast(Metric, getattr(import_module(self.module), self.name)(scoring))
 
 
 METRICS: dict[str, Constructor] = {
-    "fid": defer("metrics.frechet", "FrechetDistance"),
-    "kid": defer("metrics.kernel", "KernelDistance"),
-    "fidelity": defer("metrics.prompt", "PromptFidelity"),
-    "psnr": defer("metrics.paired", "PeakSignalToNoise"),
+    "fid": Constructor("metrics.frechet", "FrechetDistance", "FID Score (lower = better)"),
+    "kid": Constructor("metrics.kernel", "KernelDistance", "KID Score (lower = better)"),
+    "prdc": Constructor("metrics.manifold", "Manifold", "Precision (higher = better)", row="precision"),
+    "cmmd": Constructor("metrics.kernel", "CLIPDistance", "CMMD (lower = better)"),
+    "fd-dinov2": Constructor("metrics.frechet", "DINOv2Distance", "FD-DINOv2 (lower = better)"),
+    "fd-effnet": Constructor("metrics.frechet", "EfficientNetDistance", "FD-EffNetLite0 (lower = better)"),
+    "clipscore": Constructor("metrics.clip", "CLIPScore", "CLIPScore (higher = better)"),
+    "fidelity": Constructor("metrics.prompt", "PromptFidelity", "Prompt Fidelity % (higher = better)"),
+    "lpips": Constructor("metrics.paired", "PerceptualDistance", "LPIPS (lower = better)"),
+    "ssim": Constructor("metrics.paired", "StructuralSimilarity", "SSIM (higher = better)"),
+    "psnr": Constructor("metrics.paired", "PeakSignalToNoise", "PSNR dB (higher = better)"),
+    "delta-e": Constructor("metrics.paired", "ColourDifference", "Delta E 2000 (lower = better)"),
+    "memorisation": Constructor("metrics.memorisation", "Memorisation", "Memorised % (lower = better)"),
 }

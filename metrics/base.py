@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+FidProtocol = Literal["clean", "torch-fidelity"]
+FeatureDType = Literal["float32", "tf32", "bfloat16"]
+# From what is counted and how many there are to a block in which its result is told of how many are done.
+OpenTask = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+DINOV2_MODEL = "facebook/dinov2-large"
+CLIP_MODEL = "openai/clip-vit-large-patch14-336"
+
+
+@contextmanager
+def no_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001 (it is an OpenTask)
+    """Tell nobody."""
+    yield lambda _: None
 
 
 @dataclass(frozen=True)
@@ -30,22 +45,35 @@ class Comparison:
     reference: the real pictures whose distribution counts.
     targets: one picture for each generated one, the real picture of that request's caption, or None. A pair counts
     only where the generated image was asked for just the target's caption.
+    statistics: a file with mean and covariance of the reference's features, in the place of its pictures.
+    training: what a fine-tuned model was trained on, where that is known.
     """
 
     generated: ImageSet
     reference: ImageSet
     targets: ImageSet | None = None
+    statistics: Path | None = None
+    training: ImageSet | None = None
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """Where and how metrics run: all that they learn of the run. `cache` keeps reference features."""
+    """Where and how metrics run: all that they learn of the run. `cache` keeps reference features.
+
+    fid_protocol: how pictures come to the Inception's size. feature_dtype: arithmetic of the extractors, part of their
+    identity. dinov2_model, clip_model: a hub id or a local folder. progress: is told of pictures on their way.
+    """
 
     device: str
     assets: Path
     cache: Path
     batch_size: int = 32
     inception_weights: Path | None = None
+    fid_protocol: FidProtocol = "clean"
+    feature_dtype: FeatureDType = "float32"
+    dinov2_model: str = DINOV2_MODEL
+    clip_model: str = CLIP_MODEL
+    progress: OpenTask = no_progress
 
 
 @dataclass(frozen=True)
@@ -54,10 +82,13 @@ class Score:
 
     label: the row's name with its direction, "FID Score (lower = better)".
     short: the name in the winners' line, "FID".
-    interval: 95 %, or None where none is known (the reason stands in `identity`'s documentation).
+    interval: 95 %, or None where none is known (docs/measuring.md has the reason).
+    replicates: for each sample that the score depends on ("generated", "reference") the scores without one of its
+    groups, in order. Two models' replicates without the same group give the interval of their difference.
     identity: extractor, protocol, precision: scores with different identities are never compared.
     n_reference: 0 for scores that need no reference.
-    baseline: the same score on real pictures, where that is meaningful.
+    floor: the same score between real pictures, `floor_count` against others of the reference; what it is of is in
+    `floor_meaning`.
     """
 
     key: str
@@ -69,7 +100,10 @@ class Score:
     n_reference: int
     identity: str
     interval: tuple[float, float] | None = None
-    baseline: float | None = None
+    replicates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    floor: float | None = None
+    floor_count: int = 0
+    floor_meaning: str = "real pictures score"
     decimals: int = 1
     unit: str = ""
 

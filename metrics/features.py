@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import PIL
@@ -17,10 +18,9 @@ from torch import Tensor
 
 from metrics.base import ImageSet, MetricUnavailable, Scoring
 from metrics.images import file_digest, stream_batches
-from metrics.inception import WEIGHTS_NAME, InceptionFeatures, find_inception_weights
-from metrics.robots import RobotFeatures, captions_are_robots
 
 _DIGEST_BYTES = 32
+_CHUNK_BYTES = 2**24
 
 
 class FeatureExtractor(Protocol):
@@ -43,45 +43,86 @@ class FeatureExtractor(Protocol):
         ...
 
 
-def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
-    """Return the FID Inception where its weights are found, else the attribute network if the references are robots.
+def defer(module: str, name: str) -> Callable[[Scoring], FeatureExtractor]:
+    """Return what opens an extractor; its module is imported when it is first called."""
+
+    def open_extractor(scoring: Scoring) -> FeatureExtractor:
+        return cast(Callable[[Scoring], FeatureExtractor], getattr(import_module(module), name))(scoring)
+
+    return open_extractor
+
+
+# An extractor is one file beside this one and one line here. Each raises MetricUnavailable where its weights are not.
+EXTRACTORS: dict[str, Callable[[Scoring], FeatureExtractor]] = {
+    "inception": defer("metrics.inception", "open_inception"),
+    "robots": defer("metrics.robots", "open_robots"),
+    "efficientnet": defer("metrics.efficientnet", "open_efficientnet"),
+    "dinov2": defer("metrics.dinov2", "open_dinov2"),
+    "clip": defer("metrics.clip", "open_clip"),
+}
+
+
+@cache
+def open_extractor(name: str, scoring: Scoring) -> FeatureExtractor:
+    """Return the extractor of this name, the same one for all metrics of a run, so that it is loaded once.
 
     Raises:
-        MetricUnavailable: neither fits: no Inception weights, and features of robot parts mean nothing here.
+        MetricUnavailable: its weights are not here; the text is the remedy.
+        OSError: a setting names weights that are not there.
+    """
+    return EXTRACTORS[name](scoring)
+
+
+def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
+    """Return what FID, KID and PRDC are computed on: the FID Inception where its weights are, else what works offline.
+
+    That is the attribute network if the references are robots, and else EfficientNet-Lite0 where it is installed.
+
+    Raises:
+        MetricUnavailable: none is to be had; the text is the remedy.
         OSError: INCEPTION_WEIGHTS names a file that is not there.
     """
-    weights = find_inception_weights(scoring.inception_weights)
-    if weights is not None:
-        return InceptionFeatures(weights, scoring.device)
-    if captions_are_robots(reference.captions, scoring.assets):
-        return RobotFeatures(scoring.assets, scoring.device)
-    downloads = Path(torch.hub.get_dir()) / "checkpoints"
-    raise MetricUnavailable(
-        f"no FID Inception weights: put {WEIGHTS_NAME} into {downloads} or name it in INCEPTION_WEIGHTS; "
-        "the embedded features serve robots alone"
-    )
+    from metrics.robots import captions_are_robots
+
+    try:
+        return open_extractor("inception", scoring)
+    except MetricUnavailable as reason:
+        if captions_are_robots(reference.captions, scoring.assets):
+            return open_extractor("robots", scoring)
+        try:
+            return open_extractor("efficientnet", scoring)
+        except MetricUnavailable as other:
+            raise MetricUnavailable(f"{reason}; offline works: {other}") from None
 
 
-def extract_features(paths: Sequence[Path], extractor: FeatureExtractor, batch_size: int) -> Tensor:
-    """Return `features_ND`, float32 on the CPU, in the order of `paths`; only two batches of images are ever held.
+def extract_features(
+    paths: Sequence[Path], extractor: FeatureExtractor, batch_size: int, progress: Callable[[int], None] | None = None
+) -> Tensor:
+    """Return `features_ND`, float32 on the CPU, in the order of `paths`; beside them only a few images are ever held.
+
+    progress: is told of how many images are done.
 
     Raises:
         OSError: a file cannot be read as an image.
         ValueError: the features of an image are not finite.
     """
-    batches = []
+    features_ND = torch.empty(0, 0)
     done = 0
     for images in stream_batches(paths, batch_size):
-        features_BD = extractor.extract(images)
-        broken = (~features_BD.isfinite().all(dim=1)).nonzero().flatten().tolist()
+        rows_BD = extractor.extract(images)
+        broken = (~rows_BD.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if broken:
             raise ValueError(
                 f"{extractor.name} gives features that are not finite for {paths[done + broken[0]]}; "
                 "check the network's weights file"
             )
-        batches.append(features_BD)
+        if done == 0:
+            features_ND = torch.empty(len(paths), rows_BD.shape[1])
+        features_ND[done : done + len(images)] = rows_BD
         done += len(images)
-    return torch.cat(batches) if batches else torch.empty(0, 0)
+        if progress:
+            progress(done)
+    return features_ND
 
 
 def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Tensor:
@@ -90,52 +131,75 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
     The entry's name is a digest of the extractor's identity, the libraries that decode and compute, and every file's
     content in order, so that no picture is decoded twice and no changed one is taken for the old.
     """
-    entry = _entry(images.paths, extractor, scoring.cache)
-    features_ND = _read_entry(entry)
-    if features_ND is None:
-        features_ND = extract_features(images.paths, extractor, scoring.batch_size)
-        _write_entry(entry, features_ND)
+    entry = entry_of(images, extractor, scoring)
+    kept = read_entry(entry)
+    if kept is not None:
+        return kept["features"]
+    with scoring.progress(f"{images.name} through {extractor.name}", len(images)) as report:
+        features_ND = extract_features(images.paths, extractor, scoring.batch_size, report)
+    write_entry(entry, {"features": features_ND})
     return features_ND
 
 
-def _entry(paths: Sequence[Path], extractor: FeatureExtractor, cache: Path) -> Path:
+def entry_of(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring, what: str = "features") -> Path:
+    """Return where in the cache `what` of these pictures by this extractor is kept."""
     key = hashlib.sha256(f"{extractor.identity}; torch {torch.__version__}; pillow {PIL.__version__}\n".encode())
-    for path in paths:
+    for path in images.paths:
         key.update(bytes.fromhex(file_digest(path)))
-    return cache / "features" / f"{key.hexdigest()}.features"
+    return scoring.cache / "features" / f"{key.hexdigest()}.{what}"
 
 
-def _read_entry(entry: Path) -> Tensor | None:
-    """Return the entry's features, or None where there is none or it is damaged, which stderr is told."""
+def read_entry(entry: Path) -> dict[str, Tensor] | None:
+    """Return the entry's tensors, or None where there is none or it is damaged, which stderr is told."""
     try:
-        content = memoryview(entry.read_bytes())
+        with entry.open("rb") as file:
+            promised = file.read(_DIGEST_BYTES)
+            found = hashlib.sha256()
+            while chunk := file.read(_CHUNK_BYTES):
+                found.update(chunk)
+            if found.digest() == promised:
+                file.seek(_DIGEST_BYTES)
+                return _read_arrays(file)
     except FileNotFoundError:
         return None
-    if hashlib.sha256(content[_DIGEST_BYTES:]).digest() != content[:_DIGEST_BYTES]:
-        print(f"{entry} is damaged; computing these features again", file=sys.stderr)
-        return None
-    return torch.from_numpy(np.load(io.BytesIO(content[_DIGEST_BYTES:]), allow_pickle=False))
+    print(f"{entry} is damaged; computing it again", file=sys.stderr)
+    return None
 
 
-def _write_entry(entry: Path, features_ND: Tensor) -> None:
-    payload = io.BytesIO()
-    np.save(payload, features_ND.numpy(), allow_pickle=False)
-    content = payload.getbuffer()
+def _read_arrays(file: object) -> dict[str, Tensor]:
+    tensors = {}
+    names = cast(list[str], np.load(file, allow_pickle=False).tolist())  # type: ignore[arg-type]
+    for name in names:
+        tensors[name] = torch.from_numpy(np.load(file, allow_pickle=False))  # type: ignore[arg-type]
+    return tensors
+
+
+def write_entry(entry: Path, tensors: dict[str, Tensor]) -> None:
+    """Keep tensors under a digest of themselves; another process sees the whole entry or none."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     unfinished = entry.with_name(f"{entry.name}.{os.getpid()}.unfinished")
-    with unfinished.open("wb") as file:
-        file.write(hashlib.sha256(content).digest())
-        file.write(content)
+    with unfinished.open("w+b") as file:
+        file.write(bytes(_DIGEST_BYTES))
+        np.save(file, np.array(list(tensors)), allow_pickle=False)
+        for tensor in tensors.values():
+            np.save(file, tensor.cpu().numpy(), allow_pickle=False)
+        file.seek(_DIGEST_BYTES)
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+        file.seek(0)
+        file.write(digest.digest())
     unfinished.replace(entry)
 
 
-def split_reference(features_ND: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
-    """Return two disjoint parts of the reference, `size` pictures drawn at random and the rest, or None if too few.
+def halves_of(count: int, size: int) -> tuple[Tensor, Tensor] | None:
+    """Return the places of two disjoint parts of `count` real pictures: `size` drawn at random, and the rest.
 
-    The distance between them is what pictures as good as real would score. The draw has a fixed seed: a data set may be
-    sorted, and two runs must agree.
+    Where there are not twice as many, both are halves; None where a half is less than two. What is between them is what
+    pictures as good as real would score. The draw has a fixed seed: a data set may be sorted, and two runs must agree.
     """
-    if len(features_ND) < 2 * size:
+    size = min(size, count // 2)
+    if size < 2:
         return None
-    order = torch.randperm(len(features_ND), generator=torch.Generator().manual_seed(0))
-    return features_ND[order[:size]], features_ND[order[size:]]
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return order[:size], order[size:]

@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.base import Comparison, MetricUnavailable, Score, Scoring
-from metrics.features import cached_features, choose_extractor, split_reference
+from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.features import (
+    FeatureExtractor,
+    cached_features,
+    choose_extractor,
+    entry_of,
+    halves_of,
+    open_extractor,
+    read_entry,
+    write_entry,
+)
+from metrics.intervals import MINIMUM_SAMPLES, groups_of, jackknife_interval
 from metrics.precision import float64_device
 
 _CHUNK = 4096
+# A replicate costs a decomposition, so that there are fewer than of the metrics whose sums are kept.
+GROUPS = 10
+LEAST_IN_GROUPS = 2 * GROUPS
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean and covariance of a feature set, float64; the covariance as root_RDᵀ root_RD with R <= max(N, D)."""
+    """Mean and covariance of a feature set, float64; of N <= D samples the covariance is root_NDᵀ root_ND."""
 
     mean_D: Tensor
-    root_RD: Tensor
+    covariance_DD: Tensor | None = None
+    root_ND: Tensor | None = None
+
+    @property
+    def trace(self) -> Tensor:
+        if self.root_ND is not None:
+            return self.root_ND.square().sum()
+        assert self.covariance_DD is not None
+        return self.covariance_DD.diagonal().sum()
 
 
 def fit_gaussian(features_ND: Tensor, device: str = "cpu") -> Gaussian:
@@ -37,18 +60,47 @@ def fit_gaussian(features_ND: Tensor, device: str = "cpu") -> Gaussian:
     for chunk in _chunks(features_ND):
         mean_D += chunk.to(device, torch.float64).sum(dim=0) / count
     if count <= dimension:
-        return Gaussian(mean_D, (features_ND.to(device, torch.float64) - mean_D) / math.sqrt(count - 1))
+        return Gaussian(mean_D, root_ND=(features_ND.to(device, torch.float64) - mean_D) / math.sqrt(count - 1))
     covariance_DD = torch.zeros(dimension, dimension, dtype=torch.float64, device=device)
     for chunk in _chunks(features_ND):
         centred = chunk.to(device, torch.float64) - mean_D
         covariance_DD.addmm_(centred.T, centred, alpha=1 / (count - 1))
-    return Gaussian(mean_D, root_of_covariance(covariance_DD))
+    return Gaussian(mean_D, covariance_DD)
 
 
 def _chunks(features_ND: Tensor) -> Iterator[Tensor]:
     """Yield the rows a few at a time: only these are held in float64."""
     for start in range(0, len(features_ND), _CHUNK):
         yield features_ND[start : start + _CHUNK]
+
+
+def frechet_distance(one: Gaussian, other: Gaussian) -> float:
+    """Return |m1 - m2|² + tr S1 + tr S2 - 2 tr (S1 S2)^½, the squared distance, in float64.
+
+    The last trace is the sum of the roots of the eigenvalues of S1 S2, found by shape. Both of few samples, S = Xᵀ X:
+    singular values of X1 X2ᵀ. One of few: the eigenvalues of X1 S2 X1ᵀ, as small as the samples are few. Both of many:
+    those of the symmetric R S2 Rᵀ with Rᵀ R = S1.
+
+    Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions".
+    """
+    between_means = (one.mean_D - other.mean_D).square().sum()
+    return float(between_means + one.trace + other.trace - 2 * _trace_of_root(one, other))
+
+
+def _trace_of_root(one: Gaussian, other: Gaussian) -> Tensor:
+    if one.root_ND is not None and other.root_ND is not None:
+        singular_values: Tensor = torch.linalg.svdvals(one.root_ND @ other.root_ND.T)
+        return singular_values.sum()
+    if one.root_ND is None and other.root_ND is not None:
+        one, other = other, one
+    assert other.covariance_DD is not None
+    root = one.root_ND
+    if root is None:
+        assert one.covariance_DD is not None
+        root = root_of_covariance(one.covariance_DD)
+    product = root @ other.covariance_DD @ root.T
+    eigenvalues: Tensor = torch.linalg.eigvalsh((product + product.T) / 2)
+    return eigenvalues.clamp(min=0).sqrt().sum()
 
 
 def root_of_covariance(covariance_DD: Tensor) -> Tensor:
@@ -58,47 +110,129 @@ def root_of_covariance(covariance_DD: Tensor) -> Tensor:
     return root_DD
 
 
-def frechet_distance(one: Gaussian, other: Gaussian) -> float:
-    """Return |m1 - m2|² + tr S1 + tr S2 - 2 tr (S1 S2)^½, the squared distance, in float64.
+def cached_gaussian(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Gaussian:
+    """Return the Gaussian of a set, from the cache where the same pictures met the same extractor before."""
+    entry = entry_of(images, extractor, scoring, "statistics")
+    device = float64_device(scoring.device)
+    if (kept := read_entry(entry)) is not None:
+        return Gaussian(kept["mu"].to(device), kept["sigma"].to(device))
+    gaussian = fit_gaussian(cached_features(images, extractor, scoring), device)
+    if gaussian.covariance_DD is not None:
+        write_entry(entry, {"mu": gaussian.mean_D, "sigma": gaussian.covariance_DD})
+    return gaussian
 
-    With S = Rᵀ R the eigenvalues of S1 S2 are the squares of the singular values of R1 R2ᵀ, so that nothing is squared
-    and then rooted, and few samples make a small matrix.
 
-    Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions".
+def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian:
+    """Read `mu` and `sigma` from an .npz file, as clean-fid, pytorch-fid and the ADM evaluator write them.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it holds something else, or features of another dimension.
     """
-    between_means = (one.mean_D - other.mean_D).square().sum()
-    traces = one.root_RD.square().sum() + other.root_RD.square().sum()
-    cross = torch.linalg.svdvals(one.root_RD @ other.root_RD.T).sum()
-    return float(between_means + traces - 2 * cross)
+    if not path.is_file():
+        raise OSError(f"no file {path}; expected statistics, an .npz file with mu and sigma")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            mu, sigma = (np.asarray(content[name], dtype=np.float64) for name in ("mu", "sigma"))
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{path} holds no statistics ({' '.join(str(error).split())}); expected mu and sigma"
+        ) from None
+    if mu.shape != (dimension,) or sigma.shape != (dimension, dimension):
+        raise ValueError(f"{path} holds statistics of {mu.shape[0]} features, and the extractor gives {dimension}")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise ValueError(f"{path} holds numbers that are not finite; make it again")
+    return Gaussian(torch.from_numpy(mu).to(device), torch.from_numpy(sigma).to(device))
+
+
+def write_statistics(path: Path, features_ND: Tensor) -> None:
+    """Write `mu` and `sigma` of features as an .npz file that other tools read. Raises ValueError for one sample."""
+    features = features_ND.to(torch.float64)
+    if len(features) < 2:
+        raise ValueError(f"found {len(features)} images; a covariance needs at least 2")
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, mu=features.mean(0).numpy(), sigma=features.T.cov().numpy())
+    partial.replace(path)
+
+
+def replicates_of(
+    features_ND: Tensor, distance: Callable[[Gaussian], float], device: str, groups: int = GROUPS
+) -> tuple[float, ...]:
+    """Return the distances without each of the groups of a set; none where a group would be a single image."""
+    if len(features_ND) < LEAST_IN_GROUPS:
+        return ()
+    groups_N = groups_of(len(features_ND), groups)
+    return tuple(distance(fit_gaussian(features_ND[groups_N != group], device)) for group in range(groups))
 
 
 class FrechetDistance:
-    """The metric `fid`: no interval, since its bias at small N is larger than the spread that resampling would show."""
+    """The metric `fid`, over the features that `choose_extractor` finds.
+
+    Its interval is a delete-group jackknife's: the spread of the estimate at this N, about its own bias, which it does
+    not remove.
+    """
 
     key = "fid"
 
     def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
 
+    def extractor(self, reference: ImageSet) -> FeatureExtractor:
+        return choose_extractor(reference, self._scoring)
+
     def score(self, comparison: Comparison) -> list[Score]:
         generated, reference = comparison.generated, comparison.reference
-        if min(len(generated), len(reference)) < 2:
+        if len(generated) < 2 or (len(reference) < 2 and comparison.statistics is None):
             raise MetricUnavailable(f"{len(generated)} images against {len(reference)}; a covariance needs at least 2")
-        extractor = choose_extractor(reference, self._scoring)
-        reference_ND = cached_features(reference, extractor, self._scoring)
+        shown = generated if comparison.statistics is not None else reference
+        extractor, device = self.extractor(shown), float64_device(self._scoring.device)
         generated_ND = cached_features(generated, extractor, self._scoring)
-        device = float64_device(self._scoring.device)
-        halves = split_reference(reference_ND, len(generated))
+        mine = fit_gaussian(generated_ND, device)
+        if comparison.statistics is not None:
+            real = read_statistics(comparison.statistics, generated_ND.shape[1], device)
+        else:
+            real = cached_gaussian(reference, extractor, self._scoring)
+        value = frechet_distance(mine, real)
+        replicates = {"generated": replicates_of(generated_ND, lambda g: frechet_distance(g, real), device)}
+        floor, floor_count = None, 0
+        if comparison.statistics is None:
+            reference_ND = cached_features(reference, extractor, self._scoring)
+            replicates["reference"] = replicates_of(reference_ND, lambda g: frechet_distance(mine, g), device)
+            if (halves := halves_of(len(reference), len(generated))) is not None:
+                one, other = (fit_gaussian(reference_ND[half], device) for half in halves)
+                floor, floor_count = frechet_distance(one, other), len(halves[0])
+        known = all(len(values) >= MINIMUM_SAMPLES for values in replicates.values())
         return [
             Score(
                 key=self.key,
                 label=extractor.distance_label,
                 short=extractor.distance_short,
-                value=frechet_distance(fit_gaussian(generated_ND, device), fit_gaussian(reference_ND, device)),
+                value=value,
                 better="lower",
                 n_generated=len(generated),
                 n_reference=len(reference),
                 identity=extractor.identity,
-                baseline=halves and frechet_distance(fit_gaussian(halves[0], device), fit_gaussian(halves[1], device)),
+                interval=jackknife_interval(value, replicates) if known else None,
+                replicates=replicates if known else {},
+                floor=floor,
+                floor_count=floor_count,
             )
         ]
+
+
+class DINOv2Distance(FrechetDistance):
+    """The metric `fd-dinov2`: the same distance over DINOv2's features."""
+
+    key = "fd-dinov2"
+
+    def extractor(self, reference: ImageSet) -> FeatureExtractor:  # noqa: ARG002 (any pictures will do)
+        return open_extractor("dinov2", self._scoring)
+
+
+class EfficientNetDistance(FrechetDistance):
+    """The metric `fd-effnet`: the same distance over EfficientNet-Lite0's features."""
+
+    key = "fd-effnet"
+
+    def extractor(self, reference: ImageSet) -> FeatureExtractor:  # noqa: ARG002 (any pictures will do)
+        return open_extractor("efficientnet", self._scoring)

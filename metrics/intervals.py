@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from metrics.base import Score
 
 MINIMUM_SAMPLES = 5
 _NORMAL_975 = 1.959963984540054
@@ -49,14 +51,52 @@ def proportion_interval(share: float, count: int) -> tuple[float, float]:
     return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
-def jackknife_interval(value: float, deleted: Sequence[Tensor]) -> tuple[float, float]:
-    """Return the interval of a statistic of independent samples from its delete-group replicates.
+GROUPS = 20
+
+
+def groups_of(count: int, most: int = GROUPS) -> Tensor:
+    """Return the number of each sample's group, `groups_N`: interleaved, since a folder may be sorted."""
+    return torch.arange(count) % min(most, count)
+
+
+def jackknife_interval(value: float, deleted: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
+    """Return the interval of a statistic of independent samples from its delete-group replicates, or None if few.
 
     deleted: for each sample, the G statistics without one of its G groups; the samples' variances add.
     """
+    if not deleted or min(map(len, deleted.values())) < MINIMUM_SAMPLES:
+        return None
     variance = 0.0
-    for replicates_G in deleted:
-        groups = len(replicates_G)
-        variance += (groups - 1) / groups * float((replicates_G - replicates_G.mean()).square().sum())
-    half_width = student_t_975(min(map(len, deleted)) - 1) * math.sqrt(variance)
+    for replicates in deleted.values():
+        groups = len(replicates)
+        mean = math.fsum(replicates) / groups
+        variance += (groups - 1) / groups * math.fsum((value - mean) ** 2 for value in replicates)
+    half_width = student_t_975(min(map(len, deleted.values())) - 1) * math.sqrt(variance)
     return value - half_width, value + half_width
+
+
+def difference_interval(one: Score, other: Score) -> tuple[float, float] | None:
+    """Return the 95 % interval of `one` minus `other`, scores of one kind, or None where it is not known.
+
+    Replicates without the same group are subtracted: what both share (the reference, the requests) then counts once.
+    """
+    if one.replicates.keys() != other.replicates.keys():
+        return None
+    deleted = {}
+    for sample, mine in one.replicates.items():
+        theirs = other.replicates[sample]
+        if len(mine) != len(theirs):
+            return None
+        deleted[sample] = [a - b for a, b in zip(mine, theirs, strict=True)]
+    return jackknife_interval(one.value - other.value, deleted)
+
+
+def mean_replicates(values_N: Tensor) -> dict[str, tuple[float, ...]]:
+    """Return the replicates of a mean over the generated images, or none where there are too few images."""
+    if len(values_N) < MINIMUM_SAMPLES:
+        return {}
+    values_N = values_N.to(torch.float64)
+    groups_N = groups_of(len(values_N))
+    sums_G = torch.zeros(int(groups_N.max()) + 1, dtype=torch.float64).index_add(0, groups_N, values_N)
+    left_G = len(values_N) - groups_N.bincount()
+    return {"generated": tuple(((values_N.sum() - sums_G) / left_G).tolist())}

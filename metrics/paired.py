@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from metrics.attributes import PARTS, asked_attributes
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
-from metrics.images import read_rgb
-from metrics.intervals import mean_interval
+from metrics.features import halves_of
+from metrics.images import as_tensor, read_rgb
+from metrics.intervals import mean_interval, mean_replicates
+from metrics.precision import full_float32
 
 # Rounding to 8 bits alone errs by this much; a smaller difference (equal pictures) is not told apart: 58.9 dB.
 _ROUNDING_ERROR = 1 / 12
-
-
-def peak_signal_to_noise(generated: Image.Image, target: Image.Image) -> float:
-    """Return 10 log10(255² / mean squared error) in dB over the RGB values, at most 58.9 dB.
-
-    A target of another size is cropped about its centre to the image's shape and resized (bicubic, antialiased).
-    """
-    if target.size != generated.size:
-        target = ImageOps.fit(target, generated.size, Image.Resampling.BICUBIC)
-    difference = np.asarray(generated, dtype=np.float64) - np.asarray(target, dtype=np.float64)
-    return 10 * math.log10(255**2 / max(float(np.square(difference).mean()), _ROUNDING_ERROR))
+LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
 
 def exact_pairs(comparison: Comparison, assets: Path) -> list[tuple[Path, Path]]:
@@ -56,30 +52,136 @@ def exact_pairs(comparison: Comparison, assets: Path) -> list[tuple[Path, Path]]
     return pairs
 
 
-class PeakSignalToNoise:
-    """The metric `psnr`: the mean over images of each one's PSNR; the images are independent, so is the interval."""
+def read_pair(picture: Path, target: Path) -> tuple[Tensor, Tensor]:
+    """Return both as `image_CHW`, uint8; a target of another size is cropped about its centre and resized (bicubic)."""
+    made, real = read_rgb(picture), read_rgb(target)
+    if real.size != made.size:
+        real = ImageOps.fit(real, made.size, Image.Resampling.BICUBIC)
+    return as_tensor(made), as_tensor(real)
 
-    key = "psnr"
+
+class PairedMetric(ABC):
+    """A mean over pairs; pairs are independent, so is the interval.
+
+    Its floor pairs real pictures with other real pictures: what a good picture of something else scores.
+    """
+
+    key: str
+    label: str
+    short: str
+    better: Literal["lower", "higher"]
+    identity: str
+    decimals = 1
+    unit = ""
 
     def __init__(self, scoring: Scoring) -> None:
-        self._assets = scoring.assets
+        self._scoring = scoring
+
+    @abstractmethod
+    def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
+        """Return the metric of one pair of uint8 images of one size."""
+
+    def prepare(self) -> None:  # noqa: B027 (most need nothing)
+        """Load what is needed. Raises MetricUnavailable where it is not to be had."""
 
     def score(self, comparison: Comparison) -> list[Score]:
-        pairs = exact_pairs(comparison, self._assets)
-        decibels_N = torch.tensor(
-            [peak_signal_to_noise(read_rgb(path), read_rgb(target)) for path, target in pairs], dtype=torch.float64
-        )
+        pairs = exact_pairs(comparison, self._scoring.assets)
+        self.prepare()
+        values_N = self._values(pairs)
+        halves = halves_of(len(comparison.reference), len(pairs))
+        others_N = None
+        if halves is not None:
+            real = comparison.reference.paths
+            unlike = [(real[a], real[b]) for a, b in zip(halves[0].tolist(), halves[1].tolist(), strict=False)]
+            others_N = self._values(unlike)
         return [
             Score(
                 key=self.key,
-                label="PSNR dB (higher = better)",
-                short="PSNR",
-                value=float(decibels_N.mean()),
-                better="higher",
+                label=self.label,
+                short=self.short,
+                value=float(values_N.mean()),
+                better=self.better,
                 n_generated=len(pairs),
                 n_reference=len(pairs),
-                identity="mean over images of RGB PSNR to the exact picture of the caption",
-                interval=mean_interval(decibels_N),
-                unit="dB",
+                identity=self.identity,
+                interval=mean_interval(values_N),
+                replicates=mean_replicates(values_N),
+                floor=None if others_N is None else float(others_N.mean()),
+                floor_count=0 if others_N is None else len(others_N),
+                floor_meaning="real pictures of something else score",
+                decimals=self.decimals,
+                unit=self.unit,
             )
         ]
+
+    def _values(self, pairs: Sequence[tuple[Path, Path]]) -> Tensor:
+        with torch.inference_mode(), full_float32():
+            return torch.tensor([self.value_of(*read_pair(*pair)) for pair in pairs], dtype=torch.float64)
+
+
+class PeakSignalToNoise(PairedMetric):
+    """The metric `psnr`: 10 log10(255² / mean squared error) over the RGB values of each pair, at most 58.9 dB."""
+
+    key, short, better, unit = "psnr", "PSNR", "higher", "dB"
+    label = "PSNR dB (higher = better)"
+    identity = "mean over images of RGB PSNR to the exact picture of the caption"
+
+    def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
+        from torchmetrics.functional.image import peak_signal_noise_ratio
+
+        decibels = peak_signal_noise_ratio(made_CHW.double(), real_CHW.double(), data_range=255.0)
+        return min(float(decibels), 10 * math.log10(255**2 / _ROUNDING_ERROR))
+
+
+class StructuralSimilarity(PairedMetric):
+    """The metric `ssim`, by torchmetrics: Gaussian window of 11 px, sigma 1.5. Source: Wang et al. 2004."""
+
+    key, short, better, decimals = "ssim", "SSIM", "higher", 3
+    label = "SSIM (higher = better)"
+    identity = "mean over images of RGB SSIM (window 11 px) to the exact picture of the caption"
+
+    def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        similarity = structural_similarity_index_measure(
+            made_CHW[None].double(), real_CHW[None].double(), data_range=255.0
+        )
+        assert isinstance(similarity, Tensor)
+        return float(similarity)
+
+
+class PerceptualDistance(PairedMetric):
+    """The metric `lpips`, by torchmetrics, with AlexNet. Source: Zhang et al. 2018, "The Unreasonable Effectiveness of
+    Deep Features as a Perceptual Metric".
+    """
+
+    key, short, better, decimals = "lpips", "LPIPS", "lower", 3
+    label = "LPIPS (lower = better)"
+    identity = "mean over images of LPIPS (AlexNet) to the exact picture of the caption"
+
+    def prepare(self) -> None:
+        downloads = Path(torch.hub.get_dir()) / "checkpoints"
+        if not (downloads / LPIPS_BACKBONE).is_file():
+            raise MetricUnavailable(f"no AlexNet weights: put torchvision's {LPIPS_BACKBONE} into {downloads}")
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        self._network = LearnedPerceptualImagePatchSimilarity("alex", reduction="mean").to(self._scoring.device)
+
+    def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
+        made, real = (image[None].to(self._scoring.device).float() / 127.5 - 1 for image in (made_CHW, real_CHW))
+        return float(self._network(made, real))
+
+
+class ColourDifference(PairedMetric):
+    """The metric `delta-e`: CIEDE2000 by scikit-image, mean over the pixels. Source: Sharma et al. 2005."""
+
+    key, short, better, decimals = "delta-e", "Delta E", "lower", 2
+    label = "Delta E 2000 (lower = better)"
+    identity = "mean over images of the pixels' mean CIEDE2000 to the exact picture of the caption"
+
+    def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
+        from skimage.color import deltaE_ciede2000, rgb2lab
+
+        made, real = (rgb2lab(image.permute(1, 2, 0).numpy()) for image in (made_CHW, real_CHW))
+        difference_HW: np.ndarray = deltaE_ciede2000(real, made)
+        return float(difference_HW.mean())

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from metrics.attributes import PARTS, asked_attributes
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
-from metrics.features import cached_features
-from metrics.intervals import proportion_interval
+from metrics.features import cached_features, open_extractor
+from metrics.intervals import mean_replicates, proportion_interval
 from metrics.robots import RobotFeatures
 
 
 @dataclass(frozen=True)
 class PartsFound:
-    """Of the `asked` parts that the captions of `images` pictures name, `found` were seen."""
+    """Of the parts that each picture's caption names, `asked_N`, as many were seen as `found_N` says."""
 
-    found: int
-    asked: int
-    images: int
+    found_N: Tensor
+    asked_N: Tensor
 
     @property
     def percent(self) -> float:
-        return 100 * self.found / self.asked
+        return 100 * float(self.found_N.sum() / self.asked_N.sum())
+
+    def replicates(self) -> dict[str, tuple[float, ...]]:
+        """Return the percentages without each group of pictures, or none where there are too few."""
+        found, asked = mean_replicates(self.found_N), mean_replicates(self.asked_N)
+        return {of: tuple(100 * f / a for f, a in zip(found[of], asked[of], strict=True)) for of in found}
 
 
 def count_parts(images: ImageSet, extractor: RobotFeatures, scoring: Scoring) -> PartsFound | None:
@@ -38,16 +45,15 @@ def count_parts(images: ImageSet, extractor: RobotFeatures, scoring: Scoring) ->
         return None
     features_ND = cached_features(ImageSet(images.name, tuple(path for path, _ in judged)), extractor, scoring)
     seen_NA = extractor.see_parts(features_ND)
-    found = sum(
-        int(seen_A[PARTS.index(part)]) == option
+    found = [
+        sum(int(seen_A[PARTS.index(part)]) == option for part, option in asked.items())
         for seen_A, (_, asked) in zip(seen_NA, judged, strict=True)
-        for part, option in asked.items()
-    )
-    return PartsFound(found, sum(len(asked) for _, asked in judged), len(judged))
+    ]
+    return PartsFound(torch.tensor(found).double(), torch.tensor([len(asked) for _, asked in judged]).double())
 
 
 class PromptFidelity:
-    """The metric `fidelity`; its baseline is the score of the reference pictures on their own captions.
+    """The metric `fidelity`; its floor is the score of the reference pictures on their own captions.
 
     The interval is Wilson's at as many trials as pictures, as if all parts of a picture stood and fell together:
     parts of one picture are not independent, so this is rather too wide than too narrow.
@@ -61,11 +67,12 @@ class PromptFidelity:
     def score(self, comparison: Comparison) -> list[Score]:
         if not any(asked_attributes(caption, self._scoring.assets) for caption in comparison.generated.captions):
             raise MetricUnavailable("captions name no robot parts")
-        extractor = RobotFeatures(self._scoring.assets, self._scoring.device)
+        extractor = open_extractor("robots", self._scoring)
+        assert isinstance(extractor, RobotFeatures)
         generated = count_parts(comparison.generated, extractor, self._scoring)
         assert generated is not None
         real = count_parts(comparison.reference, extractor, self._scoring)
-        low, high = proportion_interval(generated.found / generated.asked, generated.images)
+        low, high = proportion_interval(generated.percent / 100, len(generated.found_N))
         return [
             Score(
                 key=self.key,
@@ -73,11 +80,13 @@ class PromptFidelity:
                 short="Prompt Fidelity",
                 value=generated.percent,
                 better="higher",
-                n_generated=generated.images,
+                n_generated=len(generated.found_N),
                 n_reference=0,
                 identity=extractor.identity,
                 interval=(100 * low, 100 * high),
-                baseline=real.percent if real else None,
+                replicates=generated.replicates(),
+                floor=real.percent if real else None,
+                floor_count=len(real.found_N) if real else 0,
                 unit="%",
             )
         ]

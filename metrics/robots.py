@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metrics.attribute_network import IMAGE_SIZE, AttributeNetwork, load_attribute_network
 from metrics.attributes import asked_attributes
+from metrics.base import Scoring
 from metrics.images import file_digest, resize_antialiased, stack_by_size
 from metrics.precision import full_float32
 
@@ -20,6 +21,11 @@ def captions_are_robots(captions: Sequence[str], assets: Path) -> bool:
     """Say whether the pictures are robots of ours, on which alone the attribute network means something."""
     looked_at = captions[:_CAPTIONS_LOOKED_AT]
     return len(looked_at) > 0 and all(asked_attributes(caption, assets) for caption in looked_at)
+
+
+def open_robots(scoring: Scoring) -> RobotFeatures:
+    """Return the extractor. Raises OSError where assets/ lacks the network."""
+    return RobotFeatures(scoring.assets, scoring.device)
 
 
 class RobotFeatures:

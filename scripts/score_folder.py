@@ -1,9 +1,13 @@
-"""Scores a folder of images against a folder of reference images, without generating anything.
+"""Scores a folder of images against real ones, without generating anything.
 
     python scripts/score_folder.py local_repo/VAR-d16/output --reference local_repo/Gundam/input/test
+    python scripts/score_folder.py pictures --reference robots --metrics fid,kid,prdc --json
+    python scripts/score_folder.py pictures --reference imagenet_256.npz --metrics fid
 
-A picture's caption, where a metric needs it, is read from the text beside it: 00000_caption.txt (or 00000.txt) for
-00000.png and 00000_input.png. stdout carries the scores, stderr why one has no value.
+The reference is a folder, `robots` (drawn from assets/), or statistics: an .npz file with `mu` and `sigma`, as
+clean-fid, pytorch-fid and the ADM evaluator write them, which serve the Fréchet distance alone. A picture's caption,
+where a metric needs it, is read from the text beside it: 00000_caption.txt (or 00000.txt) for 00000.png and
+00000_input.png. stdout carries the scores, stderr the progress and why a metric has no value.
 """
 
 from __future__ import annotations
@@ -14,11 +18,24 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
+from benchmark.progress import Progress
 from metrics import METRICS
-from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.base import (
+    CLIP_MODEL,
+    DINOV2_MODEL,
+    Comparison,
+    FeatureDType,
+    FidProtocol,
+    ImageSet,
+    MetricUnavailable,
+    Score,
+    Scoring,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_METRICS = "fid,kid"
 
 
 def read_folder(folder: Path) -> ImageSet:
@@ -30,7 +47,7 @@ def read_folder(folder: Path) -> ImageSet:
     from metrics.images import IMAGE_SUFFIXES
 
     if not folder.is_dir():
-        raise OSError(f"no folder {folder}")
+        raise OSError(f"no folder {folder}; expected a folder of images")
     paths = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES))
     if not paths:
         raise OSError(f"no image in {folder}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
@@ -46,26 +63,66 @@ def _caption(path: Path) -> str | None:
     return None
 
 
-def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, str]]:
-    """Return the scores, and for each metric that has none the reason."""
+def read_comparison(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
+    """Return what is compared with what. Raises OSError or ValueError where one of them is not to be had."""
+    generated = read_folder(folder)
+    if reference == "robots":
+        from benchmark.datasets import open_dataset
+        from benchmark.reference import prepare_reference
+
+        prepared = prepare_reference(open_dataset("robots", assets=ROOT / "assets", seed=42), cache / "Robots", robots)
+        return Comparison(generated, prepared.pictures(robots))
+    path = Path(reference)
+    if path.suffix.lower() == ".npz":
+        return Comparison(generated, ImageSet(path.name, ()), statistics=path)
+    return Comparison(generated, read_folder(path))
+
+
+def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, str], list[str]]:
+    """Return the scores, for each metric that has none the reason, and what is wrong with the pictures themselves."""
+    from metrics.degenerate import find_degenerate
+
+    names = list(METRICS) if arguments.metrics == "all" else arguments.metrics.split(",")
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"no metric {name!r}; there are {', '.join(METRICS)}, or all")
     scoring = Scoring(
         device=arguments.device,
         assets=ROOT / "assets",
         cache=arguments.cache,
         batch_size=arguments.batch_size,
         inception_weights=arguments.inception_weights,
+        fid_protocol=arguments.fid_protocol,
+        feature_dtype=arguments.feature_dtype,
+        dinov2_model=arguments.dinov2_model,
+        clip_model=arguments.clip_model,
+        progress=Progress().counted,
     )
-    comparison = Comparison(read_folder(arguments.folder), read_folder(arguments.reference))
+    comparison = read_comparison(arguments.folder, arguments.reference, arguments.cache, arguments.robots)
     scores: list[Score] = []
     unscored: dict[str, str] = {}
-    for name in arguments.metrics.split(","):
-        if name not in METRICS:
-            raise ValueError(f"no metric {name!r}; there are {', '.join(METRICS)}")
+    for name in names:
         try:
             scores += METRICS[name](scoring).score(comparison)
         except MetricUnavailable as reason:
             unscored[name] = str(reason)
-    return scores, unscored
+    if arguments.write_statistics:
+        write_reference_statistics(comparison, scoring, arguments.write_statistics)
+    return scores, unscored, find_degenerate(comparison.generated.paths)
+
+
+def write_reference_statistics(comparison: Comparison, scoring: Scoring, path: Path) -> None:
+    """Write mean and covariance of the reference's features. Raises ValueError where there are no pictures of it."""
+    from metrics.features import cached_features, choose_extractor
+    from metrics.frechet import write_statistics
+
+    if comparison.statistics is not None:
+        raise ValueError(
+            f"--write-statistics needs pictures as the reference, and {comparison.statistics} is statistics"
+        )
+    extractor = choose_extractor(comparison.reference, scoring)
+    write_statistics(path, cached_features(comparison.reference, extractor, scoring))
+    print(f"wrote {path}: {extractor.identity}, N = {len(comparison.reference)}", file=sys.stderr)
 
 
 def format_score(score: Score) -> str:
@@ -76,20 +133,23 @@ def format_score(score: Score) -> str:
 
     interval = "" if score.interval is None else f" (95 %: {shown(score.interval[0])}..{shown(score.interval[1])})"
     against = f" against {score.n_reference}" if score.n_reference else ""
-    floor = "" if score.baseline is None else f"; real pictures score {shown(score.baseline)}"
+    floor = "" if score.floor is None else f"; {score.floor_meaning} {shown(score.floor)} at N = {score.floor_count}"
     head = f"{score.label:<36} {shown(score.value)}{interval}"
     return f"{head}\n    {score.identity}, N = {score.n_generated}{against}{floor}"
 
 
 def read_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description="Score a folder of images against reference images.")
+    parser = argparse.ArgumentParser(description="Score a folder of images against real ones.")
     parser.add_argument("folder", type=Path, help="the images to score")
-    parser.add_argument("--reference", type=Path, required=True, help="the real images")
-    parser.add_argument("--metrics", default="fid,kid", help="comma-separated (default: %(default)s)")
+    parser.add_argument("--reference", required=True, help="a folder of real images, robots, or an .npz of statistics")
+    parser.add_argument(
+        "--metrics", default=DEFAULT_METRICS, help=f"all, or any of {','.join(METRICS)} (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=32, help="images per forward pass (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("local_repo/cache"), help="where features are kept")
+    parser.add_argument("--robots", type=int, default=2000, help="how many robots --reference robots is")
     named = os.environ.get("INCEPTION_WEIGHTS")
     parser.add_argument(
         "--inception-weights",
@@ -97,25 +157,43 @@ def read_arguments() -> argparse.Namespace:
         default=Path(named) if named else None,
         help="the FID Inception's weights file (default: INCEPTION_WEIGHTS, or torch-fidelity's download)",
     )
+    parser.add_argument(
+        "--fid-protocol",
+        choices=get_args(FidProtocol),
+        default=os.environ.get("FID_PROTOCOL", "clean"),
+        help="how pictures are resized for the Inception (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--feature-dtype",
+        choices=get_args(FeatureDType),
+        default=os.environ.get("FEATURE_DTYPE", "float32"),
+        help="arithmetic of the networks (default: %(default)s)",
+    )
+    parser.add_argument("--dinov2-model", default=os.environ.get("DINOV2_MODEL", DINOV2_MODEL), help="for fd-dinov2")
+    parser.add_argument("--clip-model", default=os.environ.get("CLIP_MODEL", CLIP_MODEL), help="for cmmd, clipscore")
+    parser.add_argument("--write-statistics", type=Path, metavar="NPZ", help="keep the reference's mu and sigma here")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Score and print; return the exit status."""
+    """Score and print; return the exit status: 0, 1 where no metric has a value, 2 where nothing can be scored."""
     arguments = read_arguments()
     try:
-        scores, unscored = score_folder(arguments)
+        scores, unscored, warnings = score_folder(arguments)
     except (OSError, ValueError) as error:
-        print(f"score_folder: {error}", file=sys.stderr)
+        print(f"score_folder: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     if arguments.json:
-        print(json.dumps({"scores": [asdict(score) for score in scores], "unscored": unscored}, indent=2))
+        content = {"scores": [asdict(score) for score in scores], "unscored": unscored, "warnings": warnings}
+        print(json.dumps(content, indent=2))
     else:
         for score in scores:
             print(format_score(score))
     for name, reason in unscored.items():
         print(f"{name}: n/a ({reason})", file=sys.stderr)
+    for warning in warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
     return 0 if scores else 1
 
 

@@ -1,0 +1,64 @@
+"""Memorisation: the share of a fine-tuned model's pictures that are nearer to a training picture than real ones are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metrics.base import Comparison, MetricUnavailable, Score, Scoring
+from metrics.features import cached_features, choose_extractor
+from metrics.intervals import mean_replicates, proportion_interval
+from metrics.manifold import squared_distances
+from metrics.precision import float64_device
+
+HELD_OUT_SHARE = 0.01
+
+
+def nearest_distances(x_ND: Tensor, y_MD: Tensor, device: str = "cpu") -> Tensor:
+    """Return `squared_N`, float64: how far each of x is from the nearest of y."""
+    x_ND, y_MD = x_ND.to(device, torch.float64), y_MD.to(device, torch.float64)
+    return torch.cat([squared_nM.amin(dim=1) for _, squared_nM in squared_distances(x_ND, y_MD)]).cpu()
+
+
+class Memorisation:
+    """The metric `memorisation`: nearer to a training picture than 99 % of held-out real pictures are.
+
+    1 % is what pictures that know nothing of the training set would score.
+    """
+
+    key = "memorisation"
+
+    def __init__(self, scoring: Scoring) -> None:
+        self._scoring = scoring
+
+    def score(self, comparison: Comparison) -> list[Score]:
+        training, reference = comparison.training, comparison.reference
+        if training is None:
+            raise MetricUnavailable("not fine-tuned by this program")
+        least = int(1 / HELD_OUT_SHARE)
+        if len(reference) < least:
+            raise MetricUnavailable(f"{len(reference)} held-out pictures; a share of 1 % needs at least {least}")
+        extractor, device = choose_extractor(reference, self._scoring), float64_device(self._scoring.device)
+        sets = (comparison.generated, reference, training)
+        made_ND, held_out_ND, training_ND = (cached_features(images, extractor, self._scoring) for images in sets)
+        limit = torch.quantile(nearest_distances(held_out_ND, training_ND, device), HELD_OUT_SHARE)
+        copied_N = (nearest_distances(made_ND, training_ND, device) < limit).double()
+        low, high = proportion_interval(float(copied_N.mean()), len(copied_N))
+        return [
+            Score(
+                key=self.key,
+                label="Memorised % (lower = better)",
+                short="Memorised",
+                value=100 * float(copied_N.mean()),
+                better="lower",
+                n_generated=len(copied_N),
+                n_reference=len(reference),
+                identity=f"{extractor.identity}; {len(training)} training pictures",
+                interval=(100 * low, 100 * high),
+                replicates={of: tuple(100 * v for v in vs) for of, vs in mean_replicates(copied_N).items()},
+                floor=100 * HELD_OUT_SHARE,
+                floor_count=len(reference),
+                floor_meaning="held-out real pictures score",
+                unit="%",
+            )
+        ]
