@@ -66,8 +66,9 @@ def _quality(models: Sequence[ModelResult]) -> str:
     interval = difference_interval(first, other)
     if interval is not None and interval[0] <= 0 <= interval[1]:
         return f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, within noise{reason})"
-    noise = "; noise not known" if interval is None else ""
-    return f"{best.name} ({first.short} {word} by {gap:.{decimals}f}{than}{reason}{noise})"
+    if interval is None and reason:
+        return f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, of too few images to tell{reason})"
+    return f"{best.name} ({first.short} {word} by {gap:.{decimals}f}{than}{reason})"
 
 
 def _deciding_key(models: Sequence[ModelResult]) -> tuple[str | None, str]:

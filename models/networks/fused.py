@@ -25,7 +25,7 @@ from models.networks.vqvae import FoldedQuantizer, MultiScaleQuantizer
 # its parts are summed by the next one (docs/performance.md).
 SKINNY_ROWS = 128
 OUTPUTS_BLOCK, INPUTS_BLOCK = 32, 128
-# Passes over images: 32 channels, of which there is always a multiple, by 256 pixels at a time.
+# Passes over images: 32 channels by 256 pixels at a time; plain operations serve what is no multiple of 32.
 CHANNELS_BLOCK, TILE = 32, 256
 BLOCKS = {"CHANNELS_BLOCK": CHANNELS_BLOCK, "TILE": TILE, "num_warps": 8}
 MOST_CHUNKS, ENOUGH_PROGRAMS = 128, 16384  # of pixels for one image; for all
@@ -42,7 +42,7 @@ class FusedOperations(Operations):
         # Made once for weights that do not change any more; gone with the module that they are of.
         self._folded: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
         self._decodings: WeakKeyDictionary[nn.Module, FoldedQuantizer] = WeakKeyDictionary()
-        # Of images that a kernel has just written, for the normalisation that follows.
+        # Of images that a kernel has just written, for the normalisation that follows: nothing may write them again.
         self._moments = WeakTensorKeyDictionary()
 
     def norm(self, x_RLC: Tensor, norm: Norm, dtype: torch.dtype) -> Tensor:
@@ -147,13 +147,19 @@ class FusedOperations(Operations):
         return self._decodings[quantizer]
 
     def norm_silu(self, x_BCHW: Tensor, norm: nn.GroupNorm) -> Tensor:
+        if x_BCHW.shape[1] % CHANNELS_BLOCK:
+            return super().norm_silu(x_BCHW, norm)
         return self._norm_silu(x_BCHW, None, norm)
 
     def convolve_norm_silu(self, x_BCHW: Tensor, convolution: nn.Conv2d, norm: nn.GroupNorm) -> Tensor:
+        if convolution.out_channels % CHANNELS_BLOCK:
+            return super().convolve_norm_silu(x_BCHW, convolution, norm)
         # cuDNN adds a bias in a pass of its own; here the normalisation does, which reads everything anyway.
         return self._norm_silu(_convolve(x_BCHW, convolution), convolution.bias, norm)
 
     def convolve_add(self, x_BCHW: Tensor, convolution: nn.Conv2d, shortcut_BCHW: Tensor) -> Tensor:
+        if convolution.out_channels % CHANNELS_BLOCK:
+            return super().convolve_add(x_BCHW, convolution, shortcut_BCHW)
         sum_BCHW = _convolve(x_BCHW, convolution).contiguous(memory_format=torch.channels_last)
         shortcut_BCHW = shortcut_BCHW.contiguous(memory_format=torch.channels_last)
         passing = Pass(sum_BCHW)
@@ -164,6 +170,8 @@ class FusedOperations(Operations):
         return sum_BCHW
 
     def double_convolve(self, x_BCHW: Tensor, convolution: nn.Conv2d) -> Tensor:
+        if convolution.out_channels % CHANNELS_BLOCK:
+            return super().double_convolve(x_BCHW, convolution)
         if convolution not in self._folded:
             self._folded[convolution] = fold_doubling(convolution.weight)
         batch, _, height, width = x_BCHW.shape

@@ -263,7 +263,7 @@ def uniform_kernel(noise, keys, count, key_stride, BLOCK: tl.constexpr):
 def add_moments(values, origin, present, total, squares):
     """Take a tile of pixels, (TILE, CHANNELS_BLOCK), into the sums of deviations from an origin and of their squares.
 
-    The origin is near the first pixel of a chunk: deviations from it are small, so that their squares lose nothing.
+    The origin is the first pixel of a chunk: deviations from it are small, so that their squares lose nothing.
     """
     deviation = tl.where(present, values - origin, 0.0)
     return total + deviation, squares + deviation * deviation
@@ -273,7 +273,7 @@ def add_moments(values, origin, present, total, squares):
 def store_moments(moments, total, squares, origin, count, channels, channel, CHANNELS_BLOCK: tl.constexpr):
     """Write mean and sum of squared deviations of each channel in this program's chunk."""
     mean = tl.sum(total, axis=0) / count
-    spread = tl.sum(squares, axis=0) - mean * mean * count
+    spread = tl.maximum(tl.sum(squares, axis=0) - mean * mean * count, 0.0)
     chunk = tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
     target = moments + chunk.to(tl.int64) * 2 * channels + channel
     tl.store(target, mean + tl.reshape(origin, (CHANNELS_BLOCK,)))
@@ -311,7 +311,8 @@ def add_kernel(
     count = tl.minimum(pixels - first, chunk_size)
     start = (tl.program_id(2).to(tl.int64) * pixels + first) * channels + channel[None, :]
     added = tl.load(bias + channel).to(tl.float32)[None, :]
-    origin = tl.load(other + start).to(tl.float32) + added  # not of `values`, which others write meanwhile
+    origin = tl.load(values + start).to(tl.float32) + tl.load(other + start).to(tl.float32) + added
+    tl.debug_barrier()  # the first pixel is written in the loop, by some threads before others have read it
     total = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
     squares = tl.zeros((TILE, CHANNELS_BLOCK), tl.float32)
     for offset in tl.range(0, count, TILE, num_stages=STAGES):

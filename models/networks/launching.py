@@ -9,9 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from triton.runtime._async_compile import AsyncCompileMode
 
-_prepared: list[Any] | None = None  # kernels that were met, while nothing is to run
+try:
+    from triton.runtime._async_compile import AsyncCompileMode
+except ImportError:  # it is no public name before Triton 3.8; without it kernels compile one after the other
+    AsyncCompileMode = None
+
+_prepared: list[Any] | None = None  # kernels that were met, while nothing is to run; one thread makes programs
 
 
 def launch(kernel: Any, grid: tuple[int, ...]) -> Callable[..., Any]:
@@ -28,15 +32,14 @@ def is_compiling() -> bool:
 def compiling() -> Iterator[None]:
     """Have the kernels launched inside compiled in threads; none runs, and all are ready at the end.
 
-    One after the other they take half a second each, most of it in C++ and in processes of their own
-    (docs/performance.md).
+    One after the other they take some half a second each, most of it outside of Python (docs/performance.md).
     """
     global _prepared
     _prepared = []
     device = torch.cuda.current_device()
     try:
         with ThreadPoolExecutor() as threads:
-            with AsyncCompileMode(threads):
+            with AsyncCompileMode(threads) if AsyncCompileMode else contextlib.nullcontext():
                 yield
             ready = {id(kernel): kernel for kernel in map(_result, _prepared)}
             list(threads.map(partial(_load, device), ready.values()))

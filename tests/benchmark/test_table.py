@@ -100,6 +100,51 @@ def test_scores_of_different_counts_have_no_winner() -> None:
     assert name_winners([SDXL, fewer])[1].startswith("Quality Winner: none")
 
 
+def with_scores(model: ModelResult, count: int, kid: float, spread: float = 0.001) -> ModelResult:
+    """Return the model with an FID of so many images and a KID with replicates."""
+    replicates = {"generated": tuple(kid + spread * (i % 5 - 2) for i in range(20))}
+    kernel = Score(
+        "kid", "KID Score (lower = better)", "KID", kid, "lower", count, 2000, "inception",
+        interval=(kid - spread, kid + spread), replicates=replicates, decimals=4,
+    )  # fmt: skip
+    return replace(model, scores=(replace(fid(20.0), n_generated=count), kernel))
+
+
+def test_few_images_are_judged_by_kid_and_the_line_says_so() -> None:
+    lines = name_winners([with_scores(SDXL, 64, 0.0321), with_scores(VAR, 64, 0.0300)])
+    assert lines[1] == "Quality Winner: VAR-d16 (KID lower by 0.0021; FID is biased at N=64)"
+
+
+def test_a_difference_within_noise_wins_nothing() -> None:
+    noisy = with_scores(SDXL, 64, 0.0012)
+    (kernel,) = (score for score in with_scores(PIXART, 64, 0.0).scores if score.key == "kid")
+    apart = replace(kernel, replicates={"generated": tuple(0.002 * (i % 3 - 1) for i in range(20))})
+    lines = name_winners([noisy, replace(PIXART, scores=(replace(fid(20.0), n_generated=64), apart))])
+    assert lines[1] == "Quality Winner: none (PixArt's KID lower by 0.0012, within noise; FID is biased at N=64)"
+
+
+def test_fid_of_enough_images_decides_even_where_kid_is_there() -> None:
+    models = [with_scores(SDXL, 2048, 0.1), with_scores(VAR, 2048, 0.2)]
+    better = replace(models[1], scores=(replace(models[1].scores[0], value=18.0), models[1].scores[1]))
+    assert name_winners([models[0], better])[1] == "Quality Winner: VAR-d16 (FID lower by 2.0)"
+
+
+def test_biased_fid_alone_names_nobody() -> None:
+    models = [replace(model, scores=(replace(fid(20.0), n_generated=64),)) for model in (SDXL, VAR)]
+    assert name_winners(models)[1] == "Quality Winner: none (FID is biased at N=64; add kid to METRICS)"
+
+
+def test_degenerate_pictures_and_shared_reasons_stand_in_the_footer() -> None:
+    reasons = {"cmmd": "no CLIP", "clipscore": "no CLIP"}
+    models = [replace(SDXL, unscored=reasons, warnings=("3 of 3 pictures are of one colour (00000)",)),
+              replace(VAR, unscored=reasons | {"psnr": "asked for a class"})]  # fmt: skip
+    lines = format_report(report(*models)).splitlines()
+    assert "SDXL: WARNING: 3 of 3 pictures are of one colour (00000)" in lines
+    assert "No cmmd, clipscore: no CLIP" in lines
+    assert "No psnr for VAR-d16: asked for a class" in lines
+    assert any(line.startswith("CMMD (lower = better)") and line.count("n/a") == 2 for line in lines)
+
+
 def test_winners_are_named_within_one_mode() -> None:
     compiled = [replace(model, mode="compiled", name=f"{model.name} (compiled)") for model in (SDXL, VAR)]
     lines = name_winners([SDXL, VAR, *compiled])

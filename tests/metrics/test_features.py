@@ -17,7 +17,7 @@ from metrics import METRICS, features
 from metrics.attribute_network import AttributeNetwork, save_attribute_network
 from metrics.attributes import load_grammar
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
-from metrics.features import cached_features, choose_extractor, extract_features, split_reference
+from metrics.features import cached_features, choose_extractor, extract_features, halves_of, open_extractor
 from metrics.frechet import fit_gaussian, frechet_distance
 from metrics.inception import WEIGHTS_NAME, InceptionFeatures
 from metrics.precision import full_float32
@@ -93,14 +93,17 @@ def test_robots_without_inception_weights_are_scored_by_the_embedded_network_and
     assert (kid.label, kid.short) == ("KD-robots (lower = better)", "KD-robots")
     assert "FID" not in fid.identity
     assert fid.value == pytest.approx(0, abs=1e-9)
-    assert fid.baseline is None  # eight pictures make no two disjoint eights
+    assert fid.floor_count == 4  # eight pictures make two disjoint fours
 
 
-def test_other_pictures_without_inception_weights_get_the_remedy(tmp_path: Path, scoring: Scoring) -> None:
+def test_other_pictures_without_inception_weights_get_the_remedy(
+    tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics.efficientnet.PACKAGES", ("not_installed_a", "not_installed_b"))
     images = ImageSet("x", _pictures(tmp_path / "x", 4), ("RX-78-2 Gundam, a white robot with a shield",) * 4)
     with pytest.raises(MetricUnavailable) as caught:
         METRICS["fid"](scoring).score(Comparison(images, images))
-    for word in (WEIGHTS_NAME, "INCEPTION_WEIGHTS", str(tmp_path / "hub" / "hub" / "checkpoints")):
+    for word in (WEIGHTS_NAME, "INCEPTION_WEIGHTS", str(tmp_path / "hub" / "hub" / "checkpoints"), "pip install"):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -136,7 +139,10 @@ def test_inception_features_are_torch_fidelitys_own_and_their_distance_is_called
     theirs_ND, reference_ND = by_torch_fidelity(images.paths), by_torch_fidelity(reference.paths)
     assert theirs_ND.std() > 1e-3  # else any two would agree
 
-    named = Scoring("cpu", scoring.assets, scoring.cache, batch_size=3, inception_weights=inception_file)
+    named = Scoring(
+        "cpu", scoring.assets, scoring.cache, batch_size=3, inception_weights=inception_file,
+        fid_protocol="torch-fidelity",
+    )  # fmt: skip
     (fid,) = METRICS["fid"](named).score(Comparison(images, reference))
     assert (fid.label, fid.short) == ("FID Score (lower = better)", "FID")
     expected = frechet_distance(fit_gaussian(theirs_ND), fit_gaussian(reference_ND))
@@ -234,13 +240,15 @@ def test_a_corrupt_picture_leaves_no_entry(tmp_path: Path, scoring: Scoring) -> 
     assert not (scoring.cache / "features").exists()
 
 
-def test_the_floor_is_drawn_from_disjoint_pictures_and_needs_twice_as_many() -> None:
-    rows = torch.arange(10.0)[:, None]
-    halves = split_reference(rows, 4)
+def test_the_floor_is_drawn_from_disjoint_pictures_half_of_them_at_most() -> None:
+    halves = halves_of(10, 4)
     assert halves is not None
     assert [len(half) for half in halves] == [4, 6]
-    assert torch.equal(torch.cat(halves).flatten().sort().values, rows.flatten())
-    assert split_reference(rows, 6) is None
+    assert torch.cat(halves).sort().values.tolist() == list(range(10))
+    fewer = halves_of(10, 6)
+    assert fewer is not None
+    assert [len(half) for half in fewer] == [5, 5]
+    assert halves_of(3, 2) is None
 
 
 def test_scores_of_enough_references_have_a_floor(tmp_path: Path, scoring: Scoring) -> None:
@@ -248,9 +256,9 @@ def test_scores_of_enough_references_have_a_floor(tmp_path: Path, scoring: Scori
     generated = ImageSet("x", _pictures(tmp_path / "x", 6, 4))
     for name in ("fid", "kid"):
         (score,) = METRICS[name](scoring).score(Comparison(generated, reference))
-        assert score.baseline is not None
-        assert (score.n_generated, score.n_reference) == (6, 24)
-        json.dumps(score.baseline)
+        assert score.floor is not None
+        assert (score.n_generated, score.n_reference, score.floor_count) == (6, 24, 6)
+        json.dumps(score.floor)
 
 
 def test_full_float32_puts_the_process_choice_back() -> None:

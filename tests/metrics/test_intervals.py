@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from metrics.intervals import jackknife_interval, mean_interval, proportion_interval, student_t_975
+from metrics.base import Score
+from metrics.intervals import (
+    difference_interval,
+    jackknife_interval,
+    mean_interval,
+    mean_replicates,
+    proportion_interval,
+    student_t_975,
+)
 
 
 @pytest.mark.parametrize(("degrees", "published"), [(4, 2.776), (5, 2.571), (10, 2.228), (19, 2.093), (100, 1.984)])
@@ -35,8 +45,46 @@ def test_wilson_interval_keeps_its_width_at_a_perfect_score() -> None:
 def test_jackknife_of_a_mean_is_the_standard_interval() -> None:
     values = torch.randn(20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     replicates = (values.sum() - values) / 19
-    low, high = jackknife_interval(float(values.mean()), [replicates])
-    expected = mean_interval(values)
+    found, expected = jackknife_interval(float(values.mean()), {"x": replicates.tolist()}), mean_interval(values)
+    assert found is not None
     assert expected is not None
-    assert math.isclose(low, expected[0], rel_tol=1e-9)
-    assert math.isclose(high, expected[1], rel_tol=1e-9)
+    assert math.isclose(found[0], expected[0], rel_tol=1e-9)
+    assert math.isclose(found[1], expected[1], rel_tol=1e-9)
+
+
+def _score(values: Tensor, identity: str = "x") -> Score:
+    return Score(
+        "x", "X", "X", float(values.mean()), "lower", len(values), 0, identity, mean_interval(values),
+        mean_replicates(values),
+    )  # fmt: skip
+
+
+def test_what_two_models_share_does_not_blur_their_difference() -> None:
+    """Both are asked the same: difficult requests are so for both."""
+    generator = torch.Generator().manual_seed(2)
+    difficulty = 10 * torch.randn(400, generator=generator)
+    one, other = (difficulty + 0.1 * torch.randn(400, generator=generator) + shift for shift in (0.0, 0.2))
+    interval = difference_interval(_score(one), _score(other))
+    assert interval is not None
+    assert -0.25 < interval[0] < -0.2 < interval[1] < -0.15
+    alone = mean_interval(one)
+    assert alone is not None
+    assert alone[1] - alone[0] > 1
+
+
+def test_the_interval_of_a_difference_covers_it_in_nine_of_ten_trials() -> None:
+    generator = torch.Generator().manual_seed(3)
+    covered = 0
+    for _ in range(200):
+        shared = torch.randn(60, generator=generator)
+        one, other = (shared + torch.randn(60, generator=generator) + shift for shift in (0.0, 0.5))
+        interval = difference_interval(_score(one), _score(other))
+        assert interval is not None
+        covered += interval[0] < -0.5 < interval[1]
+    assert covered >= 180
+
+
+def test_scores_of_other_samples_have_no_known_difference() -> None:
+    one = _score(torch.randn(30))
+    assert difference_interval(one, replace(one, replicates={})) is None
+    assert difference_interval(one, replace(one, replicates={"generated": (1.0, 2.0)})) is None

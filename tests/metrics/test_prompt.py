@@ -50,7 +50,7 @@ def test_fidelity_is_the_share_of_asked_parts_that_are_seen(tmp_path: Path, scor
     generated = _images(tmp_path, "generated", [right, two_wrong])
     (score,) = METRICS["fidelity"](scoring).score(Comparison(generated, reference))
     assert score.value == pytest.approx(100 * 12 / 14)
-    assert (score.baseline, score.better, score.n_generated) == (100.0, "higher", 2)
+    assert (score.floor, score.better, score.n_generated) == (100.0, "higher", 2)
     assert score.label == "Prompt Fidelity % (higher = better)"
     assert score.interval is not None
     assert score.interval[0] < score.value < score.interval[1]
@@ -61,7 +61,7 @@ def test_a_class_name_is_judged_on_colour_and_head_alone(tmp_path: Path, scoring
     generated = _images(tmp_path, "generated", [name])
     (score,) = METRICS["fidelity"](scoring).score(Comparison(generated, ImageSet("reference", ())))
     assert score.value == pytest.approx(50)
-    assert score.baseline is None
+    assert score.floor is None
 
 
 def test_captions_of_other_things_have_no_fidelity(tmp_path: Path, scoring: Scoring) -> None:

@@ -111,10 +111,10 @@ def test_noise_is_the_same_bit_for_bit(fused: Operations) -> None:
     assert torch.equal(mine_BLV, plain_BLV)
 
 
-@pytest.mark.parametrize(("channels", "height", "width"), [(32, 16, 16), (160, 4, 5), (64, 20, 14)])
+@pytest.mark.parametrize(("channels", "height", "width"), [(32, 16, 16), (160, 4, 5), (64, 20, 14), (48, 4, 5)])
 def test_convolutions_normalise_and_add_as_plainly(fused: Operations, channels: int, height: int, width: int) -> None:
     x_BCHW = 5 + randn(2, channels, height, width)
-    norm, convolution = nn.GroupNorm(32, channels, eps=1e-6), nn.Conv2d(channels, channels, 3, padding=1)
+    norm, convolution = nn.GroupNorm(16, channels, eps=1e-6), nn.Conv2d(channels, channels, 3, padding=1)
     norm, convolution = norm.to(DEVICE), convolution.to(DEVICE)
     for parameter in (*norm.parameters(), *convolution.parameters()):
         parameter.detach().copy_(randn(*parameter.shape) * 0.2)
@@ -141,6 +141,16 @@ def test_doubled_pixels_are_convolved_as_plainly(fused: Operations, channels: in
     norm = nn.GroupNorm(32, channels, eps=1e-6).requires_grad_(False).to(DEVICE)
     normed = fused.norm_silu(mine, norm), PLAIN.norm_silu(plain, norm)
     torch.testing.assert_close(*normed, atol=5e-5, rtol=1e-4)
+
+
+def test_a_common_mean_of_the_convolution_costs_no_digits(fused: Operations) -> None:
+    convolution = nn.Conv2d(32, 32, 3, padding=1).requires_grad_(False).to(DEVICE)
+    convolution.weight[:, :, 1, 1] += 1.0
+    norm = nn.GroupNorm(32, 32, eps=1e-6).requires_grad_(False).to(DEVICE)
+    x_BCHW, shortcut_BCHW = 3 + randn(1, 32, 20, 20), randn(1, 32, 20, 20)
+    mine = fused.convolve_add(x_BCHW, convolution, shortcut_BCHW)
+    exact = PLAIN.norm_silu(mine.double(), nn.GroupNorm(32, 32, eps=1e-6).double().to(DEVICE))
+    assert (fused.norm_silu(mine, norm) - exact).abs().max() < 1e-3
 
 
 def test_few_chunks_of_pixels_are_normalised_as_many(fused: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
