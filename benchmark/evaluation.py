@@ -59,9 +59,16 @@ def evaluate(
                 except (MetricUnavailable, OSError, ValueError) as error:
                     reasons[name] = " ".join(str(error).split())
                 task.advance(1)
-            warnings = tuple(find_degenerate(generated.paths))
-            scored.append(replace(result, scores=tuple(scores), unscored=reasons, warnings=warnings))
+            scored.append(replace(result, scores=tuple(scores), unscored=reasons, warnings=warnings_of(generated)))
     return scored
+
+
+def warnings_of(generated: ImageSet) -> tuple[str, ...]:
+    """Return what is wrong with the pictures themselves."""
+    try:
+        return tuple(find_degenerate(generated.paths))
+    except OSError as error:  # its scores say the same
+        return (" ".join(str(error).split()),)
 
 
 def sheet_rows(pairs: Sequence[tuple[ModelResult, Journal]], reference: Reference, count: int) -> list[SheetRow]:

@@ -67,7 +67,9 @@ def _quality(models: Sequence[ModelResult]) -> str:
     if interval is not None and interval[0] <= 0 <= interval[1]:
         return f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, within noise{reason})"
     if interval is None and reason:
-        return f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, of too few images to tell{reason})"
+        return (
+            f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, of too few images to tell{reason})"
+        )
     return f"{best.name} ({first.short} {word} by {gap:.{decimals}f}{than}{reason})"
 
 

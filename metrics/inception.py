@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 from collections.abc import Sequence
@@ -104,7 +105,8 @@ class FoldedInception(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.stages = nn.Sequential(*(fold_batch_norms(network.get_submodule(name)) for name in STAGES))
+        stages = nn.Sequential(*(copy.deepcopy(network.get_submodule(name)) for name in STAGES))
+        self.stages = fold_batch_norms(stages.double()).float()
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return `features_BD`, D = 2048."""

@@ -96,7 +96,7 @@ class _Variants:
         self.covered = torch.zeros(self.count, dtype=torch.int64, device=device)
 
     def estimate(self, k: int) -> ManifoldEstimate:
-        reals, mades = self.real.sum(dim=1), self.made.sum(dim=1)
+        reals, mades = self.real.sum(dim=1).double(), self.made.sum(dim=1).double()
         hits = self.hits * self.made
         all_of = {
             "precision": ((hits > 0).sum(dim=1) / mades).tolist(),

@@ -17,7 +17,7 @@ from metrics import METRICS, features
 from metrics.attribute_network import AttributeNetwork, save_attribute_network
 from metrics.attributes import load_grammar
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
-from metrics.features import cached_features, choose_extractor, extract_features, halves_of, open_extractor
+from metrics.features import cached_features, choose_extractor, extract_features, halves_of
 from metrics.frechet import fit_gaussian, frechet_distance
 from metrics.inception import WEIGHTS_NAME, InceptionFeatures
 from metrics.precision import full_float32

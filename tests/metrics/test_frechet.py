@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from metrics.frechet import Gaussian, fit_gaussian, frechet_distance, root_of_covariance
+from metrics.base import Comparison, ImageSet, Score, Scoring
+from metrics.frechet import (
+    FrechetDistance,
+    Gaussian,
+    fit_gaussian,
+    frechet_distance,
+    read_statistics,
+    root_of_covariance,
+    write_statistics,
+)
 
 
 def _features(count: int, dimension: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
@@ -29,8 +41,7 @@ def test_gaussians_with_commuting_covariances_have_the_closed_form() -> None:
     variances = torch.rand(2, 16, generator=generator, dtype=torch.float64)
     means = torch.randn(2, 16, generator=generator, dtype=torch.float64)
     one, other = (
-        Gaussian(mean, root_of_covariance(rotation @ variance.diag() @ rotation.T))
-        for mean, variance in zip(means, variances, strict=True)
+        Gaussian(mean, rotation @ variance.diag() @ rotation.T) for mean, variance in zip(means, variances, strict=True)
     )
     closed = (means[0] - means[1]).square().sum() + (variances[0].sqrt() - variances[1].sqrt()).square().sum()
     assert frechet_distance(one, other) == pytest.approx(float(closed), rel=1e-12)
@@ -63,9 +74,18 @@ def test_translation_rotation_and_scaling_laws_and_symmetry(count: int, other_co
 def test_few_samples_and_their_full_covariance_give_one_distance() -> None:
     few, many = _features(40, 64, 1), _features(300, 64, 2)
     centred = few.to(torch.float64) - few.to(torch.float64).mean(0)
-    by_covariance = Gaussian(few.to(torch.float64).mean(0), root_of_covariance(centred.T @ centred / 39))
-    form = frechet_distance(by_covariance, fit_gaussian(many))
-    assert form == pytest.approx(_distance(few, many), abs=1e-6 * _traces(few, many))
+    by_covariance = Gaussian(few.to(torch.float64).mean(0), centred.T @ centred / 39)
+    assert fit_gaussian(few).covariance_DD is None
+    assert fit_gaussian(many).root_ND is None
+    forms = [frechet_distance(by_covariance, fit_gaussian(many)), frechet_distance(fit_gaussian(many), by_covariance)]
+    forms += [frechet_distance(fit_gaussian(many), fit_gaussian(few))]
+    assert forms == pytest.approx([_distance(few, many)] * 3, abs=1e-5 * _traces(few, many))
+
+
+def test_the_root_of_a_covariance_gives_it_back() -> None:
+    covariance_DD = _features(50, 20, 1).double().T.cov()
+    root_DD = root_of_covariance(covariance_DD)
+    assert torch.allclose(root_DD.T @ root_DD, covariance_DD, atol=1e-12)
 
 
 @pytest.mark.parametrize(("count", "other_count"), [(40, 300), (300, 500)])
@@ -89,5 +109,82 @@ def test_one_sample_is_refused() -> None:
 
 def test_many_samples_are_summed_in_chunks_to_the_same_covariance() -> None:
     features = _features(9000, 8, 5, shift=100.0)
-    root = fit_gaussian(features).root_RD
-    assert torch.allclose(root.T @ root, features.to(torch.float64).T.cov(), rtol=1e-9, atol=1e-9)
+    covariance_DD = fit_gaussian(features).covariance_DD
+    assert covariance_DD is not None
+    assert torch.allclose(covariance_DD, features.to(torch.float64).T.cov(), rtol=1e-9, atol=1e-9)
+
+
+def _score(folder: Path, one: Tensor, other: Tensor, monkeypatch: pytest.MonkeyPatch) -> Score:
+    rows = {"one": one, "other": other}
+
+    class Known:
+        identity = distance_label = distance_short = "known"
+
+    monkeypatch.setattr("metrics.frechet.cached_features", lambda images, *_: rows[images.name])
+    metric = FrechetDistance(Scoring("cpu", folder, folder))
+    monkeypatch.setattr(metric, "extractor", lambda _: Known())
+    sets = []
+    for name, features in rows.items():
+        paths = [folder / f"{name}{i}.png" for i in range(len(features))]
+        for path in paths:
+            path.write_bytes(path.name.encode())
+        sets.append(ImageSet(name, tuple(paths)))
+    (score,) = metric.score(Comparison(*sets))
+    return score
+
+
+@pytest.mark.parametrize(("count", "other_count"), [(45, 200), (150, 300)])
+def test_replicates_are_the_distances_without_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, other_count: int
+) -> None:
+    one, other = _features(count, 64, 1), _features(other_count, 64, 2, 1.2, 0.1)
+    score = _score(tmp_path, one, other, monkeypatch)
+    kept, kept_other = torch.arange(count) % 10 != 4, torch.arange(other_count) % 10 != 7
+    unit = 1e-6 * _traces(one, other)
+    assert score.replicates["generated"][4] == pytest.approx(_distance(one[kept], other), abs=unit)
+    assert score.replicates["reference"][7] == pytest.approx(_distance(one, other[kept_other]), abs=unit)
+    # Another process finds the reference's statistics, and the score is the same.
+    assert score.value == pytest.approx(_score(tmp_path, one, other, monkeypatch).value, rel=1e-12)
+
+
+def test_the_interval_covers_what_the_estimate_is_on_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At this N, bias and all: that is what two models' estimates have in common."""
+    other = _features(2000, 8, 99, 1.2, 0.1)
+
+    def sample(seed: int) -> Tensor:
+        return torch.randn(100, 8, generator=torch.Generator().manual_seed(seed))
+
+    mean = sum(_distance(sample(seed), other) for seed in range(300)) / 300
+    covered = 0
+    for seed in range(300, 360):
+        interval = _score(tmp_path, sample(seed), other, monkeypatch).interval
+        assert interval is not None
+        covered += interval[0] < mean < interval[1]
+    assert covered >= 0.9 * 60
+
+
+def test_statistics_are_written_and_read_as_others_do(tmp_path: Path) -> None:
+    features = _features(300, 16, 1)
+    write_statistics(tmp_path / "mine.npz", features)
+    content = np.load(tmp_path / "mine.npz")
+    assert np.allclose(content["mu"], features.double().mean(0))
+    assert np.allclose(content["sigma"], np.cov(features.double().numpy(), rowvar=False))
+    np.savez(tmp_path / "theirs.npz", mu=content["mu"], sigma=content["sigma"].astype(np.float32), other=np.zeros(3))
+    read = read_statistics(tmp_path / "theirs.npz", 16)
+    assert frechet_distance(read, fit_gaussian(features)) == pytest.approx(0, abs=1e-4 * _traces(features))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"mu": np.zeros(4), "sigma": np.eye(4)}, "statistics of 4 features, and the extractor gives 16"),
+        ({"mu": np.zeros(16)}, "expected mu and sigma"),
+        ({"mu": np.full(16, np.nan), "sigma": np.eye(16)}, "not finite"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, content: dict[str, np.ndarray], message: str) -> None:
+    np.savez(tmp_path / "wrong.npz", **content)
+    with pytest.raises(ValueError, match=message):
+        read_statistics(tmp_path / "wrong.npz", 16)
+    with pytest.raises(OSError, match="no file"):
+        read_statistics(tmp_path / "nowhere.npz", 16)

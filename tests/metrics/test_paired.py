@@ -12,7 +12,15 @@ from PIL import Image
 
 from metrics import METRICS
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
-from metrics.paired import peak_signal_to_noise
+from metrics.images import as_tensor
+from metrics.paired import (
+    ColourDifference,
+    PairedMetric,
+    PeakSignalToNoise,
+    PerceptualDistance,
+    StructuralSimilarity,
+    read_pair,
+)
 
 ASSETS = Path(__file__).parents[2] / "assets"
 # Captions that name every part, so that their picture is known.
@@ -45,37 +53,90 @@ def scoring(tmp_path: Path) -> Scoring:
     return Scoring(device="cpu", assets=ASSETS, cache=tmp_path / "cache")
 
 
+def value(metric: type[PairedMetric], one: Image.Image, other: Image.Image) -> float:
+    scoring = Scoring(device="cpu", assets=ASSETS, cache=Path())
+    return metric(scoring).value_of(as_tensor(one), as_tensor(other))
+
+
 def test_a_difference_of_one_level_is_48_decibels() -> None:
     black, dark = Image.new("RGB", (4, 4), (0, 0, 0)), Image.new("RGB", (4, 4), (1, 1, 1))
-    assert peak_signal_to_noise(black, dark) == pytest.approx(20 * math.log10(255))
+    assert value(PeakSignalToNoise, black, dark) == pytest.approx(20 * math.log10(255))
 
 
 def test_equal_pictures_score_what_8_bits_can_tell() -> None:
-    assert peak_signal_to_noise(_picture(0), _picture(0)) == pytest.approx(10 * math.log10(255**2 * 12))
+    assert value(PeakSignalToNoise, _picture(0), _picture(0)) == pytest.approx(10 * math.log10(255**2 * 12))
+    assert value(StructuralSimilarity, _picture(0), _picture(0)) == pytest.approx(1)
+    assert value(ColourDifference, _picture(0), _picture(0)) == 0
 
 
-def test_it_agrees_with_torchmetrics() -> None:
-    from torchmetrics.functional.image import peak_signal_noise_ratio
+def test_similarity_is_scikit_images() -> None:
+    from skimage.metrics import structural_similarity
 
-    one, other = (torch.from_numpy(np.asarray(_picture(seed)).astype(np.float64)) for seed in (0, 1))
-    theirs = peak_signal_noise_ratio(one, other, data_range=255.0)
-    assert peak_signal_to_noise(_picture(0), _picture(1)) == pytest.approx(float(theirs), rel=1e-6)
+    one = _picture(0, (200, 200))
+    other = one.resize((190, 190)).resize((200, 200))
+    theirs = structural_similarity(
+        np.asarray(one), np.asarray(other), channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False,
+    )  # fmt: skip
+    assert value(StructuralSimilarity, one, other) == pytest.approx(theirs, abs=0.02)  # borders are treated otherwise
 
 
-def test_a_target_of_another_shape_is_cropped_about_its_centre() -> None:
+def test_black_and_white_are_a_hundred_apart() -> None:
+    black, white = Image.new("RGB", (2, 2), "black"), Image.new("RGB", (2, 2), "white")
+    assert value(ColourDifference, black, white) == pytest.approx(100, abs=0.01)
+
+
+def test_lpips_without_its_backbone_says_which_file_to_put_where(
+    tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    with pytest.raises(MetricUnavailable, match=r"alexnet-owt-7be5be79\.pth"):
+        METRICS["lpips"](scoring).score(_comparison(tmp_path, WHOLE, WHOLE))
+
+
+def test_lpips_runs_with_a_backbone_in_torchs_cache(
+    tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.models import alexnet
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    downloads = tmp_path / "hub" / "hub" / "checkpoints"
+    downloads.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(alexnet(weights=None).state_dict(), downloads / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", _from(downloads))
+    targets = [_picture(seed, (64, 64)) for seed in range(2)]
+    metric = PerceptualDistance(scoring)
+    metric.prepare()
+    same = metric.value_of(as_tensor(targets[0]), as_tensor(targets[0]))
+    assert same == pytest.approx(0, abs=1e-6)
+    assert metric.value_of(as_tensor(targets[0]), as_tensor(targets[1])) > 1e-4
+
+
+def _from(folder: Path) -> object:
+    """Read what torch would find in its cache, but for the check of its name's digest."""
+    return lambda *_, **__: torch.load(folder / "alexnet-owt-7be5be79.pth", weights_only=True)
+
+
+def test_a_target_of_another_shape_is_cropped_about_its_centre(tmp_path: Path) -> None:
     target = Image.new("RGB", (64, 32), "red")
     target.paste((0, 0, 255), (12, 0, 52, 32))  # the filter reaches a little over the crop
-    assert peak_signal_to_noise(Image.new("RGB", (16, 16), "blue"), target) > 50
+    target.save(tmp_path / "target.png")
+    Image.new("RGB", (16, 16), "blue").save(tmp_path / "made.png")
+    made, real = read_pair(tmp_path / "made.png", tmp_path / "target.png")
+    assert (made.int() - real.int()).abs().max() <= 1
 
 
 def test_only_images_asked_for_just_their_targets_caption_count(tmp_path: Path, scoring: Scoring) -> None:
     comparison = _comparison(tmp_path, [WHOLE[0], "a blue robot with a round head", *WHOLE[2:]], WHOLE)
     (score,) = METRICS["psnr"](scoring).score(comparison)
-    expected = [peak_signal_to_noise(_picture(i), _picture(100 + i)) for i in (0, 2, 3, 4, 5)]
+    expected = [value(PeakSignalToNoise, _picture(i), _picture(100 + i)) for i in (0, 2, 3, 4, 5)]
     assert score.value == pytest.approx(sum(expected) / 5)
     assert (score.n_generated, score.better, score.label) == (5, "higher", "PSNR dB (higher = better)")
     assert score.interval is not None
     assert score.interval[0] < score.value < score.interval[1]
+    assert score.floor == pytest.approx(score.value, abs=1)  # noise is as far from other noise
+    assert score.floor_count == 3
 
 
 def test_images_of_classes_have_no_exact_picture(tmp_path: Path, scoring: Scoring) -> None:

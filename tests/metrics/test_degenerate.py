@@ -1,0 +1,47 @@
+"""Frames of one colour and copies of one picture are told; a varied set is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from metrics.degenerate import find_degenerate
+
+
+def _save(folder: Path, pixels: list[np.ndarray]) -> list[Path]:
+    paths = []
+    for index, image_HWC in enumerate(pixels):
+        paths.append(folder / f"{index:05d}.png")
+        Image.fromarray(image_HWC.astype(np.uint8)).save(paths[-1])
+    return paths
+
+
+def _smooth(seed: int) -> np.ndarray:
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((48, 48)))
+
+
+def test_a_varied_set_has_no_warning(tmp_path: Path) -> None:
+    assert find_degenerate(_save(tmp_path, [_smooth(seed) for seed in range(12)])) == []
+    assert find_degenerate([]) == []
+
+
+def test_frames_of_one_colour_are_counted_and_numbered(tmp_path: Path) -> None:
+    nearly = np.full((48, 48, 3), 200) + np.random.default_rng(0).integers(-1, 2, (48, 48, 3))
+    frames = [_smooth(1), np.zeros((48, 48, 3)), _smooth(2), nearly, _smooth(3)]
+    (warning,) = find_degenerate(_save(tmp_path, frames))
+    assert warning == "2 of 5 pictures are of one colour (00001, 00003)"
+
+
+def test_a_mode_collapse_is_told_with_a_pair(tmp_path: Path) -> None:
+    noisy = _smooth(1).astype(int) + np.random.default_rng(0).integers(-3, 4, (48, 48, 3))
+    frames = [_smooth(0), _smooth(1), _smooth(2), noisy.clip(0, 255), *(_smooth(seed) for seed in range(3, 7))]
+    (warning,) = find_degenerate(_save(tmp_path, frames))
+    assert warning == "2 of 8 pictures are copies of another (00001 and 00003, ...): a mode collapse"
+
+
+def test_two_alike_in_a_hundred_are_none(tmp_path: Path) -> None:
+    frames = [_smooth(seed) for seed in range(39)] + [_smooth(0)]
+    assert find_degenerate(_save(tmp_path, frames)) == []
