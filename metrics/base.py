@@ -60,6 +60,7 @@ class Comparison:
 class Scoring:
     """Where and how metrics run: all that they learn of the run. `cache` keeps reference features.
 
+    batch_size: images at once through an extractor; 0: what suits the device.
     fid_protocol: how pictures come to the Inception's size. feature_dtype: arithmetic of the extractors, part of their
     identity. dinov2_model, clip_model: a hub id or a local folder. progress: is told of pictures on their way.
     """
@@ -67,13 +68,17 @@ class Scoring:
     device: str
     assets: Path
     cache: Path
-    batch_size: int = 32
+    batch_size: int = 0
     inception_weights: Path | None = None
     fid_protocol: FidProtocol = "clean"
     feature_dtype: FeatureDType = "float32"
     dinov2_model: str = DINOV2_MODEL
     clip_model: str = CLIP_MODEL
     progress: OpenTask = no_progress
+
+    @property
+    def images_at_once(self) -> int:
+        return self.batch_size or (256 if self.device.startswith("cuda") else 32)
 
 
 @dataclass(frozen=True)

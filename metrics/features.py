@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -108,8 +110,7 @@ def extract_features(
     """
     features_ND = torch.empty(0, 0)
     done = 0
-    for images in stream_batches(paths, batch_size):
-        rows_BD = extractor.extract(images)
+    for rows_BD in _extract_ahead(stream_batches(paths, batch_size), extractor):
         broken = (~rows_BD.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if broken:
             raise ValueError(
@@ -118,11 +119,23 @@ def extract_features(
             )
         if done == 0:
             features_ND = torch.empty(len(paths), rows_BD.shape[1])
-        features_ND[done : done + len(images)] = rows_BD
-        done += len(images)
+        features_ND[done : done + len(rows_BD)] = rows_BD
+        done += len(rows_BD)
         if progress:
             progress(done)
     return features_ND
+
+
+def _extract_ahead(batches: Iterator[list[Tensor]], extractor: FeatureExtractor) -> Iterator[Tensor]:
+    """Yield each batch's features in order; the network works on one batch while the next is decoded."""
+    with ThreadPoolExecutor(1, thread_name_prefix="extract") as worker:
+        pending: deque[Future[Tensor]] = deque()
+        for images in batches:
+            pending.append(worker.submit(extractor.extract, images))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Tensor:
@@ -136,7 +149,7 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
     if kept is not None:
         return kept["features"]
     with scoring.progress(f"{images.name} through {extractor.name}", len(images)) as report:
-        features_ND = extract_features(images.paths, extractor, scoring.batch_size, report)
+        features_ND = extract_features(images.paths, extractor, scoring.images_at_once, report)
     write_entry(entry, {"features": features_ND})
     return features_ND
 

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
+MOST_THREADS = 32
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
@@ -83,7 +84,7 @@ def stream_images(paths: Sequence[Path], ahead: int = 32) -> Iterator[Tensor]:
     Raises:
         OSError: one line that names the first file that cannot be read.
     """
-    threads = min(8, os.cpu_count() or 1)  # Pillow's decoders release the interpreter lock
+    threads = min(MOST_THREADS, os.cpu_count() or 1)  # Pillow's decoders release the interpreter lock
     remaining = iter(paths)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -108,12 +109,14 @@ def stream_batches(paths: Sequence[Path], batch_size: int) -> Iterator[list[Tens
 
 
 def stack_by_size(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield the images of each size as `images_BCHW` with their places in `images`."""
+    """Yield the images of each size as `images_BCHW` with their places in `images`; channels lie last in memory."""
     places: dict[torch.Size, list[int]] = {}
     for place, image_CHW in enumerate(images):
         places.setdefault(image_CHW.shape, []).append(place)
     for same_size in places.values():
-        yield same_size, torch.stack([images[place] for place in same_size])
+        # As decoders leave them: a stack is then a copy of whole pictures, and no transposition.
+        images_BHWC = torch.stack([images[place].permute(1, 2, 0) for place in same_size])
+        yield same_size, images_BHWC.permute(0, 3, 1, 2)
 
 
 def resize_antialiased(images_BCHW: Tensor, side: int) -> Tensor:

@@ -17,7 +17,31 @@ NAMES: dict[FeatureDType, str] = {"float32": "fp32", "tf32": "tf32", "bfloat16":
 def place(network: nn.Module, device: str, dtype: FeatureDType) -> nn.Module:
     """Return a frozen network on the device, its weights in what they compute in."""
     kept = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    return network.eval().requires_grad_(False).to(device, kept).to(memory_format=torch.channels_last)
+    placed = network.eval().requires_grad_(False).to(device, kept).to(memory_format=torch.channels_last)
+    if dtype == "bfloat16" and device.startswith("cuda"):
+        return CompiledBatches(placed)
+    return placed
+
+
+class CompiledBatches(nn.Module):
+    """A network compiled for batches of one size, the first one's; a smaller one is filled up."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.network.compile(dynamic=False)
+        self.size = 0
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Return `features_BD`."""
+        count = len(images_BCHW)
+        self.size = max(self.size, count)
+        if count < self.size:
+            filled_BCHW = images_BCHW.new_zeros(self.size, *images_BCHW.shape[1:])
+            filled_BCHW[:count] = images_BCHW
+            images_BCHW = filled_BCHW.contiguous(memory_format=torch.channels_last)
+        features_BD: Tensor = self.network(images_BCHW)
+        return features_BD[:count]
 
 
 @contextmanager

@@ -147,7 +147,7 @@ def read_arguments() -> argparse.Namespace:
         "--metrics", default=DEFAULT_METRICS, help=f"all, or any of {','.join(METRICS)} (default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=32, help="images per forward pass (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=0, help="images at once (default: what suits the device)")
     parser.add_argument("--cache", type=Path, default=Path("local_repo/cache"), help="where features are kept")
     parser.add_argument("--robots", type=int, default=2000, help="how many robots --reference robots is")
     named = os.environ.get("INCEPTION_WEIGHTS")
