@@ -17,10 +17,17 @@ NAMES: dict[FeatureDType, str] = {"float32": "fp32", "tf32": "tf32", "bfloat16":
 def place(network: nn.Module, device: str, dtype: FeatureDType) -> nn.Module:
     """Return a frozen network on the device, its weights in what they compute in."""
     kept = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    placed = network.eval().requires_grad_(False).to(device, kept).to(memory_format=torch.channels_last)
+    placed = network.eval().requires_grad_(False).to(device, kept).to(memory_format=memory_format(device, dtype))
     if dtype == "bfloat16" and device.startswith("cuda"):
         return CompiledBatches(placed)
     return placed
+
+
+def memory_format(device: str, dtype: FeatureDType) -> torch.memory_format:
+    """Return how images lie: channels last, but where cuDNN computes in full float32, which is then a sixth slower."""
+    if dtype == "float32" and device.startswith("cuda"):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 class CompiledBatches(nn.Module):
@@ -80,7 +87,7 @@ def run_by_size(
             order += places
             prepared.append(prepare(images_BCHW.to(device)))
         weights = next(network.parameters())
-        batch_BCHW = torch.cat(prepared).to(weights.dtype).contiguous(memory_format=torch.channels_last)
+        batch_BCHW = torch.cat(prepared).to(weights.dtype).contiguous(memory_format=memory_format(device, dtype))
         features_ND: Tensor = network(batch_BCHW)
         return features_ND.float().cpu()[torch.tensor(order).argsort()]
 

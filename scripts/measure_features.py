@@ -35,6 +35,7 @@ from metrics.features import cached_features, open_extractor
 from metrics.frechet import cached_gaussian, fit_gaussian, frechet_distance
 from metrics.images import stream_images
 from metrics.inception import InceptionFeatures
+from metrics.precision import full_float32, memory_format
 
 DTYPES: tuple[FeatureDType, ...] = ("float32", "tf32", "bfloat16")
 
@@ -126,7 +127,7 @@ def by_clean_fid(paths: tuple[Path, ...], weights: Path) -> float:
 
     stock = load_inception(weights)
     network = nn.Sequential(*(stock.get_submodule(name) for name in STAGES))
-    dataset = ResizeDataset([str(path) for path in paths], "clean")  # type: ignore[no-untyped-call]
+    dataset = ResizeDataset([str(path) for path in paths], "clean")
     dataset.fn_resize = build_resizer("clean")
     loader = torch.utils.data.DataLoader(dataset, batch_size=32, num_workers=2)
 
@@ -141,14 +142,15 @@ def by_clean_fid(paths: tuple[Path, ...], weights: Path) -> float:
 def measure_pipelines(paths: tuple[Path, ...], weights: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Return images/s of a folder by us and by the others, taking turns."""
     rates: dict[str, list[float]] = {}
+    ways: dict[str, Callable[[], float]] = {
+        "ours": lambda: ours(paths, weights, folder, "cpu", "float32"),
+        "torch-fidelity": lambda: by_torch_fidelity(paths, weights),
+        "torchmetrics": lambda: by_torchmetrics(paths, weights),
+        "clean-fid's loader and resize": lambda: by_clean_fid(paths, weights),
+    }
     for _ in range(rounds):
-        for name, seconds in (
-            ("ours", lambda: ours(paths, weights, folder, "cpu", "float32")),
-            ("torch-fidelity", lambda: by_torch_fidelity(paths, weights)),
-            ("torchmetrics", lambda: by_torchmetrics(paths, weights)),
-            ("clean-fid's loader and resize", lambda: by_clean_fid(paths, weights)),
-        ):
-            rates.setdefault(name, []).append(len(paths) / seconds())
+        for name, measured in ways.items():
+            rates.setdefault(name, []).append(len(paths) / measured())
             print(f"{name}: {rates[name][-1]:.2f} images/s", flush=True)
     return {name: {"median_per_s": statistics.median(values), "all": values} for name, values in rates.items()}
 
@@ -163,7 +165,7 @@ def measure_gpu(paths: tuple[Path, ...], weights: Path, folder: Path, device: st
         network = extractor._network
         assert network is not None
         kept = next(network.parameters()).dtype
-        batch_BCHW = torch.randn(256, 3, 299, 299, device=device).to(kept, memory_format=torch.channels_last)
+        batch_BCHW = torch.randn(256, 3, 299, 299, device=device).to(kept, memory_format=memory_format(device, dtype))
         found[dtype] = {"network_per_s": network_rate(network, batch_BCHW, dtype)}
         found[dtype]["pipeline_per_s"] = len(paths) / ours(paths, weights, folder, device, dtype)
         print(f"{dtype}: {found[dtype]}", flush=True)
@@ -171,8 +173,6 @@ def measure_gpu(paths: tuple[Path, ...], weights: Path, folder: Path, device: st
 
 
 def network_rate(network: nn.Module, batch_BCHW: Tensor, dtype: FeatureDType, calls: int = 20) -> float:
-    from metrics.precision import full_float32
-
     with torch.inference_mode(), full_float32(allow_tf32=dtype == "tf32"):
         for _ in range(3):
             network(batch_BCHW)
@@ -200,11 +200,9 @@ def measure_frechet(device: str) -> dict[str, Any]:
         one, other = (
             {"mu": mu.numpy(), "sigma": sigma.numpy()} for mu, sigma in ((mu_few, sigma_few), (mu_many, sigma_many))
         )
-        found["torch_fidelity_s"] = timed(
-            lambda: found.update(torch_fidelity=fid_statistics_to_metric(one, other, verbose=False))
-        )
+        found["torch_fidelity_s"] = timed(lambda: found.update(fid_statistics_to_metric(one, other, verbose=False)))
     print(found, flush=True)
-    return {key: value if not isinstance(value, dict) else dict(value) for key, value in found.items()}
+    return found
 
 
 def measure_second_run(paths: tuple[Path, ...], weights: Path, folder: Path) -> dict[str, float]:
