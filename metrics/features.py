@@ -157,8 +157,9 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
 def entry_of(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring, what: str = "features") -> Path:
     """Return where in the cache `what` of these pictures by this extractor is kept."""
     key = hashlib.sha256(f"{extractor.identity}; torch {torch.__version__}; pillow {PIL.__version__}\n".encode())
-    for path in images.paths:
-        key.update(bytes.fromhex(file_digest(path)))
+    with ThreadPoolExecutor(thread_name_prefix="digest") as pool:  # hashing holds no interpreter
+        for digest in pool.map(file_digest, images.paths):
+            key.update(bytes.fromhex(digest))
     return scoring.cache / "features" / f"{key.hexdigest()}.{what}"
 
 

@@ -7,10 +7,8 @@ converts it. A file that cannot be read so is named and refused, never dropped.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,61 +40,6 @@ def read_rgb(path: Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OSError(f"{path} cannot be read as an image: {reason}; mend or remove it") from error
-
-
-def read_tensor(path: Path) -> Tensor:
-    """Return the picture in `path` as `image_CHW`, uint8 0..255, by the rule of this module.
-
-    Plain 8-bit RGB PNG, which is what this program writes, is decoded by torchvision: the same pixels without holding
-    the interpreter, so that all cores decode. Everything else goes through Pillow.
-
-    Raises:
-        OSError: one line that names the file, where it is missing, damaged or of a kind without a rule.
-    """
-    if path.suffix.lower() == ".png":
-        try:
-            content = path.read_bytes()
-        except OSError:
-            return as_tensor(read_rgb(path))  # which says what is wrong
-        if is_plain_png(content):
-            from torchvision.io import ImageReadMode, decode_png
-
-            with contextlib.suppress(RuntimeError):  # damaged; Pillow says how
-                image_CHW: Tensor = decode_png(
-                    torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED
-                )
-                return image_CHW
-    return as_tensor(read_rgb(path))
-
-
-def is_plain_png(content: bytes) -> bool:
-    """Return whether a file is a sound 8-bit RGB PNG with nothing that changes its look: no transparency, no turning.
-
-    Soundness is checked to the last byte, since torchvision's decoder takes the process down with a damaged file.
-    """
-    # 8 bits, RGB, deflate, adaptive filters, not interlaced.
-    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or content[24:29] != b"\x08\x02\0\0\0":
-        return False
-    width, height = (int.from_bytes(content[place : place + 4], "big") for place in (16, 20))
-    if not 0 < width * height <= (Image.MAX_IMAGE_PIXELS or 0):
-        return False
-    place, kind, parts = 8, b"", []
-    view = memoryview(content)
-    while kind != b"IEND":
-        size, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
-        end = place + 12 + size
-        if end > len(content) or kind in (b"tRNS", b"eXIf", b"iTXt", b"tEXt", b"zTXt"):  # EXIF hides in texts, too
-            return False
-        if zlib.crc32(view[place + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
-            return False
-        if kind == b"IDAT":
-            parts.append(view[place + 8 : end - 4])
-        place = end
-    try:
-        lines = np.frombuffer(zlib.decompress(b"".join(parts)), np.uint8)
-    except zlib.error:
-        return False
-    return len(lines) == height * (3 * width + 1) and bool((lines[:: 3 * width + 1] <= 4).all())
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -146,7 +89,7 @@ def stream_images(paths: Sequence[Path], ahead: int = 32) -> Iterator[Tensor]:
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def submit(path: Path) -> Future[Tensor]:
-        return pool.submit(read_tensor, path)
+        return pool.submit(lambda: as_tensor(read_rgb(path)))
 
     try:
         pending = deque(submit(path) for path in islice(remaining, max(1, ahead)))

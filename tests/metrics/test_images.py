@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from metrics import images
-from metrics.images import (
-    as_tensor,
-    is_plain_png,
-    read_rgb,
-    read_tensor,
-    resize_antialiased,
-    stack_by_size,
-    stream_batches,
-    stream_images,
-)
+from metrics.images import as_tensor, read_rgb, resize_antialiased, stack_by_size, stream_batches, stream_images
 
 
 def _save(folder: Path, count: int, sides: tuple[int, ...] = (8,)) -> list[Path]:
@@ -48,7 +36,7 @@ def test_images_come_in_the_order_of_their_paths_with_their_exact_pixels(tmp_pat
 def test_no_more_images_are_decoded_than_asked_for_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = _save(tmp_path, 30)
     decoded = []
-    monkeypatch.setattr(images, "read_tensor", lambda path: decoded.append(path) or read_tensor(path))
+    monkeypatch.setattr(images, "read_rgb", lambda path: decoded.append(path) or read_rgb(path))
     stream = stream_images(paths, ahead=4)
     for taken in range(1, 6):
         next(stream)
@@ -133,57 +121,3 @@ def test_a_tensor_owns_its_pixels() -> None:
     tensor = as_tensor(image)
     image.paste((255, 255, 255), (0, 0, 2, 2))
     assert int(tensor.max()) == 0
-
-
-@pytest.mark.parametrize("kind", ["plain", "transparent colour", "palette", "text", "turned", "alpha"])
-def test_a_png_is_read_as_pillow_reads_it_by_either_decoder(tmp_path: Path, kind: str) -> None:
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8))
-    path, options = tmp_path / "x.png", {}
-    if kind == "transparent colour":
-        options["transparency"] = picture.getpixel((3, 4))
-    if kind == "turned":
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        options["exif"] = exif
-    if kind == "text":
-        options["pnginfo"] = PngInfo()
-        options["pnginfo"].add_text("Comment", "made by a model")
-    if kind in ("palette", "alpha"):
-        picture = picture.convert("P" if kind == "palette" else "RGBA")
-    picture.save(path, **options)
-    assert is_plain_png(path.read_bytes()) == (kind == "plain")
-    assert torch.equal(read_tensor(path), as_tensor(read_rgb(path)))
-
-
-@pytest.mark.parametrize("keep", [0, 7, 30, 400])
-def test_a_cut_png_is_named(tmp_path: Path, keep: int) -> None:
-    path = _save(tmp_path, 1, (40,))[0]
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(OSError, match=r"00000\.png cannot be read"):
-        read_tensor(path)
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-
-
-@pytest.mark.parametrize("damage", ["a wrong byte", "no deflate", "too short", "another filter", "no end"])
-def test_a_damaged_png_never_reaches_the_decoder_that_would_crash(tmp_path: Path, damage: str) -> None:
-    rows = bytes([9 if damage == "another filter" else 0, *range(12)]) * (3 if damage == "too short" else 4)
-    pixels = b"no deflate at all" if damage == "no deflate" else zlib.compress(rows)
-    header = (4).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
-    content = bytearray(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels))
-    if damage != "no end":
-        content += _chunk(b"IEND", b"")
-    if damage == "a wrong byte":
-        content[45] ^= 0xFF
-    path = tmp_path / "x.png"
-    path.write_bytes(content)
-    assert not is_plain_png(bytes(content))
-    # Pillow decides what is left of it: it may still read a file, or names it.
-    with contextlib.suppress(OSError):
-        assert torch.equal(read_tensor(path), as_tensor(read_rgb(path)))
-
-
-def test_our_own_pictures_are_plain(tmp_path: Path) -> None:
-    assert all(is_plain_png(path.read_bytes()) for path in _save(tmp_path, 3, (8, 64)))
