@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.kernel import kernel_distance
+from metrics.kernel import gaussian_kernel, kernel_distance
 
 
 def _features(count: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -41,9 +41,9 @@ def test_it_is_unbiased_at_few_samples() -> None:
 
 def test_the_interval_covers_the_truth_in_nine_of_ten_trials() -> None:
     truth = kernel_distance(_features(6000, 991), _features(6000, 992, 0.3)).value
-    estimates = [kernel_distance(_features(60, 2 * i), _features(90, 2 * i + 1, 0.3)) for i in range(150)]
+    estimates = [kernel_distance(_features(60, 2 * i), _features(90, 2 * i + 1, 0.3)) for i in range(200)]
     covered = sum(e.interval is not None and e.interval[0] < truth < e.interval[1] for e in estimates)
-    assert covered >= 0.9 * 150
+    assert covered >= 0.9 * 200
 
 
 def test_a_replicate_is_the_distance_without_that_group() -> None:
@@ -68,3 +68,24 @@ def test_it_does_not_depend_on_which_side_is_which() -> None:
 def test_one_sample_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         kernel_distance(torch.zeros(1, 4), torch.zeros(5, 4))
+
+
+def test_a_gaussian_kernel_is_unbiased_too_and_covers_the_truth() -> None:
+    kernel = gaussian_kernel(2.0)
+    same = torch.tensor(
+        [kernel_distance(_features(6, 2 * i), _features(9, 2 * i + 1), kernel=kernel).value for i in range(400)]
+    )
+    assert abs(float(same.mean())) < 3 * float(same.std()) / 400**0.5
+    truth = kernel_distance(_features(6000, 991), _features(6000, 992, 0.3), kernel=kernel).value
+    estimates = [
+        kernel_distance(_features(60, 2 * i), _features(90, 2 * i + 1, 0.3), kernel=kernel).interval for i in range(200)
+    ]
+    assert sum(interval is not None and interval[0] < truth < interval[1] for interval in estimates) >= 180
+
+
+def test_many_columns_are_summed_in_parts_to_the_same_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = kernel_distance(_features(50, 0), _features(70, 1, 0.2))
+    monkeypatch.setattr("metrics.kernel._COLUMNS", 16)
+    parts = kernel_distance(_features(50, 0), _features(70, 1, 0.2))
+    assert parts.value == pytest.approx(whole.value, rel=1e-10)
+    assert parts.replicates["reference"] == pytest.approx(whole.replicates["reference"], rel=1e-9)
