@@ -1,4 +1,4 @@
-"""score_folder as a user calls it: folders, robots and statistics as the reference, one line for what cannot be scored."""
+"""score_folder as a user calls it: folders, robots, statistics as the reference; one line for what cannot be scored."""
 
 from __future__ import annotations
 
