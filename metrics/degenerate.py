@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metrics.images import stream_images
-from metrics.manifold import squared_distances
+from metrics.neighbours import squared_distances
 
 # Levels of 255. A broken decoder's NaN become black frames; a copy differs by what an encoder's rounding does.
 CONSTANT_BELOW = 2.0

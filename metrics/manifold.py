@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.features import cached_features, choose_extractor, halves_of
 from metrics.intervals import groups_of, jackknife_interval
+from metrics.neighbours import squared_distances
 from metrics.precision import float64_device
 
 NEIGHBOURS = 5
@@ -19,7 +19,6 @@ GROUPS = 10
 MOST_PICTURES = 10_000
 # So many nearest are kept that five of them are left without one group of ten; else the farthest kept one stands in.
 _NEAREST_KEPT = 40
-_ROWS = 512
 ROWS = {
     "precision": ("Precision (higher = better)", "Precision"),
     "recall": ("Recall (higher = better)", "Recall"),
@@ -112,15 +111,6 @@ class _Variants:
         return ManifoldEstimate({key: values[0] for key, values in all_of.items()}, replicates)
 
 
-def squared_distances(x_ND: Tensor, y_MD: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield the first row and `squared_nM`, a few rows of x at a time."""
-    squares_M = y_MD.square().sum(dim=1)
-    for start in range(0, len(x_ND), _ROWS):
-        some_nD = x_ND[start : start + _ROWS]
-        squared_nM = some_nD.square().sum(dim=1, keepdim=True) + squares_M - 2 * some_nD @ y_MD.T
-        yield start, squared_nM.clamp(min=0)
-
-
 def _radii(x_ND: Tensor, groups_N: Tensor, k: int) -> Tensor:
     """Return `radii_GN`: squared distances to the k-th nearest other, first among all, then without each group."""
     count = len(x_ND)
@@ -140,7 +130,10 @@ def _radii(x_ND: Tensor, groups_N: Tensor, k: int) -> Tensor:
 
 
 class Manifold:
-    """The metric `prdc`: four rows, five neighbours, over the features that `choose_extractor` finds."""
+    """The metric `prdc`: four rows, five neighbours, over the features that `choose_extractor` finds.
+
+    The reference is without the pictures that the floor is made of, as many as were generated.
+    """
 
     key = "prdc"
 
@@ -159,11 +152,13 @@ class Manifold:
         extractor, device = choose_extractor(reference, self._scoring), float64_device(self._scoring.device)
         real_ND = _at_most(cached_features(reference, extractor, self._scoring))
         made_MD = _at_most(cached_features(generated, extractor, self._scoring))
-        estimate = manifold_scores(real_ND, made_MD, device)
+        # These values hang on how many real pictures there are, so that generated and real ones meet the same ones.
         halves = halves_of(len(real_ND), len(made_MD))
         floors: dict[str, float] = {}
         if halves is not None and min(map(len, halves)) > NEIGHBOURS:
-            floors = manifold_scores(real_ND[halves[1]], real_ND[halves[0]], device).values
+            held_out_ND, real_ND = real_ND[halves[0]], real_ND[halves[1]]
+            floors = manifold_scores(real_ND, held_out_ND, device).values
+        estimate = manifold_scores(real_ND, made_MD, device)
         return [
             Score(
                 key=key,
@@ -177,7 +172,7 @@ class Manifold:
                 interval=_interval(key, estimate),
                 replicates=estimate.replicates[key],
                 floor=floors.get(key),
-                floor_count=len(halves[0]) if halves else 0,
+                floor_count=len(halves[0]) if halves and floors else 0,
                 decimals=3,
             )
             for key, (label, short) in ROWS.items()

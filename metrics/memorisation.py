@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.features import cached_features, choose_extractor
 from metrics.intervals import mean_replicates, proportion_interval
-from metrics.manifold import squared_distances
+from metrics.neighbours import nearest_distances
 from metrics.precision import float64_device
 
 HELD_OUT_SHARE = 0.01
-
-
-def nearest_distances(x_ND: Tensor, y_MD: Tensor, device: str = "cpu") -> Tensor:
-    """Return `squared_N`, float64: how far each of x is from the nearest of y."""
-    x_ND, y_MD = x_ND.to(device, torch.float64), y_MD.to(device, torch.float64)
-    return torch.cat([squared_nM.amin(dim=1) for _, squared_nM in squared_distances(x_ND, y_MD)]).cpu()
 
 
 class Memorisation:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metrics.manifold import MOST_PICTURES, ROWS, _at_most, manifold_scores
-from metrics.memorisation import nearest_distances
+from metrics.neighbours import nearest_distances
 
 
 def _features(count: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
