@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmark.results import ModelResult, RunResult
 from benchmark.table import footer_lines, table_rows
 from benchmark.winners import name_winners
+from metrics.base import Score
 
 PLOT_WIDTH, PLOT_LEFT, LANE_HEIGHT = 760, 190, 34
 STYLE = """
@@ -17,7 +18,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem aut
 table { border-collapse: collapse; }
 th, td { padding: .3rem 1rem; text-align: right; border-bottom: 1px solid #dde3ea; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #8896a6; }
-ul { padding-left: 1.2rem; } .notes { color: #566372; font-size: 13px; } img { max-width: 100%; }
+ul { padding-left: 1.2rem; } img { max-width: 100%; }
+small, .notes { color: #566372; } .notes { font-size: 13px; }
 """
 
 
@@ -28,6 +30,8 @@ def write_html_report(run: RunResult, contact_sheet: Path, path: Path) -> None:
         winners = "".join(f"<li>{escape(line)}</li>" for line in name_winners(run.models))
         body += [_table(run.models), f"<ul>{winners}</ul>", "<h2>Seconds per image, every timed batch</h2>"]
         body += [_latency_plot(run.models)]
+    if any(model.scores for model in run.models):
+        body += ["<h2>Quality, with 95 % intervals</h2>", _quality_table(run.models)]
     if contact_sheet.is_file():
         picture = base64.b64encode(contact_sheet.read_bytes()).decode("ascii")
         body += ["<h2>First prompts</h2>", f'<img alt="contact sheet" src="data:image/png;base64,{picture}">']
@@ -46,6 +50,33 @@ def _table(models: Sequence[ModelResult]) -> str:
         for row in table_rows(models)
     )
     return f"<table><thead><tr><th>Metric</th>{names}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _quality_table(models: Sequence[ModelResult]) -> str:
+    """A row for each score with its interval in every cell, then what it is compared with: the floor, and counts."""
+    first: dict[str, Score] = {}
+    for model in models:
+        for score in model.scores:
+            first.setdefault(score.key, score)
+    rows = []
+    for key, like in first.items():
+        cells = []
+        for model in models:
+            found = model.score(key)
+            interval = ""
+            if found is not None and found.interval is not None:
+                low, high = found.interval
+                interval = f"<br><small>{low:.{found.decimals}f}..{high:.{found.decimals}f}</small>"
+            cells.append("n/a" if found is None else f"{found.value:.{found.decimals}f}{interval}")
+        floor = "" if like.floor is None else f"{like.floor:.{like.decimals}f}"
+        meaning = (
+            "" if like.floor is None else f"<br><small>{escape(like.floor_meaning)}, N = {like.floor_count}</small>"
+        )
+        against = f" against {like.n_reference}" if like.n_reference else ""
+        cells += [f"{floor}{meaning}", f"{like.n_generated}{against}"]
+        rows.append(f"<tr><td>{escape(like.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    names = "".join(f"<th>{escape(name)}</th>" for name in (*(model.name for model in models), "floor", "N"))
+    return f"<table><thead><tr><th>Metric</th>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _latency_plot(models: Sequence[ModelResult]) -> str:

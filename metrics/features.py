@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
-import PIL
 import torch
 from torch import Tensor
 
@@ -22,6 +22,8 @@ from metrics.base import ImageSet, MetricUnavailable, Scoring
 from metrics.images import file_digest, stream_batches
 
 _DIGEST_BYTES = 32
+# What decodes, resizes and computes.
+_LIBRARIES = ("torch", "pillow", "torch-fidelity", "transformers")
 _CHUNK_BYTES = 2**24
 
 
@@ -156,7 +158,8 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
 
 def entry_of(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring, what: str = "features") -> Path:
     """Return where in the cache `what` of these pictures by this extractor is kept."""
-    key = hashlib.sha256(f"{extractor.identity}; torch {torch.__version__}; pillow {PIL.__version__}\n".encode())
+    versions = "; ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    key = hashlib.sha256(f"{extractor.identity}; {versions}\n".encode())
     with ThreadPoolExecutor(thread_name_prefix="digest") as pool:  # hashing holds no interpreter
         for digest in pool.map(file_digest, images.paths):
             key.update(bytes.fromhex(digest))

@@ -64,6 +64,7 @@ def test_a_model_is_one_file_and_one_line(tmp_path: Path, capsys: pytest.Capture
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.count("<circle ") == 6, "a dot for each timed batch"
     assert "<th>Bright</th>" in report
+    assert "<th>floor</th>" in report
     assert "data:image/png;base64," in report
     assert len(list((tmp_path / "out" / "Bright" / "output").glob("*.png"))) == 3
     assert (tmp_path / "out" / "results.csv").read_text().count("\n") == 3
