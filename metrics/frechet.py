@@ -33,11 +33,15 @@ LEAST_IN_GROUPS = 2 * GROUPS
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean and covariance of a feature set, float64; of N <= D samples the covariance is root_NDᵀ root_ND."""
+    """Mean and covariance of a feature set, float64; of N <= D samples the covariance is root_NDᵀ root_ND.
+
+    identity: of the extractor, where it is known.
+    """
 
     mean_D: Tensor
     covariance_DD: Tensor | None = None
     root_ND: Tensor | None = None
+    identity: str = ""
 
     @property
     def trace(self) -> Tensor:
@@ -47,7 +51,7 @@ class Gaussian:
         return self.covariance_DD.diagonal().sum()
 
 
-def fit_gaussian(features_ND: Tensor, device: str = "cpu") -> Gaussian:
+def fit_gaussian(features_ND: Tensor, device: str = "cpu", identity: str = "") -> Gaussian:
     """Return the Gaussian with the features' mean and unbiased covariance (divisor N - 1).
 
     Raises:
@@ -60,12 +64,13 @@ def fit_gaussian(features_ND: Tensor, device: str = "cpu") -> Gaussian:
     for chunk in _chunks(features_ND):
         mean_D += chunk.to(device, torch.float64).sum(dim=0) / count
     if count <= dimension:
-        return Gaussian(mean_D, root_ND=(features_ND.to(device, torch.float64) - mean_D) / math.sqrt(count - 1))
+        root_ND = (features_ND.to(device, torch.float64) - mean_D) / math.sqrt(count - 1)
+        return Gaussian(mean_D, root_ND=root_ND, identity=identity)
     covariance_DD = torch.zeros(dimension, dimension, dtype=torch.float64, device=device)
     for chunk in _chunks(features_ND):
         centred = chunk.to(device, torch.float64) - mean_D
         covariance_DD.addmm_(centred.T, centred, alpha=1 / (count - 1))
-    return Gaussian(mean_D, covariance_DD)
+    return Gaussian(mean_D, covariance_DD, identity=identity)
 
 
 def _chunks(features_ND: Tensor) -> Iterator[Tensor]:
@@ -81,8 +86,12 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
     singular values of X1 X2ᵀ. One of few: the eigenvalues of X1 S2 X1ᵀ, as small as the samples are few. Both of many:
     those of the symmetric R S2 Rᵀ with Rᵀ R = S1.
 
+    Raises:
+        ValueError: the features are of two extractors, protocols or precisions.
     Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions".
     """
+    if one.identity and other.identity and one.identity != other.identity:
+        raise ValueError(f"features of two kinds cannot be compared: [{one.identity}] and [{other.identity}]")
     between_means = (one.mean_D - other.mean_D).square().sum()
     return float(between_means + one.trace + other.trace - 2 * _trace_of_root(one, other))
 
@@ -115,8 +124,8 @@ def cached_gaussian(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
     entry = entry_of(images, extractor, scoring, "statistics")
     device = float64_device(scoring.device)
     if (kept := read_entry(entry)) is not None:
-        return Gaussian(kept["mu"].to(device), kept["sigma"].to(device))
-    gaussian = fit_gaussian(cached_features(images, extractor, scoring), device)
+        return Gaussian(kept["mu"].to(device), kept["sigma"].to(device), identity=extractor.identity)
+    gaussian = fit_gaussian(cached_features(images, extractor, scoring), device, extractor.identity)
     if gaussian.covariance_DD is not None:
         write_entry(entry, {"mu": gaussian.mean_D, "sigma": gaussian.covariance_DD})
     return gaussian
@@ -124,6 +133,8 @@ def cached_gaussian(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
 
 def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian:
     """Read `mu` and `sigma` from an .npz file, as clean-fid, pytorch-fid and the ADM evaluator write them.
+
+    Files of ours also say what extractor they are of.
 
     Raises:
         OSError: there is no such file.
@@ -134,6 +145,7 @@ def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian
     try:
         with np.load(path, allow_pickle=False) as content:
             mu, sigma = (np.asarray(content[name], dtype=np.float64) for name in ("mu", "sigma"))
+            identity = str(content["identity"]) if "identity" in content else ""
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise ValueError(
             f"{path} holds no statistics ({' '.join(str(error).split())}); expected mu and sigma"
@@ -142,16 +154,16 @@ def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian
         raise ValueError(f"{path} holds statistics of {mu.shape[0]} features, and the extractor gives {dimension}")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise ValueError(f"{path} holds numbers that are not finite; make it again")
-    return Gaussian(torch.from_numpy(mu).to(device), torch.from_numpy(sigma).to(device))
+    return Gaussian(torch.from_numpy(mu).to(device), torch.from_numpy(sigma).to(device), identity=identity)
 
 
-def write_statistics(path: Path, features_ND: Tensor) -> None:
+def write_statistics(path: Path, features_ND: Tensor, identity: str = "") -> None:
     """Write `mu` and `sigma` of features as an .npz file that other tools read. Raises ValueError for one sample."""
     features = features_ND.to(torch.float64)
     if len(features) < 2:
         raise ValueError(f"found {len(features)} images; a covariance needs at least 2")
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, mu=features.mean(0).numpy(), sigma=features.T.cov().numpy())
+    np.savez(partial, mu=features.mean(0).numpy(), sigma=features.T.cov().numpy(), identity=np.array(identity))
     partial.replace(path)
 
 
@@ -187,7 +199,7 @@ class FrechetDistance:
         shown = generated if comparison.statistics is not None else reference
         extractor, device = self.extractor(shown), float64_device(self._scoring.device)
         generated_ND = cached_features(generated, extractor, self._scoring)
-        mine = fit_gaussian(generated_ND, device)
+        mine = fit_gaussian(generated_ND, device, extractor.identity)
         if comparison.statistics is not None:
             real = read_statistics(comparison.statistics, generated_ND.shape[1], device)
         else:

@@ -121,7 +121,7 @@ def write_reference_statistics(comparison: Comparison, scoring: Scoring, path: P
             f"--write-statistics needs pictures as the reference, and {comparison.statistics} is statistics"
         )
     extractor = choose_extractor(comparison.reference, scoring)
-    write_statistics(path, cached_features(comparison.reference, extractor, scoring))
+    write_statistics(path, cached_features(comparison.reference, extractor, scoring), extractor.identity)
     print(f"wrote {path}: {extractor.identity}, N = {len(comparison.reference)}", file=sys.stderr)
 
 

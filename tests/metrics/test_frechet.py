@@ -188,3 +188,15 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, content: dict[st
         read_statistics(tmp_path / "wrong.npz", 16)
     with pytest.raises(OSError, match="no file"):
         read_statistics(tmp_path / "nowhere.npz", 16)
+
+
+def test_features_of_two_precisions_are_not_compared(tmp_path: Path) -> None:
+    features = _features(50, 16, 1)
+    one, other = (fit_gaussian(features, identity=f"inception, clean, {dtype}") for dtype in ("fp32", "bf16"))
+    with pytest.raises(ValueError, match="two kinds cannot be compared"):
+        frechet_distance(one, other)
+    write_statistics(tmp_path / "mine.npz", features, one.identity)
+    kept = read_statistics(tmp_path / "mine.npz", 16)
+    assert frechet_distance(one, kept) == pytest.approx(0, abs=1e-5 * _traces(features))
+    with pytest.raises(ValueError, match=r"fp32.* and .*bf16|bf16.* and .*fp32"):
+        frechet_distance(other, kept)
