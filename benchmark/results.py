@@ -131,6 +131,10 @@ def describe_run(
     """Return the run as it is reported: its columns, and all that their figures must be read with."""
     cycles = reference.cycles(settings.num_samples)
     note = f"; each caption was used up to {cycles} times, with new seeds" if cycles > 1 else ""
+    if settings.weights != "random":
+        note += (
+            "; their own pictures are among the references, so that a model may be nearer than other real pictures are"
+        )
     unreadable = reference.without_picture()
     if unreadable:
         note += (
