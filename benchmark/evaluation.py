@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,8 @@ def evaluate(
 ) -> list[ModelResult]:
     """Return the results with the scores of METRICS, and with the reason for each metric that has none.
 
-    A metric that cannot score a model says why and leaves the others alone. Random weights have no quality.
+    A metric that cannot score a model says why and leaves the others alone; a row that another metric has already made
+    (with the same features) is not shown twice. Random weights have no quality.
     """
     names = settings.metric_names()
     if settings.weights == "random":
@@ -55,18 +57,24 @@ def evaluate(
             reasons: dict[str, str] = {}
             for name, scorer in scorers.items():
                 try:
-                    scores += scorer.score(comparison)
+                    made = scorer.score(comparison)
+                    scores += [score for score in made if all(score.label != known.label for known in scores)]
                 except (MetricUnavailable, OSError, ValueError) as error:
                     reasons[name] = " ".join(str(error).split())
+                except Exception as error:  # one metric's failure must not take the table with it
+                    traceback.print_exc()
+                    reasons[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 task.advance(1)
-            scored.append(replace(result, scores=tuple(scores), unscored=reasons, warnings=warnings_of(generated)))
+            scored.append(
+                replace(result, scores=tuple(scores), unscored=reasons, warnings=warnings_of(generated, pictures))
+            )
     return scored
 
 
-def warnings_of(generated: ImageSet) -> tuple[str, ...]:
+def warnings_of(generated: ImageSet, reference: ImageSet) -> tuple[str, ...]:
     """Return what is wrong with the pictures themselves."""
     try:
-        return tuple(find_degenerate(generated.paths))
+        return tuple(find_degenerate(generated.paths, reference.paths))
     except OSError as error:  # its scores say the same
         return (" ".join(str(error).split()),)
 

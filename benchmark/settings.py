@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         ("eager",), min_length=1, description="eager, compiled, or eager,compiled for a column each"
     )
     metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
-        ("fid", "kid"), description=f"quality metrics, any of {','.join(metrics.METRICS)}"
+        ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"
     )
     inception_weights: Path | None = Field(
         None, description="weights-inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
@@ -115,6 +115,10 @@ class Settings(BaseSettings):
             raise ValueError(f"METRICS: {unknown[0]!r} is no metric; there are {', '.join(metrics.METRICS)}, or all")
         if len(set(self.mode)) != len(self.mode):
             raise ValueError(f"MODE={','.join(self.mode)}: each mode at most once")
+        if self.inception_weights is not None and not self.inception_weights.is_file():
+            raise ValueError(
+                f"INCEPTION_WEIGHTS={self.inception_weights}: no such file; name one, or unset the variable"
+            )
         if not self.selected_models():
             raise ValueError("every model is skipped: leave out one SKIP_ variable, or name models in MODELS")
         titles = [model.title for model in self.selected_models()]

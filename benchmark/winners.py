@@ -66,7 +66,9 @@ def _quality(models: Sequence[ModelResult]) -> str:
     interval = difference_interval(first, other)
     if interval is not None and interval[0] <= 0 <= interval[1]:
         return f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, within noise{reason})"
-    if interval is None and reason:
+    if best.warnings:
+        return f"none ({best.name} scores best, but its pictures have a warning, see below)"
+    if interval is None and key == "kid":
         return (
             f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, of too few images to tell{reason})"
         )

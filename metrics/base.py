@@ -47,6 +47,7 @@ class Comparison:
     only where the generated image was asked for just the target's caption.
     statistics: a file with mean and covariance of the reference's features, in the place of its pictures.
     training: what a fine-tuned model was trained on, where that is known.
+    paired: each generated picture has its target, whatever was asked.
     """
 
     generated: ImageSet
@@ -54,6 +55,7 @@ class Comparison:
     targets: ImageSet | None = None
     statistics: Path | None = None
     training: ImageSet | None = None
+    paired: bool = False
 
 
 @dataclass(frozen=True)

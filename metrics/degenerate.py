@@ -18,32 +18,50 @@ COPY_BELOW = 2.0
 # A few pictures of one request look alike; a tenth of a set does not.
 COPIES_SHARE = 0.1
 _THUMBNAIL = 32
+MOST_PICTURES = 10_000
 _NAMED = 3
 
 
-def find_degenerate(paths: Sequence[Path]) -> list[str]:
+def find_degenerate(paths: Sequence[Path], reference: Sequence[Path] = ()) -> list[str]:
     """Return a warning for each kind of degenerate output found, with how many there are and examples' numbers.
 
     Constant: the standard deviation of every channel is under 2 of 255. Copies: at 32 x 32 px the root mean square
-    difference to another picture is under 2 of 255, for a tenth of the pictures or more.
+    difference to another picture is under 2 of 255, for a tenth of the pictures or more; no copies where pictures of
+    the `reference` (sparse drawings) are as alike. Of more than 10,000 pictures copies are looked for among as many.
     """
-    if not paths:
-        return []
-    thumbnails, constant = [], []
-    for index, image_CHW in enumerate(stream_images(paths)):
-        if float(image_CHW.float().std(dim=(1, 2), correction=0).max()) < CONSTANT_BELOW:
-            constant.append(index)
-        thumbnails.append(_thumbnail(image_CHW))
+    constant, copies, pair = _look_at(paths)
     warnings = []
     if constant:
         warnings.append(f"{len(constant)} of {len(paths)} pictures are of one colour ({_examples(constant, paths)})")
-    rows_ND = torch.stack(thumbnails)
-    nearest_N, other_N = _nearest_others(rows_ND)
-    copies = [i for i in (nearest_N < COPY_BELOW).nonzero().flatten().tolist() if i not in set(constant)]
-    if len(copies) >= max(2, COPIES_SHARE * len(paths)):
-        pair = f"{paths[copies[0]].stem} and {paths[int(other_N[copies[0]])].stem}"
-        warnings.append(f"{len(copies)} of {len(paths)} pictures are copies of another ({pair}, ...): a mode collapse")
+    looked_at = min(len(paths), MOST_PICTURES)
+    if len(copies) >= max(2, COPIES_SHARE * looked_at):
+        _, alike, _ = _look_at(reference[: len(paths)])
+        if len(alike) < COPIES_SHARE * min(len(reference), len(paths)) or not reference:
+            names = " and ".join(paths[index].stem for index in pair)
+            warnings.append(
+                f"{len(copies)} of {looked_at} pictures are copies of another ({names}, ...): a mode collapse"
+            )
     return warnings
+
+
+def _look_at(paths: Sequence[Path]) -> tuple[list[int], list[int], tuple[int, int]]:
+    """Return the places of pictures of one colour, of those with a near copy, and the first such pair."""
+    if len(paths) < 2:
+        return [], [], (0, 0)
+    every = max(1, -(-len(paths) // MOST_PICTURES))
+    thumbnails, places, constant = [], [], []
+    for index, image_CHW in enumerate(stream_images(paths)):
+        if float(image_CHW.float().std(dim=(1, 2), correction=0).max()) < CONSTANT_BELOW:
+            constant.append(index)
+        elif index % every == 0:
+            thumbnails.append(_thumbnail(image_CHW))
+            places.append(index)
+    if len(thumbnails) < 2:
+        return constant, [], (0, 0)
+    nearest_N, other_N = _nearest_others(torch.stack(thumbnails))
+    near = (nearest_N < COPY_BELOW).nonzero().flatten().tolist()
+    pair = (places[near[0]], places[int(other_N[near[0]])]) if near else (0, 0)
+    return constant, [places[index] for index in near], pair
 
 
 def _thumbnail(image_CHW: Tensor) -> Tensor:

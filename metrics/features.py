@@ -91,12 +91,18 @@ def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
     try:
         return open_extractor("inception", scoring)
     except MetricUnavailable as reason:
-        if captions_are_robots(reference.captions, scoring.assets):
-            return open_extractor("robots", scoring)
+        substitute = "robots" if captions_are_robots(reference.captions, scoring.assets) else "efficientnet"
         try:
-            return open_extractor("efficientnet", scoring)
+            extractor = open_extractor(substitute, scoring)
         except MetricUnavailable as other:
             raise MetricUnavailable(f"{reason}; offline works: {other}") from None
+        _tell_once(f"{reason}; the rows are {extractor.distance_short} and {extractor.kernel_short} meanwhile")
+        return extractor
+
+
+@cache
+def _tell_once(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def extract_features(

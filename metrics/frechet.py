@@ -159,11 +159,13 @@ def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian
 
 def write_statistics(path: Path, features_ND: Tensor, identity: str = "") -> None:
     """Write `mu` and `sigma` of features as an .npz file that other tools read. Raises ValueError for one sample."""
-    features = features_ND.to(torch.float64)
-    if len(features) < 2:
-        raise ValueError(f"found {len(features)} images; a covariance needs at least 2")
+    gaussian = fit_gaussian(features_ND)
+    sigma_DD = gaussian.covariance_DD
+    if sigma_DD is None:
+        assert gaussian.root_ND is not None
+        sigma_DD = gaussian.root_ND.T @ gaussian.root_ND
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, mu=features.mean(0).numpy(), sigma=features.T.cov().numpy(), identity=np.array(identity))
+    np.savez(partial, mu=gaussian.mean_D.numpy(), sigma=sigma_DD.numpy(), identity=np.array(identity))
     partial.replace(path)
 
 
@@ -174,7 +176,22 @@ def replicates_of(
     if len(features_ND) < LEAST_IN_GROUPS:
         return ()
     groups_N = groups_of(len(features_ND), groups)
-    return tuple(distance(fit_gaussian(features_ND[groups_N != group], device)) for group in range(groups))
+    whole = fit_gaussian(features_ND, device)
+    return tuple(distance(_without(whole, features_ND, groups_N == group)) for group in range(groups))
+
+
+def _without(whole: Gaussian, features_ND: Tensor, left_out_N: Tensor) -> Gaussian:
+    """Return the Gaussian of a set without some of its samples; where it is one of many, from these alone."""
+    count, few = len(features_ND), int(left_out_N.sum())
+    device = str(whole.mean_D.device)
+    if whole.covariance_DD is None or count - few <= features_ND.shape[1]:
+        return fit_gaussian(features_ND[~left_out_N], device)
+    centred_GD = features_ND[left_out_N].to(device, torch.float64) - whole.mean_D
+    shift_D = -centred_GD.sum(dim=0) / (count - few)
+    # Sums of products about the old mean, less the group's; then about the new mean.
+    scatter_DD = (count - 1) * whole.covariance_DD - centred_GD.T @ centred_GD
+    scatter_DD -= (count - few) * torch.outer(shift_D, shift_D)
+    return Gaussian(whole.mean_D + shift_D, scatter_DD / (count - few - 1))
 
 
 class FrechetDistance:
@@ -205,6 +222,7 @@ class FrechetDistance:
         else:
             real = cached_gaussian(reference, extractor, self._scoring)
         value = frechet_distance(mine, real)
+        foreign = comparison.statistics is not None and not real.identity
         replicates = {"generated": replicates_of(generated_ND, lambda g: frechet_distance(g, real), device)}
         floor, floor_count = None, 0
         if comparison.statistics is None:
@@ -223,7 +241,7 @@ class FrechetDistance:
                 better="lower",
                 n_generated=len(generated),
                 n_reference=len(reference),
-                identity=extractor.identity,
+                identity=extractor.identity + ("; the statistics do not say what they are of" if foreign else ""),
                 interval=jackknife_interval(value, replicates) if known else None,
                 replicates=replicates if known else {},
                 floor=floor,

@@ -136,7 +136,7 @@ def load_inception(weights: Path) -> nn.Module:
     try:
         # torch-fidelity unpickles whatever the file holds, so it is first read where only tensors are allowed.
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
         raise ValueError(f"INCEPTION_WEIGHTS: {weights} is no file of tensors; {remedy}") from error
     if not isinstance(state, dict):
         raise ValueError(f"INCEPTION_WEIGHTS: {weights} holds a {type(state).__name__}; {remedy}")

@@ -55,8 +55,12 @@ GROUPS = 20
 
 
 def groups_of(count: int, most: int = GROUPS) -> Tensor:
-    """Return the number of each sample's group, `groups_N`: interleaved, since a folder may be sorted."""
-    return torch.arange(count) % min(most, count)
+    """Return the number of each sample's group, `groups_N`.
+
+    Drawn at random, since a folder may be sorted or go round its classes, and with a fixed seed, so that a request is
+    in the same group for every model.
+    """
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0)) % min(most, count)
 
 
 def jackknife_interval(value: float, deleted: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:

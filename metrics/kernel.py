@@ -44,7 +44,7 @@ def kernel_distance(
 ) -> KernelDistanceEstimate:
     """Return the unbiased squared MMD over all pairs, and not over random subsets; the kernel is KID's unless given.
 
-    The interval is a delete-group jackknife's, each sample in up to 20 interleaved groups. Sums are kept by pair of
+    The interval is a delete-group jackknife's, each sample in up to 20 groups. Sums are kept by pair of
     groups, so that a replicate costs no further kernel. float64 throughout.
 
     Raises:

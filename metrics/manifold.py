@@ -40,7 +40,7 @@ def manifold_scores(
 ) -> ManifoldEstimate:
     """Return precision, recall, density and coverage; a picture's ball reaches to its k-th nearest of its own kind.
 
-    Replicates leave one of ten interleaved groups of one side out. float64; distances are made a few rows at a time.
+    Replicates leave one of ten groups of one side out. float64; distances are made a few rows at a time.
 
     Raises:
         ValueError: a side has no more than k pictures.

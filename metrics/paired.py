@@ -34,6 +34,8 @@ def exact_pairs(comparison: Comparison, assets: Path) -> list[tuple[Path, Path]]
         MetricUnavailable: there is none.
     """
     generated, targets = comparison.generated, comparison.targets
+    if comparison.paired and targets is not None:
+        return list(zip(generated.paths, targets.paths, strict=True))
     if targets is None or not targets.captions:
         raise MetricUnavailable("no exact picture of the captions is known")
     if not generated.captions:

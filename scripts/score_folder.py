@@ -16,10 +16,11 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
+from benchmark.machine import choose_machine
 from benchmark.progress import Progress
 from metrics import METRICS
 from metrics.base import (
@@ -48,9 +49,15 @@ def read_folder(folder: Path) -> ImageSet:
 
     if not folder.is_dir():
         raise OSError(f"no folder {folder}; expected a folder of images")
-    paths = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES))
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = tuple(path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES)
+    others = [path.name for path in entries if path not in set(paths) and path.suffix not in (".txt", ".jsonl", ".csv")]
+    ignored = f"{len(others)} other entries ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})"
     if not paths:
-        raise OSError(f"no image in {folder}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+        there = f", which holds {ignored}; subfolders are not entered" if others else ""
+        raise OSError(f"no image in {folder}{there}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    if others:
+        print(f"{folder}: {len(paths)} images; not looked at: {ignored}", file=sys.stderr)
     captions = tuple(caption for path in paths if (caption := _caption(path)) is not None)
     return ImageSet(folder.name, paths, captions if len(captions) == len(paths) else ())
 
@@ -63,8 +70,29 @@ def _caption(path: Path) -> str | None:
     return None
 
 
-def read_comparison(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
+def read_comparison(arguments: argparse.Namespace) -> Comparison:
     """Return what is compared with what. Raises OSError or ValueError where one of them is not to be had."""
+    comparison = _read_pictures(arguments.folder, arguments.reference, arguments.cache, arguments.robots)
+    if arguments.training:
+        comparison = replace(comparison, training=read_folder(arguments.training))
+    if arguments.paired:
+        targets = pair_by_name(comparison.generated, comparison.reference)
+        comparison = replace(comparison, targets=targets, paired=True)
+    return comparison
+
+
+def pair_by_name(generated: ImageSet, reference: ImageSet) -> ImageSet:
+    """Return the reference's picture of the same name for each generated one. Raises ValueError where one has none."""
+    by_name = {path.stem.removesuffix("_input"): path for path in reference.paths}
+    missing = [path.name for path in generated.paths if path.stem.removesuffix("_input") not in by_name]
+    if missing:
+        raise ValueError(
+            f"--paired: {len(missing)} images have no reference of their name ({missing[0]}); names must agree"
+        )
+    return ImageSet(reference.name, tuple(by_name[path.stem.removesuffix("_input")] for path in generated.paths))
+
+
+def _read_pictures(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
     generated = read_folder(folder)
     if reference == "robots":
         from benchmark.datasets import open_dataset
@@ -87,7 +115,7 @@ def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, 
         if name not in METRICS:
             raise ValueError(f"no metric {name!r}; there are {', '.join(METRICS)}, or all")
     scoring = Scoring(
-        device=arguments.device,
+        device=choose_machine(arguments.device, "float32").device,
         assets=ROOT / "assets",
         cache=arguments.cache,
         batch_size=arguments.batch_size,
@@ -98,17 +126,18 @@ def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, 
         clip_model=arguments.clip_model,
         progress=Progress().counted,
     )
-    comparison = read_comparison(arguments.folder, arguments.reference, arguments.cache, arguments.robots)
+    comparison = read_comparison(arguments)
     scores: list[Score] = []
     unscored: dict[str, str] = {}
     for name in names:
         try:
-            scores += METRICS[name](scoring).score(comparison)
+            made = METRICS[name](scoring).score(comparison)
+            scores += [score for score in made if all(score.label != known.label for known in scores)]
         except MetricUnavailable as reason:
             unscored[name] = str(reason)
     if arguments.write_statistics:
         write_reference_statistics(comparison, scoring, arguments.write_statistics)
-    return scores, unscored, find_degenerate(comparison.generated.paths)
+    return scores, unscored, find_degenerate(comparison.generated.paths, comparison.reference.paths)
 
 
 def write_reference_statistics(comparison: Comparison, scoring: Scoring, path: Path) -> None:
@@ -146,7 +175,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--metrics", default=DEFAULT_METRICS, help=f"all, or any of {','.join(METRICS)} (default: %(default)s)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--paired", action="store_true", help="pair pictures with references of their name: psnr, ...")
+    parser.add_argument("--training", type=Path, help="a folder of training pictures, for memorisation")
     parser.add_argument("--batch-size", type=int, default=0, help="images at once (default: what suits the device)")
     parser.add_argument("--cache", type=Path, default=Path("local_repo/cache"), help="where features are kept")
     parser.add_argument("--robots", type=int, default=2000, help="how many robots --reference robots is")
@@ -173,7 +204,11 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--clip-model", default=os.environ.get("CLIP_MODEL", CLIP_MODEL), help="for cmmd, clipscore")
     parser.add_argument("--write-statistics", type=Path, metavar="NPZ", help="keep the reference's mu and sigma here")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    for name, choices in (("fid_protocol", get_args(FidProtocol)), ("feature_dtype", get_args(FeatureDType))):
+        if getattr(arguments, name) not in choices:  # argparse does not look at what the environment says
+            parser.error(f"{name.upper()}={getattr(arguments, name)}: expected one of {', '.join(choices)}")
+    return arguments
 
 
 def main() -> int:

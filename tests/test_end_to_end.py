@@ -151,6 +151,21 @@ def test_a_damaged_picture_costs_its_score_and_not_the_table(
     assert "Speed Winner: " in printed
 
 
+def test_a_metric_that_breaks_costs_its_row_and_not_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setenv("METRICS", "kid,psnr")
+    monkeypatch.setattr("metrics.kernel.kernel_distance", broken)
+    assert run_inference.main([]) == 0
+    printed = capsys.readouterr()
+    assert "No kid: RuntimeError: CUDA out of memory" in printed.out
+    assert "Speed Winner: " in printed.out
+    assert "Traceback" in printed.err
+
+
 def test_a_damaged_fingerprint_is_named_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_inference.main([]) == 0
     (tmp_path / "out" / "Flat" / "fingerprint.json").write_text("{")

@@ -145,6 +145,19 @@ def test_degenerate_pictures_and_shared_reasons_stand_in_the_footer() -> None:
     assert any(line.startswith("CMMD (lower = better)") and line.count("n/a") == 2 for line in lines)
 
 
+def test_kid_of_too_few_images_names_nobody() -> None:
+    models = []
+    for model, value in ((SDXL, 0.3), (VAR, 0.1)):
+        (kernel,) = (score for score in with_scores(model, 4, value).scores if score.key == "kid")
+        models.append(replace(model, scores=(replace(kernel, replicates={}, interval=None),)))
+    assert name_winners(models)[1] == "Quality Winner: none (VAR-d16's KID lower by 0.2000, of too few images to tell)"
+
+
+def test_a_model_with_a_warning_wins_no_quality() -> None:
+    models = [with_scores(SDXL, 64, 0.0321), replace(with_scores(VAR, 64, 0.0300), warnings=("copies",))]
+    assert "none (VAR-d16 scores best, but its pictures have a warning" in name_winners(models)[1]
+
+
 def test_winners_are_named_within_one_mode() -> None:
     compiled = [replace(model, mode="compiled", name=f"{model.name} (compiled)") for model in (SDXL, VAR)]
     lines = name_winners([SDXL, VAR, *compiled])

@@ -153,11 +153,11 @@ def test_inception_features_are_torch_fidelitys_own_and_their_distance_is_called
     assert torch.allclose(ours_ND, theirs_ND, rtol=1e-4, atol=1e-4 * float(theirs_ND.std()))
 
 
-@pytest.mark.parametrize("content", ["other network", "list", "text"])
+@pytest.mark.parametrize("content", ["other network", "list", "text", "t"])
 def test_a_file_of_other_weights_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     weights = tmp_path / "wrong.pth"
-    if content == "text":
-        weights.write_text("not weights")
+    if content in ("text", "t"):
+        weights.write_text("not weights" if content == "text" else "t")
     else:
         torch.save({"layer.weight": torch.zeros(2)} if content == "other network" else [1, 2], weights)
     with pytest.raises(ValueError, match=r"INCEPTION_WEIGHTS: .*wrong\.pth") as caught:
@@ -267,3 +267,15 @@ def test_full_float32_puts_the_process_choice_back() -> None:
         assert not torch.backends.cudnn.allow_tf32
         assert torch.get_float32_matmul_precision() == "highest"
     assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == before
+
+
+def test_a_substitute_for_inception_is_told_once(
+    tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 2), (CLASS_NAME,) * 2)
+    features._tell_once.cache_clear()
+    for _ in range(2):
+        choose_extractor(images, scoring)
+    told = capsys.readouterr().err
+    assert told.count("INCEPTION_WEIGHTS") == 1
+    assert "the rows are FD-robots and KD-robots meanwhile" in told

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metrics.intervals import groups_of
 from metrics.kernel import gaussian_kernel, kernel_distance
 
 
@@ -50,7 +51,7 @@ def test_a_replicate_is_the_distance_without_that_group() -> None:
     x, y = _features(40, 0).double(), _features(30, 1, 0.5).double()
 
     def replicates(one: Tensor, other: Tensor) -> Tensor:
-        kept = [torch.arange(len(one)) % 20 != group for group in range(20)]
+        kept = [groups_of(len(one)) != group for group in range(20)]
         return torch.tensor([kernel_distance(one[keep], other).value for keep in kept], dtype=torch.float64)
 
     variance = sum(19 / 20 * r.sub(r.mean()).square().sum() for r in (replicates(x, y), replicates(y, x)))
@@ -89,3 +90,16 @@ def test_many_columns_are_summed_in_parts_to_the_same_distance(monkeypatch: pyte
     parts = kernel_distance(_features(50, 0), _features(70, 1, 0.2))
     assert parts.value == pytest.approx(whole.value, rel=1e-10)
     assert parts.replicates["reference"] == pytest.approx(whole.replicates["reference"], rel=1e-9)
+
+
+def test_the_order_of_a_folder_does_not_widen_the_interval() -> None:
+    """Twenty kinds in turn would put one kind into each of twenty groups."""
+    kinds = 4 * torch.randn(20, 12, generator=torch.Generator().manual_seed(7))
+    in_turn = kinds.repeat(20, 1) + _features(400, 3)
+    other = kinds.repeat(20, 1) + _features(400, 4)
+    widths = []
+    for order in (torch.arange(400), torch.randperm(400, generator=torch.Generator().manual_seed(1))):
+        interval = kernel_distance(in_turn[order], other[order]).interval
+        assert interval is not None
+        widths.append(interval[1] - interval[0])
+    assert 0.4 < widths[0] / widths[1] < 2.5

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metrics.intervals import groups_of
 from metrics.manifold import MOST_PICTURES, ROWS, _at_most, manifold_scores
 from metrics.neighbours import nearest_distances
 
@@ -34,9 +35,9 @@ def test_a_replicate_is_the_score_without_that_group() -> None:
     real_ND, made_ND = _features(90, 1), _features(70, 2, 0.8)
     replicates = manifold_scores(real_ND, made_ND).replicates
     for group in (0, 3, 9):
-        kept = torch.arange(90) % 10 != group
+        kept = groups_of(90, 10) != group
         expected = manifold_scores(real_ND[kept], made_ND).values
-        kept_made = torch.arange(70) % 10 != group
+        kept_made = groups_of(70, 10) != group
         other = manifold_scores(real_ND, made_ND[kept_made]).values
         for key in ROWS:
             assert replicates[key]["reference"][group] == pytest.approx(expected[key]), key
@@ -97,5 +98,5 @@ def test_copies_of_training_pictures_are_told_from_new_ones(tmp_path: Path, monk
     assert fresh.value < 4
     assert fresh.interval is not None
     assert fresh.interval[0] < 1 < fresh.interval[1]
-    with pytest.raises(MetricUnavailable, match="not fine-tuned"):
+    with pytest.raises(MetricUnavailable, match="trained on is not known"):
         metric.score(Comparison(images("new"), images("held out")))

