@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,14 @@ class Gaussian:
     covariance_DD: Tensor | None = None
     root_ND: Tensor | None = None
     identity: str = ""
+
+    @cached_property
+    def root_RD(self) -> Tensor:
+        """A matrix whose product with itself, transposed first, is the covariance; made once."""
+        if self.root_ND is not None:
+            return self.root_ND
+        assert self.covariance_DD is not None
+        return root_of_covariance(self.covariance_DD)
 
     @property
     def trace(self) -> Tensor:
@@ -84,7 +93,7 @@ def frechet_distance(one: Gaussian, other: Gaussian) -> float:
 
     The last trace is the sum of the roots of the eigenvalues of S1 S2, found by shape. Both of few samples, S = Xᵀ X:
     singular values of X1 X2ᵀ. One of few: the eigenvalues of X1 S2 X1ᵀ, as small as the samples are few. Both of many:
-    those of the symmetric R S2 Rᵀ with Rᵀ R = S1.
+    those of the symmetric R S2 Rᵀ with Rᵀ R = S1, whose R `one` keeps: what is compared with many stands first.
 
     Raises:
         ValueError: the features are of two extractors, protocols or precisions.
@@ -103,11 +112,7 @@ def _trace_of_root(one: Gaussian, other: Gaussian) -> Tensor:
     if one.root_ND is None and other.root_ND is not None:
         one, other = other, one
     assert other.covariance_DD is not None
-    root = one.root_ND
-    if root is None:
-        assert one.covariance_DD is not None
-        root = root_of_covariance(one.covariance_DD)
-    product = root @ other.covariance_DD @ root.T
+    product = one.root_RD @ other.covariance_DD @ one.root_RD.T
     eigenvalues: Tensor = torch.linalg.eigvalsh((product + product.T) / 2)
     return eigenvalues.clamp(min=0).sqrt().sum()
 
@@ -223,7 +228,7 @@ class FrechetDistance:
             real = cached_gaussian(reference, extractor, self._scoring)
         value = frechet_distance(mine, real)
         foreign = comparison.statistics is not None and not real.identity
-        replicates = {"generated": replicates_of(generated_ND, lambda g: frechet_distance(g, real), device)}
+        replicates = {"generated": replicates_of(generated_ND, lambda g: frechet_distance(real, g), device)}
         floor, floor_count = None, 0
         if comparison.statistics is None:
             reference_ND = cached_features(reference, extractor, self._scoring)

@@ -30,9 +30,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmark.machine import installed_versions
-from metrics.base import FeatureDType, ImageSet, Scoring
+from metrics import METRICS
+from metrics.base import Comparison, FeatureDType, ImageSet, Scoring
+from metrics.degenerate import find_degenerate
 from metrics.features import cached_features, open_extractor
-from metrics.frechet import cached_gaussian, fit_gaussian, frechet_distance
+from metrics.frechet import fit_gaussian, frechet_distance
 from metrics.images import stream_images
 from metrics.inception import InceptionFeatures
 from metrics.precision import full_float32, memory_format
@@ -205,23 +207,29 @@ def measure_frechet(device: str) -> dict[str, Any]:
     return found
 
 
-def measure_second_run(paths: tuple[Path, ...], weights: Path, folder: Path) -> dict[str, float]:
-    """Return seconds of a reference's statistics at first, and again in what a new process would find."""
+def measure_second_run(paths: tuple[Path, ...], weights: Path, folder: Path) -> dict[str, Any]:
+    """Return seconds of FID, KID and PRDC of a quarter of the pictures against the rest, at first and again.
+
+    The second time is what a new process finds: nothing in memory, all features in the cache.
+    """
     scoring = Scoring("cpu", folder, folder / "again", inception_weights=weights)
-    extractor, images = open_extractor("inception", scoring), ImageSet("x", paths)
-    first = timed(lambda: cached_gaussian(images, extractor, scoring))
-    fresh = InceptionFeatures(weights, "cpu")
-    second = timed(lambda: (cached_gaussian(images, fresh, scoring), cached_features(images, fresh, scoring)))
-    return {"first_s": first, "second_s": second, "share": second / first}
+    count = len(paths) // 4
+    comparison = Comparison(ImageSet("generated", paths[:count]), ImageSet("reference", paths[count:]))
+    found: dict[str, Any] = {"generated": count, "reference": len(paths) - count}
+    for name in ("first_s", "second_s"):
+        open_extractor.cache_clear()
+        found[name] = timed(lambda: [METRICS[metric](scoring).score(comparison) for metric in ("fid", "kid", "prdc")])
+    return found | {"share": found["second_s"] / found["first_s"]}
 
 
 def measure_memory(images: int) -> dict[str, float]:
-    """Return the growth of this process, GB, while `images` rows of 2048 features go through cache, FID and KID.
+    """Return the growth of this process, GB, while `images` pictures go through cache, FID and the look for copies.
 
-    The network is left out: its features are drawn at random.
+    Once with few references' statistics, once with as many references as there are pictures; of the replicates one on
+    each side. The network is left out: its features are drawn at random.
     """
     from metrics.features import extract_features, read_entry, write_entry
-    from metrics.kernel import kernel_distance
+    from metrics.frechet import replicates_of
 
     class Drawn:
         name = identity = distance_label = distance_short = kernel_label = kernel_short = "drawn"
@@ -229,19 +237,26 @@ def measure_memory(images: int) -> dict[str, float]:
         def extract(self, batch: Any) -> Tensor:
             return torch.randn(len(batch), 2048)
 
+    found: dict[str, float] = {"images": images}
     with tempfile.TemporaryDirectory() as folder:
         path = write_pictures(Path(folder) / "pictures", 1, 64)[0]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        features_ND = extract_features([path] * images, Drawn(), 32)
-        write_entry(Path(folder) / "x.features", {"features": features_ND})
-        del features_ND
-        kept = read_entry(Path(folder) / "x.features")
-        assert kept is not None
-        gaussian = fit_gaussian(kept["features"])
-        frechet_distance(gaussian, fit_gaussian(kept["features"][:2000]))
-        kernel_distance(kept["features"][:500], kept["features"][:2000])
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"images": images, "growth_gb": (after - before) * 1024 / 1e9}
+
+        def growth_gb() -> float:
+            return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
+
+        write_entry(Path(folder) / "x", {"features": extract_features([path] * images, Drawn(), 32)})
+        mine_ND = (read_entry(Path(folder) / "x") or {})["features"]
+        mine = fit_gaussian(mine_ND)
+        replicates_of(mine_ND, lambda gaussian: frechet_distance(mine, gaussian), "cpu")
+        find_degenerate([path] * images)
+        found["growth_gb"] = growth_gb()
+        real_ND = (read_entry(Path(folder) / "x") or {})["features"]
+        real = fit_gaussian(real_ND)
+        frechet_distance(real, fit_gaussian(real_ND[torch.randperm(images)[: images // 2]]))
+        frechet_distance(real, mine)
+        found["growth_with_as_many_references_gb"] = growth_gb()
+    return found
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.intervals import groups_of
+from metrics.intervals import groups_of, jackknife_interval
 from metrics.manifold import MOST_PICTURES, ROWS, _at_most, manifold_scores
 from metrics.neighbours import nearest_distances
 
@@ -100,3 +100,12 @@ def test_copies_of_training_pictures_are_told_from_new_ones(tmp_path: Path, monk
     assert fresh.interval[0] < 1 < fresh.interval[1]
     with pytest.raises(MetricUnavailable, match="trained on is not known"):
         metric.score(Comparison(images("new"), images("held out")))
+
+
+def test_intervals_cover_what_the_estimates_are_on_average() -> None:
+    estimates = [manifold_scores(_features(150, 2 * i), _features(100, 2 * i + 1, 1.2, 0.2)) for i in range(200)]
+    for key in ROWS:
+        mean = sum(estimate.values[key] for estimate in estimates) / len(estimates)
+        intervals = [jackknife_interval(mine.values[key], mine.replicates[key]) for mine in estimates]
+        covered = sum(interval is not None and interval[0] < mean < interval[1] for interval in intervals)
+        assert covered >= 0.9 * len(estimates), key
