@@ -85,6 +85,21 @@ def open_folder(folder: Path, image_column: str = "", caption_column: str = "") 
     return PictureFolder(folder, _captioned_beside(folder, pictures, frozenset(found)))
 
 
+def captioned_pictures(folder: Path) -> list[PictureFile]:
+    """Return a folder's own pictures with the captions beside them, in the order of their names; no subfolders.
+
+    Raises:
+        ValueError: there is no such folder, no picture in it, or a picture without a caption.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}; expected one with pictures and their captions")
+    found = frozenset(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    pictures = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES]
+    if not pictures:
+        raise ValueError(f"{folder} holds no pictures; expected 00000_input.png with 00000_caption.txt, and so on")
+    return _captioned_beside(folder, pictures, found)
+
+
 def _rows(table: Path, file_column: str, caption_column: str) -> list[PictureFile]:
     file_column = file_column or FILE_COLUMN
     records = _read_jsonl(table) if table.suffix == ".jsonl" else _read_csv(table)

@@ -1,0 +1,59 @@
+"""Writes metadata.jsonl (file_name, text) beside pictures and their captions, as `datasets` reads an imagefolder.
+
+    python scripts/pixart_scripts/common/make_imagefolder_metadata.py --input_dir local_repo/WikiArt/input/train
+
+Several folders may be named (train and test). A second call changes nothing. Exit status 2 where a folder cannot be
+used: a picture without a caption is named, and nothing is written for that folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmark.datasets.folder import captioned_pictures
+
+METADATA_NAME = "metadata.jsonl"
+
+
+def write_metadata(folder: Path) -> tuple[int, bool]:
+    """Return how many pictures the folder's metadata.jsonl names, and whether it was written or was so already.
+
+    Raises:
+        ValueError: the folder holds no pictures, or one without a caption or with an empty one.
+    """
+    files = captioned_pictures(folder)
+    empty = [file.path.name for file in files if not file.caption]
+    if empty:
+        raise ValueError(f"{len(empty)} of {len(files)} captions in {folder} are empty, first that of {empty[0]}")
+    lines = [json.dumps({"file_name": file.path.name, "text": file.caption}, ensure_ascii=False) for file in files]
+    content = "".join(f"{line}\n" for line in lines)
+    table = folder / METADATA_NAME
+    if table.is_file() and table.read_text(encoding="utf-8") == content:
+        return len(files), False
+    partial = table.with_suffix(".partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(table)
+    return len(files), True
+
+
+def main() -> int:
+    """Write the metadata of every folder; return the exit status."""
+    parser = argparse.ArgumentParser(description="Write metadata.jsonl for folders of captioned pictures.")
+    parser.add_argument("--input_dir", type=Path, nargs="+", required=True, help="folders such as .../input/train")
+    status = 0
+    for folder in parser.parse_args().input_dir:
+        try:
+            count, written = write_metadata(folder)
+        except (OSError, ValueError) as error:
+            print(f"make_imagefolder_metadata: {error}", file=sys.stderr)
+            status = 2
+            continue
+        print(f"{folder / METADATA_NAME}: {count} pictures{'' if written else ', unchanged'}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
