@@ -14,7 +14,7 @@ from benchmark.progress import Progress
 from benchmark.reference import Reference
 from benchmark.results import ModelResult
 from benchmark.settings import Settings
-from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring, add_rows
 from metrics.degenerate import find_degenerate
 
 
@@ -57,8 +57,7 @@ def evaluate(
             reasons: dict[str, str] = {}
             for name, scorer in scorers.items():
                 try:
-                    made = scorer.score(comparison)
-                    scores += [score for score in made if all(score.label != known.label for known in scores)]
+                    add_rows(scores, scorer.score(comparison))
                 except (MetricUnavailable, OSError, ValueError) as error:
                     reasons[name] = " ".join(str(error).split())
                 except Exception as error:  # one metric's failure must not take the table with it

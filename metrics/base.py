@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +113,12 @@ class Score:
     floor_meaning: str = "real pictures score"
     decimals: int = 1
     unit: str = ""
+
+
+def add_rows(scores: list[Score], made: Iterable[Score]) -> None:
+    """Add what a metric made, but for rows that are there already: two metrics may come to use the same features."""
+    labels = {score.label for score in scores}
+    scores += [score for score in made if score.label not in labels]
 
 
 class MetricUnavailable(Exception):

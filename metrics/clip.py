@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metrics.base import Comparison, FeatureDType, ImageSet, MetricUnavailable, Score, Scoring
 from metrics.features import cached_features, open_extractor
-from metrics.images import file_digest, resize_antialiased
+from metrics.images import file_digest, standardise
 from metrics.intervals import mean_interval, mean_replicates
 from metrics.precision import NAMES, full_float32, place, run_by_size
 from metrics.pretrained import WEIGHTS_FILE, find_folder
@@ -51,7 +51,9 @@ class CLIPFeatures:
         """Return `features_ND`, float32 on the CPU, of unit length, for uint8 `image_CHW` of any sizes."""
         if self._network is None:
             self._network = place(ImageTower(self._folder), self._device, self._dtype)
-        features_ND = run_by_size(self._network, images, self._device, self._dtype, self._normalise)
+        features_ND = run_by_size(
+            self._network, images, self._device, self._dtype, lambda x: standardise(x, self._side, MEAN, STD)
+        )
         return nn.functional.normalize(features_ND)
 
     def embed_captions(self, captions: Sequence[str]) -> Tensor:
@@ -69,10 +71,6 @@ class CLIPFeatures:
                 tokens = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
                 rows.append(tower(**tokens.to(self._device)).text_embeds.float().cpu())
         return nn.functional.normalize(torch.cat(rows))
-
-    def _normalise(self, images_BCHW: Tensor) -> Tensor:
-        mean_C11, std_C11 = (images_BCHW.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (MEAN, STD))
-        return (resize_antialiased(images_BCHW, self._side) / 255 - mean_C11) / std_C11
 
 
 class ImageTower(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metrics.images import stream_images
-from metrics.neighbours import squared_distances
+from metrics.neighbours import MOST_PICTURES, squared_distances_to_others
 
 # Levels of 255. A broken decoder's NaN become black frames; a copy differs by what an encoder's rounding does.
 CONSTANT_BELOW = 2.0
@@ -18,7 +18,6 @@ COPY_BELOW = 2.0
 # A few pictures of one request look alike; a tenth of a set does not.
 COPIES_SHARE = 0.1
 _THUMBNAIL = 32
-MOST_PICTURES = 10_000
 _NAMED = 3
 
 
@@ -74,10 +73,8 @@ def _thumbnail(image_CHW: Tensor) -> Tensor:
 def _nearest_others(rows_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Return the root mean square difference of each to its nearest other, and which one that is."""
     values, places = [], []
-    for start, squared_nM in squared_distances(rows_ND, rows_ND):
-        rows = torch.arange(len(squared_nM))
-        squared_nM[rows, start + rows] = torch.inf
-        nearest = squared_nM.min(dim=1)
+    for _, squared_nN in squared_distances_to_others(rows_ND):
+        nearest = squared_nN.min(dim=1)
         values.append((nearest.values / rows_ND.shape[1]).sqrt())
         places.append(nearest.indices)
     return torch.cat(values), torch.cat(places)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.base import FeatureDType, Scoring
-from metrics.images import file_digest, resize_antialiased
+from metrics.images import file_digest, standardise
 from metrics.precision import NAMES, place, run_by_size
 from metrics.pretrained import WEIGHTS_FILE, find_folder
 
@@ -47,7 +47,7 @@ class DINOv2Features:
         """Return `features_ND`, float32 on the CPU, for uint8 `image_CHW` of any sizes."""
         if self._network is None:
             self._network = place(ClassToken(self._folder), self._device, self._dtype)
-        return run_by_size(self._network, images, self._device, self._dtype, _normalise)
+        return run_by_size(self._network, images, self._device, self._dtype, lambda x: standardise(x, SIDE, MEAN, STD))
 
 
 class ClassToken(nn.Module):
@@ -62,8 +62,3 @@ class ClassToken(nn.Module):
     def forward(self, images_BCHW: Tensor) -> Tensor:
         tokens_BLD: Tensor = self.model(images_BCHW).last_hidden_state
         return tokens_BLD[:, 0]
-
-
-def _normalise(images_BCHW: Tensor) -> Tensor:
-    mean_C11, std_C11 = (images_BCHW.new_tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (MEAN, STD))
-    return (resize_antialiased(images_BCHW, SIDE) / 255 - mean_C11) / std_C11

@@ -23,7 +23,7 @@ from metrics.features import (
     read_entry,
     write_entry,
 )
-from metrics.intervals import MINIMUM_SAMPLES, groups_of, jackknife_interval
+from metrics.intervals import groups_of, jackknife_interval
 from metrics.precision import float64_device
 
 _CHUNK = 4096
@@ -175,13 +175,15 @@ def write_statistics(path: Path, features_ND: Tensor, identity: str = "") -> Non
 
 
 def replicates_of(
-    features_ND: Tensor, distance: Callable[[Gaussian], float], device: str, groups: int = GROUPS
+    features_ND: Tensor, whole: Gaussian, distance: Callable[[Gaussian], float], groups: int = GROUPS
 ) -> tuple[float, ...]:
-    """Return the distances without each of the groups of a set; none where a group would be a single image."""
+    """Return the distances without each of the groups of a set; none where a group would be a single image.
+
+    whole: the Gaussian of all of `features_ND`.
+    """
     if len(features_ND) < LEAST_IN_GROUPS:
         return ()
     groups_N = groups_of(len(features_ND), groups)
-    whole = fit_gaussian(features_ND, device)
     return tuple(distance(_without(whole, features_ND, groups_N == group)) for group in range(groups))
 
 
@@ -228,15 +230,15 @@ class FrechetDistance:
             real = cached_gaussian(reference, extractor, self._scoring)
         value = frechet_distance(mine, real)
         foreign = comparison.statistics is not None and not real.identity
-        replicates = {"generated": replicates_of(generated_ND, lambda g: frechet_distance(real, g), device)}
+        replicates = {"generated": replicates_of(generated_ND, mine, lambda g: frechet_distance(real, g))}
         floor, floor_count = None, 0
         if comparison.statistics is None:
             reference_ND = cached_features(reference, extractor, self._scoring)
-            replicates["reference"] = replicates_of(reference_ND, lambda g: frechet_distance(mine, g), device)
+            replicates["reference"] = replicates_of(reference_ND, real, lambda g: frechet_distance(mine, g))
             if (halves := halves_of(len(reference), len(generated))) is not None:
                 one, other = (fit_gaussian(reference_ND[half], device) for half in halves)
                 floor, floor_count = frechet_distance(one, other), len(halves[0])
-        known = all(len(values) >= MINIMUM_SAMPLES for values in replicates.values())
+        interval = jackknife_interval(value, replicates)
         return [
             Score(
                 key=self.key,
@@ -247,8 +249,8 @@ class FrechetDistance:
                 n_generated=len(generated),
                 n_reference=len(reference),
                 identity=extractor.identity + ("; the statistics do not say what they are of" if foreign else ""),
-                interval=jackknife_interval(value, replicates) if known else None,
-                replicates=replicates if known else {},
+                interval=interval,
+                replicates=replicates if interval else {},
                 floor=floor,
                 floor_count=floor_count,
             )

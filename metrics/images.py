@@ -119,6 +119,12 @@ def stack_by_size(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]
         yield same_size, images_BHWC.permute(0, 3, 1, 2)
 
 
+def standardise(images_BCHW: Tensor, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return uint8 images at `side` x `side` as (x / 255 - mean) / std, channel by channel, float32."""
+    mean_C11, std_C11 = (images_BCHW.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std))
+    return (resize_antialiased(images_BCHW, side) / 255 - mean_C11) / std_C11
+
+
 def resize_antialiased(images_BCHW: Tensor, side: int) -> Tensor:
     """Return uint8 images as float32 0..255 at `side` x `side`: antialiased bicubic, clamped to the range."""
     floats_BCHW = images_BCHW.to(torch.float32)

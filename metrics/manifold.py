@@ -10,13 +10,11 @@ from torch import Tensor
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.features import cached_features, choose_extractor, halves_of
 from metrics.intervals import groups_of, jackknife_interval
-from metrics.neighbours import squared_distances
+from metrics.neighbours import MOST_PICTURES, squared_distances, squared_distances_to_others
 from metrics.precision import float64_device
 
 NEIGHBOURS = 5
 GROUPS = 10
-# Every picture meets every other: of more than this many on a side, as many are drawn.
-MOST_PICTURES = 10_000
 # So many nearest are kept that five of them are left without one group of ten; else the farthest kept one stands in.
 _NEAREST_KEPT = 40
 ROWS = {
@@ -117,15 +115,13 @@ def _radii(x_ND: Tensor, groups_N: Tensor, k: int) -> Tensor:
     kept = min(_NEAREST_KEPT, count - 1)
     groups = int(groups_N.max()) + 1
     radii_GN = torch.empty(1 + groups, count, dtype=x_ND.dtype, device=x_ND.device)
-    for start, squared_nM in squared_distances(x_ND, x_ND):
-        rows = torch.arange(len(squared_nM), device=x_ND.device)
-        squared_nM[rows, start + rows] = torch.inf  # a picture is no neighbour of its own
-        near = squared_nM.topk(kept, dim=1, largest=False)
+    for start, squared_nN in squared_distances_to_others(x_ND):
+        near = squared_nN.topk(kept, dim=1, largest=False)
         theirs = groups_N[near.indices]
         for number in range(1 + groups):
             present = torch.ones_like(theirs, dtype=torch.bool) if number == 0 else theirs != number - 1
             place = (present.cumsum(dim=1) < k).sum(dim=1, keepdim=True).clamp(max=kept - 1)
-            radii_GN[number, start : start + len(rows)] = near.values.gather(1, place)[:, 0]
+            radii_GN[number, start : start + len(squared_nN)] = near.values.gather(1, place)[:, 0]
     return radii_GN
 
 

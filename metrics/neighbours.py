@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 _ROWS = 512
+# Every picture meets every other: of more than this many on a side, as many are drawn.
+MOST_PICTURES = 10_000
 
 
 def squared_distances(x_ND: Tensor, y_MD: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -17,6 +19,14 @@ def squared_distances(x_ND: Tensor, y_MD: Tensor) -> Iterator[tuple[int, Tensor]
         some_nD = x_ND[start : start + _ROWS]
         squared_nM = some_nD.square().sum(dim=1, keepdim=True) + squares_M - 2 * some_nD @ y_MD.T
         yield start, squared_nM.clamp(min=0)
+
+
+def squared_distances_to_others(x_ND: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first row and `squared_nN` of x to itself; a row is infinitely far from itself."""
+    for start, squared_nN in squared_distances(x_ND, x_ND):
+        rows = torch.arange(len(squared_nN), device=x_ND.device)
+        squared_nN[rows, start + rows] = torch.inf
+        yield start, squared_nN
 
 
 def nearest_distances(x_ND: Tensor, y_MD: Tensor, device: str = "cpu") -> Tensor:

@@ -42,8 +42,8 @@ from metrics.precision import full_float32, memory_format
 DTYPES: tuple[FeatureDType, ...] = ("float32", "tf32", "bfloat16")
 
 
-def write_weights(path: Path) -> None:
-    """Write an Inception of random weights in the official key layout."""
+def random_inception(path: Path) -> nn.Module:
+    """Return torch-fidelity's Inception, He-initialised, and write its weights to `path` in the official key layout."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]
@@ -52,11 +52,12 @@ def write_weights(path: Path) -> None:
 
     torch.save({}, path)
     torch.manual_seed(0)
-    network = Unloaded("inception-v3-compat", ["2048"], str(path))
+    network: nn.Module = Unloaded("inception-v3-compat", ["2048"], str(path))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     torch.save(network.state_dict(), path)
+    return network
 
 
 def write_picture(folder: Path, side: int, index: int) -> None:
@@ -248,7 +249,7 @@ def measure_memory(images: int) -> dict[str, float]:
         write_entry(Path(folder) / "x", {"features": extract_features([path] * images, Drawn(), 32)})
         mine_ND = (read_entry(Path(folder) / "x") or {})["features"]
         mine = fit_gaussian(mine_ND)
-        replicates_of(mine_ND, lambda gaussian: frechet_distance(mine, gaussian), "cpu")
+        replicates_of(mine_ND, mine, lambda gaussian: frechet_distance(mine, gaussian))
         find_degenerate([path] * images)
         found["growth_gb"] = growth_gb()
         real_ND = (read_entry(Path(folder) / "x") or {})["features"]
@@ -284,7 +285,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = folder / "inception.pth"
-        write_weights(weights)
+        random_inception(weights)
         paths = write_pictures(folder / "pictures", arguments.images, arguments.side)
         if "pipelines" in what:
             report["pipelines"] = measure_pipelines(paths, weights, folder, arguments.rounds)

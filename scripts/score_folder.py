@@ -33,6 +33,7 @@ from metrics.base import (
     MetricUnavailable,
     Score,
     Scoring,
+    add_rows,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,8 +132,7 @@ def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, 
     unscored: dict[str, str] = {}
     for name in names:
         try:
-            made = METRICS[name](scoring).score(comparison)
-            scores += [score for score in made if all(score.label != known.label for known in scores)]
+            add_rows(scores, METRICS[name](scoring).score(comparison))
         except MetricUnavailable as reason:
             unscored[name] = str(reason)
     if arguments.write_statistics:

@@ -21,6 +21,7 @@ from metrics.features import cached_features, choose_extractor, extract_features
 from metrics.frechet import fit_gaussian, frechet_distance
 from metrics.inception import WEIGHTS_NAME, InceptionFeatures
 from metrics.precision import full_float32
+from scripts.measure_features import random_inception
 
 ASSETS = Path(__file__).parents[2] / "assets"
 CLASS_NAME = "a blue robot with a round head"
@@ -66,20 +67,8 @@ def scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scoring:
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write random weights in the layout that torch-fidelity publishes."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Unloaded(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *_: object, **__: object) -> None:
-            """Keep the initial weights: there is no file yet."""
-
     path: Path = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save({}, path)
-    torch.manual_seed(0)
-    network = Unloaded("inception-v3-compat", ["2048"], str(path))
-    for parameter in network.parameters():
-        if parameter.dim() == 4:
-            torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")
-    torch.save(network.state_dict(), path)
+    random_inception(path)
     return path
 
 

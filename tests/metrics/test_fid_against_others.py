@@ -20,6 +20,7 @@ from metrics.frechet import fit_gaussian, frechet_distance
 from metrics.images import as_tensor, read_rgb, resize_antialiased, stream_images
 from metrics.inception import STAGES, FoldedInception, load_inception, resize_as_tensorflow
 from metrics.kernel import kernel_distance
+from scripts.measure_features import random_inception
 
 IMAGES, REFERENCES = 200, 80
 
@@ -44,19 +45,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory, folders: tuple[Path, Path]) -> Path:
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Unloaded(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *_: object, **__: object) -> None:
-            """Keep the initial weights: there is no file yet."""
-
     path: Path = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save({}, path)
-    torch.manual_seed(0)
-    network = Unloaded("inception-v3-compat", ["2048"], str(path))
+    network = random_inception(path)
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # an average over all batches
             module.reset_running_stats()

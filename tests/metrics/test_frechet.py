@@ -162,8 +162,8 @@ def test_the_interval_covers_what_the_estimate_is_on_average() -> None:
     for seed in range(300, 500):
         mine = fit_gaussian(sample(seed))
         replicates = {
-            "generated": replicates_of(sample(seed), lambda without: frechet_distance(real, without), "cpu"),
-            "reference": replicates_of(other, lambda without, mine=mine: frechet_distance(mine, without), "cpu"),
+            "generated": replicates_of(sample(seed), mine, lambda without: frechet_distance(real, without)),
+            "reference": replicates_of(other, real, lambda without, mine=mine: frechet_distance(mine, without)),
         }
         interval = jackknife_interval(frechet_distance(mine, real), replicates)
         assert interval is not None
