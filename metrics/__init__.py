@@ -38,6 +38,7 @@ METRICS: dict[str, Constructor] = {
     "fd-effnet": Constructor("metrics.frechet", "EfficientNetDistance", "FD-EffNetLite0 (lower = better)"),
     "clipscore": Constructor("metrics.clip", "CLIPScore", "CLIPScore (higher = better)"),
     "fidelity": Constructor("metrics.prompt", "PromptFidelity", "Prompt Fidelity % (higher = better)"),
+    "match": Constructor("metrics.matching", "CaptionMatch", "Caption Match % (higher = better)"),
     "lpips": Constructor("metrics.paired", "PerceptualDistance", "LPIPS (lower = better)"),
     "ssim": Constructor("metrics.paired", "StructuralSimilarity", "SSIM (higher = better)"),
     "psnr": Constructor("metrics.paired", "PeakSignalToNoise", "PSNR dB (higher = better)"),

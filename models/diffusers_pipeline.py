@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from models.base import ImageGenerator, Request, Runtime
+from models.base import DType, ImageGenerator, Request, Runtime
 from models.diffusers_networks import backbone_of, count_parameters
 
 if TYPE_CHECKING:
@@ -76,7 +76,12 @@ class DiffusersGenerator(ImageGenerator):
 
 def dtype_of(runtime: Runtime) -> torch.dtype:
     """Return the run's dtype as torch's."""
-    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[runtime.dtype]
+    return dtype_named(runtime.dtype)
+
+
+def dtype_named(name: DType) -> torch.dtype:
+    """Return torch's dtype of this name."""
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
 
 
 def check_size(image_size: int, multiple: int, name: str) -> None:

@@ -66,6 +66,11 @@ class Options:
     base: str = option(HUB_BASE, "VAE, T5, tokenizer and scheduler: hub id or local folder")
     steps: int = option(20, "denoising steps", least=1)
     guidance: float = option(4.5, "classifier-free guidance scale; 1 or less turns it off", least=0)
+    lora: str = option(
+        "",
+        "LoRA (PEFT folder) for a column PixArt+LoRA; empty: OUTPUT_DIR/<Dataset>/pixart_lora if there; none: off",
+    )
+    lora_scale: float = option(1.0, "strength of the LoRA", least=0)
 
 
 def native_size(image_size: int) -> int:
@@ -98,6 +103,9 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         pipeline = _load_tiny(runtime)
     else:
         pipeline = _load_pretrained(options, runtime)
+    adapter_notes: tuple[str, ...] = ()
+    if options.lora:
+        adapter_notes = _fuse(pipeline, Path(options.lora).expanduser(), options.lora_scale)
     native = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
     image_size = native if runtime.weights == "tiny" else runtime.image_size
     notes = tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
@@ -112,9 +120,22 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         "use_resolution_binning": False,
         "max_sequence_length": min(PROMPT_TOKENS, pipeline.tokenizer.model_max_length),
     }
-    generator = DiffusersGenerator("PixArt", pipeline, image_size, arguments, notes)
+    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*adapter_notes, *notes))
     generator.place(runtime, FASTEST)
     return generator
+
+
+def _title(options: Options) -> str:
+    return "PixArt+LoRA" if options.lora else "PixArt"
+
+
+def _fuse(pipeline: Any, folder: Path, strength: float) -> tuple[str, ...]:
+    """Add the adapter into the pipeline's transformer, and return the footer's note on it."""
+    from models.pixart_lora import adapter_digest, fuse_adapter
+
+    pipeline.transformer, note = fuse_adapter(pipeline.transformer, folder, strength)
+    scale = "" if strength == 1 else f" at strength {strength:g}"
+    return (f"LoRA {adapter_digest(folder)}{scale}, {note}",)
 
 
 def _is_whole_pipeline(folder: Path) -> bool:
@@ -190,7 +211,7 @@ def build_random_pipeline(runtime: Runtime) -> Any:
 FAMILY = ModelFamily(
     key="pixart",
     options=Options,
-    title=lambda _: "PixArt",
+    title=_title,
     source=_source,
     load=_load,
     tiny_options={"steps": 10, "guidance": 1.5},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmark.datasets.base import CaptionedImages, Example
@@ -45,13 +46,18 @@ class PictureFolder:
 
     def examples(self, start: int = 0) -> Iterator[Example]:
         """Yield the rows from `start` on."""
-        for file in self._files[start:]:
-            try:
-                content = file.path.read_bytes()
-            except FileNotFoundError:
-                yield Example(file.caption, None, error=f"there is no file {file.path}")
-                continue
-            yield decode_example(file.caption, content)
+        return (row() for row in self.undecoded(start))
+
+    def undecoded(self, start: int = 0) -> Iterator[Callable[[], Example]]:
+        """Yield the rows from `start` on as functions that read and decode them."""
+        return (partial(_read_example, file) for file in self._files[start:])
+
+
+def _read_example(file: PictureFile) -> Example:
+    try:
+        return decode_example(file.caption, file.path.read_bytes())
+    except FileNotFoundError:
+        return Example(file.caption, None, error=f"there is no file {file.path}")
 
 
 def open_folder(folder: Path, image_column: str = "", caption_column: str = "") -> CaptionedImages:
@@ -83,6 +89,18 @@ def open_folder(folder: Path, image_column: str = "", caption_column: str = "") 
     if not pictures:
         raise ValueError(f"{folder} holds neither pictures nor parquet shards; DATASET needs a folder that does")
     return PictureFolder(folder, _captioned_beside(folder, pictures, frozenset(found)))
+
+
+def picture_files(folder: Path) -> list[PictureFile]:
+    """Return a folder's own pictures with their captions: as its metadata.jsonl or .csv says, else those beside them.
+
+    Raises:
+        ValueError: as `captioned_pictures`, or a row of the table without a caption.
+    """
+    for name in ("metadata.jsonl", "metadata.csv"):
+        if (folder / name).is_file():
+            return _rows(folder / name, "", "")
+    return captioned_pictures(folder)
 
 
 def captioned_pictures(folder: Path) -> list[PictureFile]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finetuning.objective import Noising
 from metrics.attribute_network import load_attribute_network
 from scripts.embedded.judging import Judgement, judge
 from scripts.embedded.sprites import RobotSprites
@@ -59,28 +60,6 @@ class LatentPool:
         self._refresh()
         chosen = torch.randint(self._size, (self._batch,), device=self._sprites.device)
         return self._latents[chosen], self._attributes[chosen]
-
-
-class Noising:
-    """The forward process of a scheduler: x_t = a_t x_0 + s_t noise, and what the network is to predict."""
-
-    def __init__(self, scheduler: Any, device: str) -> None:
-        kept_T = scheduler.alphas_cumprod.double()
-        self._signal_T = kept_T.sqrt().float().to(device)
-        self._noise_T = (1 - kept_T).sqrt().float().to(device)
-        self._predicts_v = scheduler.config.prediction_type == "v_prediction"
-
-    def draw(self, latents_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return noised latents, `timesteps_B`, and the target; the steps of a batch are spread evenly at random."""
-        batch = len(latents_BCHW)
-        device = latents_BCHW.device
-        even_B = (torch.arange(batch, device=device) + torch.rand(batch, device=device)) / batch
-        timesteps_B = (even_B * len(self._signal_T)).long().clamp(max=len(self._signal_T) - 1)
-        noise = torch.randn_like(latents_BCHW)
-        signal, scale = self._signal_T[timesteps_B, None, None, None], self._noise_T[timesteps_B, None, None, None]
-        noised = signal * latents_BCHW + scale * noise
-        target = signal * noise - scale * latents_BCHW if self._predicts_v else noise
-        return noised, timesteps_B, target
 
 
 def kept_conditions(batch: int, device: str) -> Tensor:

@@ -1,0 +1,94 @@
+"""The LoRA: put on a transformer, and saved as a PEFT adapter that stock PEFT loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finetuning.settings import TrainingSettings
+
+
+def add_adapter(transformer: Any, settings: TrainingSettings) -> Any:
+    """Return the frozen transformer as a PeftModel with a new LoRA, float32, which at first changes nothing.
+
+    It is in training mode, checkpointed and compiled as the settings say.
+
+    Raises:
+        ValueError: no layer has such a name.
+    """
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha or settings.rank,
+        target_modules=list(settings.target_modules),
+        lora_dropout=settings.lora_dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+    )
+    transformer.requires_grad_(False)
+    names = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
+    lost = [t for t in settings.target_modules if not any(n == t or n.endswith(f".{t}") for n in names)]
+    if lost:
+        examples = ", ".join(dict.fromkeys(name.split("blocks.0.")[-1] for name in names[:12]))
+        raise ValueError(f"target_modules: the base has no linear layer {lost[0]}; there are {examples}, ...")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = get_peft_model(transformer, config)
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            # Autocast brings both factors to the weights' dtype; PEFT would bring the input to theirs first.
+            module.cast_input_dtype_enabled = False
+    for parameter in trainable(model).values():
+        parameter.data = parameter.data.float()
+    if settings.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    if settings.compile:
+        for block in transformer.transformer_blocks:
+            block.compile(fullgraph=True, dynamic=False)
+    return model.train()
+
+
+def build_optimizer(model: nn.Module, settings: TrainingSettings, device: str) -> torch.optim.Optimizer:
+    """Return AdamW over the trained parameters."""
+    return torch.optim.AdamW(
+        list(trainable(model).values()), lr=settings.learning_rate, weight_decay=settings.weight_decay,
+        fused=device.startswith("cuda"),
+    )  # fmt: skip
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def load_parameters(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Set the trained parameters in place. Raises ValueError where the names are not the model's."""
+    mine = trainable(model)
+    if mine.keys() != state.keys():
+        raise ValueError("the checkpoint holds another adapter: choose another OUTPUT_DIR, or start over with --fresh")
+    with torch.no_grad():
+        for name, parameter in mine.items():
+            parameter.copy_(state[name])
+
+
+def save_adapter(model: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Write adapter_config.json and adapter_model.safetensors, the weights in `dtype`."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.to("cpu", dtype).contiguous() for key, value in get_peft_model_state_dict(model).items()}
+    partial = folder / "adapter_model.partial"
+    save_file(state, partial, metadata={"format": "pt"})
+    partial.replace(folder / "adapter_model.safetensors")
+    config = model.peft_config["default"]
+    config.inference_mode = True
+    try:
+        config.save_pretrained(str(folder))
+    finally:
+        config.inference_mode = False

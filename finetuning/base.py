@@ -1,0 +1,85 @@
+"""The pipeline that is fine-tuned: a whole local folder in the diffusers layout, known by its configurations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.diffusers_pipeline import quiet_libraries
+
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A PixArt-Sigma pipeline on disk. sample_size: latent pixels a side. vae_factor: pixels to a latent pixel."""
+
+    folder: Path
+    sample_size: int
+    patch_size: int
+    vae_factor: int
+
+    @property
+    def native_side(self) -> int:
+        """The side in pixels that the transformer was trained at."""
+        return self.sample_size * self.vae_factor
+
+    def check_side(self, side: int) -> None:
+        """Raise ValueError where pictures of this side cannot be cut into patches."""
+        multiple = self.vae_factor * self.patch_size
+        if side <= 0 or side % multiple:
+            raise ValueError(f"resolution={side}: this base needs a multiple of {multiple}")
+
+    def tokens(self, side: int) -> int:
+        """Return how many patches the transformer sees of a picture."""
+        return int((side // self.vae_factor // self.patch_size) ** 2)
+
+    def load_transformer(self, dtype: torch.dtype) -> Any:
+        """Return the transformer with its weights, on the CPU."""
+        from diffusers import PixArtTransformer2DModel
+
+        with quiet_libraries():
+            return PixArtTransformer2DModel.from_pretrained(self.folder / "transformer", dtype=dtype)
+
+    def outline_transformer(self) -> Any:
+        """Return the transformer without memory for its weights (on the meta device)."""
+        from diffusers import PixArtTransformer2DModel
+
+        with torch.device("meta"), quiet_libraries():
+            config = PixArtTransformer2DModel.load_config(self.folder / "transformer")
+            return PixArtTransformer2DModel.from_config(config)
+
+    def load_scheduler(self) -> Any:
+        from diffusers import DPMSolverMultistepScheduler
+
+        with quiet_libraries():
+            return DPMSolverMultistepScheduler.from_pretrained(self.folder / "scheduler")
+
+
+def open_base(folder: Path) -> Base:
+    """Return the pipeline in a folder.
+
+    Raises:
+        OSError: it is no whole pipeline; the line says what makes one.
+    """
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
+        raise OSError(
+            f"{folder} has no {missing[0]}/; expected a whole PixArt-Sigma folder in the diffusers layout: make one "
+            "with scripts/pixart_scripts/common/build_combined_base.py, or name it in COMBINED_BASE"
+        )
+    transformer, vae = (_read_config(folder / part) for part in ("transformer", "vae"))
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    return Base(folder, transformer["sample_size"], transformer["patch_size"], factor)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise OSError(f"{folder} has no config.json; copy the folder again")
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config

@@ -1,0 +1,107 @@
+"""Before and after a fine-tuning: held-out captions and seeds through the base and the LoRA, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmark.generation import Plan, generate_images
+from benchmark.journal import Journal
+from benchmark.progress import Progress
+from metrics import METRICS
+from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring, add_rows
+from models.base import ImageGenerator, Request
+
+TARGET_METRICS = ("fid", "kid", "match", "clipscore", "fidelity", "prdc", "memorisation")
+DRIFT_METRICS = ("fid", "kid", "clipscore", "fidelity")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Captions to generate from, the real picture of each, and what was trained on (none outside the target)."""
+
+    name: str
+    real: ImageSet
+    training: ImageSet | None = None
+
+    def first(self, count: int) -> Domain:
+        """Return the domain with its first captions alone."""
+        real = ImageSet(self.real.name, self.real.paths[:count], self.real.captions[:count])
+        return replace(self, real=real)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores by key, and for each metric without one the reason."""
+
+    scores: dict[str, Score]
+    unscored: dict[str, str]
+
+
+class Experiment:
+    """Generates at a strength of the LoRA (0: the base) and scores; pictures are kept, so that it goes on when killed.
+
+    load: returns the generator at a strength. identity: what decides the pictures, for their fingerprint.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[float], ImageGenerator],
+        folder: Path,
+        identity: dict[str, str],
+        plan: Plan,
+        scoring: Scoring,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self._load, self._folder, self._identity, self._plan = load, folder, identity, plan
+        self._scoring, self._seed, self._progress = scoring, seed, progress
+
+    def generate(self, domains: Sequence[Domain], strength: float) -> list[ImageSet]:
+        """Return the pictures of the domains' captions at this strength, made as far as they are not there."""
+        kept: list[ImageGenerator] = []
+
+        def load() -> ImageGenerator:
+            if not kept:
+                kept.append(self._load(strength))
+            return kept[0]
+
+        made = []
+        for domain in domains:
+            folder = self._folder / f"{domain.name}-{strength:g}"
+            journal = Journal(folder, self._identity | {"strength": f"{strength:g}", "captions": domain.real.name})
+            captions = domain.real.captions
+            requests = [Request(caption, self._seed + number) for number, caption in enumerate(captions)]
+            generate_images(load, requests, journal, self._plan, self._progress)
+            paths = tuple(journal.image_path(number) for number in range(len(captions)))
+            made.append(ImageSet(f"{domain.name} at {strength:g}", paths, captions))
+        return made
+
+    def score(self, made: ImageSet, domain: Domain, metrics: Sequence[str]) -> Scored:
+        """Return the scores of pictures of the domain's captions against its real ones."""
+        comparison = Comparison(made, domain.real, targets=domain.real, training=domain.training)
+        scores: list[Score] = []
+        unscored = {}
+        for name in metrics:
+            try:
+                add_rows(scores, METRICS[name](self._scoring).score(comparison))
+            except (MetricUnavailable, OSError, ValueError) as error:
+                unscored[name] = " ".join(str(error).split())
+        return Scored({score.key: score for score in scores}, unscored)
+
+    def floor(self, domain: Domain) -> Scored:
+        """Return what as many training pictures score as if they had been generated: none of them is of a held-out
+        caption, so a model that draws as well as the real pictures are drawn scores this.
+        """
+        assert domain.training is not None
+        count = min(len(domain.real), len(domain.training))
+        step = len(domain.training) / count  # spread over the folder, which may be sorted
+        chosen = [int(number * step) for number in range(count)]
+        real = ImageSet("training pictures", tuple(domain.training.paths[place] for place in chosen))
+        return self.score(real, replace(domain, training=None), ("fid", "kid", "prdc"))
+
+
+def way_to_floor(before: float, after: float, floor: float) -> float | None:
+    """Return how much of the way from `before` to `floor` was gone, 1 at the floor; None where there is no way."""
+    return (before - after) / (before - floor) if before > floor else None

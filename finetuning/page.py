@@ -1,0 +1,165 @@
+"""finetune.md and its pictures: what changed, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetuning.experiment import Domain, Scored, way_to_floor
+from metrics.base import Score
+from metrics.intervals import difference_interval
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One strength of the LoRA: distance to the target's held-out pictures, and to the drift domain's."""
+
+    strength: float
+    target: float
+    drift: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the page says. `floor` is what training pictures score; facts stand in its first table."""
+
+    target: Domain
+    drift: Domain
+    before: Scored
+    after: Scored
+    floor: Scored
+    drift_before: Scored
+    drift_after: Scored
+    curve: Sequence[CurvePoint]
+    curve_floor: float
+    curve_count: int
+    facts: Mapping[str, str]
+
+    @property
+    def gone(self) -> float | None:
+        """The share of the way from the base's distance to the floor that the LoRA went."""
+        scores = (self.before.scores.get("fid"), self.after.scores.get("fid"), self.floor.scores.get("fid"))
+        before, after, floor = scores
+        if before is None or after is None or floor is None:
+            return None
+        return way_to_floor(before.value, after.value, floor.value)
+
+
+def shown(score: Score | None, value: float | None = None) -> str:
+    """Return a score's value with its interval, or a dash."""
+    if score is None:
+        return "-"
+    if value is not None:
+        return f"{value:.{score.decimals}f}"
+    text = f"{score.value:.{score.decimals}f}"
+    if score.interval is not None:
+        text += f" ({score.interval[0]:.{score.decimals}f} to {score.interval[1]:.{score.decimals}f})"
+    return text
+
+
+def change(before: Score, after: Score) -> str:
+    """Return after minus before with its paired 95 % interval, and whether it is more than noise."""
+    text = f"{after.value - before.value:+.{after.decimals}f}"
+    interval = difference_interval(after, before)
+    if interval is None:
+        return f"{text} (interval not known)"
+    low, high = interval
+    verdict = "within noise" if low <= 0 <= high else "better" if (high < 0) == (after.better == "lower") else "worse"
+    return f"{text} ({low:+.{after.decimals}f} to {high:+.{after.decimals}f}), {verdict}"
+
+
+def _table(before: Scored, after: Scored, floor: Mapping[str, Score]) -> list[str]:
+    lines = ["| | before | after | change, paired | floor |", "|---|---|---|---|---|"]
+    for key, score in after.scores.items():
+        old = before.scores.get(key)
+        if old is None:
+            continue
+        real = floor.get(key)
+        if real is not None:
+            bound = shown(real, real.value)
+        elif key in ("match", "memorisation", "fidelity") and score.floor is not None:
+            bound = f"{shown(score, score.floor)} ({score.floor_meaning})"
+        else:
+            bound = "-"
+        lines.append(f"| {score.label} | {shown(old)} | {shown(score)} | {change(old, score)} | {bound} |")
+    return lines
+
+
+def write_page(findings: Findings, path: Path) -> None:
+    """Write the page; the pictures that it shows lie beside it."""
+    target, drift = findings.target, findings.drift
+    gone = findings.gone
+    fid = findings.after.scores.get("fid")
+    head = "no distance could be computed" if gone is None or fid is None else (
+        f"**{fid.short} went {100 * gone:.0f} % of the way to the floor** on {len(target.real)} held-out captions"
+    )  # fmt: skip
+    lines = ["# Fine-tuning, before and after", "", f"{head}.", ""]
+    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in findings.facts.items()), ""]
+    lines += [
+        f"## The target: {target.name}", "",
+        f"{len(target.real)} captions that were not trained on, the same seeds before and after. Values have 95 % "
+        "intervals; the change is paired. The floor is what as many training pictures score against the held-out ones: "
+        "real pictures of other captions.", "",
+        *_table(findings.before, findings.after, findings.floor.scores), "",
+    ]  # fmt: skip
+    memorised = findings.after.scores.get("memorisation")
+    if memorised is not None:
+        lines += [
+            f"Memorisation guard: {memorised.value:.1f} % of the pictures are nearer to a training picture than 99 % "
+            "of the held-out real ones are; 1 % would be chance.", "",
+        ]  # fmt: skip
+    lines += [
+        "![base, LoRA and reference](finetune.png)", "",
+        f"## Drift: {drift.name}", "",
+        f"The same on {len(drift.real)} captions outside the target, with the real pictures of that domain.", "",
+        *_table(findings.drift_before, findings.drift_after, {}), "",
+        "## Strength", "",
+        f"Distances on the first {findings.curve_count} captions of each domain (fewer captions score higher: compare "
+        "within this table alone).", "",
+        "| strength | to the target | of the way to the floor | to the drift domain |", "|---|---|---|---|",
+    ]  # fmt: skip
+    base = findings.curve[0]
+    for point in findings.curve:
+        share = way_to_floor(base.target, point.target, findings.curve_floor)
+        told = "-" if share is None else f"{100 * share:.0f} %"
+        lines.append(f"| {point.strength:g} | {point.target:.1f} | {told} | {point.drift:.1f} |")
+    lines += ["", "![target gain against drift](strength.png)", ""]
+    unscored = findings.after.unscored | findings.drift_after.unscored
+    lines += ["## Without a value", "", *(f"- `{name}`: {reason}" for name, reason in unscored.items()), ""]
+    identities = dict.fromkeys(
+        f"- {score.label}: {score.identity}; N = {score.n_generated}"
+        + (f" against {score.n_reference}" if score.n_reference else "")
+        for scored in (findings.after, findings.drift_after)
+        for score in scored.scores.values()
+    )
+    lines += ["## Computed with", "", *identities, ""]
+    partial = path.with_suffix(".partial")
+    partial.write_text("\n".join(lines), encoding="utf-8")
+    partial.replace(path)
+
+
+def draw_curve(findings: Findings, path: Path) -> None:
+    """Write strength.png: the way gone towards the target's floor against the distance to the drift domain."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    base = findings.curve[0]
+    shares = [100 * (way_to_floor(base.target, p.target, findings.curve_floor) or 0.0) for p in findings.curve]
+    drifts = [point.drift for point in findings.curve]
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), dpi=110, layout="constrained")
+    axes.plot(drifts, shares, "o-", color="#1f4e79")
+    for point, share in zip(findings.curve, shares, strict=True):
+        axes.annotate(f"{point.strength:g}", (point.drift, share), textcoords="offset points", xytext=(7, -12))
+    axes.set(
+        xlabel=f"distance to {findings.drift.name} (drift: lower = better)",
+        ylabel=f"% of the way to {findings.target.name}'s floor (higher = better)",
+        title="Strength of the LoRA",
+    )
+    axes.grid(alpha=0.3)
+    partial = path.with_suffix(".partial")
+    figure.savefig(partial, format="png")
+    pyplot.close(figure)
+    partial.replace(path)

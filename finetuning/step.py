@@ -1,0 +1,141 @@
+"""One step of a training: which pictures, which noise, the loss, its gradients, the optimizer.
+
+Every random draw follows from the seed and the step's number, and is made for the batch of all processes together, of
+which each takes its share. So a step can be made again, and two processes learn what one does with twice the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finetuning.encodings import Encodings
+from finetuning.graphs import GraphedPass
+from finetuning.objective import Noising, weighted_loss
+from finetuning.settings import TrainingSettings
+from models.pixart_lora import size_conditions
+
+
+class TrainingStep:
+    """Makes step 0, 1, ... of a training. `model` is a PeftModel as accelerate has prepared it.
+
+    pictures: how many of them a step is made of, over all processes.
+    """
+
+    def __init__(
+        self, settings: TrainingSettings, accelerator: Any, model: Any, optimizer: Any, scheduler: Any,
+        encodings: Encodings,
+    ) -> None:  # fmt: skip
+        self._settings, self._accelerator, self._model, self.optimizer = settings, accelerator, model, optimizer
+        self._encodings = encodings
+        self._device = torch.device(accelerator.device)
+        self._transformer = accelerator.unwrap_model(model).get_base_model()
+        self._dtype: torch.dtype = self._transformer.dtype
+        self._noising = Noising(scheduler, self._device)
+        self._caption_tokens = encodings.captions.longest
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._graphed = GraphedPass(self._loss, self._parameters) if self._can_be_graphed() else None
+        self._rank = accelerator.process_index
+        self._in_a_pass = settings.batch_size * accelerator.num_processes
+        self.pictures = self._in_a_pass * settings.gradient_accumulation
+
+    def _can_be_graphed(self) -> bool:
+        """Return whether a pass is the same kernels every time, on one GPU: dropout and checkpoints reseed in between,
+        several processes wait for one another, float16 scales its loss, and at another size than the base's own the
+        network works out positions on the CPU.
+        """
+        settings = self._settings
+        return (
+            settings.compile
+            and self._device.type == "cuda"
+            and self._accelerator.num_processes == 1
+            and self._accelerator.scaler is None
+            and not (settings.lora_dropout or settings.gradient_checkpointing)
+            and self._encodings.latents_VNCHW.shape[-1] == self._transformer.config.sample_size
+        )
+
+    def __call__(self, step: int) -> Tensor:
+        """Make one step and return its mean loss over this process's pictures, a tensor on the device."""
+        settings = self._settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate_at(step)
+        total = torch.zeros((), device=self._device)
+        for part in range(settings.gradient_accumulation):
+            inputs = self._draw(step, part)
+            if self._graphed is not None:
+                total += self._graphed(inputs)
+                continue
+            last = part == settings.gradient_accumulation - 1
+            with nullcontext() if last else self._accelerator.no_sync(self._model):
+                loss = self._loss(inputs)
+                self._accelerator.backward(loss)
+            total += loss.detach()
+        if self._accelerator.sync_gradients:
+            self._accelerator.clip_grad_norm_(self._parameters, settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=self._graphed is None)
+        return total
+
+    @torch.no_grad()
+    def _draw(self, step: int, part: int) -> dict[str, Tensor]:
+        """Return this process's share of a pass: noised latents, captions, timesteps, and what is to be told."""
+        settings, device = self._settings, self._device
+        generator = torch.Generator(device).manual_seed(mix(settings.seed, step, part))
+        latents_VNCHW, captions = self._encodings.latents_VNCHW, self._encodings.captions
+        chosen_G = self._chosen(len(self._encodings), step, part)
+        mirrored_G = torch.zeros_like(chosen_G)
+        if settings.flip:
+            mirrored_G = torch.rand(len(chosen_G), generator=generator, device=device).lt(0.5).long().cpu()
+        place = latents_VNCHW.device
+        latents_GCHW = latents_VNCHW[mirrored_G.to(place), chosen_G.to(place)].to(device)
+        noised_GCHW, timesteps_G, target_GCHW = self._noising.draw(latents_GCHW, generator)
+        dropped_G = torch.rand(len(chosen_G), generator=generator, device=device) < settings.caption_dropout
+
+        mine = slice(self._rank * settings.batch_size, (self._rank + 1) * settings.batch_size)
+        place = captions.lengths_N.device
+        numbers_B = self._encodings.caption_of_N[chosen_G[mine]].to(place)
+        numbers_B = numbers_B.masked_fill(dropped_G[mine].to(place), 0)
+        texts_BLC, mask_BL = captions.padded(numbers_B, self._caption_tokens)
+        if settings.lora_dropout:
+            torch.manual_seed(mix(settings.seed, step, part, self._rank))
+        return {
+            "noised": noised_GCHW[mine].to(self._dtype),
+            "texts": texts_BLC.to(device, self._dtype),
+            "mask": mask_BL.to(device),
+            "timesteps": timesteps_G[mine],
+            "target": target_GCHW[mine],
+            "weights": self._noising.weights(timesteps_G[mine], settings.loss_weighting, settings.snr_gamma),
+        }
+
+    def _loss(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        latent_side = inputs["noised"].shape[-1]
+        predicted_BCHW = self._model(
+            inputs["noised"],
+            encoder_hidden_states=inputs["texts"],
+            encoder_attention_mask=inputs["mask"],
+            timestep=inputs["timesteps"],
+            added_cond_kwargs=size_conditions(self._transformer, self._settings.batch_size, latent_side, self._device),
+            return_dict=False,
+        )[0]
+        loss = weighted_loss(predicted_BCHW, inputs["target"], inputs["weights"])
+        return loss / self._settings.gradient_accumulation
+
+    def _chosen(self, count: int, step: int, part: int) -> Tensor:
+        """Return the pictures of this pass, `numbers_G`: the next of an endless row of shuffled epochs."""
+        first = step * self.pictures + part * self._in_a_pass
+        places = range(first, first + self._in_a_pass)
+        orders = {
+            epoch: torch.randperm(count, generator=torch.Generator().manual_seed(mix(self._settings.seed, epoch)))
+            for epoch in {place // count for place in places}
+        }
+        return torch.stack([orders[place // count][place % count] for place in places])
+
+
+def mix(*numbers: int) -> int:
+    """Return a seed of 63 bits that follows from the numbers."""
+    return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()) >> 1

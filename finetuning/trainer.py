@@ -1,0 +1,315 @@
+"""The training: encodings -> steps -> adapter, through accelerate on one or several devices, resumable at a checkpoint.
+
+A training goes on exactly where a checkpoint stands: parameters and AdamW's moments are in it, and all that is random
+follows from the step's number (`finetuning.step`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.datasets.folder import picture_files
+from benchmark.datasets.pictures import decode_rgb
+from benchmark.machine import choose_machine
+from benchmark.progress import Progress
+from finetuning.adapter import add_adapter, build_optimizer, load_parameters, save_adapter, trainable
+from finetuning.base import Base, open_base
+from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from finetuning.encodings import Encodings, encode_all, encode_captions, weights_digest
+from finetuning.memory import check_memory, estimate_memory, free_memory
+from finetuning.pictures import TrainingPicture, read_pictures
+from finetuning.record import Record, peak_memory_bytes
+from finetuning.settings import TrainingSettings
+from finetuning.step import TrainingStep
+from finetuning.validation import Validation
+from models.diffusers_pipeline import dtype_named
+from models.pixart_lora import CONFIG_NAME, WEIGHTS_NAME, is_adapter
+from models.training_data import FILE_NAME, describe_training_data, write_training_data
+
+VALIDATION_PROMPTS = 4
+ENCODING_HOURS = 12  # how long the other processes wait for the one that encodes
+_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Kept on the device where they are less than this share of what is free there.
+RESIDENT_SHARE = 0.25
+
+
+class LossNotFinite(ValueError):
+    """The training broke down; the text says where, and which checkpoint is the last good one."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended. `trained`: whether steps were made; else the adapter was there already."""
+
+    folder: Path
+    trained: bool
+    steps: int
+    loss: float | None
+
+
+def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
+    """Train the adapter, or go on with it, or find it done; write it to `settings.output_dir`.
+
+    fresh: delete first what is there.
+
+    Raises:
+        OSError, ValueError: what the user can mend, before the first step: pictures, captions, base, memory, settings
+            that differ from those of a training that is there.
+        LossNotFinite: the loss is no number; the last good checkpoint is kept.
+    """
+    pictures = read_pictures(settings.train_dir)
+    base = open_base(settings.base)
+    base.check_side(settings.resolution or base.native_side)
+    if settings.output_dir.resolve() == settings.train_dir.resolve():
+        raise ValueError(f"output_dir={settings.output_dir} is the folder of the pictures: choose another")
+    accelerator = _open_accelerator(settings)
+    folder = settings.output_dir / "training"
+    if accelerator.is_main_process:
+        if fresh:
+            clear_training(settings.output_dir)
+        _claim(folder, settings, pictures, accelerator.num_processes)
+    accelerator.wait_for_everyone()
+    finished = json.loads((folder / "settings.json").read_text())["finished"]
+    if finished and is_adapter(settings.output_dir):
+        return Outcome(settings.output_dir, trained=False, steps=settings.steps, loss=None)
+    return _Training(settings, base, pictures, accelerator, folder).run()
+
+
+def _open_accelerator(settings: TrainingSettings) -> Any:
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    machine = choose_machine(settings.device, settings.dtype)
+    precision = next(name for name, dtype in _DTYPES.items() if dtype == dtype_named(machine.dtype))
+    waiting = InitProcessGroupKwargs(timeout=timedelta(hours=ENCODING_HOURS))
+    return Accelerator(mixed_precision=precision, cpu=machine.device == "cpu", kwargs_handlers=[waiting])
+
+
+def clear_training(folder: Path) -> None:
+    """Delete an adapter and its training, and nothing else."""
+    shutil.rmtree(folder / "training", ignore_errors=True)
+    for name in (CONFIG_NAME, WEIGHTS_NAME, FILE_NAME):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _claim(folder: Path, settings: TrainingSettings, pictures: Sequence[TrainingPicture], processes: int) -> None:
+    """Write settings.json, or hold it against what is asked where something was trained already.
+
+    Raises:
+        ValueError: the folder holds a training with other settings.
+    """
+    content = hashlib.sha256()
+    for picture in pictures:
+        content.update(f"{picture.file_digest} {picture.caption}\n".encode())
+    asked = settings.fingerprint() | {
+        "pictures": f"{len(pictures)} of {content.hexdigest()[:16]}",
+        "transformer": weights_digest(settings.base / "transformer")[:16],
+        "processes": str(processes),
+    }
+    path = folder / "settings.json"
+    if path.is_file() and (is_adapter(folder.parent) or load_checkpoint(folder / "checkpoints")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for name, value in asked.items():
+            if found["settings"].get(name) != value:
+                raise ValueError(
+                    f"{folder.parent} holds a training with {name}={found['settings'].get(name)}, now {name}={value}: "
+                    "set it back, choose another OUTPUT_DIR, or start over with --fresh"
+                )
+        return
+    if is_adapter(folder.parent):
+        raise ValueError(f"{folder.parent} holds an adapter that was not trained here: choose another OUTPUT_DIR")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(path, {"finished": False, "settings": asked})
+
+
+class _Training:
+    """One training under way in this process."""
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        base: Base,
+        pictures: Sequence[TrainingPicture],
+        accelerator: Any,
+        folder: Path,
+    ) -> None:
+        self._settings, self._base, self._pictures = settings, base, pictures
+        self._accelerator, self._folder = accelerator, folder
+        self._device = str(accelerator.device)
+        self._dtype = _DTYPES[accelerator.mixed_precision]
+        self._progress = Progress()
+
+    def run(self) -> Outcome:
+        settings, accelerator = self._settings, self._accelerator
+        side = settings.resolution or self._base.native_side
+        estimate = estimate_memory(self._base.outline_transformer(), settings, self._base.tokens(side), self._dtype)
+        check_memory(estimate, settings.batch_size, free_memory(self._device), self._device)
+        encodings = self._encode(side)
+        prompts = validation_prompts(settings) if settings.validate_every else ()
+        validation = self._open_validation(prompts, side) if prompts else None
+        if self._device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(self._device)
+        model, optimizer = self._build()
+        start = self._resume(model, optimizer)
+        prepared, optimizer = accelerator.prepare(model, optimizer)
+        step = TrainingStep(settings, accelerator, prepared, optimizer, self._base.load_scheduler(), encodings)
+        record = Record(self._folder, start, settings.steps) if accelerator.is_main_process else None
+        loss = self._loop(step, model, start, record, validation)
+        if record is not None:
+            self._finish(model, record)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+        return Outcome(settings.output_dir, trained=True, steps=settings.steps, loss=loss)
+
+    # Before the first step.
+
+    def _encode(self, side: int) -> Encodings:
+        settings = self._settings
+
+        def encode() -> Encodings:
+            return encode_all(
+                self._pictures, settings.base, settings.cache, side=side, flip=settings.flip, device=self._device,
+                dtype=self._dtype, progress=self._progress, offload=settings.offload_text_encoder,
+            )  # fmt: skip
+
+        # One process encodes, the others read what it kept.
+        encodings = encode() if self._accelerator.is_main_process else None
+        self._accelerator.wait_for_everyone()
+        encodings = encodings or encode()
+        size = encodings.latents_VNCHW.nbytes + encodings.captions.tokens_TC.nbytes
+        if size > RESIDENT_SHARE * free_memory(self._device):
+            return encodings
+        return Encodings(
+            encodings.latents_VNCHW.to(self._device), encodings.captions.to(self._device), encodings.caption_of_N
+        )
+
+    def _open_validation(self, prompts: Sequence[str], side: int) -> Validation | None:
+        settings = self._settings
+        if not self._accelerator.is_main_process:
+            return None
+        captions = encode_captions(
+            ["", *prompts], settings.base, settings.cache, self._device, self._dtype, self._progress,
+            settings.offload_text_encoder,
+        )  # fmt: skip
+        return Validation(
+            settings.base,
+            prompts,
+            captions,
+            side,
+            settings.validation_steps,
+            settings.validation_guidance,
+            self._device,
+        )
+
+    def _build(self) -> tuple[Any, torch.optim.Optimizer]:
+        transformer = self._base.load_transformer(self._dtype).to(self._device)
+        model = add_adapter(transformer, self._settings)
+        return model, build_optimizer(model, self._settings, self._device)
+
+    def _resume(self, model: Any, optimizer: torch.optim.Optimizer) -> int:
+        checkpoint = load_checkpoint(self._folder / "checkpoints")
+        if checkpoint is None:
+            return 0
+        load_parameters(model, checkpoint.parameters)
+        optimizer.load_state_dict(checkpoint.optimizer)
+        if self._accelerator.is_main_process:
+            print(f"going on from step {checkpoint.step}", file=sys.stderr)
+        return checkpoint.step
+
+    # The steps.
+
+    def _loop(
+        self, make_step: TrainingStep, model: Any, start: int, record: Record | None, validation: Validation | None
+    ) -> float | None:
+        settings = self._settings
+        total, counted = torch.zeros((), device=self._device), 0
+        mean, began, waited = None, time.monotonic(), 0.0
+        for step in range(start, settings.steps):
+            total += make_step(step)
+            counted += 1
+            done = step + 1
+            wants_checkpoint = bool(settings.checkpoint_every) and done % settings.checkpoint_every == 0
+            if done % settings.log_every == 0 or wants_checkpoint or done == settings.steps:
+                mean = self._mean_loss(total, counted, done)
+                seconds = time.monotonic() - began - waited
+                if record is not None:
+                    rate, speed = settings.learning_rate_at(step), counted * make_step.pictures / seconds
+                    record.add(done, mean, rate, speed, peak_memory_bytes(self._device))
+                total, counted, began, waited = torch.zeros_like(total), 0, time.monotonic(), 0.0
+            if record is not None:
+                pause = time.monotonic()
+                if wants_checkpoint or done == settings.steps:
+                    self._save(model, make_step.optimizer, done)
+                    record.draw_loss()
+                if validation is not None and (done % settings.validate_every == 0 or done == settings.steps):
+                    path = self._folder / "validation" / f"step-{done:06d}.png"
+                    validation.draw(model.get_base_model(), path, settings.seed)
+                    record.add_picture("validation", path, done)
+                waited += time.monotonic() - pause
+        return mean
+
+    def _mean_loss(self, total: torch.Tensor, counted: int, done: int) -> float:
+        mean = float(self._accelerator.reduce(total / counted, reduction="mean"))
+        if not math.isfinite(mean):
+            checkpoint = load_checkpoint(self._folder / "checkpoints")
+            kept = f"the checkpoint of step {checkpoint.step} is kept" if checkpoint else "there was no checkpoint yet"
+            raise LossNotFinite(
+                f"the loss is {mean} at step {done}; {kept} in {self._folder}: try a smaller LR or a longer warm-up "
+                "(with --fresh or another OUTPUT_DIR)"
+            )
+        return mean
+
+    # Afterwards.
+
+    def _save(self, model: Any, optimizer: Any, step: int) -> None:
+        parameters = {name: parameter.detach().cpu() for name, parameter in trainable(model).items()}
+        checkpoint = Checkpoint(step, parameters, getattr(optimizer, "optimizer", optimizer).state_dict())
+        save_checkpoint(self._folder / "checkpoints", checkpoint)
+
+    def _finish(self, model: Any, record: Record) -> None:
+        settings = self._settings
+        folder = settings.output_dir
+        record.draw_loss()
+        record.close()
+        digests = content_digests(self._pictures)
+        dataset = settings.train_dir.resolve().parent.parent.name
+        captions = [picture.caption for picture in self._pictures]
+        write_training_data(folder, describe_training_data(dataset, digests, captions))
+        save_adapter(model, folder, dtype_named(settings.adapter_dtype))
+        path = self._folder / "settings.json"
+        _write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"finished": True})
+
+
+def validation_prompts(settings: TrainingSettings) -> tuple[str, ...]:
+    """Return the prompts that were named, else the first captions of the held-out pictures, or of those trained on."""
+    if settings.validation_prompts:
+        return settings.validation_prompts
+    held_out = settings.test_dir is not None and settings.test_dir.is_dir() and any(settings.test_dir.iterdir())
+    files = picture_files(settings.test_dir if held_out and settings.test_dir else settings.train_dir)
+    return tuple(dict.fromkeys(file.caption for file in files))[:VALIDATION_PROMPTS]
+
+
+def content_digests(pictures: Sequence[TrainingPicture]) -> list[str]:
+    """Return the content digests by which the benchmark knows these pictures again: their own and their sources'."""
+    from benchmark.reference import content_digest
+
+    own = [content_digest(decode_rgb(picture.path.read_bytes())) for picture in pictures if not picture.source_digest]
+    return own + [picture.source_digest for picture in pictures if picture.source_digest]
+
+
+def _write_json(path: Path, content: object) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

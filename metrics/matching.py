@@ -1,0 +1,87 @@
+"""Caption match: whether a picture is nearer to the real one of its own caption than to those of other captions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.features import cached_features, choose_extractor
+from metrics.intervals import mean_interval, mean_replicates
+from metrics.neighbours import squared_distances
+from metrics.precision import float64_device
+
+
+def match_shares(made_ND: Tensor, own_ND: Tensor, captions: list[str], device: str = "cpu") -> Tensor:
+    """Return `shares_N`, float64: the share of real pictures of other captions that are farther than the own one.
+
+    Row i of `own_ND` is the real picture of caption i. Half a picture is counted where two are equally far.
+
+    Raises:
+        ValueError: all captions are the same.
+    """
+    if len(set(captions)) < 2:
+        raise ValueError("found one caption alone; a match needs pictures of other captions")
+    numbers = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
+    caption_N = torch.tensor([numbers[caption] for caption in captions], device=device)
+    made_ND, own_ND = made_ND.to(device, torch.float64), own_ND.to(device, torch.float64)
+    own_N = (made_ND - own_ND).square().sum(dim=1)
+    shares = []
+    for start, squared_nN in squared_distances(made_ND, own_ND):
+        rows = slice(start, start + len(squared_nN))
+        farther_nN = (squared_nN > own_N[rows, None]).double() + 0.5 * (squared_nN == own_N[rows, None])
+        others_nN = caption_N[rows, None] != caption_N[None, :]
+        shares.append((farther_nN * others_nN).sum(dim=1) / others_nN.sum(dim=1))
+    return torch.cat(shares).cpu()
+
+
+class CaptionMatch:
+    """The metric `match`: 50 % is what pictures that know nothing of their captions score, 100 % those that are told
+    from all others. It works for any captions, with the features that FID has.
+    """
+
+    key = "match"
+
+    def __init__(self, scoring: Scoring) -> None:
+        self._scoring = scoring
+
+    def score(self, comparison: Comparison) -> list[Score]:
+        generated, targets = comparison.generated, comparison.targets
+        if targets is None or not targets.captions or not generated.captions:
+            raise MetricUnavailable("no real picture of the captions is known")
+        kept = [
+            number
+            for number, (asked, own) in enumerate(zip(generated.captions, targets.captions, strict=True))
+            if asked == own
+        ]
+        if not kept:
+            raise MetricUnavailable("asked for a class, not for a caption")
+        made, own = (_some(images, kept) for images in (generated, targets))
+        extractor, device = choose_extractor(comparison.reference, self._scoring), float64_device(self._scoring.device)
+        made_ND, own_ND = (cached_features(images, extractor, self._scoring) for images in (made, own))
+        try:
+            shares_N = 100 * match_shares(made_ND, own_ND, list(made.captions), device)
+        except ValueError as error:
+            raise MetricUnavailable(str(error)) from error
+        return [
+            Score(
+                key=self.key,
+                label="Caption Match % (higher = better)",
+                short="Caption Match",
+                value=float(shares_N.mean()),
+                better="higher",
+                n_generated=len(made),
+                n_reference=len(own),
+                identity=f"own real picture nearer than others'; {extractor.identity}",
+                interval=mean_interval(shares_N),
+                replicates=mean_replicates(shares_N),
+                floor=50.0,
+                floor_count=len(own),
+                floor_meaning="chance",
+                unit="%",
+            )
+        ]
+
+
+def _some(images: ImageSet, numbers: list[int]) -> ImageSet:
+    return ImageSet(images.name, tuple(images.paths[i] for i in numbers), tuple(images.captions[i] for i in numbers))

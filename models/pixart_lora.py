@@ -1,0 +1,147 @@
+"""A PEFT LoRA adapter on PixArt's transformer: checked against its base, put on, and fused into the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.diffusers_pipeline import quiet_libraries
+
+CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+# Largest relative difference of the fused network's answer, by what rounding the weights once more costs.
+FUSED_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+_PREFIX = "base_model.model."
+_PROBE_TOKENS, _PROBE_SIDE = 8, 16
+
+
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds a PEFT adapter."""
+    return (folder / CONFIG_NAME).is_file() and (folder / WEIGHTS_NAME).is_file()
+
+
+def adapter_digest(folder: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of an adapter's configuration and weights."""
+    digest = hashlib.sha256()
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def check_adapter(folder: Path, transformer: Any) -> dict[str, Any]:
+    """Return an adapter's configuration, after every tensor of it was held against the layer that it goes to.
+
+    Raises:
+        OSError: the folder holds no PEFT adapter.
+        ValueError: it is no LoRA, or it was made for another network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not is_adapter(folder):
+        raise OSError(f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; expected the folder of a PEFT adapter")
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        with safe_open(folder / WEIGHTS_NAME, "pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except (ValueError, SafetensorError) as error:
+        raise ValueError(f"{folder} is damaged ({error}); copy or train the adapter again") from error
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"{folder} holds a {config.get('peft_type')} adapter; expected LORA")
+    layers = dict(transformer.named_modules())
+    for key, shape in shapes.items():
+        path, _, kind = key.removeprefix(_PREFIX).partition(".lora_")
+        if not kind:
+            continue
+        layer = layers.get(path)
+        weight = getattr(layer, "weight", None)
+        if weight is None:
+            raise ValueError(
+                f"{folder} does not fit the base: it has a part for {path}, which this {type(transformer).__name__} of "
+                f"{len(transformer.transformer_blocks)} blocks lacks; give the base that it was trained on"
+            )
+        wanted = {"A": weight.shape[1], "B": weight.shape[0]}.get(kind[0])
+        found = shape[1] if kind[0] == "A" else shape[0]
+        if wanted is not None and found != wanted:
+            raise ValueError(
+                f"{folder} does not fit the base: {path} has {wanted} channels, the adapter's part {found}; "
+                "give the base that it was trained on"
+            )
+    return config
+
+
+def attach_adapter(transformer: Any, folder: Path, strength: float = 1.0) -> Any:
+    """Return the transformer wrapped in a PeftModel with the adapter at `strength` (1: as trained).
+
+    Raises:
+        OSError, ValueError: as `check_adapter`.
+    """
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    check_adapter(folder, transformer)
+    model = PeftModel.from_pretrained(transformer, str(folder))
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for name in module.scaling:
+                module.scaling[name] *= strength
+    return model.eval().requires_grad_(False)
+
+
+def fuse_adapter(transformer: Any, folder: Path, strength: float = 1.0) -> tuple[Any, str]:
+    """Return the transformer with the adapter added into its weights, and a note on how exactly that was done.
+
+    The sums are formed in float32 and rounded once to the transformer's dtype. The fused network must answer as the
+    one with the adapter beside it does.
+
+    Raises:
+        OSError, ValueError: as `check_adapter`; ValueError where the fused network answers something else.
+    """
+    dtype = transformer.dtype
+    model = attach_adapter(transformer, folder, strength)
+    beside = _probe(model)
+    with model.disable_adapter():
+        without = _probe(model)
+    with quiet_libraries():  # diffusers warns of every cast
+        fused = model.float().merge_and_unload(safe_merge=True).to(dtype)
+    difference, effect = (_relative(_probe(fused), beside), _relative(without, beside))
+    if not difference <= FUSED_TOLERANCE[dtype]:
+        raise ValueError(
+            f"{folder} cannot be fused in {str(dtype).removeprefix('torch.')}: the network then answers otherwise by "
+            f"{difference:.1e} of its answer, more than rounding explains; use DTYPE=float32"
+        )
+    return fused, f"fused; answers as unfused within {difference:.0e} of the answer, of which the LoRA is {effect:.0e}"
+
+
+def _relative(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm().clamp(min=1e-12))
+
+
+@torch.no_grad()
+def _probe(network: Any) -> Tensor:
+    """Return the network's answer, float32, to one fixed noisy latent and caption."""
+    config, weight = network.config, next(network.parameters())
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, config["in_channels"], _PROBE_SIDE, _PROBE_SIDE, generator=generator)
+    text = torch.randn(1, _PROBE_TOKENS, config["caption_channels"], generator=generator)
+    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    like = {"device": weight.device, "dtype": base.dtype}
+    answer: Tensor = network(
+        latents.to(**like),
+        encoder_hidden_states=text.to(**like),
+        timestep=torch.tensor([500], device=weight.device),
+        added_cond_kwargs=size_conditions(base, 1, _PROBE_SIDE, weight.device),
+        return_dict=False,
+    )[0]
+    return answer.float()
+
+
+def size_conditions(transformer: Any, count: int, latent_side: int, device: Any) -> dict[str, Tensor | None]:
+    """Return what the network is told of the pictures' size: nothing, but for the PixArt-alpha of 1024 px."""
+    if not transformer.config.use_additional_conditions:
+        return {"resolution": None, "aspect_ratio": None}
+    side = torch.full((count, 2), 8.0 * latent_side, device=device, dtype=transformer.dtype)
+    return {"resolution": side, "aspect_ratio": torch.ones(count, 1, device=device, dtype=transformer.dtype)}

@@ -1,0 +1,180 @@
+"""Shows what a fine-tuning changed: finetune.md, finetune.png (base, LoRA, reference) and strength.png.
+
+    python scripts/finetune_report.py --base_dir local_repo/WikiArt
+    WEIGHTS=tiny python scripts/finetune_report.py --base_dir local_repo/tiny/Emoji
+
+Held-out captions (BASE_DIR/input/test) go through the base and through the LoRA with the same seeds; both are scored
+against the held-out pictures. Drift is the same on a domain outside the target, `--drift`: any data set or folder that
+DATASET takes. Weights, models and metrics are set as for run_inference.py (WEIGHTS, PIXART_MODEL, PIXART_BASE,
+PIXART_STEPS, PIXART_GUIDANCE, IMAGE_SIZE, INCEPTION_WEIGHTS, ...). Pictures are kept in the output
+folder: a second call goes on.
+Exit status: 0, 2 where it cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmark.command_line import SettingsError, parse_command
+from benchmark.settings import ASSETS, Settings
+
+DRIFT_OF_TARGET = {"Robots": "emoji"}
+
+
+def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    """Return the command line's arguments; BASE_DIR is the default of --base_dir."""
+    parser = argparse.ArgumentParser(description="Report what a fine-tuning changed.", allow_abbrev=False)
+    base_dir = os.environ.get("BASE_DIR") or "local_repo/Gundam"
+    parser.add_argument("--base_dir", type=Path, default=Path(base_dir), help="the data set's folder [%(default)s]")
+    parser.add_argument("--adapter", type=Path, help="default: BASE_DIR/pixart_lora")
+    parser.add_argument("--output_dir", type=Path, help="default: BASE_DIR/finetune_report")
+    parser.add_argument("--drift", help="data set outside the target (default: robots; for Robots: emoji)")
+    parser.add_argument("--num_samples", type=int, default=1000, help="most held-out captions [%(default)s]")
+    parser.add_argument("--drift_samples", type=int, default=256, help="captions of the drift domain [%(default)s]")
+    parser.add_argument("--curve_samples", type=int, default=128, help="captions of each for the curve [%(default)s]")
+    parser.add_argument("--strengths", default="0,0.25,0.5,0.75,1", help="of the LoRA, for the curve [%(default)s]")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=42)
+    return parser.parse_args(given)
+
+
+def make_report(arguments: argparse.Namespace, settings: Settings) -> float | None:
+    """Generate, score and write the page; return the share of the way to the floor that was gone.
+
+    Raises:
+        OSError, ValueError: what is missing, in one line.
+    """
+    from benchmark.contact_sheet import SheetRow, draw_contact_sheet
+    from benchmark.generation import Plan
+    from benchmark.machine import choose_machine
+    from benchmark.progress import Progress
+    from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment
+    from finetuning.page import CurvePoint, Findings, draw_curve, write_page
+    from metrics.base import Scoring
+    from models import pixart
+    from models.base import Runtime
+    from models.pixart_lora import adapter_digest, is_adapter
+
+    begin = time.monotonic()
+    adapter = arguments.adapter or arguments.base_dir / "pixart_lora"
+    if not is_adapter(adapter):
+        raise OSError(f"{adapter} holds no adapter; train one first, or name it with --adapter")
+    output = arguments.output_dir or arguments.base_dir / "finetune_report"
+    target = read_target(arguments.base_dir, arguments.num_samples)
+    drift = read_drift(arguments, target.name, output)
+    machine, progress = choose_machine(settings.device, settings.dtype), Progress()
+    (options,) = (model.options for model in settings.selected_models() if model.family is pixart.FAMILY)
+    runtime = Runtime(
+        weights=settings.weights, device=machine.device, dtype=machine.dtype, image_size=settings.image_size,
+        assets=ASSETS, cache=output / "cache",
+    )  # fmt: skip
+    base_options = replace(options, lora="", lora_scale=1.0)
+
+    def load(strength: float) -> Any:
+        lora = replace(base_options, lora=str(adapter), lora_scale=strength) if strength else base_options
+        return pixart.FAMILY.load(lora, runtime)
+
+    digest = adapter_digest(adapter)
+    identity = {
+        "adapter": digest, "options": str(base_options), "weights": settings.weights, "dtype": machine.dtype,
+        "device": machine.name, "torch": machine.versions["torch"], "batch_size": str(arguments.batch_size),
+        "image_size": str(settings.image_size), "seed": str(arguments.seed),
+    }  # fmt: skip
+    scoring = Scoring(
+        device=machine.device, assets=ASSETS, cache=output / "cache", inception_weights=settings.inception_weights,
+        fid_protocol=settings.fid_protocol, feature_dtype=settings.feature_dtype, dinov2_model=settings.dinov2_model,
+        clip_model=settings.clip_model, progress=progress.counted,
+    )  # fmt: skip
+    plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
+    experiment = Experiment(load, output / "images", identity, plan, scoring, arguments.seed, progress)
+
+    strengths = sorted({0.0, 1.0, *map(float, arguments.strengths.split(","))})
+    few = (target.first(arguments.curve_samples), drift.first(arguments.curve_samples))
+    before, drift_before = experiment.generate((target, drift), 0.0)
+    after, drift_after = experiment.generate((target, drift), 1.0)
+    curve = []
+    for strength in strengths:
+        made = experiment.generate((target, drift) if strength in (0.0, 1.0) else few, strength)
+        pair = [
+            experiment.score(replace(images, paths=images.paths[: len(domain.real)]), domain, ("fid",)).scores["fid"]
+            for images, domain in zip(made, few, strict=True)
+        ]
+        curve.append(CurvePoint(strength, pair[0].value, pair[1].value))
+    findings = Findings(
+        target=target, drift=drift,
+        before=experiment.score(before, target, TARGET_METRICS),
+        after=experiment.score(after, target, TARGET_METRICS),
+        floor=experiment.floor(target),
+        drift_before=experiment.score(drift_before, drift, DRIFT_METRICS),
+        drift_after=experiment.score(drift_after, drift, DRIFT_METRICS),
+        curve=curve, curve_floor=experiment.floor(few[0]).scores["fid"].value, curve_count=len(few[0].real),
+        facts={
+            "Adapter": f"{digest} ({(adapter / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
+            "Trained on": f"{len(target.training) if target.training else 0} pictures of {target.name}",
+            "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
+            "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",
+            "Time of the report": f"{time.monotonic() - begin:.0f} s",
+        },
+    )  # fmt: skip
+    rows = [
+        SheetRow(target.real.captions[i], {"base": before.paths[i], "LoRA": after.paths[i], "reference": real}, {})
+        for i, real in enumerate(target.real.paths)
+    ]
+    draw_contact_sheet(rows, ["base", "LoRA", "reference"], output / "finetune.png")
+    draw_curve(findings, output / "strength.png")
+    write_page(findings, output / "finetune.md")
+    print((output / "finetune.md").read_text(encoding="utf-8").split("\n## Strength")[0])
+    return findings.gone
+
+
+def read_target(base_dir: Path, most: int) -> Any:
+    """Return the target domain: held-out captions and pictures, and the training pictures."""
+    from finetuning.experiment import Domain
+
+    held_out, training = (_read_set(base_dir / "input" / split) for split in ("test", "train"))
+    return Domain(base_dir.resolve().name, held_out, training).first(most)
+
+
+def _read_set(folder: Path) -> Any:
+    from benchmark.datasets.folder import picture_files
+    from metrics.base import ImageSet
+
+    files = picture_files(folder)
+    return ImageSet(folder.name, tuple(file.path for file in files), tuple(file.caption for file in files))
+
+
+def read_drift(arguments: argparse.Namespace, target: str, output: Path) -> Any:
+    """Return the domain outside the target, its pictures written beside the report."""
+    from benchmark.datasets import open_dataset
+    from benchmark.reference import prepare_reference
+    from finetuning.experiment import Domain
+
+    name = arguments.drift or DRIFT_OF_TARGET.get(target, "robots")
+    dataset = open_dataset(name, assets=ASSETS, seed=arguments.seed)
+    if dataset.name == target:
+        raise ValueError(f"--drift {name} is the target itself; name a data set of something else")
+    reference = prepare_reference(dataset, output / dataset.name, arguments.drift_samples)
+    return Domain(dataset.name, reference.pictures(arguments.drift_samples))
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Make the report; return the exit status."""
+    arguments = read_arguments(given)
+    try:
+        settings = parse_command(["--models", "pixart"], os.environ).settings
+        make_report(arguments, settings)
+    except (OSError, ValueError, SettingsError) as error:
+        print(f"finetune_report: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

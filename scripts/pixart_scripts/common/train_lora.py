@@ -1,0 +1,120 @@
+"""Fine-tunes PixArt-Sigma with a LoRA on a folder of captioned pictures.
+
+    python scripts/pixart_scripts/common/train_lora.py --train_dir local_repo/WikiArt/input/train \\
+        --base local_repo/pixart_base --output_dir local_repo/WikiArt/pixart_lora
+    accelerate launch --num_processes 2 scripts/pixart_scripts/common/train_lora.py ...
+
+Defaults come from the environment: BASE_DIR (its input/train), OUTPUT_DIR, COMBINED_BASE, BS, STEPS, LR, RANK,
+VALIDATION_PROMPT. The result is a PEFT adapter folder; `training/` in it holds metrics.jsonl, loss.png, validation
+pictures, TensorBoard events and checkpoints. The same command again goes on where it was killed, and does nothing where
+the adapter is finished. Exit status: 0, 2 where the training cannot be run as asked, 1 where its loss is no number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from finetuning.settings import TARGET_MODULES, LossWeighting, Schedule, TrainingSettings
+from models.base import DType
+
+
+def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return the parser; what the environment names is its default."""
+    base_dir = Path(environment.get("BASE_DIR") or "local_repo/Gundam")
+    parser = argparse.ArgumentParser(description="Fine-tune PixArt-Sigma with a LoRA.", allow_abbrev=False)
+
+    def add(name: str, kind: Any, default: Any, text: str, variable: str = "", **more: Any) -> None:
+        if variable and environment.get(variable):
+            default = environment[variable]  # argparse converts it as it does a flag's value
+        shown = f" ({variable})" if variable else ""
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text}{shown} [%(default)s]", **more)
+
+    def add_switch(name: str, text: str) -> None:
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+
+    defaults = TrainingSettings(Path(), Path(), Path())
+    add("train_dir", Path, base_dir / "input" / "train", "captioned pictures; default: BASE_DIR/input/train")
+    add("base", Path, Path("local_repo/pixart_base"), "a whole PixArt-Sigma folder", "COMBINED_BASE")
+    add("output_dir", Path, base_dir / "pixart_lora", "the adapter's folder", "OUTPUT_DIR")
+    add("cache_dir", Path, None, "latents and caption encodings; default: encodings/ beside the adapter")
+    add("batch_size", int, defaults.batch_size, "pictures a pass and process", "BS")
+    add("steps", int, defaults.steps, "optimizer steps", "STEPS")
+    add("learning_rate", float, defaults.learning_rate, "highest learning rate", "LR")
+    add("rank", int, defaults.rank, "rank of the LoRA", "RANK")
+    add("alpha", int, 0, "scale = alpha / rank (rsLoRA: / sqrt(rank)); 0: alpha = rank")
+    add_switch("rslora", "rank-stabilised scale: alpha / sqrt(rank)")
+    add_switch("dora", "weight-decomposed LoRA")
+    add("target_modules", _split, TARGET_MODULES, "names of linear layers, by commas")
+    add("lora_dropout", float, 0.0, "dropout before the LoRA")
+    add("resolution", int, 0, "pixels a side; 0: what the base was trained at")
+    add("loss_weighting", str, "uniform", "uniform is PixArt's own", choices=get_args(LossWeighting))
+    add("snr_gamma", float, defaults.snr_gamma, "gamma of min-snr")
+    add("schedule", str, "cosine", "learning rate after the warm-up", choices=get_args(Schedule))
+    add("warmup_steps", int, 0, "steps of linear warm-up")
+    add("weight_decay", float, defaults.weight_decay, "AdamW's")
+    add("max_grad_norm", float, defaults.max_grad_norm, "gradients are clipped to this norm")
+    add("gradient_accumulation", int, 1, "passes a step")
+    add_switch("gradient_checkpointing", "less memory, a third more time")
+    add_switch("compile", "torch.compile the blocks: less time and memory after a minute of compiling")
+    add("caption_dropout", float, defaults.caption_dropout, "share of passes without caption, for guidance")
+    add_switch("flip", "mirror half of the pictures")
+    add("seed", int, defaults.seed, "everything random follows from it")
+    add("dtype", str, "auto", "arithmetic", choices=("auto", *get_args(DType)))
+    add("adapter_dtype", str, "float32", "of the saved adapter", choices=get_args(DType))
+    add("device", str, "auto", "auto, cpu or cuda")
+    add("offload_text_encoder", str, "auto", "T5 comes to the GPU in parts", choices=("auto", "always", "never"))
+    add("log_every", int, defaults.log_every, "steps between lines of metrics.jsonl")
+    add("checkpoint_every", int, defaults.checkpoint_every, "steps between checkpoints; 0: none but the last")
+    add("validate_every", int, defaults.validate_every, "steps between validation pictures; 0: none")
+    add("validation_prompt", str, None, "prompts, by |; default: the first captions of input/test", "VALIDATION_PROMPT")
+    add("validation_guidance", float, defaults.validation_guidance, "guidance of validation pictures")
+    add("validation_steps", int, defaults.validation_steps, "denoising steps of validation pictures")
+    add("test_dir", Path, None, "held-out pictures, whose captions are validation prompts; default: beside train_dir")
+    add_switch("fresh", "delete the adapter and training that are in output_dir, and start over")
+    return parser
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def read_settings(arguments: argparse.Namespace) -> TrainingSettings:
+    """Return the settings. Raises ValueError where one of them cannot be."""
+    given = vars(arguments).copy()
+    del given["fresh"]
+    test_dir = given["test_dir"] or given["train_dir"].parent / "test"
+    prompt = given.pop("validation_prompt")
+    prompts = tuple(part.strip() for part in prompt.split("|") if part.strip()) if prompt else ()
+    return TrainingSettings(**given | {"test_dir": test_dir, "validation_prompts": prompts})
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Train; return the exit status."""
+    arguments = build_parser(os.environ).parse_args(given)
+    try:
+        settings = read_settings(arguments)
+        from finetuning.trainer import LossNotFinite, train_lora  # after the settings: this imports torch
+
+        try:
+            outcome = train_lora(settings, fresh=arguments.fresh)
+        except LossNotFinite as error:
+            print(f"train_lora: {error}", file=sys.stderr)
+            return 1
+    except (OSError, ValueError) as error:
+        print(f"train_lora: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train_lora: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    told = f"loss {outcome.loss:.4f}" if outcome.loss is not None else "was finished already"
+    print(f"{outcome.folder}: {outcome.steps} steps, {told}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

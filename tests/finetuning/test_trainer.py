@@ -1,0 +1,261 @@
+"""The trainer on a CPU: what it leaves, stock PEFT, exact resumption, and errors before the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import CAPTIONS, tiny_settings, write_pictures
+
+from finetuning import trainer
+from finetuning.record import Record, read_lines
+from finetuning.trainer import LossNotFinite, train_lora
+from models.training_data import read_training_data
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "pixart_scripts" / "common" / "train_lora.py"
+KILLS = int(os.environ.get("FINETUNE_KILLS", "2"))
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_lines(folder / "training" / "metrics.jsonl")]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_it_leaves_an_adapter_its_data_and_its_record(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = tiny_settings(
+        tmp_path, validate_every=3, validation_prompts=("a pink cat", "a tree"), validation_steps=2
+    )
+    outcome = train_lora(settings)
+    folder = settings.output_dir
+    assert outcome.trained
+    assert [line["step"] for line in read_lines(folder / "training" / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert set(read_lines(folder / "training" / "metrics.jsonl")[0]) == {
+        "step", "loss", "learning_rate", "images_per_s", "peak_memory_bytes",
+    }  # fmt: skip
+    assert outcome.loss == losses(folder)[-1]
+    assert any(bool(value.any()) for key, value in weights(folder).items() if "lora_B" in key), "nothing was learnt"
+    data = read_training_data(folder)
+    assert data is not None
+    assert (data.dataset, len(data.pictures)) == ("Robots", 6)
+    assert all(data.holds_caption(caption) for caption in CAPTIONS)
+    assert not data.holds_caption("another")
+    assert len(list((folder / "training" / "validation").glob("*.png"))) == 2
+    assert (folder / "training" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    events = EventAccumulator(str(folder / "training" / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    assert [event.step for event in events.Scalars("training/loss")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Images("validation")] == [3, 6]
+
+
+def test_stock_peft_on_a_stock_pipeline_gives_our_pictures(tmp_path: Path) -> None:
+    from diffusers import PixArtSigmaPipeline
+    from peft import PeftModel
+
+    from models import pixart
+    from models.base import Request, Runtime
+
+    settings = tiny_settings(tmp_path, learning_rate=5e-2, dora=True)
+    train_lora(settings)
+    options = pixart.Options(model=str(settings.base), steps=4, lora=str(settings.output_dir))
+    runtime = Runtime("pretrained", "cpu", "float32", 32, tmp_path, tmp_path)
+    ours = pixart.FAMILY.load(options, runtime).generate([Request("a pink robot", 7)])[0]
+    pipeline = PixArtSigmaPipeline.from_pretrained(settings.base, dtype=torch.float32)
+    base = pixart.FAMILY.load(dataclasses.replace(options, lora=""), runtime).generate([Request("a pink robot", 7)])[0]
+    pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, str(settings.output_dir))
+    theirs = pipeline(
+        "a pink robot", num_inference_steps=4, guidance_scale=4.5, height=32, width=32, clean_caption=False,
+        use_resolution_binning=False, max_sequence_length=40, output_type="pt",
+        generator=torch.Generator().manual_seed(7),
+    ).images[0].mul(255).round()  # fmt: skip
+    assert (ours.float() - theirs).abs().max() <= 1
+    assert (ours.float() - base.float()).abs().max() > 1, "the adapter changes nothing"
+
+
+def test_a_second_call_finds_it_finished(tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path)
+    train_lora(settings)
+    before = {path: path.stat().st_mtime_ns for path in settings.output_dir.rglob("*")}
+    assert not train_lora(settings).trained
+    assert {path: path.stat().st_mtime_ns for path in settings.output_dir.rglob("*")} == before
+
+
+def test_other_settings_are_refused_and_fresh_starts_over(tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path)
+    train_lora(settings)
+    other = dataclasses.replace(settings, rank=2)
+    with pytest.raises(ValueError, match="holds a training with rank=4, now rank=2"):
+        train_lora(other)
+    assert train_lora(other, fresh=True).trained
+    write_pictures(tmp_path / "More", count=7)
+    with pytest.raises(ValueError, match="pictures=6 of"):
+        train_lora(dataclasses.replace(other, train_dir=tmp_path / "More" / "input" / "train"))
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 2, "lora_dropout": 0.3, "flip": True}])
+def test_a_training_that_stops_goes_on_as_if_it_had_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    whole = tiny_settings(tmp_path, steps=7, **changes)
+    train_lora(whole)
+    stopped = dataclasses.replace(whole, output_dir=tmp_path / "stopped")
+    original = Record.add
+
+    def stop_at_five(self: Record, step: int, *rest: Any) -> None:
+        original(self, step, *rest)
+        if step == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Record, "add", stop_at_five)
+    with pytest.raises(KeyboardInterrupt):
+        train_lora(stopped)
+    monkeypatch.setattr(Record, "add", original)
+    assert len(losses(stopped.output_dir)) == 5
+    train_lora(stopped)
+    assert losses(stopped.output_dir) == losses(whole.output_dir)
+    assert equal(weights(stopped.output_dir), weights(whole.output_dir))
+
+
+def run_script(settings: Any, folder: Path, *more: str) -> subprocess.Popen[str]:
+    arguments = [
+        "--train_dir", settings.train_dir, "--base", settings.base, "--output_dir", folder, "--batch_size", 2,
+        "--steps", 120, "--learning_rate", 1e-2, "--rank", 4, "--log_every", 1, "--checkpoint_every", 5,
+        "--validate_every", 0, "--device", "cpu", "--cache_dir", settings.cache, *more,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    told, error = run_script(settings, whole).communicate()
+    assert told.strip().endswith(f"loss {losses(whole)[-1]:.4f}"), error
+    moments = random.Random(0)
+    kills = 0
+    while kills < KILLS:
+        process = run_script(settings, killed)
+        metrics = killed / "training" / "metrics.jsonl"
+        before = metrics.read_text() if metrics.is_file() else ""
+        # From the first new step on: earlier there is nothing that could be lost.
+        while process.poll() is None and (not metrics.is_file() or metrics.read_text() in ("", before)):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.4))
+        finished = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not finished, f"it ended before kill {kills + 1}: give it more steps"
+        kills += 1
+    assert run_script(settings, killed).wait() == 0
+    assert losses(killed) == losses(whole)
+    assert equal(weights(killed), weights(whole))
+
+
+def test_two_processes_learn_what_one_does_with_twice_the_batch(tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path, steps=4, batch_size=4)
+    train_lora(settings)
+    launched = tmp_path / "launched"
+    # The launcher has no other name for torch.distributed on one machine; the trainer puts its processes on the CPU.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    arguments = {
+        "train_dir": settings.train_dir, "base": settings.base, "output_dir": launched, "batch_size": 2, "steps": 4,
+        "learning_rate": 1e-2, "rank": 4, "log_every": 1, "validate_every": 0, "device": "cpu",
+        "cache_dir": settings.cache, "caption_dropout": 0.2,
+    }  # fmt: skip
+    given = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+    told = subprocess.run(
+        [*launch, "--main_process_port", "0", str(SCRIPT), *given],
+        cwd=ROOT, text=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr[-2000:]
+    assert json.loads((launched / "training" / "settings.json").read_text())["settings"]["processes"] == "2"
+    assert losses(launched) == pytest.approx(losses(settings.output_dir), rel=1e-4)
+    mine, theirs = weights(settings.output_dir), weights(launched)
+    for key in mine:
+        torch.testing.assert_close(mine[key], theirs[key], rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_it_and_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_settings(tmp_path)
+    original = trainer.TrainingStep.__call__
+
+    def broken(self: Any, step: int) -> torch.Tensor:
+        loss = original(self, step)
+        return loss * float("nan") if step == 4 else loss
+
+    monkeypatch.setattr(trainer.TrainingStep, "__call__", broken)
+    with pytest.raises(LossNotFinite, match=r"nan at step 5; the checkpoint of step 4 is kept"):
+        train_lora(settings)
+    assert sorted(path.name for path in (settings.output_dir / "training" / "checkpoints").iterdir()) == [
+        "step-000002.pt", "step-000004.pt",
+    ]  # fmt: skip
+    assert not (settings.output_dir / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"resolution": 36}, ValueError, "resolution=36: this base needs a multiple of 8"),
+        ({"target_modules": ("to_x",)}, ValueError, "no linear layer to_x"),
+        ({"batch_size": 10**9}, ValueError, r"BS=1000000000 needs about .* GB on cpu .* BS=\d+ fits"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_the_first_step(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    settings = tiny_settings(tmp_path, **changes)
+    with pytest.raises(error, match=words) as caught:
+        train_lora(settings)
+    assert "\n" not in str(caught.value)
+    assert not (settings.output_dir / "training" / "metrics.jsonl").exists()
+    assert train_lora(dataclasses.replace(settings, resolution=0, batch_size=2, target_modules=("to_q",))).trained
+
+
+def test_a_base_that_is_not_whole_names_the_script_that_makes_one(tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path)
+    (settings.base / "vae").rename(tmp_path / "vae")
+    with pytest.raises(OSError, match=r"has no vae/.*build_combined_base.py"):
+        train_lora(settings)
+
+
+def test_the_script_takes_the_environments_names(tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path)
+    told = subprocess.run(
+        [sys.executable, str(SCRIPT), "--device", "cpu", "--validate_every", "0"],
+        cwd=ROOT, text=True, capture_output=True,
+        env={**os.environ, "BASE_DIR": str(tmp_path / "Robots"), "COMBINED_BASE": str(settings.base), "BS": "2",
+             "STEPS": "2", "LR": "0.01", "RANK": "3", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    folder = tmp_path / "Robots" / "pixart_lora"
+    assert told.stdout.startswith(f"{folder}: 2 steps, loss")
+    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 3
+    wrong = subprocess.run(
+        [sys.executable, str(SCRIPT)], cwd=ROOT, text=True, capture_output=True, env={**os.environ, "BS": "many"}
+    )
+    assert wrong.returncode == 2
+    assert "many" in wrong.stderr
