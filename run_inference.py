@@ -22,7 +22,9 @@ from benchmark.command_line import SettingsError, parse_command
 from benchmark.settings import ASSETS, Settings
 
 if TYPE_CHECKING:
-    from benchmark.results import RunResult
+    from benchmark.columns import Column
+    from benchmark.held_out import HeldOut
+    from benchmark.results import ModelResult, RunResult
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -53,16 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_benchmark(settings: Settings) -> RunResult:
     """Generate with every model, score what was made, and write results.json, results.csv, samples.png, report.html."""
-    from benchmark.columns import clear_output, plan_columns
+    from benchmark.columns import choose_models, clear_reference, plan_columns
     from benchmark.contact_sheet import draw_contact_sheet
     from benchmark.datasets import open_dataset
     from benchmark.evaluation import evaluate, sheet_rows
     from benchmark.generation import Plan, generate_images
+    from benchmark.held_out import prepare_held_out
     from benchmark.html_report import write_html_report
     from benchmark.interruption import stop_on_interrupt
     from benchmark.machine import choose_machine
     from benchmark.progress import Progress
-    from benchmark.reference import prepare_reference
+    from benchmark.reference import adopt_arrangement
     from benchmark.results import describe_run, summarize, write_csv, write_json
     from metrics.base import Scoring
 
@@ -77,15 +80,22 @@ def run_benchmark(settings: Settings) -> RunResult:
         settings.dataset, assets=ASSETS, seed=settings.seed,
         image_column=settings.image_column, caption_column=settings.caption_column,
     )  # fmt: skip
+    chosen = choose_models(settings, dataset.name, progress.note)
     if settings.fresh:
-        clear_output(settings, dataset.name)
+        clear_reference(settings, dataset.name)
+    dataset = adopt_arrangement(dataset, settings.output_dir / dataset.name)  # what fine-tuning prepared there
     rows = settings.rows_needed()
-    with progress.task(f"{dataset.name} references", rows, unit="pictures") as task:
-        reference = prepare_reference(dataset, settings.output_dir / dataset.name, rows, task.report)
+    training = {
+        choice.title: choice.adaptation.training_data
+        for choice in chosen
+        if choice.adaptation is not None and choice.adaptation.training_data is not None
+    }
+    held_out = prepare_held_out(dataset, settings.output_dir / dataset.name, rows, training, progress.counted)
+    reference = held_out.reference
     requests = reference.requests(settings.num_samples, settings.seed)
 
     # Phase 1: every model makes its pictures; they are on disk when it is done, and another run would find them.
-    columns = plan_columns(settings, machine, reference)
+    columns = plan_columns(settings, chosen, machine, reference, held_out.digest)
     plan = Plan(settings.batch_size, settings.warmup, machine.device)
     failures: dict[str, str] = {}
     with stop_on_interrupt() as stopped:
@@ -111,9 +121,18 @@ def run_benchmark(settings: Settings) -> RunResult:
         progress=progress.counted,
     )  # fmt: skip
     pairs = [(result, column.journal) for result, column in zip(results, done, strict=True) if result is not None]
-    models = evaluate(pairs, reference, settings, scoring, progress)
+    adapted = {column.title: column for column in done if column.baseline}
+    trained_on = {
+        title: held_out.left_out[column.model] for title, column in adapted.items() if column.model in held_out.left_out
+    }
+    models = evaluate(pairs, reference, settings, scoring, progress, trained_on)
+    models = [
+        mark_adapted(model, adapted[model.name], held_out) if model.name in adapted else model for model in models
+    ]
 
-    run = describe_run(settings, machine, reference, models, failures, started, interrupted=interrupted)
+    run = describe_run(
+        settings, machine, reference, models, failures, started, interrupted=interrupted, left_out=held_out.note
+    )
     titles = [model.name for model in models]
     rows_of_sheet = sheet_rows(pairs, reference, settings.num_samples)
     sheet = settings.output_dir / "samples.png"
@@ -129,6 +148,14 @@ def run_benchmark(settings: Settings) -> RunResult:
         except OSError as error:  # the table is still to be printed
             failures[name] = one_line(error)
     return dataclasses.replace(run, failures=failures)
+
+
+def mark_adapted(model: ModelResult, column: Column, held_out: HeldOut) -> ModelResult:
+    """Return an adapted column's result with the column that it is paired with, and with its leak if there is one."""
+    leak = held_out.leaks.get(column.model)
+    return dataclasses.replace(
+        model, baseline=column.baseline, warnings=model.warnings if leak is None else (*model.warnings, leak)
+    )
 
 
 def claim_output_dir(folder: Path) -> None:

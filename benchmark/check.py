@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmark.columns import column_folder, column_title
+from benchmark.columns import choose_models, column_folder, column_title
+from benchmark.datasets import open_dataset
 from benchmark.settings import ASSETS, Settings
 from models.base import Runtime
 
@@ -16,14 +17,22 @@ def describe_run(settings: Settings) -> str:
         f"metrics: {', '.join(settings.metric_names())}",
         f"output: {settings.output_dir}" + (" (started over: FRESH=1)" if settings.fresh else ""),
     ]
-    for model in settings.selected_models():
+    dataset = open_dataset(
+        settings.dataset, assets=ASSETS, seed=settings.seed,
+        image_column=settings.image_column, caption_column=settings.caption_column,
+    )  # fmt: skip
+    for choice in choose_models(settings, dataset.name, lines.append):
+        model = choice.model
         for mode in settings.mode:
             title = column_title(model, mode)
             runtime = Runtime(
                 weights=settings.weights, device="cpu", dtype="float32", image_size=settings.image_size,
                 assets=ASSETS, cache=settings.output_dir / "cache", mode=mode, offload=settings.offload,
             )  # fmt: skip
-            images = len(list((column_folder(title, settings) / "output").glob("*.png")))
-            there = 0 if settings.fresh else images
-            lines.append(f"{title}: {model.family.source(model.options, runtime)}; {there} images already there")
+            plain, held_out = (
+                0 if settings.fresh else len(list((folder / "output").glob("*.png")))
+                for folder in (column_folder(title, settings), column_folder(title, settings, held_out=True))
+            )
+            there = f"{plain} images already there" + (f", {held_out} of held-out captions" if held_out else "")
+            lines.append(f"{title}: {model.family.source(model.options, runtime)}; {there}")
     return "\n".join(lines)

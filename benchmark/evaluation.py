@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,11 +37,12 @@ def evaluate(
     settings: Settings,
     scoring: Scoring,
     progress: Progress,
+    training: Mapping[str, ImageSet] | None = None,
 ) -> list[ModelResult]:
     """Return the results with the scores of METRICS, and with the reason for each metric that has none.
 
     A metric that cannot score a model says why and leaves the others alone; a row that another metric has already made
-    (with the same features) is not shown twice. Random weights have no quality.
+    (with the same features) is not shown twice. Random weights have no quality. training: what a column was trained on.
     """
     names = settings.metric_names()
     if settings.weights == "random":
@@ -52,7 +53,8 @@ def evaluate(
     with progress.task("metrics", len(pairs) * len(scorers), unit="scores") as task:
         for result, journal in pairs:
             generated, indices = generated_set(result.name, journal, settings.num_samples)
-            comparison = Comparison(generated, pictures, reference.targets(indices))
+            trained_on = (training or {}).get(result.name)
+            comparison = Comparison(generated, pictures, reference.targets(indices), training=trained_on or None)
             scores: list[Score] = []
             reasons: dict[str, str] = {}
             for name, scorer in scorers.items():
@@ -82,8 +84,8 @@ def sheet_rows(pairs: Sequence[tuple[ModelResult, Journal]], reference: Referenc
     """Return the contact sheet's rows: the first prompts, what each model made of them, and the real picture."""
     sets = {result.name: generated_set(result.name, journal, count) for result, journal in pairs}
     rows = []
-    for request, target in zip(reference.requests(min(count, MOST_ROWS), 0), reference.rows, strict=False):
-        index = target.index
+    asked_first = zip(reference.requests(min(count, MOST_ROWS), 0), reference.rows, strict=False)
+    for index, (request, target) in enumerate(asked_first):
         tiles: dict[str, Path | None] = {"reference": target.path}
         asked: dict[str, str] = {}
         for name, (images, indices) in sets.items():

@@ -1,41 +1,53 @@
 """The reference pictures of a run: written once to disk, split by content, and the requests that their captions make.
 
 `input/{train,test}/00012_input.png` with `00012_caption.txt` beside it, and `input/manifest.jsonl`: a line with the
-data set's identity, then a line for each row. A row's line is written after its files, so a kill loses at most the
-row in flight. Nothing here is synced to the platter, unlike generated images: what a power failure might lose can be
-read from the data set again, and a file that is not as long as its line says is.
+data set's identity, then a line for each row. Threads make the rows; a row's line is written after its files and
+after the lines of all rows before it, so a kill loses at most the rows in flight. Nothing here is synced to the
+platter, unlike generated images: what a power failure might lose can be read from the data set again, and a file that
+is not as long as its line says is.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeVar
 
-from benchmark.datasets.base import CaptionedImages, Example
+from benchmark.datasets.base import CaptionedImages, Example, undecoded_rows
+from benchmark.datasets.hub import Table
+from benchmark.datasets.pictures import content_digest as content_digest
+from benchmark.datasets.selection import Selection
 from metrics.base import ImageSet
 from models.base import Request
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 SCHEMA_VERSION = 1
 Split = Literal["train", "test"]
+Made = TypeVar("Made")
+# Each thread holds a decoded picture, and a painting can have 300 MB.
+THREADS = min(16, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the data set; `path` is None where its picture does not decode, and its split is then train."""
+    """One row of the data set; `path` is None where its picture does not decode, and its split is then train.
+
+    digest: content digest of the source picture, which `path` may hold a part of; empty without one.
+    """
 
     index: int
     caption: str
     label: int | None
     path: Path | None
     split: Split
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,11 +111,12 @@ class _Line:
     caption: str
     label: int | None
     error: str
-    sha256: str  # of the decoded picture, see content_digest
+    sha256: str  # of the decoded source picture, see content_digest
     bytes: int
 
     def row(self, folder: Path) -> Row:
-        return Row(self.index, self.caption, self.label, folder / self.file if self.file else None, self.split)
+        path = folder / self.file if self.file else None
+        return Row(self.index, self.caption, self.label, path, self.split, self.sha256)
 
     def is_whole(self, folder: Path) -> bool:
         picture = folder / self.file
@@ -130,9 +143,10 @@ def prepare_reference(
     if progress:
         progress(min(len(manifest.lines), rows), rows)
     if len(manifest.lines) < rows and not manifest.exhausted:
-        missing = rows - len(manifest.lines)
-        for example in islice(dataset.examples(len(manifest.lines)), missing):
-            manifest.append(_write_row(folder, len(manifest.lines), example))
+        first = len(manifest.lines)
+        wanted = enumerate(islice(undecoded_rows(dataset, first), rows - first), start=first)
+        for line in _run_ahead(functools.partial(_write_row, folder, index, row) for index, row in wanted):
+            manifest.append(line)
             if progress:
                 progress(len(manifest.lines), rows)
         if len(manifest.lines) < rows:
@@ -146,13 +160,25 @@ def prepare_reference(
     )  # fmt: skip
 
 
-def content_digest(image: Image) -> str:
-    """Return the SHA-256 of an RGB picture's size and pixels, in hexadecimal: of what is seen, not of a file."""
-    return hashlib.sha256(f"{image.width}x{image.height} ".encode() + image.tobytes()).hexdigest()
+def adopt_arrangement(dataset: CaptionedImages, folder: Path) -> CaptionedImages:
+    """Return the selection of this data set that `folder/input` was prepared from, or the data set as it is.
+
+    A folder that holds another data set is left for `prepare_reference` to refuse.
+    """
+    manifest = folder / "input" / "manifest.jsonl"
+    if not isinstance(dataset, Table) or not manifest.is_file():
+        return dataset
+    try:
+        with manifest.open(encoding="utf-8") as file:
+            header = json.loads(file.readline())
+        selection = Selection(dataset, **header["arrangement"])
+    except (ValueError, KeyError, TypeError):  # plain rows, or damaged
+        return dataset
+    return selection if selection.identity == header.get("identity") else dataset
 
 
 def split_of(digest: str) -> Split:
-    """Return test for a tenth of all pictures; the same picture is in the same split in every run and data set."""
+    """Return test for a tenth of all digests; the same picture is in the same split in every run and data set."""
     return "test" if int(digest, 16) % 10 == 0 else "train"
 
 
@@ -194,12 +220,14 @@ class _Manifest:
         if any(path.is_file() for split in ("train", "test") for path in (folder / split).glob("*")):
             raise ValueError(
                 f"{folder} holds files but no manifest.jsonl, so they are not this program's: choose another "
-                "OUTPUT_DIR, or delete them with FRESH=1"
+                "OUTPUT_DIR (--output_dir), or delete them, with FRESH=1 or by hand"
             )
-        header = {
+        header: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION, "dataset": dataset.name, "identity": dataset.identity,
             "label_names": dataset.label_names,
         }  # fmt: skip
+        if isinstance(dataset, Selection):
+            header["arrangement"] = dict(dataset.arrangement)
         for split in ("train", "test"):
             (folder / split).mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
@@ -207,7 +235,7 @@ class _Manifest:
         partial.replace(self._path)
 
     def _check_header(self, text: bytes, dataset: CaptionedImages) -> tuple[str, ...]:
-        afresh = "choose another OUTPUT_DIR, or start over with FRESH=1"
+        afresh = "choose another OUTPUT_DIR (--output_dir), or start over with FRESH=1 or by deleting that folder"
         try:
             header = json.loads(text)
             version, identity, label_names = header["schema_version"], header["identity"], header["label_names"]
@@ -240,12 +268,41 @@ class _Manifest:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _write_row(folder: Path, index: int, example: Example) -> _Line:
+def _run_ahead(calls: Iterator[Callable[[], Made]]) -> Iterator[Made]:
+    """Yield what the calls return, in their order, while threads work on the next ones.
+
+    Where `calls` itself fails, what was begun is yielded first: it is not lost.
+    """
+    pending: deque[Future[Made]] = deque()
+    failure: Exception | None = None
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="prepare")
+    try:
+        while True:
+            while failure is None and len(pending) < 2 * THREADS + 2:
+                try:
+                    call = next(calls, None)
+                except Exception as error:
+                    failure = error
+                    break
+                if call is None:
+                    break
+                pending.append(pool.submit(call))
+            if not pending:
+                break
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if failure is not None:
+        raise failure
+
+
+def _write_row(folder: Path, index: int, make: Callable[[], Example]) -> _Line:
     """Write the row's picture and caption, or nothing where it has no picture, and return its manifest line."""
+    example = make()
     if example.image is None:
         return _Line(index, "train", "", example.caption, example.label, example.error, "", 0)
-    digest = content_digest(example.image)
-    split = split_of(digest)
+    digest = example.digest or content_digest(example.image)
+    split = split_of(hashlib.sha256(example.group.encode()).hexdigest() if example.group else digest)
     file = f"{split}/{index:05d}_input.png"
     picture = folder / file
     partial = picture.with_suffix(".partial")

@@ -28,6 +28,7 @@ PROTOCOL = "from prompts to uint8 images on the device, synchronised; latency pe
 class ModelResult:
     """One column. Latency per image is batch seconds / batch size; `latencies_s` has one entry for each timed batch.
 
+    baseline: the column that this one is paired with, the same model without its adapter; "" for all others.
     error: why this model has no (or not all) images; empty if all went well. unscored: metric name to the reason
     why it has no value. warnings: what is wrong with the pictures themselves, whatever they score.
     """
@@ -50,6 +51,7 @@ class ModelResult:
     unscored: Mapping[str, str] | None = None
     warnings: tuple[str, ...] = ()
     error: str = ""
+    baseline: str = ""
 
     @property
     def mean_latency_s(self) -> float:
@@ -126,7 +128,7 @@ def summarize(journal: Journal, count: int, batch_size: int, mode: str, title: s
 
 def describe_run(
     settings: Settings, machine: Machine, reference: Reference, models: Sequence[ModelResult],
-    failures: Mapping[str, str], started: datetime.datetime, interrupted: bool,
+    failures: Mapping[str, str], started: datetime.datetime, interrupted: bool, left_out: str = "",
 ) -> RunResult:  # fmt: skip
     """Return the run as it is reported: its columns, and all that their figures must be read with."""
     cycles = reference.cycles(settings.num_samples)
@@ -135,6 +137,7 @@ def describe_run(
         note += (
             "; their own pictures are among the references, so that a model may be nearer than other real pictures are"
         )
+    note += left_out
     unreadable = reference.without_picture()
     if unreadable:
         note += (

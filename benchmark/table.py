@@ -11,6 +11,7 @@ from benchmark.results import ModelResult, RunResult
 from benchmark.winners import name_winners
 from metrics import METRICS
 from metrics.base import Score
+from metrics.intervals import difference_interval
 
 TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
 LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
@@ -125,7 +126,7 @@ def footer_lines(run: RunResult) -> list[str]:
         f"Weights: {WEIGHTS_MEANING[run.weights]}",
     ]
     lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
-    lines += [] if run.no_quality else _unscored(run.models)
+    lines += [] if run.no_quality else [*_paired(run.models), *_unscored(run.models)]
     for model in run.models:
         lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
         lines += [f"{model.name}: {note}" for note in model.notes]
@@ -138,6 +139,29 @@ def footer_lines(run: RunResult) -> list[str]:
     lines += [f"{name}: failed: {reason}" for name, reason in run.failures.items()]
     if run.interrupted:
         lines.append("Interrupted: this is what there is; the same command goes on from here.")
+    return lines
+
+
+def _paired(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each column that is another with an adapter: what that changed, of the same prompts and seeds."""
+    by_name = {model.name: model for model in models}
+    lines = []
+    for model in models:
+        baseline = by_name.get(model.baseline)
+        if baseline is None:
+            continue
+        changes = []
+        for score in model.scores:
+            before = baseline.score(score.key)
+            if before is None or (before.identity, before.n_generated) != (score.identity, score.n_generated):
+                continue
+            text = f"{score.short} {score.value - before.value:+.{score.decimals}f}"
+            interval = difference_interval(score, before)
+            if interval is not None:
+                text += f" (95 %: {interval[0]:+.{score.decimals}f}..{interval[1]:+.{score.decimals}f})"
+            changes.append(text)
+        if changes:
+            lines.append(f"{model.name} against {baseline.name}, paired: {', '.join(changes)}")
     return lines
 
 

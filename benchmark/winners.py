@@ -52,6 +52,8 @@ def _quality(models: Sequence[ModelResult]) -> str:
     scored = [(model, score) for model in models if (score := model.score(key)) is not None]
     if len({score.identity for _, score in scored}) > 1 or len({score.n_generated for _, score in scored}) > 1:
         return "none (the scores are of different sizes or kinds and cannot be compared)"
+    if len(scored) < 2 and scored[0][0].warnings:
+        return f"none ({scored[0][0].name} is the only model with a score, but it has a warning, see below)"
     if len(scored) < 2:
         return f"{scored[0][0].name} (the only model{' with a score' if len(models) > 1 else ''})"
     lower = scored[0][1].better == "lower"
@@ -67,7 +69,7 @@ def _quality(models: Sequence[ModelResult]) -> str:
     if interval is not None and interval[0] <= 0 <= interval[1]:
         return f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, within noise{reason})"
     if best.warnings:
-        return f"none ({best.name} scores best, but its pictures have a warning, see below)"
+        return f"none ({best.name} scores best, but it has a warning, see below)"
     if interval is None and key == "kid":
         return (
             f"none ({best.name}'s {first.short} {word} by {gap:.{decimals}f}{than}, of too few images to tell{reason})"

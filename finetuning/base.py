@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from models import pixart
 from models.diffusers_pipeline import quiet_libraries
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -75,6 +77,20 @@ def open_base(folder: Path) -> Base:
     transformer, vae = (_read_config(folder / part) for part in ("transformer", "vae"))
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
     return Base(folder, transformer["sample_size"], transformer["patch_size"], factor)
+
+
+def combined_base(weights: str) -> Path:
+    """Return where the combined base lies, whether it is there or not: COMBINED_BASE, or its usual place."""
+    root = Path("local_repo/tiny") if weights == "tiny" else Path("local_repo")
+    return Path(os.environ.get("COMBINED_BASE") or root / "pixart_base")
+
+
+def base_options(options: pixart.Options, weights: str) -> pixart.Options:
+    """Return PixArt's options with the combined base as the model, where it is there and no other was named."""
+    folder = combined_base(weights)
+    if options.model or weights != "pretrained" or not folder.is_dir():
+        return options
+    return replace(options, model=str(folder))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -95,11 +95,16 @@ class Experiment:
         caption, so a model that draws as well as the real pictures are drawn scores this.
         """
         assert domain.training is not None
-        count = min(len(domain.real), len(domain.training))
-        step = len(domain.training) / count  # spread over the folder, which may be sorted
-        chosen = [int(number * step) for number in range(count)]
-        real = ImageSet("training pictures", tuple(domain.training.paths[place] for place in chosen))
+        real = spread(domain.training, len(domain.real))
         return self.score(real, replace(domain, training=None), ("fid", "kid", "prdc"))
+
+
+def spread(images: ImageSet, most: int) -> ImageSet:
+    """Return at most so many of the images, spread evenly over them: a folder may be sorted."""
+    count = min(most, len(images))
+    chosen = [number * len(images) // count for number in range(count)]
+    captions = tuple(images.captions[place] for place in chosen) if images.captions else ()
+    return ImageSet(images.name, tuple(images.paths[place] for place in chosen), captions)
 
 
 def way_to_floor(before: float, after: float, floor: float) -> float | None:

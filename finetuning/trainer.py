@@ -34,9 +34,15 @@ from finetuning.record import Record, peak_memory_bytes
 from finetuning.settings import TrainingSettings
 from finetuning.step import TrainingStep
 from finetuning.validation import Validation
+from models.adapters import (
+    CONFIG_NAME,
+    TRAINING_DATA_NAME,
+    WEIGHTS_NAME,
+    describe_training_data,
+    is_adapter,
+    write_training_data,
+)
 from models.diffusers_pipeline import dtype_named
-from models.pixart_lora import CONFIG_NAME, WEIGHTS_NAME, is_adapter
-from models.training_data import FILE_NAME, describe_training_data, write_training_data
 
 VALIDATION_PROMPTS = 4
 ENCODING_HOURS = 12  # how long the other processes wait for the one that encodes
@@ -100,7 +106,7 @@ def _open_accelerator(settings: TrainingSettings) -> Any:
 def clear_training(folder: Path) -> None:
     """Delete an adapter and its training, and nothing else."""
     shutil.rmtree(folder / "training", ignore_errors=True)
-    for name in (CONFIG_NAME, WEIGHTS_NAME, FILE_NAME):
+    for name in (CONFIG_NAME, WEIGHTS_NAME, TRAINING_DATA_NAME):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -27,7 +27,7 @@ class Memorisation:
     def score(self, comparison: Comparison) -> list[Score]:
         training, reference = comparison.training, comparison.reference
         if training is None:
-            raise MetricUnavailable("what the model was trained on is not known")
+            raise MetricUnavailable("no picture is known that it was trained on and that is not among the references")
         least = int(1 / HELD_OUT_SHARE)
         if len(reference) < least:
             raise MetricUnavailable(f"{len(reference)} held-out pictures; a share of 1 % needs at least {least}")

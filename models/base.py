@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from models.adapters import Adaptation as Adaptation
+from models.adapters import TrainingData as TrainingData
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -100,6 +103,9 @@ class ModelFamily:
     tiny_options: other defaults with WEIGHTS=tiny.
     select: the options that a name in MODELS stands for ("var-d30" -> {"depth": 30}), or None for another's name.
     switchable: whether it has SKIP_/RUN_ variables and runs by default.
+    adapter_folder: the folder beside a data set's input where fine-tuning leaves an adapter for this family.
+    variants: from its options, and that folder if it is there, to the options without adapter and to the model with it,
+        which has a column of its own (None: no adapter). Raises OSError where a named adapter is none.
     """
 
     key: str
@@ -110,6 +116,8 @@ class ModelFamily:
     tiny_options: Mapping[str, object] = field(default_factory=dict)
     select: Callable[[str], Mapping[str, object] | None] | None = None
     switchable: bool = True
+    adapter_folder: str = ""
+    variants: Callable[[Any, Path | None], tuple[Any, Adaptation | None]] | None = None
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:
         """Return the options that `name`, an entry of MODELS, stands for, or None where it is another family's."""

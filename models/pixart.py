@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.adapters import Adaptation, adapter_digest, is_adapter, read_training_data
 from models.base import ImageGenerator, ModelFamily, Runtime, option, size_note
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 HUB_MODELS = {512: "PixArt-alpha/PixArt-Sigma-XL-2-512-MS", 1024: "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"}
 HUB_BASE = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
 PROMPT_TOKENS = 300
+NO_LORA = "none"
 FASTEST = "full+fuse+empty+once"
 
 # The published configurations; what is not named here is the class's default.
@@ -83,10 +85,15 @@ def _model(options: Options, runtime: Runtime) -> str:
 
 
 def _source(options: Options, runtime: Runtime) -> str:
+    base = _base_source(options, runtime)
+    return base if options.lora in ("", NO_LORA) else f"{base}, LoRA {options.lora}"
+
+
+def _base_source(options: Options, runtime: Runtime) -> str:
     if runtime.weights != "pretrained":
         return str(runtime.assets / "pixart") if runtime.weights == "tiny" else "random weights at full size"
     model = _model(options, runtime)
-    if _is_whole_pipeline(Path(model).expanduser()):
+    if is_whole_pipeline(Path(model).expanduser()):
         return f"folder {model}"
     return f"{'folder' if Path(model).expanduser().is_dir() else 'hub'} {model} with {options.base}"
 
@@ -104,7 +111,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     else:
         pipeline = _load_pretrained(options, runtime)
     adapter_notes: tuple[str, ...] = ()
-    if options.lora:
+    if options.lora not in ("", NO_LORA):
         adapter_notes = _fuse(pipeline, Path(options.lora).expanduser(), options.lora_scale)
     native = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
     image_size = native if runtime.weights == "tiny" else runtime.image_size
@@ -126,19 +133,35 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
 
 
 def _title(options: Options) -> str:
-    return "PixArt+LoRA" if options.lora else "PixArt"
+    return "PixArt+LoRA" if options.lora not in ("", NO_LORA) else "PixArt"
+
+
+def _variants(options: Options, default: Path | None) -> tuple[Options, Adaptation | None]:
+    """Return the options without a LoRA, and the model with the LoRA that is named or was left in `default`."""
+    plain = replace(options, lora="", lora_scale=1.0)
+    folder = Path(options.lora).expanduser() if options.lora else default
+    if options.lora == NO_LORA or folder is None:
+        return plain, None
+    if not is_adapter(folder):
+        if not options.lora:
+            return plain, None
+        raise OSError(f"PIXART_LORA={options.lora} holds no PEFT adapter: name one's folder, or set PIXART_LORA=none")
+    adapted = replace(options, lora=str(folder))
+    return plain, Adaptation(adapted, "lora", folder, adapter_digest(folder), read_training_data(folder))
 
 
 def _fuse(pipeline: Any, folder: Path, strength: float) -> tuple[str, ...]:
     """Add the adapter into the pipeline's transformer, and return the footer's note on it."""
-    from models.pixart_lora import adapter_digest, fuse_adapter
+    from models.pixart_lora import fuse_adapter
 
     pipeline.transformer, note = fuse_adapter(pipeline.transformer, folder, strength)
     scale = "" if strength == 1 else f" at strength {strength:g}"
-    return (f"LoRA {adapter_digest(folder)}{scale}, {note}",)
+    notes = (f"LoRA {adapter_digest(folder)}{scale}, {note}",)
+    return notes if read_training_data(folder) else (*notes, "what the LoRA was trained on is not known")
 
 
-def _is_whole_pipeline(folder: Path) -> bool:
+def is_whole_pipeline(folder: Path) -> bool:
+    """Return whether a folder holds a whole pipeline, not only the transformer."""
     return all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder"))
 
 
@@ -154,7 +177,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> Any:
 
     model, dtype = _model(options, runtime), dtype_of(runtime)
     folder = find_folder(model, "PIXART_MODEL", ["transformer/*"])
-    if _is_whole_pipeline(folder):
+    if is_whole_pipeline(folder):
         with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
             return PixArtSigmaPipeline.from_pretrained(folder, dtype=dtype)
     parts = ("vae", "text_encoder", "tokenizer", "scheduler")
@@ -215,4 +238,6 @@ FAMILY = ModelFamily(
     source=_source,
     load=_load,
     tiny_options={"steps": 10, "guidance": 1.5},
+    adapter_folder="pixart_lora",
+    variants=_variants,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.adapters import CONFIG_NAME, WEIGHTS_NAME, is_adapter
 from models.diffusers_pipeline import quiet_libraries
 
-CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 # Largest relative difference of the fused network's answer, by what rounding the weights once more costs.
 FUSED_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _PREFIX = "base_model.model."
 _PROBE_TOKENS, _PROBE_SIDE = 8, 16
-
-
-def is_adapter(folder: Path) -> bool:
-    """Return whether a folder holds a PEFT adapter."""
-    return (folder / CONFIG_NAME).is_file() and (folder / WEIGHTS_NAME).is_file()
-
-
-def adapter_digest(folder: Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of an adapter's configuration and weights."""
-    digest = hashlib.sha256()
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def check_adapter(folder: Path, transformer: Any) -> dict[str, Any]:
@@ -101,6 +87,9 @@ def fuse_adapter(transformer: Any, folder: Path, strength: float = 1.0) -> tuple
         OSError, ValueError: as `check_adapter`; ValueError where the fused network answers something else.
     """
     dtype = transformer.dtype
+    if strength == 0:  # of a DoRA, its directions at strength 0 would still leave its magnitudes
+        check_adapter(folder, transformer)
+        return transformer, "left out: the base's own weights"
     model = attach_adapter(transformer, folder, strength)
     beside = _probe(model)
     with model.disable_adapter():

@@ -39,6 +39,7 @@ def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_samples", type=int, default=1000, help="most held-out captions [%(default)s]")
     parser.add_argument("--drift_samples", type=int, default=256, help="captions of the drift domain [%(default)s]")
     parser.add_argument("--curve_samples", type=int, default=128, help="captions of each for the curve [%(default)s]")
+    parser.add_argument("--training_samples", type=int, help="most training pictures to look for copies of [all]")
     parser.add_argument("--strengths", default="0,0.25,0.5,0.75,1", help="of the LoRA, for the curve [%(default)s]")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=42)
@@ -55,19 +56,20 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     from benchmark.generation import Plan
     from benchmark.machine import choose_machine
     from benchmark.progress import Progress
+    from finetuning.base import base_options
     from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment
     from finetuning.page import CurvePoint, Findings, draw_curve, write_page
     from metrics.base import Scoring
     from models import pixart
+    from models.adapters import adapter_digest, is_adapter
     from models.base import Runtime
-    from models.pixart_lora import adapter_digest, is_adapter
 
     begin = time.monotonic()
     adapter = arguments.adapter or arguments.base_dir / "pixart_lora"
     if not is_adapter(adapter):
         raise OSError(f"{adapter} holds no adapter; train one first, or name it with --adapter")
     output = arguments.output_dir or arguments.base_dir / "finetune_report"
-    target = read_target(arguments.base_dir, arguments.num_samples)
+    target = read_target(arguments.base_dir, arguments.num_samples, arguments.training_samples)
     drift = read_drift(arguments, target.name, output)
     machine, progress = choose_machine(settings.device, settings.dtype), Progress()
     (options,) = (model.options for model in settings.selected_models() if model.family is pixart.FAMILY)
@@ -75,15 +77,15 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         weights=settings.weights, device=machine.device, dtype=machine.dtype, image_size=settings.image_size,
         assets=ASSETS, cache=output / "cache",
     )  # fmt: skip
-    base_options = replace(options, lora="", lora_scale=1.0)
+    plain = replace(base_options(options, settings.weights), lora="", lora_scale=1.0)
 
     def load(strength: float) -> Any:
-        lora = replace(base_options, lora=str(adapter), lora_scale=strength) if strength else base_options
+        lora = replace(plain, lora=str(adapter), lora_scale=strength) if strength else plain
         return pixart.FAMILY.load(lora, runtime)
 
     digest = adapter_digest(adapter)
     identity = {
-        "adapter": digest, "options": str(base_options), "weights": settings.weights, "dtype": machine.dtype,
+        "adapter": digest, "options": str(plain), "weights": settings.weights, "dtype": machine.dtype,
         "device": machine.name, "torch": machine.versions["torch"], "batch_size": str(arguments.batch_size),
         "image_size": str(settings.image_size), "seed": str(arguments.seed),
     }  # fmt: skip
@@ -134,11 +136,13 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     return findings.gone
 
 
-def read_target(base_dir: Path, most: int) -> Any:
-    """Return the target domain: held-out captions and pictures, and the training pictures."""
-    from finetuning.experiment import Domain
+def read_target(base_dir: Path, most: int, most_training: int | None) -> Any:
+    """Return the target domain: held-out captions and pictures, and the training pictures or as many of them."""
+    from finetuning.experiment import Domain, spread
 
     held_out, training = (_read_set(base_dir / "input" / split) for split in ("test", "train"))
+    if most_training is not None:
+        training = spread(training, most_training)
     return Domain(base_dir.resolve().name, held_out, training).first(most)
 
 

@@ -9,9 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
-    "models": {"benchmark", "metrics", "run_inference", "scripts"},
-    "metrics": {"benchmark", "models", "run_inference", "scripts"},
-    "benchmark": {"run_inference", "scripts"},
+    "models": {"benchmark", "finetuning", "metrics", "run_inference", "scripts"},
+    "metrics": {"benchmark", "finetuning", "models", "run_inference", "scripts"},
+    "benchmark": {"finetuning", "run_inference", "scripts"},
+    "finetuning": {"run_inference", "scripts"},
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -12,12 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """One row. `image` is RGB, or None where the row's picture does not decode: `error` then says why."""
+    """One row. `image` is RGB, or None where the row's picture does not decode: `error` then says why.
+
+    group: rows of one group stay in one split; empty: the picture's content alone decides.
+    digest: content digest of the source picture where `image` is a part of it; empty: `image` is the source.
+    """
 
     caption: str
     image: Image | None
     label: int | None = None
     error: str = ""
+    group: str = ""
+    digest: str = ""
 
 
 class CaptionedImages(Protocol):
@@ -40,3 +47,23 @@ class CaptionedImages(Protocol):
     def examples(self, start: int = 0) -> Iterator[Example]:
         """Yield the rows from `start` on, until there are no more. Raises OSError where the data cannot be had."""
         ...
+
+
+@runtime_checkable
+class Undecoded(Protocol):
+    """What a data set may offer beside `examples`: its rows before their pictures are decoded, for work in threads."""
+
+    def undecoded(self, start: int = 0) -> Iterator[Callable[[], Example]]:
+        """Yield, for each row from `start` on, a function that makes it; any thread may call it, once."""
+        ...
+
+
+def undecoded_rows(dataset: CaptionedImages, start: int = 0) -> Iterator[Callable[[], Example]]:
+    """Yield the rows from `start` on as functions that make them: undecoded where the data set offers that."""
+    if isinstance(dataset, Undecoded):
+        return dataset.undecoded(start)
+    return (partial(_same, example) for example in dataset.examples(start))
+
+
+def _same(example: Example) -> Example:
+    return example

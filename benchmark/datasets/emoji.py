@@ -20,7 +20,7 @@ class Emoji:
     """Rows in one fixed, shuffled order; the caption names subject and style, the label is the subcategory.
 
     There are about three pictures of a concept, so a model is tested on concepts that it has not seen in any style:
-    `split` says which a row belongs to.
+    `split` says which a row belongs to, and a row's group is its concept's code points.
     """
 
     name = "Emoji"
@@ -35,7 +35,7 @@ class Emoji:
         digest = hashlib.sha256((folder / "emoji.json").read_bytes())
         for style in STYLES:
             digest.update((folder / f"{style}.webp").read_bytes())
-        self.identity = f"emoji {digest.hexdigest()[:16]}"
+        self.identity = f"emoji {digest.hexdigest()[:16]} split by concept"
         self.label_names = tuple(sorted({concept["subcategory"] for concept in self._concepts}))
         rows = [
             (style, place, concept) for style in STYLES for place, concept in enumerate(index["tiles"][style])
@@ -71,7 +71,8 @@ class Emoji:
         """Yield the rows from `start` on."""
         for row in range(start, len(self)):
             concept = self._concepts[self._rows[row][2]]
-            yield Example(self.caption(row), self.image(row), self.label_names.index(concept["subcategory"]))
+            label = self.label_names.index(concept["subcategory"])
+            yield Example(self.caption(row), self.image(row), label, group=concept["code_points"])
 
 
 def _digest(text: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmark.datasets.base import Example
+from benchmark.datasets.parquet import Shard, read_column, read_rows
 from benchmark.datasets.pictures import decode_example
 
 SPLIT = "train"  # the only split that is read of a hub data set
@@ -90,8 +92,11 @@ def choose_columns(features: Mapping[str, Any], image_column: str, caption_colum
     return Columns(image_column or images[0], captions, label, classes)
 
 
-class _Table:
-    """Rows of a table that `datasets` streams: only what is read of it is fetched. Opened when it is first asked."""
+class Table:
+    """Rows of a table that `datasets` streams: only what is read of it is fetched. Opened when it is first asked.
+
+    Rows in any other order than the table's own are read from its parquet shards.
+    """
 
     name: str
     identity: str
@@ -102,9 +107,14 @@ class _Table:
     def __init__(self, image_column: str, caption_column: str) -> None:
         self._image_column, self._caption_column = image_column, caption_column
         self._opened: tuple[Any, Columns] | None = None
+        self._counted: tuple[tuple[Shard, int], ...] = ()  # the shards with their numbers of rows, after `labels`
 
     def _load(self) -> Any:
         """Return a streaming dataset."""
+        raise NotImplementedError
+
+    def _shards(self) -> Sequence[Shard]:
+        """Return the parquet files in the order of their rows. Raises ValueError where it does not lie in such."""
         raise NotImplementedError
 
     def __getattr__(self, name: str) -> tuple[str, ...]:
@@ -117,6 +127,10 @@ class _Table:
 
     def examples(self, start: int = 0) -> Iterator[Example]:
         """Yield the rows from `start` on. Pictures are decoded here, so that a broken one is a row without picture."""
+        return (row() for row in self.undecoded(start))
+
+    def undecoded(self, start: int = 0) -> Iterator[Callable[[], Example]]:
+        """Yield the rows from `start` on as functions that decode them."""
         stream, columns = self._open()
         rows = iter(stream.skip(start) if start else stream)
         while True:
@@ -127,9 +141,42 @@ class _Table:
                 raise self._unreadable(error) from error
             if row is None:
                 return
-            label = row[columns.label] if columns.label else None
-            known = label is not None and label >= 0
-            yield decode_example(columns.caption(row), self._content(row[columns.image]), label if known else None)
+            yield partial(self._example, columns, row)
+
+    def labels(self) -> list[int | None]:
+        """Return each row's label, None where it is not known; of the shards the labels' column alone is read.
+
+        Raises:
+            ValueError: the table has no such column, or does not lie in parquet files.
+            OSError: the data cannot be had.
+        """
+        _, columns = self._open()
+        if columns.label is None:
+            raise ValueError(f"{self._source} has no column of class names to stratify by")
+        shards = self._shards()
+        try:
+            parts = read_column(shards, columns.label)
+        except Exception as error:  # as in `undecoded`
+            raise self._unreadable(error) from error
+        self._counted = tuple((shard, len(part)) for shard, part in zip(shards, parts, strict=True))
+        return [_known(label) for part in parts for label in part]
+
+    def rows_at(self, positions: Sequence[int]) -> Iterator[Callable[[], Example]]:
+        """Yield the rows at these ascending positions as functions that decode them; `labels` was called before."""
+        _, columns = self._open()
+        rows = read_rows(self._counted, positions, columns.used())
+        while True:
+            try:
+                row = next(rows, None)
+            except Exception as error:  # as in `undecoded`
+                raise self._unreadable(error) from error
+            if row is None:
+                return
+            yield partial(self._example, columns, row)
+
+    def _example(self, columns: Columns, row: Mapping[str, Any]) -> Example:
+        label = _known(row[columns.label]) if columns.label else None
+        return decode_example(columns.caption(row), self._content(row[columns.image]), label)
 
     def _open(self) -> tuple[Any, Columns]:
         if self._opened is None:
@@ -150,8 +197,10 @@ class _Table:
             self._opened = stream, columns
         return self._opened
 
-    def _content(self, cell: Mapping[str, Any] | None) -> bytes | None:
+    def _content(self, cell: Mapping[str, Any] | bytes | None) -> bytes | None:
         """Return a picture's file, fetched where the row only says where it is; None where there is none."""
+        if isinstance(cell, bytes):  # a plain binary column, read from its shard
+            return cell
         if cell is None or (cell["bytes"] is None and cell["path"] is None):
             return None
         if cell["bytes"] is not None:
@@ -171,7 +220,7 @@ class _Table:
         return OSError(f"{self._source} cannot be read ({type(error).__name__}: {reason}); {self._remedy}")
 
 
-class HubImages(_Table):
+class HubImages(Table):
     """A data set of the hub, by its id; its identity is known without the network, so that a prepared run needs none.
 
     The rows are those of the hub's present version: what has been prepared stays as it was.
@@ -184,7 +233,7 @@ class HubImages(_Table):
         self._hub_id = hub_id
         self._source = f"the hub's data set {hub_id} (split {SPLIT})"
         self._remedy = (
-            "give a local folder of pictures or parquet shards with DATASET=/path/to/folder, "
+            "give a local folder of pictures or parquet shards with DATASET=/path/to/folder (--dataset of a script), "
             "or DATASET=robots, which works offline"
         )
 
@@ -193,16 +242,31 @@ class HubImages(_Table):
 
         return load_dataset(self._hub_id, split=SPLIT, streaming=True)
 
+    def _shards(self) -> Sequence[Shard]:
+        from datasets import load_dataset_builder
 
-class ParquetFolder(_Table):
+        try:
+            files = [str(file) for file in (load_dataset_builder(self._hub_id).config.data_files or {}).get(SPLIT, ())]
+        except Exception as error:  # as in `undecoded`
+            raise self._unreadable(error) from error
+        if not files or not all(file.endswith(".parquet") for file in files):
+            found = files[0] if files else "no files"
+            raise ValueError(
+                f"{self._source} is no set of parquet files ({found}), so its labels cannot be read without its "
+                "pictures: take the rows in their own order, or give a local folder of parquet shards of it"
+            )
+        return files
+
+
+class ParquetFolder(Table):
     """A local folder of parquet shards, read in the order of their paths, with the features written in them."""
 
     def __init__(self, folder: Path, shards: Sequence[Path], image_column: str = "", caption_column: str = "") -> None:
         super().__init__(image_column, caption_column)
         self.name = folder.name
-        self._shards = tuple(shards)
+        self._files = tuple(shards)
         digest = hashlib.sha256()
-        for shard in self._shards:
+        for shard in self._files:
             size = shard.stat().st_size
             with shard.open("rb") as file:
                 file.seek(max(0, size - FOOTER_BYTES))
@@ -215,8 +279,15 @@ class ParquetFolder(_Table):
     def _load(self) -> Any:
         from datasets import load_dataset
 
-        files = [glob.escape(str(shard)) for shard in self._shards]  # `datasets` takes paths for patterns
+        files = [glob.escape(str(shard)) for shard in self._files]  # `datasets` takes paths for patterns
         return load_dataset("parquet", data_files={SPLIT: files}, split=SPLIT, streaming=True)
+
+    def _shards(self) -> Sequence[Shard]:
+        return self._files
+
+
+def _known(label: int | None) -> int | None:
+    return None if label is None or label < 0 else label  # -1 is the hub's "not known"
 
 
 def _named_columns(image_column: str, caption_column: str) -> str:

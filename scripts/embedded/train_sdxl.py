@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from finetuning.objective import Noising
 from scripts.embedded.diffusion import (
     LATENT_SIDE,
     LatentPool,
-    Noising,
     halve,
     judge_pipeline,
     kept_conditions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.datasets.pictures import decode_example, decode_rgb
+from benchmark.datasets.pictures import content_digest, decode_example, decode_rgb
 from metrics.images import read_rgb
 
 
@@ -87,3 +88,24 @@ def test_a_broken_picture_is_a_row_without_picture_that_says_why(content: bytes)
     assert (example.caption, example.label) == ("a caption", 3)
     assert example.error
     assert "\n" not in example.error
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_a_jpeg_is_the_same_picture_as_by_the_metrics_rule(tmp_path: Path, turn: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 70, 3), dtype=np.uint8)
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(pixels).save(path, exif=orientation(turn))
+    image = decode_rgb(path.read_bytes())
+    assert image.size == ((70, 150) if turn < 5 else (150, 70))
+    assert np.array_equal(np.asarray(image), np.asarray(read_rgb(path)))
+    image.save(tmp_path / "copy.png")
+    with Image.open(tmp_path / "copy.png") as copy:
+        assert "exif" not in copy.info
+        assert np.array_equal(np.asarray(copy), np.asarray(image))
+
+
+@pytest.mark.parametrize("height", [1, 63, 64, 65, 150])
+def test_the_content_digest_is_of_size_and_pixels_however_high(height: int) -> None:
+    pixels = np.random.default_rng(height).integers(0, 256, (height, 5, 3), dtype=np.uint8)
+    expected = hashlib.sha256(f"5x{height} ".encode() + pixels.tobytes()).hexdigest()
+    assert content_digest(Image.fromarray(pixels)) == expected

@@ -11,8 +11,8 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pillow
 
 from benchmark.datasets import open_dataset
-from benchmark.datasets.base import CaptionedImages
-from benchmark.datasets.hub import HubImages, choose_columns, tidy_name
+from benchmark.datasets.base import CaptionedImages, Undecoded
+from benchmark.datasets.hub import HubImages, Table, choose_columns, tidy_name
 
 GUNDAM = Features({"image": Image(), "text": Value("string")})
 WIKIART = Features(
@@ -189,3 +189,40 @@ def test_a_hub_id_is_known_without_the_network() -> None:
     dataset = open_dataset("org/some-pictures", assets=Path(), seed=0, caption_column="blurb")
     assert isinstance(dataset, HubImages)
     assert (dataset.name, dataset.identity) == ("some-pictures", "hub org/some-pictures train caption=blurb")
+
+
+def test_rows_may_be_decoded_later_and_elsewhere(gundam: Path) -> None:
+    table = open_table(gundam)
+    assert isinstance(table, Undecoded)
+    assert [row() for row in table.undecoded(1)] == list(table.examples(1))
+
+
+def test_labels_come_without_pictures_and_rows_at_their_places(wikiart: Path) -> None:
+    table = open_table(wikiart)
+    assert isinstance(table, Table)
+    assert table.labels() == [1, 2, None]
+    assert [row() for row in table.rows_at([0, 2])] == [list(table.examples())[row] for row in (0, 2)]
+
+
+def test_a_plain_binary_picture_is_also_read_at_its_place(tmp_path: Path) -> None:
+    features = Features({"jpg": Value("binary"), "caption": Value("string"), "kind": ClassLabel(names=["a"])})
+    rows = [{"jpg": png(colour), "caption": colour, "kind": 0} for colour in ("red", "blue")]
+    table = open_table(write_shards(tmp_path / "plain", rows, features), image_column="jpg")
+    assert isinstance(table, Table)
+    assert table.labels() == [0, 0]
+    [blue] = [row() for row in table.rows_at([1])]
+    assert blue == list(table.examples())[1]
+    assert blue.image is not None
+
+
+def test_a_shard_damaged_after_opening_is_one_line(wikiart: Path) -> None:
+    table = open_table(wikiart)
+    assert isinstance(table, Table)
+    table.labels()
+    shard = sorted(wikiart.iterdir())[0]
+    shard.write_bytes(shard.read_bytes()[:50])
+    with pytest.raises(OSError, match=r"the parquet folder .* cannot be read") as caught:
+        table.labels()
+    with pytest.raises(OSError, match=r"the parquet folder .* cannot be read"):
+        list(table.rows_at([0]))
+    assert "\n" not in str(caught.value)

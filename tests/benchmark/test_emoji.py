@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.datasets.emoji import STYLES, Emoji
+from benchmark.datasets.pictures import content_digest
+from benchmark.reference import prepare_reference
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -43,3 +45,16 @@ def test_every_picture_is_there() -> None:
         assert example.image is not None
         assert example.image.size == (64, 64)
         assert example.label is not None
+
+
+def test_the_reference_splits_by_concept_as_the_set_says(tmp_path: Path) -> None:
+    emoji = Emoji(ASSETS)
+    reference = prepare_reference(emoji, tmp_path, 300)
+    assert [row.split for row in reference.rows] == [emoji.split(row) for row in range(300)]
+    assert {row.split for row in reference.rows} == {"train", "test"}
+    assert "split by concept" in reference.identity
+
+
+def test_no_picture_comes_twice_so_that_none_is_in_two_concepts_splits() -> None:
+    emoji = Emoji(ASSETS)
+    assert len({content_digest(emoji.image(row)) for row in range(len(emoji))}) == len(emoji)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmark.datasets.base import Example
-from benchmark.reference import Reference, content_digest, prepare_reference, split_of
+from benchmark.reference import THREADS, Reference, content_digest, prepare_reference, split_of
 from models.base import Request
 
 
@@ -33,6 +35,31 @@ class Colours:
             image = Image.new("RGB", (3 + row % 2, 2), (row, 0, 0))
             broken = row in self._broken
             yield Example(f"colour {row}", None if broken else image, row % 2, "damaged" if broken else "")
+
+
+class Undecoded(Colours):
+    """The same rows, made when they are called; row `damaged` fails only then."""
+
+    def __init__(self, count: int, damaged: int | None = None, **more: int) -> None:
+        super().__init__(count, **more)
+        self._damaged = damaged
+        self.waiting = self.most_waiting = 0
+        self._lock = threading.Lock()
+
+    def undecoded(self, start: int = 0) -> Iterator[Callable[[], Example]]:
+        for row, example in enumerate(self.examples(start), start=start):
+            with self._lock:
+                self.waiting += 1
+                self.most_waiting = max(self.most_waiting, self.waiting)
+
+            def make(row: int = row, example: Example = example) -> Example:
+                with self._lock:
+                    self.waiting -= 1
+                if row == self._damaged:
+                    raise OSError("the connection broke")
+                return example
+
+            yield make
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -201,3 +228,44 @@ def test_targets_stand_beside_their_requests_and_a_row_without_picture_pairs_wit
     assert targets.paths[2] == small.rows[0].path
     assert targets.captions[1] != "colour 1"
     assert not targets.paths[1].exists()
+
+
+@pytest.mark.parametrize("where", ["fails_at", "damaged"])
+def test_rows_made_in_threads_are_the_same_and_lose_nothing_before_a_failure(tmp_path: Path, where: str) -> None:
+    prepare_reference(Colours(60), tmp_path / "plain", 60)
+    prepare_reference(Undecoded(60), tmp_path / "threads", 60)
+    assert files(tmp_path / "plain") == files(tmp_path / "threads")
+    with pytest.raises(OSError, match="broke"):
+        prepare_reference(Undecoded(60, **{where: 33}), tmp_path / "broken", 60)
+    assert len(manifest(tmp_path / "broken").read_text().splitlines()) == 1 + 33
+    prepare_reference(Undecoded(60), tmp_path / "broken", 60)
+    assert files(tmp_path / "broken") == files(tmp_path / "plain")
+
+
+def test_few_rows_wait_for_the_threads(tmp_path: Path) -> None:
+    dataset = Undecoded(255)
+    prepare_reference(dataset, tmp_path, 255)
+    assert dataset.most_waiting <= 2 * THREADS + 2
+
+
+class Grouped(Colours):
+    """Pictures cut from larger ones, or kept together by their names."""
+
+    def examples(self, start: int = 0) -> Iterator[Example]:
+        for row in range(start, self._count):
+            image = Image.new("RGB", (2, 2), (row, 0, 0))
+            yield Example(f"row {row}", image, group=f"group {row // 5}" if row < 30 else "", digest=f"{row:x}")
+
+
+def test_a_group_stays_in_one_split_and_a_part_goes_by_its_whole(tmp_path: Path) -> None:
+    rows = prepare_reference(Grouped(60), tmp_path, 60).rows
+    for row in rows[:30]:
+        assert row.split == split_of(hashlib.sha256(f"group {row.index // 5}".encode()).hexdigest())
+    for row in rows[30:]:
+        assert row.split == ("test" if row.index % 10 == 0 else "train")
+    assert [row.digest for row in rows] == [f"{index:x}" for index in range(60)]
+
+
+def test_a_row_tells_the_digest_of_its_picture_and_none_without(small: Reference) -> None:
+    assert small.rows[0].digest == content_digest(Image.new("RGB", (3, 2)))
+    assert small.rows[1].digest == ""

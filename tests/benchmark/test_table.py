@@ -155,7 +155,26 @@ def test_kid_of_too_few_images_names_nobody() -> None:
 
 def test_a_model_with_a_warning_wins_no_quality() -> None:
     models = [with_scores(SDXL, 64, 0.0321), replace(with_scores(VAR, 64, 0.0300), warnings=("copies",))]
-    assert "none (VAR-d16 scores best, but its pictures have a warning" in name_winners(models)[1]
+    assert "none (VAR-d16 scores best, but it has a warning, see below" in name_winners(models)[1]
+
+
+def test_a_lone_model_with_a_warning_wins_no_quality() -> None:
+    model = replace(with_scores(VAR, 64, 0.0300), warnings=("trained on 3 of the 3 reference rows",))
+    assert "none (VAR-d16 is the only model with a score, but it has a warning" in name_winners([model])[1]
+
+
+def test_an_adapted_column_is_told_against_its_baseline_in_pairs() -> None:
+    base = with_scores(PIXART, 64, 0.0321)
+    (frechet, kernel) = with_scores(PIXART, 64, 0.0300).scores
+    frechet = replace(frechet, value=18.5)
+    adapted = replace(base, name="PixArt+LoRA", scores=(frechet, kernel), baseline="PixArt")
+    lines = format_report(report(base, adapted)).splitlines()
+    # The same replicates but for the shift: what both share leaves no spread at all.
+    assert "PixArt+LoRA against PixArt, paired: FID -1.5, KID -0.0021 (95 %: -0.0021..-0.0021)" in lines
+    for other in (replace(kernel, identity="else"), replace(kernel, n_generated=63)):
+        text = format_report(report(base, replace(adapted, scores=(other,))))
+        assert "paired" not in text
+    assert "paired" not in format_report(report(SDXL, adapted)), "its baseline failed"
 
 
 def test_winners_are_named_within_one_mode() -> None:

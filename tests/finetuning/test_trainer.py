@@ -21,7 +21,7 @@ from tiny_training import CAPTIONS, tiny_settings, write_pictures
 from finetuning import trainer
 from finetuning.record import Record, read_lines
 from finetuning.trainer import LossNotFinite, train_lora
-from models.training_data import read_training_data
+from models.adapters import read_training_data
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "pixart_scripts" / "common" / "train_lora.py"

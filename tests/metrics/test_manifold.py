@@ -98,7 +98,7 @@ def test_copies_of_training_pictures_are_told_from_new_ones(tmp_path: Path, monk
     assert fresh.value < 4
     assert fresh.interval is not None
     assert fresh.interval[0] < 1 < fresh.interval[1]
-    with pytest.raises(MetricUnavailable, match="trained on is not known"):
+    with pytest.raises(MetricUnavailable, match="no picture is known that it was trained on"):
         metric.score(Comparison(images("new"), images("held out")))
 
 

@@ -11,9 +11,10 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 from torch import Tensor
 
+from finetuning.objective import Noising
 from models import pixart, sdxl
 from models.base import Request, Runtime
-from scripts.embedded.diffusion import LatentPool, Noising
+from scripts.embedded.diffusion import LatentPool
 from scripts.embedded.judging import judge, psnr_db
 from scripts.embedded.sprites import CaptionTokens, RobotSprites
 from scripts.embedded.train_pixart import build_pipeline as build_pixart

@@ -1,4 +1,4 @@
-"""What a fine-tuned model was trained on: digests of its pictures and captions, kept in the adapter's folder."""
+"""An adapter's folder, as far as it is known without torch: its files, its digest, and what it was trained on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-FILE_NAME = "training_data.json"
+CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+TRAINING_DATA_NAME = "training_data.json"
 SCHEMA_VERSION = 1
 # 64 bits: two of a million pictures share a digest with a chance of 1 in 40 million.
 DIGEST_CHARACTERS = 16
@@ -31,6 +33,34 @@ class TrainingData:
         return caption_digest(caption)[:DIGEST_CHARACTERS] in self.captions
 
 
+@dataclass(frozen=True)
+class Adaptation:
+    """A model with an adapter on it. digest: of the adapter, since images of two are never mixed.
+
+    options: those of the model's family; their field `option` names the adapter's folder. training_data: None where it
+    is not known.
+    """
+
+    options: Any
+    option: str
+    folder: Path
+    digest: str
+    training_data: TrainingData | None
+
+
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds a PEFT adapter."""
+    return (folder / CONFIG_NAME).is_file() and (folder / WEIGHTS_NAME).is_file()
+
+
+def adapter_digest(folder: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of an adapter's configuration and weights."""
+    digest = hashlib.sha256()
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def caption_digest(caption: str) -> str:
     """Return the SHA-256 of a caption without its outer spaces, in hexadecimal."""
     return hashlib.sha256(caption.strip().encode()).hexdigest()
@@ -51,9 +81,9 @@ def write_training_data(folder: Path, data: TrainingData) -> None:
         "schema_version": SCHEMA_VERSION, "dataset": data.dataset,
         "pictures": sorted(data.pictures), "captions": sorted(data.captions),
     }  # fmt: skip
-    partial = folder / f"{FILE_NAME}.partial"
+    partial = folder / f"{TRAINING_DATA_NAME}.partial"
     partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.replace(folder / FILE_NAME)
+    partial.replace(folder / TRAINING_DATA_NAME)
 
 
 def read_training_data(folder: Path) -> TrainingData | None:
@@ -62,7 +92,7 @@ def read_training_data(folder: Path) -> TrainingData | None:
     Raises:
         ValueError: the file is damaged; a leak could not be told.
     """
-    path = folder / FILE_NAME
+    path = folder / TRAINING_DATA_NAME
     if not path.is_file():
         return None
     try:

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# From images that the benchmark generated to an adapter: back-fills the inputs that belong to them, then fine-tunes.
+#
+#     bash scripts/fine_tune_from_inference.sh
+#     DATASET=emoji WEIGHTS=tiny STEPS=200 bash scripts/fine_tune_from_inference.sh
+#
+# DATASET is as the benchmark's (gundam); the other names, and further arguments, are those of fine_tune.sh.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+common=$root/scripts/pixart_scripts/common
+local_repo=local_repo
+[ "$PWD" = "$root" ] || local_repo=$root/local_repo
+[ "${WEIGHTS:-pretrained}" != tiny ] || local_repo=$local_repo/tiny
+if [ -z "${PYTHON_BIN:-}" ]; then
+    PYTHON_BIN=python3
+    [ ! -x "$root/.venv/bin/python" ] || PYTHON_BIN=$root/.venv/bin/python
+fi
+export PYTHON_BIN
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+DATASET=${DATASET:-gundam}
+# The folder is called as the benchmark calls it.
+name_dataset='
+import sys
+from benchmark.datasets import open_dataset
+from benchmark.settings import ASSETS
+try:
+    print(open_dataset(sys.argv[1], assets=ASSETS, seed=42).name)
+except (OSError, ValueError) as error:
+    print(f"fine_tune_from_inference: {error}", file=sys.stderr)
+    sys.exit(2)
+'
+if [ -z "${BASE_DIR:-}" ]; then
+    [ -n "${DATASET_NAME:-}" ] || DATASET_NAME=$("$PYTHON_BIN" -c "$name_dataset" "$DATASET")
+    BASE_DIR=$local_repo/$DATASET_NAME
+fi
+export BASE_DIR
+
+"$PYTHON_BIN" "$common/back_fill_inputs.py" --dataset "$DATASET" \
+    --output_dir "$(dirname "$BASE_DIR")" --name "$(basename "$BASE_DIR")"
+exec bash "$common/fine_tune.sh" "$@"

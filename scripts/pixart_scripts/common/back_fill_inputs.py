@@ -1,0 +1,74 @@
+"""Writes the pictures and captions that belong to images already generated: for 00007.png, row 7 of the data set.
+
+    python scripts/pixart_scripts/common/back_fill_inputs.py --dataset gundam
+
+Looks at every OUTPUT_DIR/*/output/*.png and fills OUTPUT_DIR/NAME/input up to the highest index, each row once and
+under its own number; past the data set's last row, image i belongs to row i mod the number of rows. The rows are those
+that the benchmark prepares, so either goes on with what the other did. A second call changes nothing. Captioned
+pictures of another origin (no manifest.jsonl beside them) are left as they are. Exit status 2 where it cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.datasets import open_dataset
+from benchmark.datasets.folder import PICTURE_SUFFIXES, captioned_pictures
+from benchmark.settings import ASSETS
+from scripts.pixart_scripts.common.prepare_inputs import positive_integer, prepare, summarize
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Back-fill what `arguments` ask for; return the exit status."""
+    parser = argparse.ArgumentParser(description="Write the inputs of images already generated.", allow_abbrev=False)
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="as the benchmark's DATASET")
+    parser.add_argument("--output_dir", type=Path, default=Path("local_repo"), help="[%(default)s]")
+    parser.add_argument("--name", default="", help="folder under output_dir; default: the data set's own name")
+    parser.add_argument(
+        "--num_rows", type=positive_integer, default=2000, help="where nothing is generated yet [%(default)s]"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of robots, as the benchmark's SEED [%(default)s]")
+    options = parser.parse_args(arguments)
+    try:
+        dataset = open_dataset(options.dataset, assets=ASSETS, seed=options.seed)
+        folder = options.output_dir / (options.name or dataset.name)
+        foreign = count_foreign(folder / "input")
+        if foreign:
+            counts = " and ".join(f"{count} in {split}" for split, count in foreign.items())
+            print(f"{folder / 'input'}: {counts}, all captioned but without a manifest.jsonl: left as they are")
+            return 0
+        indices = generated_indices(options.output_dir)
+        rows = max(indices) + 1 if indices else options.num_rows
+        print(summarize(prepare(dataset, folder, rows), folder))
+    except (OSError, ValueError) as error:
+        print(f"back_fill_inputs: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def generated_indices(output_dir: Path) -> set[int]:
+    """Return the indices of the images that lie in any model's folder."""
+    stems = (path.stem for path in output_dir.glob("*/output/*.png"))
+    return {int(stem) for stem in stems if stem.isascii() and stem.isdigit()}
+
+
+def count_foreign(folder: Path) -> dict[str, int]:
+    """Return the number of captioned pictures in each split of a folder that is not ours; empty where it is.
+
+    Raises:
+        ValueError: a picture there has no caption.
+    """
+    if (folder / "manifest.jsonl").exists():
+        return {}
+    return {
+        split: len(captioned_pictures(folder / split))
+        for split in ("train", "test")
+        if any(path.suffix.lower() in PICTURE_SUFFIXES for path in (folder / split).glob("[!.]*"))
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Checks that the installed packages fit together and that the GPU is seen, before a training is begun.
+
+    python scripts/pixart_scripts/common/check_environment.py
+    INSTALL=1 python scripts/pixart_scripts/common/check_environment.py
+
+Prints a line for each finding and the pip command that mends it. Changes nothing but with INSTALL=1, and then installs
+or upgrades only: where pip would downgrade an installed package, it says so and leaves all as it is. Exit status: 0
+where all fits (no GPU is a note), 1 where something conflicts, 2 where it cannot be checked.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+try:
+    from packaging.requirements import Requirement
+
+    from finetuning.environment import (
+        Finding,
+        Installed,
+        Pip,
+        find_all,
+        install,
+        mending_command,
+        read_installed,
+        read_ranges,
+        run_pip,
+    )
+except ModuleNotFoundError as missing:  # a bare Python, where not even versions can be compared
+    sys.exit(f"conflict: {missing}; mend it with: {shlex.join([sys.executable, '-m', 'pip', 'install', '-r'])} "
+             f"{shlex.quote(str(Path(__file__).resolve().parents[3] / 'requirements.txt'))}")  # fmt: skip
+
+ROOT = Path(__file__).resolve().parents[3]
+SHOWN = ("torch", "diffusers", "transformers", "peft", "accelerate")
+Finder = Callable[[Installed, Mapping[str, Requirement]], Sequence[Finding]]
+
+
+def main(
+    environment: Mapping[str, str] = os.environ, *, installed: Installed | None = None, find: Finder = find_all,
+    pip: Pip = run_pip, again: Callable[[], int] | None = None,
+) -> int:  # fmt: skip
+    """Check, and mend where INSTALL=1 asks for it; return the exit status."""
+    wanted = environment.get("INSTALL", "") or "0"
+    if wanted not in ("0", "1"):
+        print(f"check_environment: INSTALL={wanted}: expected 1 to install what is missing, or 0", file=sys.stderr)
+        return 2
+    try:
+        ranges = read_ranges(ROOT / "requirements.txt")
+    except OSError as error:
+        print(f"check_environment: {error}", file=sys.stderr)
+        return 2
+    installed = installed or read_installed()
+    findings = find(installed, ranges)
+    for finding in findings:
+        print(f"{'conflict' if finding.conflict else 'note'}: {finding.text}")
+    if not any(finding.conflict for finding in findings):
+        print("environment fits: " + ", ".join(f"{name} {installed.versions.get(name)}" for name in SHOWN))
+        return 0
+    for finding in findings:
+        if finding.by_hand:
+            print(f"run yourself, it replaces an installed build: {finding.by_hand}")
+    command = mending_command(findings)
+    if not command:
+        return 1
+    if wanted == "0":
+        print(f"mend it with: {shlex.join(command)}\nor let this program run it: INSTALL=1")
+        return 1
+    try:
+        plan = install(command, installed, pip)
+    except (OSError, ValueError) as error:
+        print(f"check_environment: {error}\nthe command: {shlex.join(command)}", file=sys.stderr)
+        return 1
+    print("installed " + (", ".join(f"{name} {version}" for name, version in sorted(plan.items())) or "nothing new"))
+    return (again or _check_again)()
+
+
+def _check_again() -> int:
+    # A process of its own: this one has the old modules in memory.
+    sys.stdout.flush()
+    command = [sys.executable, str(Path(__file__).resolve())]
+    return subprocess.run(command, env=os.environ | {"INSTALL": "0"}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Generates with a fine-tuned PixArt from the captions of a prepared data set.
+
+    python scripts/pixart_scripts/common/infer_finetuned.py --base_dir local_repo/WikiArt --use_meta --num_samples 100
+    python scripts/pixart_scripts/common/infer_finetuned.py --base_dir local_repo/Gundam --prompt "a white robot"
+
+--use_meta takes the captions of BASE_DIR/input/test (of input/train where nothing is held out); without it the prompts
+are --prompt's, or VALIDATION_PROMPT's. Writes BASE_DIR/finetuned/output/00000.png and samples.png, the first beside the
+real pictures; picture i has seed + i. A second call makes only what is missing. The base is COMBINED_BASE where it is
+there, else as for run_inference.py (PIXART_MODEL, PIXART_BASE, WEIGHTS). Exit status: 0, 2 where it cannot be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.command_line import parse_command
+from benchmark.settings import ASSETS
+from finetuning.base import base_options
+from scripts.pixart_scripts.common.prepare_inputs import positive_integer
+
+
+def main(given: Sequence[str] | None = None, *, base_dir: str = "local_repo/Gundam") -> int:
+    """Generate; the keyword is the default of BASE_DIR. Return the exit status."""
+    parser = argparse.ArgumentParser(description="Generate with a fine-tuned PixArt.", allow_abbrev=False)
+    default = Path(os.environ.get("BASE_DIR") or base_dir)
+    parser.add_argument("--base_dir", type=Path, default=default, help="the data set's folder [%(default)s]")
+    parser.add_argument("--adapter", type=Path, help="default: BASE_DIR/pixart_lora")
+    parser.add_argument("--output_dir", type=Path, help="default: BASE_DIR/finetuned")
+    parser.add_argument("--use_meta", action="store_true", help="prompts are the captions of the prepared pictures")
+    parser.add_argument("--prompt", action="append", default=[], help="a prompt; may be given several times")
+    parser.add_argument("--num_samples", type=positive_integer, default=16, help="pictures to make [%(default)s]")
+    parser.add_argument("--cfg", type=float, default=4.5, help="classifier-free guidance scale [%(default)s]")
+    parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA [%(default)s]")
+    parser.add_argument("--batch_size", type=positive_integer, default=4)
+    parser.add_argument("--seed", type=int, default=42)
+    arguments = parser.parse_args(given)
+    try:
+        print(generate(arguments))
+    except (OSError, ValueError) as error:
+        print(f"infer_finetuned: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def generate(arguments: argparse.Namespace) -> str:
+    """Make the pictures; return one line on where they are.
+
+    Raises:
+        OSError, ValueError: no adapter, no prompts, no weights.
+    """
+    from benchmark.contact_sheet import SheetRow, draw_contact_sheet
+    from benchmark.generation import Plan, generate_images
+    from benchmark.journal import Journal
+    from benchmark.machine import choose_machine
+    from benchmark.progress import Progress
+    from models import pixart
+    from models.adapters import adapter_digest, is_adapter
+    from models.base import Request, Runtime
+
+    adapter = arguments.adapter or arguments.base_dir / "pixart_lora"
+    if not is_adapter(adapter):
+        raise OSError(f"{adapter} holds no adapter; train one first, or name it with --adapter")
+    prompts, real = read_prompts(arguments)
+    settings = parse_command(["--models", "pixart"], os.environ).settings
+    machine = choose_machine(settings.device, settings.dtype)
+    options = replace(
+        base_options(settings.selected_models()[0].options, settings.weights), lora=str(adapter),
+        lora_scale=arguments.strength, guidance=arguments.cfg,
+    )  # fmt: skip
+    output = arguments.output_dir or arguments.base_dir / "finetuned"
+    runtime = Runtime(
+        weights=settings.weights, device=machine.device, dtype=machine.dtype, image_size=settings.image_size,
+        assets=ASSETS, cache=output / "cache",
+    )  # fmt: skip
+    fingerprint = {
+        "adapter": adapter_digest(adapter), "options": str(options), "weights": settings.weights,
+        "device": machine.name, "dtype": machine.dtype, "image_size": str(settings.image_size),
+        "batch_size": str(arguments.batch_size), "seed": str(arguments.seed),
+    }  # fmt: skip
+    journal = Journal(output, fingerprint)
+    requests = [
+        Request(prompts[number % len(prompts)], arguments.seed + number) for number in range(arguments.num_samples)
+    ]
+    plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
+    generate_images(lambda: pixart.FAMILY.load(options, runtime), requests, journal, plan, Progress())
+    rows = [
+        SheetRow(request.prompt, {"LoRA": journal.image_path(number), "reference": real.get(request.prompt)}, {})
+        for number, request in enumerate(requests)
+    ]
+    draw_contact_sheet(rows, ["LoRA", "reference"] if real else ["LoRA"], output / "samples.png")
+    return f"{output / 'output'}: {len(requests)} pictures of {len(set(prompts))} prompts; {output / 'samples.png'}"
+
+
+def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Path]]:
+    """Return the prompts, and the real picture of each that has one."""
+    from benchmark.datasets.folder import picture_files
+
+    if arguments.use_meta:
+        test, train = (arguments.base_dir / "input" / split for split in ("test", "train"))
+        files = picture_files(test if test.is_dir() and any(test.iterdir()) else train)
+        return [file.caption for file in files], {file.caption: file.path for file in reversed(files)}
+    named = [*arguments.prompt, *(os.environ.get("VALIDATION_PROMPT") or "").split("|")]
+    prompts = [prompt.strip() for prompt in named if prompt.strip()]
+    if not prompts:
+        raise ValueError("no prompt: give --use_meta, --prompt TEXT or VALIDATION_PROMPT")
+    return prompts, {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

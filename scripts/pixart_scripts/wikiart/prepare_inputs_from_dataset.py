@@ -1,0 +1,18 @@
+"""Writes a sample of WikiArt in equal shares of its styles, for fine-tuning: local_repo/WikiArt/input/{train,test}.
+
+    python scripts/pixart_scripts/wikiart/prepare_inputs_from_dataset.py --num_samples 2000 --seed 42
+    WIKIART_DATASET=/data/wikiart python scripts/pixart_scripts/wikiart/prepare_inputs_from_dataset.py
+
+Reads huggan/wikiart from the hub, or what WIKIART_DATASET or --dataset name: a local folder of parquet shards in its
+layout, or another hub id. More in scripts/pixart_scripts/common/prepare_inputs.py, whose flags these are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from scripts.pixart_scripts.common.prepare_inputs import main
+
+if __name__ == "__main__":
+    sys.exit(main(dataset=os.environ.get("WIKIART_DATASET") or "wikiart", name="WikiArt", stratify=True))

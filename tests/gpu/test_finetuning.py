@@ -1,0 +1,69 @@
+"""Training on a GPU: the captured step learns what the plain one does, and goes on exactly from a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "finetuning"))
+from tiny_training import tiny_settings
+
+from benchmark.progress import Progress
+from finetuning.encodings import encode_captions
+from finetuning.record import Record, read_lines
+from finetuning.trainer import train_lora
+
+pytestmark = pytest.mark.gpu
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_lines(folder / "training" / "metrics.jsonl")]
+
+
+def test_compiled_and_captured_steps_learn_what_plain_ones_do(tmp_path: Path) -> None:
+    plain = tiny_settings(tmp_path, device="cuda", steps=8, dtype="float32")
+    captured = dataclasses.replace(plain, compile=True, output_dir=tmp_path / "captured")
+    accumulated = dataclasses.replace(
+        captured, batch_size=1, gradient_accumulation=2, output_dir=tmp_path / "accumulated"
+    )
+    for settings in (plain, captured, accumulated):
+        train_lora(settings)
+    assert losses(captured.output_dir) == pytest.approx(losses(plain.output_dir), rel=2e-3)
+    assert len(losses(accumulated.output_dir)) == 8
+    assert losses(captured.output_dir)[-1] != losses(captured.output_dir)[0]
+
+
+def test_a_captured_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tiny_settings(tmp_path, device="cuda", steps=7, compile=True, dtype="bfloat16")
+    train_lora(whole)
+    stopped = dataclasses.replace(whole, output_dir=tmp_path / "stopped")
+    original = Record.add
+
+    def stop_at_five(self: Record, step: int, *rest: object) -> None:
+        original(self, step, *rest)  # type: ignore[arg-type]
+        if step == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Record, "add", stop_at_five)
+    with pytest.raises(KeyboardInterrupt):
+        train_lora(stopped)
+    monkeypatch.setattr(Record, "add", original)
+    train_lora(stopped)
+    assert losses(stopped.output_dir) == pytest.approx(losses(whole.output_dir), rel=1e-3)
+    one, other = (load_file(s.output_dir / "adapter_model.safetensors") for s in (whole, stopped))
+    for key in one:
+        torch.testing.assert_close(one[key], other[key], rtol=1e-2, atol=1e-3)
+
+
+def test_captions_are_the_same_with_the_encoder_in_parts(tmp_path: Path) -> None:
+    base = tiny_settings(tmp_path).base
+    one, other = (
+        encode_captions(["", "a pink robot"], base, tmp_path / way, "cuda", torch.float32, Progress(), way)  # type: ignore[arg-type]
+        for way in ("never", "always")
+    )
+    torch.testing.assert_close(one.tokens_TC, other.tokens_TC)

@@ -1,0 +1,39 @@
+"""What an adapter was trained on, written and read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.adapters import TRAINING_DATA_NAME, describe_training_data, read_training_data, write_training_data
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    data = describe_training_data("x", ["ab" * 32, ""], [" a caption "])
+    write_training_data(tmp_path, data)
+    assert [path.name for path in tmp_path.iterdir()] == [TRAINING_DATA_NAME]
+    assert read_training_data(tmp_path) == data
+
+
+def test_pictures_are_known_by_content_and_captions_without_outer_spaces() -> None:
+    data = describe_training_data("x", ["ab" * 32, ""], [" a caption\n"])
+    assert data.holds_picture("ab" * 32)
+    assert not data.holds_picture("ac" * 32)
+    assert not data.holds_picture(""), "a row without a picture"
+    assert data.holds_caption("a caption")
+    assert not data.holds_caption("A caption")
+
+
+def test_no_record_is_not_an_empty_one(tmp_path: Path) -> None:
+    assert read_training_data(tmp_path) is None
+    write_training_data(tmp_path, describe_training_data("x", [], []))
+    assert read_training_data(tmp_path) is not None
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"schema_version": 2}', '{"schema_version": 1, "dataset": "x"}'])
+def test_a_damaged_record_is_no_free_pass(tmp_path: Path, content: str) -> None:
+    (tmp_path / TRAINING_DATA_NAME).write_text(content)
+    with pytest.raises(ValueError, match=r"is damaged .* train the adapter again, or delete the file") as caught:
+        read_training_data(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,188 @@
+"""A LoRA on PixArt: fused as beside it, the pictures that diffusers and PEFT make, and adapters that do not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers_folders import build_pixart
+from torch import Tensor
+
+from models import pixart
+from models.adapters import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
+from models.base import ImageGenerator, Request, Runtime
+from models.pixart_lora import attach_adapter, check_adapter, fuse_adapter
+
+REQUESTS = [Request("a pink robot", 0), Request("a blue cat in a forest", 1)]
+KINDS: dict[str, dict[str, Any]] = {
+    "LoRA": {},
+    "rsLoRA": {"use_rslora": True},
+    "DoRA": {"use_dora": True},
+    "every layer": {"target_modules": r".*\.(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2)"},
+}
+
+
+def write_lora(folder: Path, transformer: Any, **config: Any) -> Path:
+    """Write a LoRA with random weights, strong enough to change pictures, as PEFT saves it."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(3)
+    model = get_peft_model(transformer, LoraConfig(**{"r": 4, "target_modules": ["to_q", "to_v"], **config}))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+            elif "magnitude" in name:
+                parameter.mul_(1.1)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    build_pixart().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def lora(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_lora(tmp_path_factory.mktemp("lora"), build_pixart().transformer, **KINDS[request.param])
+
+
+@pytest.fixture
+def plain_lora(tmp_path: Path) -> Path:
+    return write_lora(tmp_path / "lora", build_pixart().transformer)
+
+
+def load(base: Path, lora: str, scale: float = 1.0, dtype: Any = "float32") -> ImageGenerator:
+    options = pixart.Options(model=str(base), steps=3, lora=lora, lora_scale=scale)
+    return pixart.FAMILY.load(options, Runtime("pretrained", "cpu", dtype, 32, assets=base, cache=base))
+
+
+def pictures(base: Path, lora: str, scale: float = 1.0) -> Tensor:
+    return load(base, lora, scale).generate(REQUESTS).int()
+
+
+def answer(network: Any, seed: int) -> Tensor:
+    """Return the network's answer to a latent and a text that the fusing's own check does not use."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        found: Tensor = network(
+            torch.randn(2, 4, 8, 8, generator=generator),
+            encoder_hidden_states=torch.randn(2, 5, 32, generator=generator),
+            timestep=torch.tensor([30, 800]),
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+            return_dict=False,
+        )[0]
+    return found
+
+
+def test_fused_answers_as_beside(lora: Path) -> None:
+    plain = answer(build_pixart().transformer.eval(), 1)
+    beside = answer(attach_adapter(build_pixart().transformer.eval(), lora), 1)
+    network, note = fuse_adapter(build_pixart().transformer.eval(), lora)
+    fused = answer(network, 1)
+    assert (beside - plain).norm() > 0.01 * plain.norm(), "the adapter does something"
+    assert (fused - beside).norm() < 1e-5 * beside.norm()
+    assert note.startswith("fused; answers as unfused within")
+    assert not any("lora" in name for name, _ in network.named_parameters())
+
+
+def test_diffusers_and_peft_make_the_same_pictures(base: Path, lora: Path) -> None:
+    from diffusers import PixArtSigmaPipeline
+    from peft import PeftModel
+
+    ours = load(base, str(lora))
+    pipeline = PixArtSigmaPipeline.from_pretrained(base)
+    pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, str(lora))
+    pipeline.set_progress_bar_config(disable=True)
+    fused = ours.generate(REQUESTS).int()
+    ours.pipeline = pipeline
+    unfused = ours.generate(REQUESTS).int()
+    assert (fused - unfused).abs().max() <= 1
+    assert (fused - pictures(base, "")).abs().max() > 1
+
+
+def test_strength_goes_from_the_base_to_the_whole(base: Path, lora: Path) -> None:
+    plain, none, half, whole = (pictures(base, *given) for given in
+                                (("",), (str(lora), 0.0), (str(lora), 0.5), (str(lora), 1.0)))  # fmt: skip
+    assert torch.equal(plain, none)
+    assert 0 < (half - plain).abs().float().mean() < (whole - plain).abs().float().mean()
+    assert (half - whole).abs().float().mean() < (whole - plain).abs().float().mean()
+
+
+def test_column_and_note_name_the_adapter(base: Path, plain_lora: Path) -> None:
+    generator = load(base, str(plain_lora), 0.5, "bfloat16")
+    assert generator.name == "PixArt+LoRA"
+    assert generator.notes[0].startswith(
+        f"LoRA {adapter_digest(plain_lora)} at strength 0.5, fused; answers as unfused"
+    )
+    assert generator.notes[1] == "what the LoRA was trained on is not known"
+    assert load(base, "none").name == "PixArt"
+
+
+def test_weights_in_half_precision_are_rounded_once(plain_lora: Path) -> None:
+    network = build_pixart().transformer.to(torch.bfloat16)
+    name = "transformer_blocks.0.attn1.to_q"
+    before = network.get_submodule(name).weight.float()
+    whole, _ = fuse_adapter(build_pixart().transformer, plain_lora)
+    plain = build_pixart().transformer.get_submodule(name).weight
+    delta = whole.get_submodule(name).weight - plain
+    fused, _ = fuse_adapter(network, plain_lora)
+    weight = fused.get_submodule(name).weight
+    assert weight.dtype == torch.bfloat16
+    assert (weight.float() - (before + delta).to(torch.bfloat16).float()).abs().max() <= 2**-8 * before.abs().max()
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    path = folder / CONFIG_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def refused(folder: Path, words: str, error: type[Exception] = ValueError, network: Any = None) -> None:
+    transformer = network or build_pixart().transformer
+    with pytest.raises(error, match=words) as caught:
+        check_adapter(folder, transformer)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_lora_of_this_network_is_refused_in_one_line(tmp_path: Path, plain_lora: Path) -> None:
+    from diffusers import PixArtTransformer2DModel
+
+    config = dict(build_pixart().transformer.config)
+    shallow = PixArtTransformer2DModel.from_config(config | {"num_layers": 1})
+    refused(plain_lora, "does not fit the base: it has a part for transformer_blocks.1.* of 1 blocks", network=shallow)
+    narrow = PixArtTransformer2DModel.from_config(
+        config | {"num_attention_heads": 2, "cross_attention_dim": 16, "caption_channels": 16}
+    )
+    refused(plain_lora, "has 16 channels, the adapter's part 32", network=narrow)
+    refused(tmp_path / "nowhere", "holds no adapter_config.json", OSError)
+    edit_config(plain_lora, peft_type="IA3")
+    refused(plain_lora, "holds a IA3 adapter; expected LORA")
+    edit_config(plain_lora, peft_type="LORA")
+    weights = plain_lora / WEIGHTS_NAME
+    weights.write_bytes(weights.read_bytes()[:100])
+    refused(plain_lora, "is damaged")
+    (plain_lora / CONFIG_NAME).write_text("{")
+    refused(plain_lora, "is damaged")
+
+
+def test_variants_are_the_base_and_the_adapted(tmp_path: Path, plain_lora: Path) -> None:
+    variants = pixart.FAMILY.variants
+    assert variants is not None
+    asked = pixart.Options(steps=7, lora_scale=0.5)
+    plain, found = variants(asked, plain_lora)
+    assert plain == pixart.Options(steps=7), "the base is the same column, whatever stands beside it"
+    assert found is not None
+    assert found.options == dataclasses.replace(asked, lora=str(plain_lora))
+    assert found.digest == adapter_digest(plain_lora)
+    assert variants(asked, None)[1] is None
+    assert variants(asked, tmp_path)[1] is None, "a training that is not done has left no adapter yet"
+    assert variants(dataclasses.replace(asked, lora="none"), plain_lora)[1] is None
+    with pytest.raises(OSError, match=r"PIXART_LORA=.* holds no PEFT adapter"):
+        variants(dataclasses.replace(asked, lora=str(tmp_path)), plain_lora)
