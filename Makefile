@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check format test-gpu bench smoke lock
+.PHONY: demo finetune-demo test check format test-gpu bench smoke lock
 
 demo: $(VENV)/.runtime-installed
 	WEIGHTS=tiny NUM_SAMPLES=16 $(BIN)/python run_inference.py
+
+# The embedded PixArt learns emoji on a CPU, and a report says what changed.
+finetune-demo: $(VENV)/.dev-installed
+	PYTHON_BIN="$(abspath $(BIN)/python)" bash scripts/finetune_demo.sh
 
 test: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest

@@ -10,7 +10,7 @@ PYTHON_BIN=${PYTHON_BIN:-python3}
 export PYTHON_BIN WEIGHTS=tiny
 export BASE_DIR=${BASE_DIR:-local_repo/tiny/Emoji}
 # A small network learns at rates that would break a large one.
-export BS=${BS:-8} STEPS=${STEPS:-1800} LR=${LR:-5e-3} RANK=${RANK:-24}
+export BS=${BS:-8} STEPS=${STEPS:-3000} LR=${LR:-5e-3} RANK=${RANK:-24}
 
 "$PYTHON_BIN" scripts/pixart_scripts/common/prepare_inputs.py --dataset emoji --num_samples 4200 \
     --output_dir "$(dirname "$BASE_DIR")"
