@@ -25,7 +25,7 @@ from packaging.version import Version
 
 TRAINING_PACKAGES = (
     "torch", "torchvision", "numpy", "pillow", "safetensors", "tokenizers", "sentencepiece", "protobuf",
-    "huggingface-hub", "accelerate", "transformers", "peft", "diffusers", "tensorboard", "matplotlib",
+    "huggingface-hub", "accelerate", "transformers", "peft", "diffusers", "psutil", "tensorboard", "matplotlib",
 )  # fmt: skip
 # Each stands after what it is built on: of several that fail, the first is the one to mend.
 TRAINING_NAMES = (

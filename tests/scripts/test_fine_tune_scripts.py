@@ -33,7 +33,7 @@ for argument in "$@"; do
         */train_lora.py) printf '%s\\n' "$@" >"$here/arguments"; env >"$here/environment"; exit "${FAKE_TRAINING:-0}" ;;
     esac
 done
-exec REAL "$@"
+exec @PYTHON@ "$@"
 """
 
 
@@ -87,7 +87,7 @@ def session(tmp_path: Path, base: Path) -> Session:
     folder = tmp_path / "a folder"
     (folder / "bin").mkdir(parents=True)
     interpreter = folder / "bin" / "python"
-    interpreter.write_text(INTERPRETER.replace("REAL", f"'{sys.executable}'"))
+    interpreter.write_text(INTERPRETER.replace("@PYTHON@", f"'{sys.executable}'"))
     interpreter.chmod(0o755)
     shutil.copytree(base, folder / "the base")
     write_pictures(folder / "My Set" / "input" / "train")
