@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import torch
 
+from finetuning.verification import read_json
 from models import pixart
+from models.adapters import is_adapter
 from models.diffusers_pipeline import quiet_libraries
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -74,9 +75,17 @@ def open_base(folder: Path) -> Base:
             f"{folder} has no {missing[0]}/; expected a whole PixArt-Sigma folder in the diffusers layout: make one "
             "with scripts/pixart_scripts/common/build_combined_base.py, or name it in COMBINED_BASE"
         )
-    transformer, vae = (_read_config(folder / part) for part in ("transformer", "vae"))
+    transformer, vae = (read_json(folder / part / "config.json") for part in ("transformer", "vae"))
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
     return Base(folder, transformer["sample_size"], transformer["patch_size"], factor)
+
+
+def find_adapter(base_dir: Path, named: Path | None) -> Path:
+    """Return the adapter that was named, or that training leaves in a data set's folder. Raises OSError for neither."""
+    folder = named or base_dir / pixart.FAMILY.adapter_folder
+    if not is_adapter(folder):
+        raise OSError(f"{folder} holds no adapter; train one first, or name it with --adapter")
+    return folder
 
 
 def combined_base(weights: str) -> Path:
@@ -91,11 +100,3 @@ def base_options(options: pixart.Options, weights: str) -> pixart.Options:
     if options.model or weights != "pretrained" or not folder.is_dir():
         return options
     return replace(options, model=str(folder))
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise OSError(f"{folder} has no config.json; copy the folder again")
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return config

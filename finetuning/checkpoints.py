@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +50,6 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         except Exception as error:  # torch and pickle report damage with nearly every type
             print(f"{path} is damaged ({type(error).__name__}); the one before is taken", file=sys.stderr)
     return None
-
-
-def clear_checkpoints(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _found(folder: Path) -> list[Path]:

@@ -16,8 +16,8 @@ from torch import Tensor
 from benchmark.progress import Progress
 from finetuning.pictures import TrainingPicture, read_pixels
 from models.diffusers_pipeline import quiet_libraries
+from models.pixart import PROMPT_TOKENS
 
-PROMPT_TOKENS = 300
 PICTURES_AT_ONCE, CAPTIONS_AT_ONCE = 16, 64
 # T5-XXL's own weights are 9.5 GB in bfloat16; with less than this left beside them its parts come one by one.
 ROOM_BYTES = 2 * 2**30

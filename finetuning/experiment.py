@@ -27,8 +27,7 @@ class Domain:
 
     def first(self, count: int) -> Domain:
         """Return the domain with its first captions alone."""
-        real = ImageSet(self.real.name, self.real.paths[:count], self.real.captions[:count])
-        return replace(self, real=real)
+        return replace(self, real=first_images(self.real, count))
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,11 @@ class Experiment:
         assert domain.training is not None
         real = spread(domain.training, len(domain.real))
         return self.score(real, replace(domain, training=None), ("fid", "kid", "prdc"))
+
+
+def first_images(images: ImageSet, count: int) -> ImageSet:
+    """Return the first of the images with their captions."""
+    return ImageSet(images.name, images.paths[:count], images.captions[:count])
 
 
 def spread(images: ImageSet, most: int) -> ImageSet:

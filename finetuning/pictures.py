@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from benchmark.datasets.folder import PictureFile, picture_files
+from benchmark.datasets.folder import PictureFile, check_captions, picture_files
 from benchmark.datasets.pictures import decode_rgb
 
 
@@ -37,9 +37,7 @@ def read_pictures(folder: Path) -> list[TrainingPicture]:
         OSError, ValueError: no such folder, no pictures, or some without a caption.
     """
     files = picture_files(folder)
-    empty = [file.path.name for file in files if not file.caption]
-    if empty:
-        raise ValueError(f"{len(empty)} of {len(files)} captions in {folder} are empty, first that of {empty[0]}")
+    check_captions(folder, files)
     missing = [file.path for file in files if not file.path.is_file()]
     if missing:
         raise OSError(f"{len(missing)} of {len(files)} pictures in {folder} are not there, first {missing[0]}")
@@ -52,6 +50,13 @@ def read_pictures(folder: Path) -> list[TrainingPicture]:
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(read, files))
+
+
+def prompt_files(train_dir: Path, test_dir: Path | None) -> list[PictureFile]:
+    """Return the files whose captions serve as prompts: the held-out ones, or those trained on where there are none."""
+    if test_dir is not None and test_dir.is_dir() and any(test_dir.iterdir()):
+        return picture_files(test_dir)
+    return picture_files(train_dir)
 
 
 def _source_digests(folder: Path) -> dict[str, str]:

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 
-from benchmark.datasets.folder import picture_files
 from benchmark.datasets.pictures import decode_rgb
 from benchmark.machine import choose_machine
 from benchmark.progress import Progress
@@ -29,7 +28,7 @@ from finetuning.base import Base, open_base
 from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from finetuning.encodings import Encodings, encode_all, encode_captions, weights_digest
 from finetuning.memory import check_memory, estimate_memory, free_memory
-from finetuning.pictures import TrainingPicture, read_pictures
+from finetuning.pictures import TrainingPicture, prompt_files, read_pictures
 from finetuning.record import Record, peak_memory_bytes
 from finetuning.settings import TrainingSettings
 from finetuning.step import TrainingStep
@@ -302,13 +301,12 @@ def validation_prompts(settings: TrainingSettings) -> tuple[str, ...]:
     """Return the prompts that were named, else the first captions of the held-out pictures, or of those trained on."""
     if settings.validation_prompts:
         return settings.validation_prompts
-    held_out = settings.test_dir is not None and settings.test_dir.is_dir() and any(settings.test_dir.iterdir())
-    files = picture_files(settings.test_dir if held_out and settings.test_dir else settings.train_dir)
+    files = prompt_files(settings.train_dir, settings.test_dir)
     return tuple(dict.fromkeys(file.caption for file in files))[:VALIDATION_PROMPTS]
 
 
 def content_digests(pictures: Sequence[TrainingPicture]) -> list[str]:
-    """Return the content digests by which the benchmark knows these pictures again: their own and their sources'."""
+    """Return the content digests by which the benchmark knows these pictures: their sources', or else their own."""
     from benchmark.reference import content_digest
 
     own = [content_digest(decode_rgb(picture.path.read_bytes())) for picture in pictures if not picture.source_digest]

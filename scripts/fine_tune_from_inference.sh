@@ -7,16 +7,7 @@
 # DATASET is as the benchmark's (gundam); the other names, and further arguments, are those of fine_tune.sh.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-common=$root/scripts/pixart_scripts/common
-local_repo=local_repo
-[ "$PWD" = "$root" ] || local_repo=$root/local_repo
-[ "${WEIGHTS:-pretrained}" != tiny ] || local_repo=$local_repo/tiny
-if [ -z "${PYTHON_BIN:-}" ]; then
-    PYTHON_BIN=python3
-    [ ! -x "$root/.venv/bin/python" ] || PYTHON_BIN=$root/.venv/bin/python
-fi
-export PYTHON_BIN
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+. "$root/scripts/pixart_scripts/common/places.sh"
 DATASET=${DATASET:-gundam}
 # The folder is called as the benchmark calls it.
 name_dataset='

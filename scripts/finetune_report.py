@@ -56,18 +56,16 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     from benchmark.generation import Plan
     from benchmark.machine import choose_machine
     from benchmark.progress import Progress
-    from finetuning.base import base_options
-    from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment
+    from finetuning.base import base_options, find_adapter
+    from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment, first_images
     from finetuning.page import CurvePoint, Findings, draw_curve, write_page
     from metrics.base import Scoring
     from models import pixart
-    from models.adapters import adapter_digest, is_adapter
+    from models.adapters import adapter_digest
     from models.base import Runtime
 
     begin = time.monotonic()
-    adapter = arguments.adapter or arguments.base_dir / "pixart_lora"
-    if not is_adapter(adapter):
-        raise OSError(f"{adapter} holds no adapter; train one first, or name it with --adapter")
+    adapter = find_adapter(arguments.base_dir, arguments.adapter)
     output = arguments.output_dir or arguments.base_dir / "finetune_report"
     target = read_target(arguments.base_dir, arguments.num_samples, arguments.training_samples)
     drift = read_drift(arguments, target.name, output)
@@ -99,16 +97,18 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
 
     strengths = sorted({0.0, 1.0, *map(float, arguments.strengths.split(","))})
     few = (target.first(arguments.curve_samples), drift.first(arguments.curve_samples))
-    before, drift_before = experiment.generate((target, drift), 0.0)
-    after, drift_after = experiment.generate((target, drift), 1.0)
+    made = {
+        strength: experiment.generate((target, drift) if strength in (0.0, 1.0) else few, strength)
+        for strength in strengths
+    }
+    (before, drift_before), (after, drift_after) = made[0.0], made[1.0]
     curve = []
-    for strength in strengths:
-        made = experiment.generate((target, drift) if strength in (0.0, 1.0) else few, strength)
+    for strength, sets in made.items():
         pair = [
-            experiment.score(replace(images, paths=images.paths[: len(domain.real)]), domain, ("fid",)).scores["fid"]
-            for images, domain in zip(made, few, strict=True)
+            experiment.score(first_images(images, len(domain.real)), domain, ("fid",)).scores["fid"].value
+            for images, domain in zip(sets, few, strict=True)
         ]
-        curve.append(CurvePoint(strength, pair[0].value, pair[1].value))
+        curve.append(CurvePoint(strength, *pair))
     findings = Findings(
         target=target, drift=drift,
         before=experiment.score(before, target, TARGET_METRICS),

@@ -36,7 +36,7 @@ from finetuning.step import TrainingStep
 from models import pixart
 from models.random_weights import build_random
 
-PROMPT_TOKENS, WORDS = 300, 30
+WORDS = 30
 PICTURES = 64
 PEAK_FLOPS = 785e12  # bf16 matrix products of an H100 or H200, as measured on large ones
 TINY = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "cross_attention_dim": 16,
@@ -125,10 +125,10 @@ def make_plain_loop(bench: Bench, batch: int, settings: TrainingSettings, *, enc
     generator = torch.Generator(bench.device).manual_seed(0)
     like: dict[str, Any] = {"generator": generator, "device": bench.device}
     pixels = torch.rand(batch, 3, bench.side, bench.side, **like).to(bench.dtype) * 2 - 1
-    ids = torch.randint(16, 32000, (batch, PROMPT_TOKENS), **like)
-    mask = (torch.arange(PROMPT_TOKENS, device=bench.device) < WORDS).long().expand(batch, -1)
+    ids = torch.randint(16, 32000, (batch, pixart.PROMPT_TOKENS), **like)
+    mask = (torch.arange(pixart.PROMPT_TOKENS, device=bench.device) < WORDS).long().expand(batch, -1)
     cached_latents = torch.randn(batch, 4, bench.latent_side, bench.latent_side, **like)
-    cached_text = torch.randn(batch, PROMPT_TOKENS, bench.text_width, **like).to(bench.dtype)
+    cached_text = torch.randn(batch, pixart.PROMPT_TOKENS, bench.text_width, **like).to(bench.dtype)
 
     def step(_: int) -> Tensor:
         latents, text = cached_latents, cached_text
@@ -170,10 +170,7 @@ def count_flops(bench: Bench, settings: TrainingSettings, accelerator: Any) -> f
 
 def encode_offloaded(bench: Bench) -> dict[str, Any]:
     """Return what encoding captions costs with T5's parts coming to the GPU one by one."""
-    encoder = build_random(
-        bench.builders["text_encoder"], "cpu" if bench.device == "cpu" else bench.device, bench.dtype
-    )
-    encoder = encoder.to("cpu")
+    encoder = bench.build("text_encoder").to("cpu")
     bench.release()
     encoder = place_text_encoder(encoder, bench.device, "always")
     if bench.device == "cuda":

@@ -103,6 +103,13 @@ def picture_files(folder: Path) -> list[PictureFile]:
     return captioned_pictures(folder)
 
 
+def check_captions(folder: Path, files: Sequence[PictureFile]) -> None:
+    """Raise ValueError where a caption is empty: nothing could be learnt from it."""
+    empty = [file.path.name for file in files if not file.caption]
+    if empty:
+        raise ValueError(f"{len(empty)} of {len(files)} captions in {folder} are empty, first that of {empty[0]}")
+
+
 def captioned_pictures(folder: Path) -> list[PictureFile]:
     """Return a folder's own pictures with the captions beside them, in the order of their names; no subfolders.
 

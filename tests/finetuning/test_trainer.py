@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import CAPTIONS, tiny_settings, write_pictures
+from tiny_training import CAPTIONS, tiny_settings, train_until, write_pictures
 
 from finetuning import trainer
-from finetuning.record import Record, read_lines
+from finetuning.record import read_lines
 from finetuning.trainer import LossNotFinite, train_lora
 from models.adapters import read_training_data
 
@@ -119,17 +119,7 @@ def test_a_training_that_stops_goes_on_as_if_it_had_not(
     whole = tiny_settings(tmp_path, steps=7, **changes)
     train_lora(whole)
     stopped = dataclasses.replace(whole, output_dir=tmp_path / "stopped")
-    original = Record.add
-
-    def stop_at_five(self: Record, step: int, *rest: Any) -> None:
-        original(self, step, *rest)
-        if step == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Record, "add", stop_at_five)
-    with pytest.raises(KeyboardInterrupt):
-        train_lora(stopped)
-    monkeypatch.setattr(Record, "add", original)
+    train_until(5, stopped, monkeypatch)
     assert len(losses(stopped.output_dir)) == 5
     train_lora(stopped)
     assert losses(stopped.output_dir) == losses(whole.output_dir)

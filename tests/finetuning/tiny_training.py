@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image, ImageDraw
 
+from finetuning.record import Record
 from finetuning.settings import TrainingSettings
+from finetuning.trainer import train_lora
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # where other tests' small pipelines are written
 from diffusers_folders import build_pixart
@@ -32,6 +35,21 @@ def write_pictures(folder: Path, count: int = 6) -> Path:
         image.save(train / f"{number:05d}_input.png")
         (train / f"{number:05d}_caption.txt").write_text(CAPTIONS[number % len(CAPTIONS)] + "\n")
     return train
+
+
+def train_until(step: int, settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and stop as Ctrl-C does once this step's line is written."""
+    original = Record.add
+
+    def stop(self: Record, done: int, *rest: Any) -> None:
+        original(self, done, *rest)
+        if done == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "add", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_lora(settings)
 
 
 def tiny_settings(folder: Path, **changes: Any) -> TrainingSettings:

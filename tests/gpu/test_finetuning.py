@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "finetuning"))
-from tiny_training import tiny_settings
+from tiny_training import tiny_settings, train_until
 
 from benchmark.progress import Progress
 from finetuning.encodings import encode_captions
-from finetuning.record import Record, read_lines
+from finetuning.record import read_lines
 from finetuning.trainer import train_lora
 
 pytestmark = pytest.mark.gpu
@@ -42,17 +42,7 @@ def test_a_captured_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest
     whole = tiny_settings(tmp_path, device="cuda", steps=7, compile=True, dtype="bfloat16")
     train_lora(whole)
     stopped = dataclasses.replace(whole, output_dir=tmp_path / "stopped")
-    original = Record.add
-
-    def stop_at_five(self: Record, step: int, *rest: object) -> None:
-        original(self, step, *rest)  # type: ignore[arg-type]
-        if step == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Record, "add", stop_at_five)
-    with pytest.raises(KeyboardInterrupt):
-        train_lora(stopped)
-    monkeypatch.setattr(Record, "add", original)
+    train_until(5, stopped, monkeypatch)
     train_lora(stopped)
     assert losses(stopped.output_dir) == pytest.approx(losses(whole.output_dir), rel=1e-3)
     one, other = (load_file(s.output_dir / "adapter_model.safetensors") for s in (whole, stopped))

@@ -204,7 +204,7 @@ def test_from_inference_back_fills_what_belongs_to_the_pictures(session: Session
 def copied(tmp_path: Path) -> Path:
     """Return a repository of the shell scripts alone, whose local_repo is nobody's."""
     root = tmp_path / "another place"
-    for script in SCRIPTS.rglob("fine_tune*.sh"):
+    for script in SCRIPTS.rglob("*.sh"):
         target = root / script.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(script, target)

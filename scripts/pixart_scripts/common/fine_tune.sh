@@ -18,23 +18,13 @@
 # on where it was stopped. Exit status: that of the step that failed; 2 where there are no pictures.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
-common=$root/scripts/pixart_scripts/common
-# Short names where they mean the same.
-local_repo=local_repo
-[ "$PWD" = "$root" ] || local_repo=$root/local_repo
-[ "${WEIGHTS:-pretrained}" != tiny ] || local_repo=$local_repo/tiny
-if [ -z "${PYTHON_BIN:-}" ]; then
-    PYTHON_BIN=python3
-    [ ! -x "$root/.venv/bin/python" ] || PYTHON_BIN=$root/.venv/bin/python
-fi
+. "$root/scripts/pixart_scripts/common/places.sh"
 DATASET_NAME=${DATASET_NAME:-Gundam}
 BASE_DIR=${BASE_DIR:-$local_repo/$DATASET_NAME}
 output_dir=${OUTPUT_DIR:-$BASE_DIR/pixart_lora}
 # To the benchmark, OUTPUT_DIR is where its pictures lie.
 unset OUTPUT_DIR
 export COMBINED_BASE=${COMBINED_BASE:-$local_repo/pixart_base}
-# So that an interpreter will do that has the requirements, but not this project, installed.
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 train_dir=$BASE_DIR/input/train
 test_dir=$BASE_DIR/input/test
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmark.command_line import parse_command
 from benchmark.settings import ASSETS
-from finetuning.base import base_options
+from finetuning.base import base_options, find_adapter
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer
 
 
@@ -59,12 +59,10 @@ def generate(arguments: argparse.Namespace) -> str:
     from benchmark.machine import choose_machine
     from benchmark.progress import Progress
     from models import pixart
-    from models.adapters import adapter_digest, is_adapter
+    from models.adapters import adapter_digest
     from models.base import Request, Runtime
 
-    adapter = arguments.adapter or arguments.base_dir / "pixart_lora"
-    if not is_adapter(adapter):
-        raise OSError(f"{adapter} holds no adapter; train one first, or name it with --adapter")
+    adapter = find_adapter(arguments.base_dir, arguments.adapter)
     prompts, real = read_prompts(arguments)
     settings = parse_command(["--models", "pixart"], os.environ).settings
     machine = choose_machine(settings.device, settings.dtype)
@@ -98,11 +96,10 @@ def generate(arguments: argparse.Namespace) -> str:
 
 def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Path]]:
     """Return the prompts, and the real picture of each that has one."""
-    from benchmark.datasets.folder import picture_files
+    from finetuning.pictures import prompt_files
 
     if arguments.use_meta:
-        test, train = (arguments.base_dir / "input" / split for split in ("test", "train"))
-        files = picture_files(test if test.is_dir() and any(test.iterdir()) else train)
+        files = prompt_files(arguments.base_dir / "input" / "train", arguments.base_dir / "input" / "test")
         return [file.caption for file in files], {file.caption: file.path for file in reversed(files)}
     named = [*arguments.prompt, *(os.environ.get("VALIDATION_PROMPT") or "").split("|")]
     prompts = [prompt.strip() for prompt in named if prompt.strip()]

@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmark.datasets.folder import captioned_pictures
+from benchmark.datasets.folder import captioned_pictures, check_captions
 
 METADATA_NAME = "metadata.jsonl"
 
@@ -25,9 +25,7 @@ def write_metadata(folder: Path) -> tuple[int, bool]:
         ValueError: the folder holds no pictures, or one without a caption or with an empty one.
     """
     files = captioned_pictures(folder)
-    empty = [file.path.name for file in files if not file.caption]
-    if empty:
-        raise ValueError(f"{len(empty)} of {len(files)} captions in {folder} are empty, first that of {empty[0]}")
+    check_captions(folder, files)
     lines = [json.dumps({"file_name": file.path.name, "text": file.caption}, ensure_ascii=False) for file in files]
     content = "".join(f"{line}\n" for line in lines)
     table = folder / METADATA_NAME
