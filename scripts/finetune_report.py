@@ -119,7 +119,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         curve=curve, curve_floor=experiment.floor(few[0]).scores["fid"].value, curve_count=len(few[0].real),
         facts={
             "Adapter": f"{digest} ({(adapter / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
-            "Looked for copies of": f"{len(target.training) if target.training else 0} training pictures of {target.name}",
+            "Looked for copies of": f"{len(target.training or ())} training pictures of {target.name}",
             "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
             "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",
             "Time of the report": f"{time.monotonic() - begin:.0f} s",
