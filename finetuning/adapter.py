@@ -56,8 +56,8 @@ def add_adapter(transformer: Any, settings: TrainingSettings) -> Any:
 def build_optimizer(model: nn.Module, settings: TrainingSettings, device: str) -> torch.optim.Optimizer:
     """Return AdamW over the trained parameters."""
     return torch.optim.AdamW(
-        list(trainable(model).values()), lr=settings.learning_rate, weight_decay=settings.weight_decay,
-        fused=device.startswith("cuda"),
+        list(trainable(model).values()), lr=settings.learning_rate, betas=(0.9, settings.adam_beta2),
+        weight_decay=settings.weight_decay, fused=device.startswith("cuda"),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -224,7 +225,7 @@ def _cached(folder: Path, name: str, compute: Callable[[], dict[str, Tensor]]) -
             print(f"{path} is damaged ({error}); it is made again", file=sys.stderr)
     made = compute()
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # two trainings may share the folder
     save_file({key: tensor.contiguous() for key, tensor in made.items()}, partial)
     partial.replace(path)
     return made

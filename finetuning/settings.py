@@ -49,6 +49,7 @@ class TrainingSettings:
     schedule: Schedule = "cosine"
     warmup_steps: int = 0
     weight_decay: float = 0.01
+    adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     gradient_accumulation: int = 1
     gradient_checkpointing: bool = False
@@ -75,7 +76,7 @@ class TrainingSettings:
                 raise ValueError(f"{name}={getattr(self, name)}: expected at least {bound}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate={self.learning_rate}: expected a number above 0, such as 1e-4")
-        for name in ("caption_dropout", "lora_dropout"):
+        for name in ("caption_dropout", "lora_dropout", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a share of 0 or more and less than 1")
         if self.warmup_steps >= self.steps:

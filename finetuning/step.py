@@ -7,8 +7,8 @@ which each takes its share. So a step can be made again, and two processes learn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +19,20 @@ from finetuning.graphs import GraphedPass
 from finetuning.objective import Noising, weighted_loss
 from finetuning.settings import TrainingSettings
 from models.pixart_lora import size_conditions
+
+
+@contextmanager
+def without_cudnn_attention() -> Iterator[None]:
+    """Keep PyTorch off cuDNN's attention, whose backward pass with a mask returns NaN on H100 and H200, now and then.
+
+    Source: PyTorch issue 196678 (torch 2.11 and later). Flash and memory-efficient attention take its place.
+    """
+    enabled = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(enabled)
 
 
 class TrainingStep:
@@ -59,6 +73,7 @@ class TrainingStep:
             and self._encodings.latents_VNCHW.shape[-1] == self._transformer.config.sample_size
         )
 
+    @without_cudnn_attention()
     def __call__(self, step: int) -> Tensor:
         """Make one step and return its mean loss over this process's pictures, a tensor on the device."""
         settings = self._settings

@@ -56,12 +56,15 @@ class LossNotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended. `trained`: whether steps were made; else the adapter was there already."""
+    """How a training ended. `trained`: whether steps were made; else the adapter was there already. `is_main`: whether
+    this process is the one of several that tells of it.
+    """
 
     folder: Path
     trained: bool
     steps: int
     loss: float | None
+    is_main: bool = True
 
 
 def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
@@ -88,7 +91,8 @@ def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
     accelerator.wait_for_everyone()
     finished = json.loads((folder / "settings.json").read_text())["finished"]
     if finished and is_adapter(settings.output_dir):
-        return Outcome(settings.output_dir, trained=False, steps=settings.steps, loss=None)
+        accelerator.end_training()
+        return Outcome(settings.output_dir, False, settings.steps, None, accelerator.is_main_process)
     return _Training(settings, base, pictures, accelerator, folder).run()
 
 
@@ -176,7 +180,7 @@ class _Training:
             self._finish(model, record)
         accelerator.wait_for_everyone()
         accelerator.end_training()
-        return Outcome(settings.output_dir, trained=True, steps=settings.steps, loss=loss)
+        return Outcome(settings.output_dir, True, settings.steps, loss, accelerator.is_main_process)
 
     # Before the first step.
 

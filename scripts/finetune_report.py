@@ -65,6 +65,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     from models.base import Runtime
 
     begin = time.monotonic()
+    strengths = read_strengths(arguments.strengths)
     adapter = find_adapter(arguments.base_dir, arguments.adapter)
     output = arguments.output_dir or arguments.base_dir / "finetune_report"
     target = read_target(arguments.base_dir, arguments.num_samples, arguments.training_samples)
@@ -95,7 +96,6 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
     experiment = Experiment(load, output / "images", identity, plan, scoring, arguments.seed, progress)
 
-    strengths = sorted({0.0, 1.0, *map(float, arguments.strengths.split(","))})
     few = (target.first(arguments.curve_samples), drift.first(arguments.curve_samples))
     made = {
         strength: experiment.generate((target, drift) if strength in (0.0, 1.0) else few, strength)
@@ -134,6 +134,14 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     write_page(findings, output / "finetune.md")
     print((output / "finetune.md").read_text(encoding="utf-8").split("\n## Strength")[0])
     return findings.gone
+
+
+def read_strengths(text: str) -> list[float]:
+    """Return the LoRA's strengths in rising order, 0 and 1 always among them. Raises ValueError."""
+    try:
+        return sorted({0.0, 1.0, *map(float, text.split(","))})
+    except ValueError:
+        raise ValueError(f"--strengths {text}: expected numbers by commas, such as 0,0.5,1") from None
 
 
 def read_target(base_dir: Path, most: int, most_training: int | None) -> Any:

@@ -22,6 +22,7 @@ from finetuning import trainer
 from finetuning.record import read_lines
 from finetuning.trainer import LossNotFinite, train_lora
 from models.adapters import read_training_data
+from scripts.pixart_scripts.common.train_lora import build_parser
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "pixart_scripts" / "common" / "train_lora.py"
@@ -163,6 +164,21 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path: Path) 
     assert equal(weights(killed), weights(whole))
 
 
+def test_a_step_keeps_off_cudnns_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = trainer.TrainingStep._loss
+
+    def watched(self: Any, inputs: Any) -> torch.Tensor:
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return original(self, inputs)
+
+    monkeypatch.setattr(trainer.TrainingStep, "_loss", watched)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    train_lora(tiny_settings(tmp_path, steps=2))
+    assert seen == [False, False]
+    assert torch.backends.cuda.cudnn_sdp_enabled() is before is True
+
+
 def test_two_processes_learn_what_one_does_with_twice_the_batch(tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path, steps=4, batch_size=4)
     train_lora(settings)
@@ -180,6 +196,7 @@ def test_two_processes_learn_what_one_does_with_twice_the_batch(tmp_path: Path) 
         cwd=ROOT, text=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert told.returncode == 0, told.stderr[-2000:]
+    assert told.stdout.count("4 steps, loss") == 1
     assert json.loads((launched / "training" / "settings.json").read_text())["settings"]["processes"] == "2"
     assert losses(launched) == pytest.approx(losses(settings.output_dir), rel=1e-4)
     mine, theirs = weights(settings.output_dir), weights(launched)
@@ -244,6 +261,8 @@ def test_the_script_takes_the_environments_names(tmp_path: Path) -> None:
     folder = tmp_path / "Robots" / "pixart_lora"
     assert told.stdout.startswith(f"{folder}: 2 steps, loss")
     assert json.loads((folder / "adapter_config.json").read_text())["r"] == 3
+    assert build_parser({"RANK": "8"}).parse_args([]).rank == 8
+    assert build_parser({"RANK": "0", "LOCAL_RANK": "0"}).parse_args([]).rank == 16  # the launcher's, not the LoRA's
     wrong = subprocess.run(
         [sys.executable, str(SCRIPT)], cwd=ROOT, text=True, capture_output=True, env={**os.environ, "BS": "many"}
     )

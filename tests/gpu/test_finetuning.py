@@ -21,6 +21,14 @@ from finetuning.trainer import train_lora
 pytestmark = pytest.mark.gpu
 
 
+@pytest.fixture(autouse=True)
+def _another_precision_for_each_test() -> None:
+    """accelerate holds to the precision that a process began with."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)
+
+
 def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in read_lines(folder / "training" / "metrics.jsonl")]
 
@@ -39,15 +47,16 @@ def test_compiled_and_captured_steps_learn_what_plain_ones_do(tmp_path: Path) ->
 
 
 def test_a_captured_training_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Bit for bit, as one H100 did it with torch 2.11.
     whole = tiny_settings(tmp_path, device="cuda", steps=7, compile=True, dtype="bfloat16")
     train_lora(whole)
     stopped = dataclasses.replace(whole, output_dir=tmp_path / "stopped")
     train_until(5, stopped, monkeypatch)
     train_lora(stopped)
-    assert losses(stopped.output_dir) == pytest.approx(losses(whole.output_dir), rel=1e-3)
+    assert losses(stopped.output_dir) == losses(whole.output_dir)
     one, other = (load_file(s.output_dir / "adapter_model.safetensors") for s in (whole, stopped))
     for key in one:
-        torch.testing.assert_close(one[key], other[key], rtol=1e-2, atol=1e-3)
+        assert torch.equal(one[key], other[key]), key
 
 
 def test_captions_are_the_same_with_the_encoder_in_parts(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@
     accelerate launch --num_processes 2 scripts/pixart_scripts/common/train_lora.py ...
 
 Defaults come from the environment: BASE_DIR (its input/train), OUTPUT_DIR, COMBINED_BASE, BS, STEPS, LR, RANK,
-VALIDATION_PROMPT. The result is a PEFT adapter folder; `training/` in it holds metrics.jsonl, loss.png, validation
+VALIDATION_PROMPT. Under a launcher RANK is the process's number, so that there it is `--rank` alone that sets the
+LoRA's. The result is a PEFT adapter folder; `training/` in it holds metrics.jsonl, loss.png, validation
 pictures, TensorBoard events and checkpoints. The same command again goes on where it was killed, and does nothing where
 the adapter is finished. Exit status: 0, 2 where the training cannot be run as asked, 1 where its loss is no number.
 """
@@ -26,6 +27,8 @@ from models.base import DType
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser; what the environment names is its default."""
     base_dir = Path(environment.get("BASE_DIR") or "local_repo/Gundam")
+    if "LOCAL_RANK" in environment:  # torchrun and accelerate launch number their processes in RANK
+        environment = {name: value for name, value in environment.items() if name != "RANK"}
     parser = argparse.ArgumentParser(description="Fine-tune PixArt-Sigma with a LoRA.", allow_abbrev=False)
 
     def add(name: str, kind: Any, default: Any, text: str, variable: str = "", **more: Any) -> None:
@@ -57,6 +60,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("schedule", str, "cosine", "learning rate after the warm-up", choices=get_args(Schedule))
     add("warmup_steps", int, 0, "steps of linear warm-up")
     add("weight_decay", float, defaults.weight_decay, "AdamW's")
+    add("adam_beta2", float, defaults.adam_beta2, "AdamW's; less of it suits a short training")
     add("max_grad_norm", float, defaults.max_grad_norm, "gradients are clipped to this norm")
     add("gradient_accumulation", int, 1, "passes a step")
     add_switch("gradient_checkpointing", "less memory, a third more time")
@@ -111,8 +115,9 @@ def main(given: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("train_lora: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    told = f"loss {outcome.loss:.4f}" if outcome.loss is not None else "was finished already"
-    print(f"{outcome.folder}: {outcome.steps} steps, {told}")
+    if outcome.is_main:
+        told = f"loss {outcome.loss:.4f}" if outcome.loss is not None else "was finished already"
+        print(f"{outcome.folder}: {outcome.steps} steps, {told}")
     return 0
 
 

@@ -1,0 +1,94 @@
+"""finetune_report.py and infer_finetuned.py on the embedded model with a LoRA of two steps: what they leave and say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+COMMON = ROOT / "scripts" / "pixart_scripts" / "common"
+REPORT = ROOT / "scripts" / "finetune_report.py"
+FEW = ("--num_samples", "6", "--drift_samples", "4", "--curve_samples", "4", "--training_samples", "8",
+       "--strengths", "0,0.5,1")  # fmt: skip
+
+
+def run(script: Path, *arguments: str, **names: str) -> subprocess.CompletedProcess[str]:
+    ours = {"HOME": os.environ.get("HOME", "/"), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    environment = ours | {"WEIGHTS": "tiny", "CUDA_VISIBLE_DEVICES": "", "PIXART_STEPS": "2"} | names
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of 60 emoji, six of them held out, with an adapter that was trained on the others."""
+    folder = tmp_path_factory.mktemp("trained")
+    told = run(COMMON / "prepare_inputs.py", "--dataset", "emoji", "--num_samples", "60", "--output_dir", str(folder))
+    assert told.returncode == 0, told.stderr
+    base = folder / "base"
+    assert run(COMMON / "build_combined_base.py", COMBINED_BASE=str(base)).returncode == 0
+    told = run(
+        COMMON / "train_lora.py", "--steps", "2", "--batch_size", "2", "--rank", "2", "--validate_every", "0",
+        "--learning_rate", "0.02", BASE_DIR=str(folder / "Emoji"), COMBINED_BASE=str(base),
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    return folder / "Emoji"
+
+
+def test_a_report_says_what_changed_and_a_second_call_draws_nothing_again(trained: Path) -> None:
+    told = run(REPORT, "--base_dir", str(trained), *FEW)
+    assert told.returncode == 0, told.stderr
+    output = trained / "finetune_report"
+    page = (output / "finetune.md").read_text(encoding="utf-8")
+    assert re.search(r"\*\*FD-EffNetLite0 went -?\d+ % of the way to the floor\*\* on 6 held-out captions", page)
+    assert "## Drift: Robots" in page
+    assert "N = 6 against 6" in page
+    assert [line.split("|")[1].strip() for line in page.splitlines() if re.match(r"\| [01](\.5)? \|", line)] == [
+        "0", "0.5", "1",
+    ]  # fmt: skip
+    for name in ("finetune.png", "strength.png"):
+        with Image.open(output / name) as picture:
+            assert min(picture.size) > 100
+    before, after = (sorted((output / "images" / f"Emoji-{way}").rglob("*.png")) for way in ("0", "1"))
+    assert len(before) == len(after) == 6
+    assert all(one.read_bytes() != other.read_bytes() for one, other in zip(before, after, strict=True))
+    times = {path: path.stat().st_mtime_ns for path in (output / "images").rglob("*.png")}
+    again = run(REPORT, "--base_dir", str(trained), *FEW)
+    assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (output / "images").rglob("*.png")} == times
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--adapter", "nowhere"], "nowhere holds no adapter; train one first"),
+        (["--drift", "emoji"], "--drift emoji is the target itself"),
+        (["--strengths", "0,much"], "--strengths 0,much: expected numbers by commas"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_line(arguments: list[str], words: str, trained: Path) -> None:
+    told = run(REPORT, "--base_dir", str(trained), *arguments)
+    assert told.returncode == 2
+    assert words in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
+
+
+def test_pictures_of_the_metadatas_prompts(trained: Path) -> None:
+    infer = COMMON / "infer_finetuned.py"
+    told = run(infer, "--base_dir", str(trained), "--use_meta", "--num_samples", "3", "--cfg", "2.0")
+    assert told.returncode == 0, told.stderr
+    made = sorted((trained / "finetuned" / "output").glob("*.png"))
+    assert len(made) == 3
+    assert (trained / "finetuned" / "samples.png").is_file()
+    other = run(infer, "--base_dir", str(trained), "--use_meta", "--num_samples", "3", "--cfg", "3.0")
+    assert other.returncode == 2
+    assert "guidance" in other.stderr
+    none = run(infer, "--base_dir", str(trained))
+    assert none.returncode == 2
+    assert "no prompt: give --use_meta, --prompt TEXT or VALIDATION_PROMPT" in none.stderr
