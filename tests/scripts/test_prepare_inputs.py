@@ -10,10 +10,9 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from local_wikiart import write_wikiart
 from PIL import Image
 
 from scripts.pixart_scripts.common import back_fill_inputs, prepare_inputs
@@ -21,31 +20,12 @@ from scripts.pixart_scripts.common.make_imagefolder_metadata import write_metada
 
 ROOT = Path(__file__).parents[2]
 WIKIART = "scripts/pixart_scripts/wikiart/prepare_inputs_from_dataset.py"
-# Rows of each style: three frequent ones and a rare one; one picture is broken.
-STYLES = [3 if row in (7, 20) else row % 3 for row in range(36)]
 
 
 @pytest.fixture(scope="module")
 def wikiart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of two shards in the hub's layout, of JPEGs that take a while to convert."""
-    from datasets import ClassLabel, Dataset, Features
-    from datasets import Image as ImageFeature
-
-    folder = tmp_path_factory.mktemp("data") / "some paintings"
-    folder.mkdir()
-    names = {"artist": ["Unknown Artist"], "genre": ["portrait"], "style": ["Cubism", "Pop_Art", "Realism", "Ukiyo_e"]}
-    features = Features({"image": ImageFeature(), **{name: ClassLabel(names=of) for name, of in names.items()}})
-    rows: list[dict[str, Any]] = []
-    for row, style in enumerate(STYLES):
-        path = folder.parent / f"{row}.jpg"
-        pixels = np.random.default_rng(row).integers(0, 256, (600, 800 + row, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
-        content = b"broken" if row == 7 else path.read_bytes()
-        rows.append({"image": {"bytes": content, "path": None}, "artist": 0, "genre": 0, "style": style})
-    for shard in range(2):
-        part = Dataset.from_list(rows[18 * shard : 18 * shard + 18], features=features)
-        part.to_parquet(folder / f"train-{shard:05d}-of-00002.parquet")
-    return folder
+    return write_wikiart(tmp_path_factory.mktemp("data") / "some paintings")
 
 
 def state(folder: Path) -> dict[str, tuple[bytes, int]]:
