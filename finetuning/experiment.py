@@ -89,13 +89,27 @@ class Experiment:
                 unscored[name] = " ".join(str(error).split())
         return Scored({score.key: score for score in scores}, unscored)
 
+    def kernel_distance(self, made: ImageSet, domain: Domain) -> Score:
+        """Return KID (or KD) to the domain's real pictures: unbiased, so that few captions will do.
+
+        Raises:
+            ValueError: there is none, and why.
+        """
+        scored = self.score(made, domain, ("kid",))
+        if "kid" not in scored.scores:
+            raise ValueError(f"no distance of {made.name}: {scored.unscored.get('kid')}")
+        return scored.scores["kid"]
+
+    def floor_images(self, domain: Domain) -> ImageSet:
+        """Return as many training pictures as the domain has captions, none of them of a held-out caption."""
+        assert domain.training is not None
+        return spread(domain.training, len(domain.real))
+
     def floor(self, domain: Domain) -> Scored:
         """Return what as many training pictures score as if they had been generated: none of them is of a held-out
         caption, so a model that draws as well as the real pictures are drawn scores this.
         """
-        assert domain.training is not None
-        real = spread(domain.training, len(domain.real))
-        return self.score(real, replace(domain, training=None), ("fid", "kid", "prdc"))
+        return self.score(self.floor_images(domain), replace(domain, training=None), ("fid", "kid", "prdc"))
 
 
 def first_images(images: ImageSet, count: int) -> ImageSet:

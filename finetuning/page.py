@@ -13,7 +13,7 @@ from metrics.intervals import difference_interval
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One strength of the LoRA: distance to the target's held-out pictures, and to the drift domain's."""
+    """One strength of the LoRA: KID to the target's held-out pictures, and to the drift domain's."""
 
     strength: float
     target: float
@@ -32,7 +32,7 @@ class Findings:
     drift_before: Scored
     drift_after: Scored
     curve: Sequence[CurvePoint]
-    curve_floor: float
+    curve_floor: Score
     curve_count: int
     facts: Mapping[str, str]
 
@@ -115,15 +115,15 @@ def write_page(findings: Findings, path: Path) -> None:
         f"The same on {len(drift.real)} captions outside the target, with the real pictures of that domain.", "",
         *_table(findings.drift_before, findings.drift_after, {}), "",
         "## Strength", "",
-        f"Distances on the first {findings.curve_count} captions of each domain (fewer captions score higher: compare "
-        "within this table alone).", "",
+        f"{findings.curve_floor.short} and its like on the first {findings.curve_count} captions of each domain: "
+        "unbiased at any count, where a Fréchet distance would hang on it.", "",
         "| strength | to the target | of the way to the floor | to the drift domain |", "|---|---|---|---|",
     ]  # fmt: skip
     base = findings.curve[0]
     for point in findings.curve:
-        share = way_to_floor(base.target, point.target, findings.curve_floor)
+        share = way_to_floor(base.target, point.target, findings.curve_floor.value)
         told = "-" if share is None else f"{100 * share:.0f} %"
-        lines.append(f"| {point.strength:g} | {point.target:.1f} | {told} | {point.drift:.1f} |")
+        lines.append(f"| {point.strength:g} | {point.target:.4f} | {told} | {point.drift:.4f} |")
     lines += ["", "![target gain against drift](strength.png)", ""]
     unscored = findings.after.unscored | findings.drift_after.unscored
     lines += ["## Without a value", "", *(f"- `{name}`: {reason}" for name, reason in unscored.items()), ""]
@@ -147,14 +147,14 @@ def draw_curve(findings: Findings, path: Path) -> None:
     from matplotlib import pyplot
 
     base = findings.curve[0]
-    shares = [100 * (way_to_floor(base.target, p.target, findings.curve_floor) or 0.0) for p in findings.curve]
+    shares = [100 * (way_to_floor(base.target, p.target, findings.curve_floor.value) or 0.0) for p in findings.curve]
     drifts = [point.drift for point in findings.curve]
     figure, axes = pyplot.subplots(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes.plot(drifts, shares, "o-", color="#1f4e79")
     for point, share in zip(findings.curve, shares, strict=True):
         axes.annotate(f"{point.strength:g}", (point.drift, share), textcoords="offset points", xytext=(7, -12))
     axes.set(
-        xlabel=f"distance to {findings.drift.name} (drift: lower = better)",
+        xlabel=f"kernel distance to {findings.drift.name} (drift: lower = better)",
         ylabel=f"% of the way to {findings.target.name}'s floor (higher = better)",
         title="Strength of the LoRA",
     )

@@ -105,7 +105,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     curve = []
     for strength, sets in made.items():
         pair = [
-            experiment.score(first_images(images, len(domain.real)), domain, ("fid",)).scores["fid"].value
+            experiment.kernel_distance(first_images(images, len(domain.real)), domain).value
             for images, domain in zip(sets, few, strict=True)
         ]
         curve.append(CurvePoint(strength, *pair))
@@ -116,7 +116,8 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         floor=experiment.floor(target),
         drift_before=experiment.score(drift_before, drift, DRIFT_METRICS),
         drift_after=experiment.score(drift_after, drift, DRIFT_METRICS),
-        curve=curve, curve_floor=experiment.floor(few[0]).scores["fid"].value, curve_count=len(few[0].real),
+        curve=curve, curve_count=len(few[0].real),
+        curve_floor=experiment.kernel_distance(experiment.floor_images(few[0]), few[0]),
         facts={
             "Adapter": f"{digest} ({(adapter / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
             "Looked for copies of": f"{len(target.training or ())} training pictures of {target.name}",
