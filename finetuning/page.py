@@ -94,6 +94,9 @@ def write_page(findings: Findings, path: Path) -> None:
     head = "no distance could be computed" if gone is None or fid is None else (
         f"**{fid.short} went {100 * gone:.0f} % of the way to the floor** on {len(target.real)} held-out captions"
     )  # fmt: skip
+    old, new = findings.before.scores.get("kid"), findings.after.scores.get("kid")
+    if old is not None and new is not None:
+        head += f"; {new.short} changed by {change(old, new)}"
     lines = ["# Fine-tuning, before and after", "", f"{head}.", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in findings.facts.items()), ""]
     lines += [

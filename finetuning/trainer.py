@@ -84,9 +84,11 @@ def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
         raise ValueError(f"output_dir={settings.output_dir} is the folder of the pictures: choose another")
     accelerator = _open_accelerator(settings)
     folder = settings.output_dir / "training"
+    if accelerator.is_main_process and fresh:
+        clear_training(settings.output_dir)
+    accelerator.wait_for_everyone()
+    pictures = _begun_with(folder / "pictures.json", pictures)
     if accelerator.is_main_process:
-        if fresh:
-            clear_training(settings.output_dir)
         _claim(folder, settings, pictures, accelerator.num_processes)
     accelerator.wait_for_everyone()
     finished = json.loads((folder / "settings.json").read_text())["finished"]
@@ -94,6 +96,22 @@ def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
         accelerator.end_training()
         return Outcome(settings.output_dir, False, settings.steps, None, accelerator.is_main_process)
     return _Training(settings, base, pictures, accelerator, folder).run()
+
+
+def _begun_with(record: Path, pictures: list[TrainingPicture]) -> list[TrainingPicture]:
+    """Return the pictures that the training which is there began with, where others were only added since: the
+    benchmark writes more rows into the same folder.
+    """
+    if not record.is_file():
+        return pictures
+    names = set(json.loads(record.read_text(encoding="utf-8")))
+    kept = [picture for picture in pictures if picture.path.name in names]
+    if len(kept) < len(names):
+        return pictures
+    if len(kept) < len(pictures):
+        added = len(pictures) - len(kept)
+        print(f"{added} pictures were added since this training began; --fresh takes them in", file=sys.stderr)
+    return kept
 
 
 def _open_accelerator(settings: TrainingSettings) -> Any:
@@ -140,6 +158,7 @@ def _claim(folder: Path, settings: TrainingSettings, pictures: Sequence[Training
     if is_adapter(folder.parent):
         raise ValueError(f"{folder.parent} holds an adapter that was not trained here: choose another OUTPUT_DIR")
     folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "pictures.json", [picture.path.name for picture in pictures])
     _write_json(path, {"finished": False, "settings": asked})
 
 

@@ -3,12 +3,12 @@
 #
 #     PYTHON_BIN=.venv/bin/python bash scripts/finetune_demo.sh
 #
-# Ends with local_repo/tiny/Emoji/finetune_report/finetune.md. A second call does what is missing.
+# Ends with local_repo/finetune_demo/Emoji/finetune_report/finetune.md. A second call does what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON_BIN=${PYTHON_BIN:-python3}
 export PYTHON_BIN WEIGHTS=tiny
-export BASE_DIR=${BASE_DIR:-local_repo/tiny/Emoji}
+export BASE_DIR=${BASE_DIR:-local_repo/finetune_demo/Emoji}
 # A small network learns at rates that would break a large one; at 5e-3 some of its trainings did break down.
 export BS=${BS:-8} STEPS=${STEPS:-3500} LR=${LR:-3e-3} RANK=${RANK:-24}
 # Compiled, a step takes two thirds of the time on a CPU, where there is a C++ compiler.

@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmark.command_line import SettingsError, parse_command
 from benchmark.settings import ASSETS, Settings
+from scripts.pixart_scripts.common.prepare_inputs import positive_integer
 
 DRIFT_OF_TARGET = {"Robots": "emoji"}
 
@@ -36,12 +37,20 @@ def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--adapter", type=Path, help="default: BASE_DIR/pixart_lora")
     parser.add_argument("--output_dir", type=Path, help="default: BASE_DIR/finetune_report")
     parser.add_argument("--drift", help="data set outside the target (default: robots; for Robots: emoji)")
-    parser.add_argument("--num_samples", type=int, default=1000, help="most held-out captions [%(default)s]")
-    parser.add_argument("--drift_samples", type=int, default=256, help="captions of the drift domain [%(default)s]")
-    parser.add_argument("--curve_samples", type=int, default=128, help="captions of each for the curve [%(default)s]")
-    parser.add_argument("--training_samples", type=int, help="most training pictures to look for copies of [all]")
+    parser.add_argument(
+        "--num_samples", type=positive_integer, default=1000, help="most held-out captions [%(default)s]"
+    )
+    parser.add_argument(
+        "--drift_samples", type=positive_integer, default=256, help="captions of the drift domain [%(default)s]"
+    )
+    parser.add_argument(
+        "--curve_samples", type=positive_integer, default=128, help="captions of each for the curve [%(default)s]"
+    )
+    parser.add_argument(
+        "--training_samples", type=positive_integer, help="most training pictures to look for copies of [all]"
+    )
     parser.add_argument("--strengths", default="0,0.25,0.5,0.75,1", help="of the LoRA, for the curve [%(default)s]")
-    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--batch_size", type=positive_integer, default=16)
     parser.add_argument("--seed", type=int, default=42)
     return parser.parse_args(given)
 
@@ -120,7 +129,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         curve_floor=experiment.kernel_distance(experiment.floor_images(few[0]), few[0]),
         facts={
             "Adapter": f"{digest} ({(adapter / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
-            "Looked for copies of": f"{len(target.training or ())} training pictures of {target.name}",
+            "For the memorisation guard": f"{len(target.training or ())} training pictures of {target.name}",
             "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
             "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",
             "Time of the report": f"{time.monotonic() - begin:.0f} s",

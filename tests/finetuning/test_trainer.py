@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def test_other_settings_are_refused_and_fresh_starts_over(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="holds a training with rank=4, now rank=2"):
         train_lora(other)
     assert train_lora(other, fresh=True).trained
-    write_pictures(tmp_path / "More", count=7)
+    write_pictures(tmp_path / "More", count=5)
     with pytest.raises(ValueError, match="pictures=6 of"):
         train_lora(dataclasses.replace(other, train_dir=tmp_path / "More" / "input" / "train"))
 
@@ -177,6 +178,24 @@ def test_a_step_keeps_off_cudnns_attention(tmp_path: Path, monkeypatch: pytest.M
     train_lora(tiny_settings(tmp_path, steps=2))
     assert seen == [False, False]
     assert torch.backends.cuda.cudnn_sdp_enabled() is before is True
+
+
+def test_pictures_that_were_added_since_it_began_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny_settings(tmp_path)
+    whole = dataclasses.replace(settings, output_dir=tmp_path / "whole")
+    train_lora(whole)
+    train_until(3, settings, monkeypatch)
+    shutil.copy(settings.train_dir / "00000_input.png", settings.train_dir / "00006_input.png")
+    (settings.train_dir / "00006_caption.txt").write_text("one more\n")
+    assert train_lora(settings).trained
+    assert "1 pictures were added since this training began; --fresh takes them in" in capsys.readouterr().err
+    assert equal(weights(settings.output_dir), weights(whole.output_dir))
+    assert not train_lora(settings).trained
+    (settings.train_dir / "00001_input.png").unlink()
+    with pytest.raises(ValueError, match="holds a training with pictures=6 of"):
+        train_lora(settings)
 
 
 def test_two_processes_learn_what_one_does_with_twice_the_batch(tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ def test_the_warm_up_is_linear_and_constant_stays() -> None:
         ({"learning_rate": 0.0}, "above 0"),
         ({"caption_dropout": 1.0}, "caption_dropout=1.0"),
         ({"warmup_steps": 1000}, "leaves none"),
+        ({"device": "gpu"}, "device=gpu: expected auto, cpu, cuda"),
+        ({"snr_gamma": -1.0}, "snr_gamma=-1.0: expected a number above 0"),
+        ({"weight_decay": math.nan}, "weight_decay=nan: expected 0 or more"),
         ({"target_modules": ()}, "target_modules is empty"),
     ],
 )

@@ -96,3 +96,5 @@ def test_one_script_and_then_the_benchmark_has_a_column_more(checkout: Checkout,
     )  # fmt: skip
     titles = next(line for line in table.splitlines() if line.startswith("Metric")).split()
     assert titles == ["Metric", "PixArt", "PixArt+LoRA"]
+    # The benchmark read more rows into the same folder: the training that is there stays as it is.
+    assert "2 steps, was finished already" in checkout.run(script, DATASET=str(gundam))

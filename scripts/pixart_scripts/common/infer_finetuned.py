@@ -12,6 +12,7 @@ there, else as for run_inference.py (PIXART_MODEL, PIXART_BASE, WEIGHTS). Exit s
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -34,8 +35,8 @@ def main(given: Sequence[str] | None = None, *, base_dir: str = "local_repo/Gund
     parser.add_argument("--use_meta", action="store_true", help="prompts are the captions of the prepared pictures")
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; may be given several times")
     parser.add_argument("--num_samples", type=positive_integer, default=16, help="pictures to make [%(default)s]")
-    parser.add_argument("--cfg", type=float, default=4.5, help="classifier-free guidance scale [%(default)s]")
-    parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA [%(default)s]")
+    parser.add_argument("--cfg", type=finite_number, default=4.5, help="classifier-free guidance scale [%(default)s]")
+    parser.add_argument("--strength", type=finite_number, default=1.0, help="of the LoRA [%(default)s]")
     parser.add_argument("--batch_size", type=positive_integer, default=4)
     parser.add_argument("--seed", type=int, default=42)
     arguments = parser.parse_args(given)
@@ -45,6 +46,13 @@ def main(given: Sequence[str] | None = None, *, base_dir: str = "local_repo/Gund
         print(f"infer_finetuned: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def finite_number(text: str) -> float:
+    """Return the number. Raises argparse.ArgumentTypeError."""
+    if not math.isfinite(float(text)):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return float(text)
 
 
 def generate(arguments: argparse.Namespace) -> str:
