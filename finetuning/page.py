@@ -126,7 +126,8 @@ def write_page(findings: Findings, path: Path) -> None:
     for point in findings.curve:
         share = way_to_floor(base.target, point.target, findings.curve_floor.value)
         told = "-" if share is None else f"{100 * share:.0f} %"
-        lines.append(f"| {point.strength:g} | {point.target:.4f} | {told} | {point.drift:.4f} |")
+        target_distance, drift_distance = (shown(findings.curve_floor, value) for value in (point.target, point.drift))
+        lines.append(f"| {point.strength:g} | {target_distance} | {told} | {drift_distance} |")
     lines += ["", "![target gain against drift](strength.png)", ""]
     unscored = findings.after.unscored | findings.drift_after.unscored
     lines += ["## Without a value", "", *(f"- `{name}`: {reason}" for name, reason in unscored.items()), ""]

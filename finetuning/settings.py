@@ -75,13 +75,11 @@ class TrainingSettings:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{name}={getattr(self, name)}: expected at least {bound}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate={self.learning_rate}: expected a number above 0, such as 1e-4")
+        for name, usual in {"learning_rate": "1e-4", "snr_gamma": "5", "max_grad_norm": "1"}.items():
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name}={getattr(self, name)}: expected a number above 0, such as {usual}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay={self.weight_decay}: expected 0 or more, such as 0.01")
-        for name in ("snr_gamma", "max_grad_norm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name}={getattr(self, name)}: expected a number above 0")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device={self.device}: expected auto, cpu, cuda or cuda:1")
         for name in ("caption_dropout", "lora_dropout", "adam_beta2"):
