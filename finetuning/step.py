@@ -7,13 +7,15 @@ which each takes its share. So a step can be made again, and two processes learn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from finetuning.compiled import GRADIENT_TOLERANCE, PARTS, REPEATS, gradient_error, in_parts
 from finetuning.encodings import Encodings
 from finetuning.graphs import GraphedPass
 from finetuning.objective import Noising, weighted_loss
@@ -21,24 +23,12 @@ from finetuning.settings import TrainingSettings
 from models.pixart_lora import size_conditions
 
 
-@contextmanager
-def without_cudnn_attention() -> Iterator[None]:
-    """Keep PyTorch off cuDNN's attention, whose backward pass with a mask returns NaN on H100 and H200, now and then.
-
-    Source: PyTorch issue 196678 (torch 2.11 and later). Flash and memory-efficient attention take its place.
-    """
-    enabled = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    try:
-        yield
-    finally:
-        torch.backends.cuda.enable_cudnn_sdp(enabled)
-
-
 class TrainingStep:
     """Makes step 0, 1, ... of a training. `model` is a PeftModel as accelerate has prepared it.
 
     pictures: how many of them a step is made of, over all processes.
+    compiled: whether compiled passes are made; before the first step they must give the plain pass's gradients.
+    compiled_error: by how much these differed, see `gradient_error`; None before the first step.
     """
 
     def __init__(
@@ -54,6 +44,8 @@ class TrainingStep:
         self._caption_tokens = encodings.captions.longest
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._graphed = GraphedPass(self._loss, self._parameters) if self._can_be_graphed() else None
+        self.compiled = settings.compile
+        self.compiled_error: float | None = None
         self._rank = accelerator.process_index
         self._in_a_pass = settings.batch_size * accelerator.num_processes
         self.pictures = self._in_a_pass * settings.gradient_accumulation
@@ -73,10 +65,11 @@ class TrainingStep:
             and self._encodings.latents_VNCHW.shape[-1] == self._transformer.config.sample_size
         )
 
-    @without_cudnn_attention()
     def __call__(self, step: int) -> Tensor:
         """Make one step and return its mean loss over this process's pictures, a tensor on the device."""
         settings = self._settings
+        if self.compiled and self.compiled_error is None:
+            self._check_compiled(step)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(step)
         total = torch.zeros((), device=self._device)
@@ -128,17 +121,55 @@ class TrainingStep:
         }
 
     def _loss(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        latent_side = inputs["noised"].shape[-1]
-        predicted_BCHW = self._model(
-            inputs["noised"],
-            encoder_hidden_states=inputs["texts"],
-            encoder_attention_mask=inputs["mask"],
-            timestep=inputs["timesteps"],
-            added_cond_kwargs=size_conditions(self._transformer, self._settings.batch_size, latent_side, self._device),
-            return_dict=False,
-        )[0]
+        pictures, latent_side = len(inputs["noised"]), inputs["noised"].shape[-1]
+        plainly = self._settings.compile and not self.compiled
+        with torch.compiler.set_stance("force_eager") if plainly else nullcontext():
+            predicted_BCHW = self._model(
+                inputs["noised"],
+                encoder_hidden_states=inputs["texts"],
+                encoder_attention_mask=inputs["mask"],
+                timestep=inputs["timesteps"],
+                added_cond_kwargs=size_conditions(self._transformer, pictures, latent_side, self._device),
+                return_dict=False,
+            )[0]
         loss = weighted_loss(predicted_BCHW, inputs["target"], inputs["weights"])
         return loss / self._settings.gradient_accumulation
+
+    def _check_compiled(self, step: int) -> None:
+        """Go on without the compiler where its gradients are not those of the plain pass, and say so.
+
+        Dropout draws other numbers when compiled: with it, compiled passes are held against one another.
+        """
+        inputs = self._draw(step, 0)
+        self.compiled = bool(self._settings.lora_dropout)
+        wanted = self._gradients(inputs, 1 if self.compiled else PARTS)
+        self.compiled = True
+        errors = [gradient_error(self._gradients(inputs, 1), wanted) for _ in range(REPEATS)]
+        worst = torch.tensor(errors, device=self._device).max()  # nan where one is nan
+        self.compiled_error = float(self._accelerator.gather(worst[None]).max())
+        tolerance = GRADIENT_TOLERANCE[self._dtype]
+        self.compiled = self.compiled_error <= tolerance
+        if not self.compiled and self._accelerator.is_main_process:
+            print(
+                f"torch.compile gives wrong gradients here (error {self.compiled_error:.1e}, at most {tolerance:.0e} is "
+                f"rounding, torch {torch.__version__}): this training goes on without it, which is slower; "
+                "a newer torch may mend it",
+                file=sys.stderr,
+            )
+
+    def _gradients(self, inputs: Mapping[str, Tensor], parts: int) -> list[Tensor]:
+        """Return the gradients of this process's share of a pass, computed in so many parts."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        for part, share in in_parts(inputs, parts):
+            if self._settings.lora_dropout:
+                torch.manual_seed(self._settings.seed)
+            with self._accelerator.no_sync(self._model):
+                (self._loss(part) * share).backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad for parameter in self._parameters]
+        for parameter in self._parameters:
+            parameter.grad = None
+        return [gradient for gradient in gradients if gradient is not None]
 
     def _chosen(self, count: int, step: int, part: int) -> Tensor:
         """Return the pictures of this pass, `numbers_G`: the next of an endless row of shuffled epochs."""

@@ -165,19 +165,49 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path: Path) 
     assert equal(weights(killed), weights(whole))
 
 
-def test_a_step_keeps_off_cudnns_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    original = trainer.TrainingStep._loss
+def compile_with(monkeypatch: pytest.MonkeyPatch, gradient_scale: float) -> list[int]:
+    """Have blocks compiled by a backend that answers right and scales gradients; return the list of its calls."""
+    calls: list[int] = []
 
-    def watched(self: Any, inputs: Any) -> torch.Tensor:
-        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
-        return original(self, inputs)
+    def backend(graph: Any, _: Any) -> Any:
+        def run(*inputs: Any) -> Any:
+            calls.append(1)
+            return tuple(out * gradient_scale - (out * (gradient_scale - 1)).detach() for out in graph(*inputs))
 
-    monkeypatch.setattr(trainer.TrainingStep, "_loss", watched)
-    before = torch.backends.cuda.cudnn_sdp_enabled()
-    train_lora(tiny_settings(tmp_path, steps=2))
-    assert seen == [False, False]
-    assert torch.backends.cuda.cudnn_sdp_enabled() is before is True
+        return run
+
+    original = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block, **_: original(block, backend=backend, dynamic=False))
+    return calls
+
+
+def test_a_compiler_whose_gradients_are_wrong_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tiny_settings(tmp_path, batch_size=3, steps=4)
+    train_lora(plain)
+    capsys.readouterr()
+    wrong = dataclasses.replace(plain, compile=True, output_dir=tmp_path / "wrong")
+    calls = compile_with(monkeypatch, 1.5)
+    train_lora(wrong)
+    assert "torch.compile gives wrong gradients here (error " in capsys.readouterr().err
+    assert len(calls) == 3 * blocks_of(plain.base)  # the check's passes and no more
+    losses = [[line["loss"] for line in read_lines(s.output_dir / "training/metrics.jsonl")] for s in (plain, wrong)]
+    assert losses[0] == losses[1]
+
+
+def test_a_compiler_that_is_right_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tiny_settings(tmp_path, batch_size=3, steps=4, compile=True, lora_dropout=0.1)
+    calls = compile_with(monkeypatch, 1.0)
+    train_lora(settings)
+    assert "torch.compile" not in capsys.readouterr().err
+    assert len(calls) == (1 + 3 + 4) * blocks_of(settings.base)  # with dropout, compiled passes against one another
+
+
+def blocks_of(base: Path) -> int:
+    return int(json.loads((base / "transformer" / "config.json").read_text())["num_layers"])
 
 
 def test_pictures_that_were_added_since_it_began_are_left_out(

@@ -1,0 +1,40 @@
+"""Whether a compiled pass learns what the plain one does: a compiler can be wrong without a word.
+
+Inductor up to torch 2.11 at least, in reductions that loop over a row, reads back what another warp has just written,
+without a barrier (mended by PyTorch pull request 190519). On an H100 some processes, and only some, then train on
+gradients that are noise, while every loss of the first steps is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+REPEATS = 3  # of the compiled pass: what depends on chance is seldom right three times
+# The plain pass needs more memory than the compiled one, so it comes in parts.
+PARTS = 8
+# Largest error of a parameter's gradient that is taken for rounding; noise is far above 1.
+GRADIENT_TOLERANCE = {torch.float32: 1e-2, torch.float16: 1e-1, torch.bfloat16: 1e-1}
+
+
+def gradient_error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """Return the largest error among the parameters' gradients, nan where one is no number.
+
+    It is the norm of the difference over the norm of the wanted gradient, or over the root mean square of all such
+    norms where that is larger, so that a gradient of almost nothing may differ by as little.
+    """
+    norms = torch.stack([gradient.double().norm() for gradient in wanted])
+    errors = torch.stack([(a.double() - b.double()).norm() for a, b in zip(found, wanted, strict=True)])
+    usual = norms.square().mean().sqrt().clamp(min=1e-30)
+    return float((errors / norms.maximum(usual)).max())
+
+
+def in_parts(inputs: Mapping[str, Tensor], parts: int) -> Iterator[tuple[dict[str, Tensor], float]]:
+    """Split the tensors of one batch along their first dimension; with each part comes its share of the batch."""
+    count = len(next(iter(inputs.values())))
+    size = -(-count // parts)
+    for start in range(0, count, size):
+        part = {name: tensor[start : start + size] for name, tensor in inputs.items()}
+        yield part, min(size, count - start) / count
