@@ -151,9 +151,8 @@ class TrainingStep:
         self.compiled = self.compiled_error <= tolerance
         if not self.compiled and self._accelerator.is_main_process:
             print(
-                f"torch.compile gives wrong gradients here (error {self.compiled_error:.1e}, at most {tolerance:.0e} is "
-                f"rounding, torch {torch.__version__}): this training goes on without it, which is slower; "
-                "a newer torch may mend it",
+                f"torch.compile of torch {torch.__version__} gives wrong gradients here: their error is "
+                f"{self.compiled_error:.1e}, and rounding explains {tolerance:.0e}. This training goes on without it, slower",
                 file=sys.stderr,
             )
 

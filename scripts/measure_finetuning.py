@@ -203,7 +203,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if case not in chosen:
             return
         try:
-            rows.append({"case": case} | bench.time(name, batch, make()))
+            step = make()
+            rows.append({"case": case} | bench.time(name, batch, step))
+            if isinstance(step, TrainingStep) and step.compiled_error is not None:
+                rows[-1] |= {"compiled": step.compiled, "gradient_error": step.compiled_error}
+                kept = "kept" if step.compiled else "left out"
+                print(f"  torch.compile {kept}: gradients within {step.compiled_error:.1e}", file=sys.stderr)
         except torch.OutOfMemoryError as error:
             print(f"{name}: out of memory ({str(error)[:90]})", file=sys.stderr, flush=True)
         accelerator.free_memory()

@@ -190,7 +190,7 @@ def test_a_compiler_whose_gradients_are_wrong_is_left_out(
     wrong = dataclasses.replace(plain, compile=True, output_dir=tmp_path / "wrong")
     calls = compile_with(monkeypatch, 1.5)
     train_lora(wrong)
-    assert "torch.compile gives wrong gradients here (error " in capsys.readouterr().err
+    assert "gives wrong gradients here" in capsys.readouterr().err
     assert len(calls) == 3 * blocks_of(plain.base)  # the check's passes and no more
     losses = [[line["loss"] for line in read_lines(s.output_dir / "training/metrics.jsonl")] for s in (plain, wrong)]
     assert losses[0] == losses[1]
