@@ -45,6 +45,7 @@ class TrainingStep:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._graphed = GraphedPass(self._loss, self._parameters) if self._can_be_graphed() else None
         self.compiled = settings.compile
+        self._compiled_calls = [block._compiled_call_impl for block in self._transformer.transformer_blocks]
         self.compiled_error: float | None = None
         self._rank = accelerator.process_index
         self._in_a_pass = settings.batch_size * accelerator.num_processes
@@ -122,16 +123,14 @@ class TrainingStep:
 
     def _loss(self, inputs: Mapping[str, Tensor]) -> Tensor:
         pictures, latent_side = len(inputs["noised"]), inputs["noised"].shape[-1]
-        plainly = self._settings.compile and not self.compiled
-        with torch.compiler.set_stance("force_eager") if plainly else nullcontext():
-            predicted_BCHW = self._model(
-                inputs["noised"],
-                encoder_hidden_states=inputs["texts"],
-                encoder_attention_mask=inputs["mask"],
-                timestep=inputs["timesteps"],
-                added_cond_kwargs=size_conditions(self._transformer, pictures, latent_side, self._device),
-                return_dict=False,
-            )[0]
+        predicted_BCHW = self._model(
+            inputs["noised"],
+            encoder_hidden_states=inputs["texts"],
+            encoder_attention_mask=inputs["mask"],
+            timestep=inputs["timesteps"],
+            added_cond_kwargs=size_conditions(self._transformer, pictures, latent_side, self._device),
+            return_dict=False,
+        )[0]
         loss = weighted_loss(predicted_BCHW, inputs["target"], inputs["weights"])
         return loss / self._settings.gradient_accumulation
 
@@ -141,20 +140,27 @@ class TrainingStep:
         Dropout draws other numbers when compiled: with it, compiled passes are held against one another.
         """
         inputs = self._draw(step, 0)
-        self.compiled = bool(self._settings.lora_dropout)
+        self._use_compiler(bool(self._settings.lora_dropout))
         wanted = self._gradients(inputs, 1 if self.compiled else PARTS)
-        self.compiled = True
+        self._use_compiler(True)
         errors = [gradient_error(self._gradients(inputs, 1), wanted) for _ in range(REPEATS)]
         worst = torch.tensor(errors, device=self._device).max()  # nan where one is nan
         self.compiled_error = float(self._accelerator.gather(worst[None]).max())
         tolerance = GRADIENT_TOLERANCE[self._dtype]
-        self.compiled = self.compiled_error <= tolerance
+        self._use_compiler(self.compiled_error <= tolerance)
         if not self.compiled and self._accelerator.is_main_process:
             print(
                 f"torch.compile of torch {torch.__version__} gives wrong gradients here: their error is "
-                f"{self.compiled_error:.1e}, and rounding explains {tolerance:.0e}. This training goes on without it, slower",
+                f"{self.compiled_error:.1e}, and rounding explains {tolerance:.0e}. This training goes on without it, "
+                "slower",
                 file=sys.stderr,
             )
+
+    def _use_compiler(self, compiled: bool) -> None:
+        # Not torch.compiler.set_stance: what checkpoints compute again, backwards, would not know of it.
+        self.compiled = compiled
+        for block, call in zip(self._transformer.transformer_blocks, self._compiled_calls, strict=True):
+            block._compiled_call_impl = call if compiled else None
 
     def _gradients(self, inputs: Mapping[str, Tensor], parts: int) -> list[Tensor]:
         """Return the gradients of this process's share of a pass, computed in so many parts."""
