@@ -209,6 +209,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 rows[-1] |= {"compiled": step.compiled, "gradient_error": step.compiled_error}
                 kept = "kept" if step.compiled else "left out"
                 print(f"  torch.compile {kept}: gradients within {step.compiled_error:.1e}", file=sys.stderr)
+            del step  # its memory is not the next case's
         except torch.OutOfMemoryError as error:
             print(f"{name}: out of memory ({str(error)[:90]})", file=sys.stderr, flush=True)
         accelerator.free_memory()
