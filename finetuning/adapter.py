@@ -11,13 +11,22 @@ from torch import Tensor, nn
 from finetuning.settings import TrainingSettings
 
 
+def check_target_modules(transformer: Any, settings: TrainingSettings) -> None:
+    """Raise ValueError where no linear layer of the transformer has one of the names that the LoRA is to go to."""
+    names = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
+    lost = [t for t in settings.target_modules if not any(n == t or n.endswith(f".{t}") for n in names)]
+    if lost:
+        examples = ", ".join(dict.fromkeys(name.split("blocks.0.")[-1] for name in names[:12]))
+        raise ValueError(f"target_modules: the base has no linear layer {lost[0]}; there are {examples}, ...")
+
+
 def add_adapter(transformer: Any, settings: TrainingSettings) -> Any:
     """Return the frozen transformer as a PeftModel with a new LoRA, float32, which at first changes nothing.
 
     It is in training mode, checkpointed and compiled as the settings say.
 
     Raises:
-        ValueError: no layer has such a name.
+        ValueError: see `check_target_modules`.
     """
     from peft import LoraConfig, get_peft_model
     from peft.tuners.lora import LoraLayer
@@ -30,12 +39,8 @@ def add_adapter(transformer: Any, settings: TrainingSettings) -> Any:
         use_rslora=settings.rslora,
         use_dora=settings.dora,
     )
+    check_target_modules(transformer, settings)
     transformer.requires_grad_(False)
-    names = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
-    lost = [t for t in settings.target_modules if not any(n == t or n.endswith(f".{t}") for n in names)]
-    if lost:
-        examples = ", ".join(dict.fromkeys(name.split("blocks.0.")[-1] for name in names[:12]))
-        raise ValueError(f"target_modules: the base has no linear layer {lost[0]}; there are {examples}, ...")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = get_peft_model(transformer, config)

@@ -23,7 +23,14 @@ import torch
 from benchmark.datasets.pictures import decode_rgb
 from benchmark.machine import choose_machine
 from benchmark.progress import Progress
-from finetuning.adapter import add_adapter, build_optimizer, load_parameters, save_adapter, trainable
+from finetuning.adapter import (
+    add_adapter,
+    build_optimizer,
+    check_target_modules,
+    load_parameters,
+    save_adapter,
+    trainable,
+)
 from finetuning.base import Base, open_base
 from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from finetuning.encodings import Encodings, encode_all, encode_captions, weights_digest
@@ -182,7 +189,9 @@ class _Training:
     def run(self) -> Outcome:
         settings, accelerator = self._settings, self._accelerator
         side = settings.resolution or self._base.native_side
-        estimate = estimate_memory(self._base.outline_transformer(), settings, self._base.tokens(side), self._dtype)
+        outline = self._base.outline_transformer()
+        check_target_modules(outline, settings)
+        estimate = estimate_memory(outline, settings, self._base.tokens(side), self._dtype)
         check_memory(estimate, settings.batch_size, free_memory(self._device), self._device)
         encodings = self._encode(side)
         prompts = validation_prompts(settings) if settings.validate_every else ()

@@ -288,6 +288,7 @@ def test_what_cannot_be_trained_is_said_before_the_first_step(
         train_lora(settings)
     assert "\n" not in str(caught.value)
     assert not (settings.output_dir / "training" / "metrics.jsonl").exists()
+    assert not settings.cache.exists(), "nothing was encoded yet"
     assert train_lora(dataclasses.replace(settings, resolution=0, batch_size=2, target_modules=("to_q",))).trained
 
 
