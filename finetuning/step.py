@@ -7,6 +7,7 @@ which each takes its share. So a step can be made again, and two processes learn
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,7 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finetuning.compiled import GRADIENT_TOLERANCE, PARTS, REPEATS, gradient_error, in_parts
+from finetuning.compiled import (
+    FLOAT16_SCALE,
+    GRADIENT_TOLERANCE,
+    PARTS,
+    REPEATS,
+    gradient_error,
+    in_parts,
+    noise_added,
+)
 from finetuning.encodings import Encodings
 from finetuning.graphs import GraphedPass
 from finetuning.objective import Noising, weighted_loss
@@ -135,28 +144,44 @@ class TrainingStep:
         return loss / self._settings.gradient_accumulation
 
     def _check_compiled(self, step: int) -> None:
-        """Go on without the compiler where its gradients are not those of the plain pass, and say so.
+        """Go on without the compiler where its gradients are not those of the plain pass, or it fails; and say so.
 
         Dropout draws other numbers when compiled: with it, compiled passes are held against one another.
         """
         inputs = self._draw(step, 0)
-        self._use_compiler(bool(self._settings.lora_dropout))
-        wanted = self._gradients(inputs, 1 if self.compiled else PARTS)
-        self._use_compiler(True)
-        errors = [gradient_error(self._gradients(inputs, 1), wanted) for _ in range(REPEATS)]
-        worst = torch.tensor(errors, device=self._device).max()  # nan where one is nan
-        self.compiled_error = float(self._accelerator.gather(worst[None]).max())
+        with noise_added(self._parameters, self._settings.seed):
+            worst, failure = self._compilers_error(inputs)
+        # One decision for all processes.
+        self.compiled_error = float(self._accelerator.gather(torch.tensor([worst], device=self._device)).max())
         tolerance = GRADIENT_TOLERANCE[self._dtype]
         self._use_compiler(self.compiled_error <= tolerance)
-        if not self.compiled and self._accelerator.is_main_process:
-            print(
-                f"torch.compile of torch {torch.__version__} gives wrong gradients here: their error is "
-                f"{self.compiled_error:.1e}, and rounding explains {tolerance:.0e}. This training goes on without it, "
-                "slower",
-                file=sys.stderr,
-            )
+        if self.compiled or not (self._accelerator.is_main_process or failure):
+            return
+        found = (
+            f"gives wrong gradients here: their error is {self.compiled_error:.1e}, and rounding explains {tolerance}"
+        )
+        print(
+            f"torch.compile of torch {torch.__version__} {failure or found}. This training goes on without it, "
+            "slower and with more memory",
+            file=sys.stderr,
+        )
+
+    def _compilers_error(self, inputs: Mapping[str, Tensor]) -> tuple[float, str]:
+        """Return the worst error of some compiled passes (nan, and why, where there is none)."""
+        self._use_compiler(bool(self._settings.lora_dropout))
+        try:
+            wanted = self._gradients(inputs, 1 if self.compiled else PARTS)
+            if not all(bool(gradient.isfinite().all()) for gradient in wanted):
+                return 0.0, ""  # nothing to hold a compiler against: the loss will tell
+            self._use_compiler(True)
+            errors = [gradient_error(self._gradients(inputs, 1), wanted) for _ in range(REPEATS)]
+        except torch._dynamo.exc.TorchDynamoException as error:
+            first, *more = str(error).splitlines()
+            return math.nan, f"fails here ({' '.join([first, *more[:1]])})"
+        return float(torch.tensor(errors).max()), ""  # nan where one is nan
 
     def _use_compiler(self, compiled: bool) -> None:
+        """Have the blocks run as compiled, or plainly."""
         # Not torch.compiler.set_stance: what checkpoints compute again, backwards, would not know of it.
         self.compiled = compiled
         for block, call in zip(self._transformer.transformer_blocks, self._compiled_calls, strict=True):
@@ -164,13 +189,14 @@ class TrainingStep:
 
     def _gradients(self, inputs: Mapping[str, Tensor], parts: int) -> list[Tensor]:
         """Return the gradients of this process's share of a pass, computed in so many parts."""
+        scale = FLOAT16_SCALE if self._accelerator.scaler is not None else 1.0
         for parameter in self._parameters:
             parameter.grad = None
         for part, share in in_parts(inputs, parts):
             if self._settings.lora_dropout:
                 torch.manual_seed(self._settings.seed)
             with self._accelerator.no_sync(self._model):
-                (self._loss(part) * share).backward()  # type: ignore[no-untyped-call]
+                (self._loss(part) * (share * scale)).backward()  # type: ignore[no-untyped-call]
         gradients = [parameter.grad for parameter in self._parameters]
         for parameter in self._parameters:
             parameter.grad = None

@@ -277,6 +277,8 @@ class _Training:
             total += make_step(step)
             counted += 1
             done = step + 1
+            if step == start and settings.compile and record is not None:
+                self._note({"compiled": make_step.compiled, "gradient_error": make_step.compiled_error})
             wants_checkpoint = bool(settings.checkpoint_every) and done % settings.checkpoint_every == 0
             if done % settings.log_every == 0 or wants_checkpoint or done == settings.steps:
                 mean = self._mean_loss(total, counted, done)
@@ -325,8 +327,12 @@ class _Training:
         captions = [picture.caption for picture in self._pictures]
         write_training_data(folder, describe_training_data(dataset, digests, captions))
         save_adapter(model, folder, dtype_named(settings.adapter_dtype))
+        self._note({"finished": True})
+
+    def _note(self, facts: dict[str, Any]) -> None:
+        """Add to what settings.json tells of this training."""
         path = self._folder / "settings.json"
-        _write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"finished": True})
+        _write_json(path, json.loads(path.read_text(encoding="utf-8")) | facts)
 
 
 def validation_prompts(settings: TrainingSettings) -> tuple[str, ...]:

@@ -165,45 +165,123 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(tmp_path: Path) 
     assert equal(weights(killed), weights(whole))
 
 
+class ScaledGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied."""
+
+    @staticmethod
+    def forward(context: Any, tensor: torch.Tensor, factor: float) -> torch.Tensor:
+        context.factor = factor
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0] * context.factor, None
+
+
 def compile_with(monkeypatch: pytest.MonkeyPatch, gradient_scale: float) -> list[int]:
-    """Have blocks compiled by a backend that answers right and scales gradients; return the list of its calls."""
+    """Have blocks compiled by a backend that answers right and scales the gradients of LoRA's factors; return the list
+    of its calls.
+    """
     calls: list[int] = []
+
+    def scaled(tensor: Any) -> Any:
+        if not (isinstance(tensor, torch.nn.Parameter) and tensor.requires_grad):
+            return tensor
+        return ScaledGradient.apply(tensor, gradient_scale)
 
     def backend(graph: Any, _: Any) -> Any:
         def run(*inputs: Any) -> Any:
             calls.append(1)
-            return tuple(out * gradient_scale - (out * (gradient_scale - 1)).detach() for out in graph(*inputs))
+            return graph(*(scaled(tensor) for tensor in inputs))
 
         return run
 
-    original = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda block, **_: original(block, backend=backend, dynamic=False))
+    use_backend(monkeypatch, backend)
     return calls
 
 
+def use_backend(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
+    torch._dynamo.reset()
+    original = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block, **_: original(block, backend=backend, dynamic=False))
+
+
+def losses_of(settings: Any) -> list[float]:
+    return [line["loss"] for line in read_lines(settings.output_dir / "training" / "metrics.jsonl")]
+
+
+def settings_file(settings: Any) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((settings.output_dir / "training" / "settings.json").read_text())
+    return content
+
+
+@pytest.mark.parametrize("gradient_scale", [1.5, 0.0, float("nan")])
 def test_a_compiler_whose_gradients_are_wrong_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gradient_scale: float
 ) -> None:
     plain = tiny_settings(tmp_path, batch_size=3, steps=4)
     train_lora(plain)
     capsys.readouterr()
     wrong = dataclasses.replace(plain, compile=True, output_dir=tmp_path / "wrong")
-    calls = compile_with(monkeypatch, 1.5)
+    calls = compile_with(monkeypatch, gradient_scale)
     train_lora(wrong)
     assert "gives wrong gradients here" in capsys.readouterr().err
-    assert len(calls) == 3 * blocks_of(plain.base)  # the check's passes and no more
-    losses = [[line["loss"] for line in read_lines(s.output_dir / "training/metrics.jsonl")] for s in (plain, wrong)]
-    assert losses[0] == losses[1]
+    assert len(calls) == 3 * blocks_of(plain.base), "the check's passes and no more"
+    assert losses_of(wrong) == losses_of(plain)
+    assert settings_file(wrong)["compiled"] is False
 
 
-def test_a_compiler_that_is_right_is_used(
+def test_wrong_gradients_of_loras_first_factor_are_seen_where_its_second_is_still_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = tiny_settings(tmp_path, batch_size=3, steps=4, compile=True, lora_dropout=0.1)
+    from finetuning.step import TrainingStep
+
+    settings = tiny_settings(tmp_path, batch_size=3, steps=4, compile=True)
+    original = TrainingStep._gradients
+
+    def only_a(self: TrainingStep, inputs: Any, parts: int) -> list[torch.Tensor]:
+        gradients = original(self, inputs, parts)
+        names = [name for name, parameter in self._model.named_parameters() if parameter.requires_grad]
+        factor = 1000 if self.compiled else 1
+        return [g * factor if "lora_A" in name else g for name, g in zip(names, gradients, strict=True)]
+
+    monkeypatch.setattr(TrainingStep, "_gradients", only_a)
+    compile_with(monkeypatch, 1.0)
+    train_lora(settings)
+    assert "gives wrong gradients here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora_dropout": 0.1}, {"gradient_accumulation": 2}, {"gradient_checkpointing": True}]
+)
+def test_a_compiler_that_is_right_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], changes: dict[str, Any]
+) -> None:
+    plain = tiny_settings(tmp_path, batch_size=3, steps=4, **changes)
+    train_lora(plain)
+    capsys.readouterr()
+    settings = dataclasses.replace(plain, compile=True, output_dir=tmp_path / "compiled")
     calls = compile_with(monkeypatch, 1.0)
     train_lora(settings)
     assert "torch.compile" not in capsys.readouterr().err
-    assert len(calls) == (1 + 3 + 4) * blocks_of(settings.base)  # with dropout, compiled passes against one another
+    # With dropout, compiled passes are held against one another; a checkpoint makes each pass twice.
+    check = 3 + ("lora_dropout" in changes)
+    passes = (check + 4 * settings.gradient_accumulation) * (1 + settings.gradient_checkpointing)
+    assert len(calls) == passes * blocks_of(settings.base)
+    assert settings_file(settings)["compiled"] is True
+    assert losses_of(settings) == pytest.approx(losses_of(plain), rel=1e-5)
+
+
+def test_a_compiler_that_fails_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def backend(*_: Any) -> Any:
+        raise RuntimeError("no C++ compiler here")
+
+    use_backend(monkeypatch, backend)
+    assert train_lora(tiny_settings(tmp_path, compile=True)).trained
+    assert "fails here (" in (told := capsys.readouterr().err)
+    assert "no C++ compiler here" in told
 
 
 def blocks_of(base: Path) -> int:
