@@ -53,6 +53,26 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG_NAME).is_file() and (folder / WEIGHTS_NAME).is_file()
 
 
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Return an adapter's configuration and the shapes of its tensors, by name.
+
+    Raises:
+        OSError: the folder holds no PEFT adapter.
+        ValueError: it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not is_adapter(folder):
+        raise OSError(f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; expected the folder of a PEFT adapter")
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        with safe_open(folder / WEIGHTS_NAME, "np") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except (ValueError, SafetensorError) as error:
+        raise ValueError(f"{folder} is damaged ({error}); copy or train the adapter again") from error
+    return config, shapes
+
+
 def adapter_digest(folder: Path) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of an adapter's configuration and weights."""
     digest = hashlib.sha256()

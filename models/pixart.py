@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.adapters import Adaptation, adapter_digest, is_adapter, read_training_data
+from models.adapters import Adaptation, adapter_digest, is_adapter, read_adapter, read_training_data
 from models.base import ImageGenerator, ModelFamily, Runtime, option, size_note
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def _variants(options: Options, default: Path | None) -> tuple[Options, Adaptati
         if not options.lora:
             return plain, None
         raise OSError(f"PIXART_LORA={options.lora} holds no PEFT adapter: name one's folder, or set PIXART_LORA=none")
+    read_adapter(folder)  # a damaged one is told before anything is generated
     adapted = replace(options, lora=str(folder))
     return plain, Adaptation(adapted, "lora", folder, adapter_digest(folder), read_training_data(folder))
 

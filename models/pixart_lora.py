@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.adapters import CONFIG_NAME, WEIGHTS_NAME, is_adapter
+from models.adapters import read_adapter
 from models.diffusers_pipeline import quiet_libraries
 
 # Largest relative difference of the fused network's answer, by what rounding the weights once more costs.
@@ -25,16 +24,7 @@ def check_adapter(folder: Path, transformer: Any) -> dict[str, Any]:
         OSError: the folder holds no PEFT adapter.
         ValueError: it is no LoRA, or it was made for another network.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not is_adapter(folder):
-        raise OSError(f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; expected the folder of a PEFT adapter")
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        with safe_open(folder / WEIGHTS_NAME, "pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    except (ValueError, SafetensorError) as error:
-        raise ValueError(f"{folder} is damaged ({error}); copy or train the adapter again") from error
+    config, shapes = read_adapter(folder)
     if config.get("peft_type") != "LORA":
         raise ValueError(f"{folder} holds a {config.get('peft_type')} adapter; expected LORA")
     layers = dict(transformer.named_modules())

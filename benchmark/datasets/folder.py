@@ -175,8 +175,10 @@ def _captioned_beside(folder: Path, pictures: Sequence[Path], found: frozenset[P
         else:
             bare.append(picture)
     if bare:
+        stem = bare[0].stem
+        usual = stem.removesuffix(PICTURE_STEM_END) + CAPTION_STEM_END
         raise ValueError(
             f"{len(bare)} of {len(pictures)} pictures in {folder} have no caption, first {bare[0].name}: give each a "
-            f"{bare[0].stem}.txt or {bare[0].stem}{CAPTION_STEM_END}.txt, or a metadata.jsonl with file_name and text"
+            f"{stem}.txt or {usual}.txt, or a metadata.jsonl with file_name and text"
         )
     return rows

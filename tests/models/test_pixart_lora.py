@@ -186,3 +186,7 @@ def test_variants_are_the_base_and_the_adapted(tmp_path: Path, plain_lora: Path)
     assert variants(dataclasses.replace(asked, lora="none"), plain_lora)[1] is None
     with pytest.raises(OSError, match=r"PIXART_LORA=.* holds no PEFT adapter"):
         variants(dataclasses.replace(asked, lora=str(tmp_path)), plain_lora)
+    weights = plain_lora / WEIGHTS_NAME
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is damaged"):
+        variants(asked, plain_lora)

@@ -6,7 +6,9 @@ import torch
 from diffusers import PixArtTransformer2DModel
 
 from benchmark.datasets.emoji import Emoji
+from models import pixart
 from models.adapters import read_training_data
+from models.base import Request, Runtime
 from models.pixart_lora import fuse_adapter
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -21,6 +23,21 @@ def test_it_fits_the_embedded_transformer_and_changes_its_answer() -> None:
     changed = [name for name, weight in fused.state_dict().items() if not torch.equal(weight, before[name])]
     assert len(changed) == 76
     assert all(name.endswith(".weight") for name in changed)
+
+
+def test_it_draws_on_white_as_emoji_are_where_its_base_does_not() -> None:
+    runtime = Runtime("tiny", "cpu", "float32", 0, ASSETS, ASSETS)
+    emoji = Emoji(ASSETS)
+    held_out = [row for row in range(len(emoji)) if emoji.split(row) == "test"][:6]
+    requests = [Request(emoji.caption(row), seed=row) for row in held_out]
+    edges = {}
+    for lora in ("", str(LORA)):
+        generator = pixart.FAMILY.load(pixart.Options(steps=6, guidance=1.5, lora=lora), runtime)
+        images = generator.generate(requests).float() / 255
+        sides = torch.cat([images[..., :3].flatten(1), images[..., -3:].flatten(1)], dim=1)
+        edges[lora] = sides.mean(dim=1).median()
+    assert edges[str(LORA)] > 0.9
+    assert edges[""] < 0.75
 
 
 def test_its_record_holds_the_training_captions_and_no_others() -> None:

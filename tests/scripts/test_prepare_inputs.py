@@ -164,7 +164,7 @@ def input_indices(folder: Path) -> list[int]:
 
 @pytest.mark.parametrize(("highest", "rows"), [(5, 6), (8, 9), (30, 9)])
 def test_back_fill_writes_each_row_once_also_where_indices_go_beyond_the_rows(
-    tmp_path: Path, highest: int, rows: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], highest: int, rows: int
 ) -> None:
     source = small_set(tmp_path / "Colours", 9)
     output_dir = tmp_path / "out"
@@ -172,6 +172,7 @@ def test_back_fill_writes_each_row_once_also_where_indices_go_beyond_the_rows(
     generated(output_dir, "PixArt", 1, highest)
     flags = ["--dataset", str(source), "--output_dir", str(output_dir)]
     assert back_fill_inputs.main(flags) == 0
+    assert f"only {highest + 1} rows, since the images under" in capsys.readouterr().err
     folder = output_dir / "Colours" / "input"
     assert input_indices(folder) == list(range(rows))
     for caption in folder.rglob("*_caption.txt"):

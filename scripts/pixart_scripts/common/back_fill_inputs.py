@@ -20,6 +20,8 @@ from benchmark.datasets.folder import PICTURE_SUFFIXES, captioned_pictures
 from benchmark.settings import ASSETS
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer, prepare, summarize
 
+FEW_ROWS = 100  # too few for a LoRA to learn a domain from
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Back-fill what `arguments` ask for; return the exit status."""
@@ -43,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         indices = generated_indices(options.output_dir)
         rows = max(indices) + 1 if indices else options.num_rows
         print(summarize(prepare(dataset, folder, rows), folder))
+        if indices and rows < FEW_ROWS:
+            print(
+                f"back_fill_inputs: only {rows} rows, since the images under {options.output_dir} go up to "
+                f"{rows - 1:05d}: generate more of them, or write more rows with prepare_inputs.py --num_samples",
+                file=sys.stderr,
+            )
     except (OSError, ValueError) as error:
         print(f"back_fill_inputs: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
