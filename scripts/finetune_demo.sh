@@ -20,7 +20,7 @@ fi
 "$PYTHON_BIN" scripts/pixart_scripts/common/prepare_inputs.py --dataset emoji --num_samples 4200 \
     --output_dir "$(dirname "$BASE_DIR")"
 bash scripts/pixart_scripts/common/fine_tune.sh ${compile[@]+"${compile[@]}"} --warmup_steps 50 --adam_beta2 0.99 \
-    --loss_weighting min-snr --log_every 50 --validate_every 700 --validation_guidance 3 --validation_steps 10 \
+    --loss_weighting min-snr --log_every 50 --validate_every 1750 --validation_guidance 3 --validation_steps 10 \
     --target_modules to_q,to_k,to_v,to_out.0,ff.net.0.proj,ff.net.2,proj_out,linear_1,linear_2,adaln_single.linear
 PIXART_GUIDANCE=${PIXART_GUIDANCE:-3} "$PYTHON_BIN" scripts/finetune_report.py --base_dir "$BASE_DIR" \
-    --drift_samples 128 --curve_samples 64 --training_samples 1000
+    --drift_samples 64 --curve_samples 48 --training_samples 1000
