@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
+    "files": {"benchmark", "finetuning", "metrics", "models", "run_inference", "scripts"},
     "models": {"benchmark", "finetuning", "metrics", "run_inference", "scripts"},
     "metrics": {"benchmark", "finetuning", "models", "run_inference", "scripts"},
     "benchmark": {"finetuning", "run_inference", "scripts"},

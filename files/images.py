@@ -1,0 +1,150 @@
+"""Image files: which formats are opened, what a file becomes, and PNGs that say who made them.
+
+One rule for generated and reference images alike: the first frame, turned upright as its EXIF tag says, in 8-bit RGB;
+transparency lies over white; 16-bit grey keeps its upper byte; the rest as Pillow converts it. Colour profiles are
+dropped, not applied.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from files import PROGRAM
+from files.reading import read_regular, shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Pillow knows some fifty formats, of which one calls Ghostscript: no other than these is ever tried.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_SOFTWARE = b"Software\0" + PROGRAM.encode()
+_HEAD_BYTES = 200
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return those of FORMATS that this build of Pillow can open."""
+    from PIL import Image
+
+    Image.init()
+    # Half of Pillow's own limit brings a warning, the limit (179 million pixels) an error, which stands.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def open_image(content: bytes) -> Image:
+    """Return the opened, not yet decoded image in a file's content. Raises what Pillow raises, of nearly any type."""
+    from PIL import Image
+
+    return Image.open(BytesIO(without_text(content)), formats=_formats())
+
+
+def without_text(content: bytes) -> bytes:
+    """Return a PNG without its chunks of text: Pillow refuses a file whose text is long, and nobody reads it here.
+
+    What is no PNG, or a damaged one, is returned as it is.
+    """
+    if not content.startswith(_PNG_SIGNATURE):
+        return content
+    kept, place, dropped = [_PNG_SIGNATURE], len(_PNG_SIGNATURE), False
+    while place + 12 <= len(content):
+        length = int.from_bytes(content[place : place + 4])
+        kind, stop = content[place + 4 : place + 8], place + 12 + length
+        if stop > len(content):
+            break
+        if kind in _PNG_TEXT:
+            dropped = True
+        else:
+            kept.append(content[place:stop])
+        place = stop
+    return b"".join([*kept, content[place:]]) if dropped else content
+
+
+def decode_rgb(content: bytes) -> Image:
+    """Return the image in a file's content as 8-bit RGB, in its own size, by the rule of this module.
+
+    Raises:
+        ValueError: one line with the reason why it does not decode.
+    """
+    from PIL import ImageOps
+
+    try:
+        with open_image(content) as opened:
+            opened.load()
+            image: Any = opened
+            if opened.format == "JPEG" and opened.mode == "RGB":  # what paintings mostly are: not copied twice
+                ImageOps.exif_transpose(image, in_place=True)
+            else:
+                image = as_rgb(ImageOps.exif_transpose(opened))
+    except MemoryError:
+        raise
+    # Pillow's decoders report damage with nearly every type: struct.error, KeyError, SyntaxError, OSError, ...
+    except Exception as error:
+        reason = re.sub(r"\s*<_io\.BytesIO object at \w+>", "", " ".join(str(error).split()))  # the same every time
+        raise ValueError(f"{type(error).__name__}: {reason}" if reason else type(error).__name__) from error
+    image.info = {}  # else a PNG of it would carry the source's profile and tags
+    decoded: Image = image
+    return decoded
+
+
+def read_rgb(path: Path) -> Image:
+    """Return the image in `path` as 8-bit RGB, by the rule of this module.
+
+    Raises:
+        OSError: one line that names the file, where it is missing, damaged or of a kind without a rule.
+    """
+    try:
+        return decode_rgb(read_regular(path))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(f"{shown(path)} cannot be read as an image: {reason}; replace or remove it") from error
+
+
+def as_rgb(image: Image) -> Image:
+    """Return a loaded image as RGB: alpha over white, the upper byte of 16-bit grey.
+
+    Raises:
+        ValueError: its pixels have no agreed range.
+    """
+    import numpy as np
+    from PIL import Image as Pillow
+
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range")
+    if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
+        levels = np.asarray(image)
+        if levels.size and (levels.min() < 0 or levels.max() > 65535):
+            raise ValueError("32-bit pixels have no agreed range")
+        return Pillow.fromarray((levels.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        return Pillow.alpha_composite(Pillow.new("RGBA", with_alpha.size, "white"), with_alpha).convert("RGB")
+    return image.convert("RGB")
+
+
+def save_png(image: Image, path: Path, *, compress_level: int = 1) -> None:
+    """Write an image as PNG that names this program as its maker (keyword Software of the PNG standard)."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Software", PROGRAM)
+    with path.open("wb") as file:
+        image.save(file, format="PNG", compress_level=compress_level, pnginfo=info)
+
+
+def is_our_png(path: Path) -> bool:
+    """Return whether a file is a PNG that names this program as its maker."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return head.startswith(_PNG_SIGNATURE) and _SOFTWARE in head

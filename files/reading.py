@@ -1,0 +1,90 @@
+"""Reads files of strangers: regular files alone, of a sane size, in a sane time; and digests them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from functools import cache
+from pathlib import Path
+
+# What one image, caption table or journal may have at most; weights are read by libraries that map them.
+MOST_BYTES = 512_000_000
+# A file system that gives less than a chunk in this time is as good as gone.
+MOST_SECONDS = 60.0
+_CHUNK_BYTES = 1 << 22
+_SHOWN_CHARACTERS = 120
+
+
+def read_regular(path: Path, *, most_bytes: int = MOST_BYTES, most_seconds: float = MOST_SECONDS) -> bytes:
+    """Return the content of a regular file. A pipe or device is refused without waiting for it.
+
+    Raises:
+        OSError: it is missing, no regular file, larger than `most_bytes`, or takes longer than `most_seconds`; the
+            line names it.
+    """
+    descriptor = _open_regular(path)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        if size > most_bytes:
+            raise OSError(f"{shown(path)} has {size:,} bytes; at most {most_bytes:,} are read")
+        deadline = time.monotonic() + most_seconds
+        chunks: list[bytes] = []
+        left = most_bytes + 1  # the file may grow meanwhile
+        while chunk := file.read(min(_CHUNK_BYTES, left)):
+            chunks.append(chunk)
+            left -= len(chunk)
+            if left <= 0:
+                raise OSError(f"{shown(path)} grows beyond {most_bytes:,} bytes while it is read")
+            if time.monotonic() > deadline:
+                raise OSError(f"{shown(path)} could not be read within {most_seconds:.0f} s")
+    return b"".join(chunks)
+
+
+def _open_regular(path: Path) -> int:
+    """Return a file descriptor. Raises OSError where the path names no regular file."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except ValueError as error:  # a NUL, or a character that no file name can hold
+        raise OSError(f"{shown(path)} cannot be a file's name ({error})") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OSError(f"{shown(path)} is longer than a file's name can be") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{shown(path)} is no regular file (a folder, pipe or device)")
+    return descriptor
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether a path leads to a regular file; an impossible name leads nowhere."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as a message shows it: a very long one is cut."""
+    text = str(path)
+    return text if len(text) <= 2 * _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...{text[-_SHOWN_CHARACTERS:]}"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of the file's content; a file that did not change is read once in a process.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@cache
+def _digest(path: Path, size: int, modified_ns: int, inode: int) -> str:  # noqa: ARG001 (they are the cache's key)
+    with os.fdopen(_open_regular(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
