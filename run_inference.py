@@ -3,7 +3,9 @@
     NUM_SAMPLES=10000 SKIP_SDXL=1 RUN_PIXART=1 python run_inference.py
 
 stdout carries the table, the winners and the footer; progress and warnings go to stderr.
-Exit status: 0 all went well, 1 a model failed, 2 the settings cannot be run, 130 stopped by Ctrl-C.
+Exit status: 0 all went well, 1 a model failed or none has a result, 2 the settings cannot be run; 130, 143 or 129 where
+SIGINT (Ctrl-C), SIGTERM or SIGHUP ended the run. The first such signal ends it at the next batch and prints what there
+is, a second ends it at once. A stdout or stderr that is closed, full or broken changes no status.
 """
 
 from __future__ import annotations
@@ -13,36 +15,46 @@ import os
 import sys
 from collections.abc import Sequence
 
-from benchmark.command_line import SettingsError, parse_command
+# What takes longer to import is imported below, where a signal already ends the program in one line.
+from benchmark.interruption import exit_status_of, leave
 from benchmark.plain_text import one_line
+from benchmark.streams import print_whole
 
-OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+NAME = "run_inference.py"
+OK, FAILED, UNUSABLE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark that the environment and `arguments` ask for; return the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return exit_status_of(lambda: _run(given), NAME, "stopped; the same command goes on from the last whole batch")
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from benchmark.command_line import parse_command
+
     try:
-        command = parse_command(sys.argv[1:] if arguments is None else arguments, os.environ)
-        if command.check:
-            from benchmark.check import describe_run
-
-            print(describe_run(command.settings))
-            return OK
-        # Imported here, since what follows imports torch and --help answers without it.
-        from benchmark.run import run_benchmark
-        from benchmark.table import format_report
-
+        command = parse_command(arguments, os.environ)
         with contextlib.redirect_stdout(sys.stderr):  # what libraries print meanwhile is no part of the table
-            run = run_benchmark(command.settings)
-        print(format_report(run))
-    except (SettingsError, ValueError, OSError) as error:
-        print(f"run_inference.py: {one_line(error)}", file=sys.stderr)
+            if command.check:  # imports no torch
+                from benchmark.check import describe_run
+
+                status, text, remedy = OK, describe_run(command.settings), ""
+            else:
+                from benchmark.run import run_benchmark
+                from benchmark.table import format_report
+
+                run = run_benchmark(command.settings)
+                status = run.stop_status or (FAILED if run.failures or not run.models else OK)
+                text = format_report(run)
+                remedy = f"; {command.settings.output_dir / 'results.json'} has its figures" if run.models else ""
+    except (ValueError, OSError) as error:
+        print(f"{NAME}: {one_line(error)}", file=sys.stderr)
         return UNUSABLE
-    except KeyboardInterrupt:
-        print("run_inference.py: stopped; the same command goes on from the last whole batch", file=sys.stderr)
-        return INTERRUPTED
-    return INTERRUPTED if run.interrupted else FAILED if run.failures else OK
+    if reason := print_whole(text):
+        print(f"{NAME}: the text cannot be printed on stdout ({reason}){remedy}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

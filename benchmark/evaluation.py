@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import metrics
 from benchmark.contact_sheet import MOST_ROWS, SheetRow
+from benchmark.interruption import GivenUp
 from benchmark.journal import Journal
 from benchmark.progress import Progress
 from benchmark.reference import Reference
 from benchmark.results import ModelResult
 from benchmark.settings import Settings
-from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring, add_rows
+from metrics.base import Comparison, ImageSet, MetricUnavailable, OpenTask, Score, Scoring, add_rows
 from metrics.degenerate import find_degenerate
+
+INTERRUPTED = "interrupted"
 
 
 def generated_set(name: str, journal: Journal, count: int) -> tuple[ImageSet, list[int]]:
@@ -38,15 +42,18 @@ def evaluate(
     scoring: Scoring,
     progress: Progress,
     training: Mapping[str, ImageSet] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[ModelResult]:
     """Return the results with the scores of METRICS, and with the reason for each metric that has none.
 
     A metric that cannot score a model says why and leaves the others alone; a row that another metric has already made
     (with the same features) is not shown twice. Random weights have no quality. training: what a column was trained on.
+    stopped: once it is true, the metric in progress and all that are left have the reason "interrupted".
     """
     names = settings.metric_names()
     if settings.weights == "random":
         return [replace(result, unscored=dict.fromkeys(names, "random weights")) for result, _ in pairs]
+    scoring = replace(scoring, progress=_stoppable(scoring.progress, stopped))
     scorers = {name: metrics.METRICS[name](scoring) for name in names}
     pictures = reference.pictures(settings.num_references)
     scored = []
@@ -59,17 +66,37 @@ def evaluate(
             reasons: dict[str, str] = {}
             for name, scorer in scorers.items():
                 try:
+                    if stopped():
+                        raise GivenUp
                     add_rows(scores, scorer.score(comparison))
+                except GivenUp:
+                    reasons[name] = INTERRUPTED
                 except (MetricUnavailable, OSError, ValueError) as error:
                     reasons[name] = " ".join(str(error).split())
                 except Exception as error:  # one metric's failure must not take the table with it
                     traceback.print_exc()
                     reasons[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 task.advance(1)
-            scored.append(
-                replace(result, scores=tuple(scores), unscored=reasons, warnings=warnings_of(generated, pictures))
-            )
+            warnings = warnings_of(generated, pictures) if scores or not stopped() else ()
+            scored.append(replace(result, scores=tuple(scores), unscored=reasons, warnings=warnings))
     return scored
+
+
+def _stoppable(progress: OpenTask, stopped: Callable[[], bool]) -> OpenTask:
+    """Return `progress` whose tasks raise `GivenUp` once a stop is asked: the work that counts its steps there ends."""
+
+    @contextmanager
+    def task(name: str, total: int) -> Iterator[Callable[[int], None]]:
+        with progress(name, total) as report:
+
+            def count(done: int) -> None:
+                if stopped() and done < total:
+                    raise GivenUp
+                report(done)
+
+            yield count
+
+    return task
 
 
 def warnings_of(generated: ImageSet, reference: ImageSet) -> tuple[str, ...]:

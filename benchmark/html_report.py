@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from benchmark.ownership import GENERATOR
+from benchmark.plain_text import visible
 from benchmark.results import ModelResult, RunResult
 from benchmark.table import footer_lines, table_rows
 from benchmark.winners import name_winners
+from files.writing import write_text
 from metrics.base import Score
 
 PLOT_WIDTH, PLOT_LEFT, LANE_HEIGHT = 760, 190, 34
@@ -23,30 +26,37 @@ small, .notes { color: #566372; } .notes { font-size: 13px; }
 """
 
 
-def write_html_report(run: RunResult, contact_sheet: Path, path: Path) -> None:
-    """Write the report; the contact sheet is in it, so that the file can be moved alone."""
+def write_html_report(run: RunResult, contact_sheet: Path | None, path: Path) -> None:
+    """Write the report; the contact sheet, where there is one, is in it, so that the file can be moved alone.
+
+    Raises:
+        OSError: it cannot be written; the former file is as it was.
+    """
     body = ["<h1>Text-to-image benchmark</h1>"]
     if run.models:
-        winners = "".join(f"<li>{escape(line)}</li>" for line in name_winners(run.models))
+        winners = "".join(f"<li>{_text(line)}</li>" for line in name_winners(run.models))
         body += [_table(run.models), f"<ul>{winners}</ul>", "<h2>Seconds per image, every timed batch</h2>"]
         body += [_latency_plot(run.models)]
     if any(model.scores for model in run.models):
         body += ["<h2>Quality, with 95 % intervals</h2>", _quality_table(run.models)]
-    if contact_sheet.is_file():
+    if contact_sheet is not None:
         picture = base64.b64encode(contact_sheet.read_bytes()).decode("ascii")
         body += ["<h2>First prompts</h2>", f'<img alt="contact sheet" src="data:image/png;base64,{picture}">']
-    notes = "".join(f"<li>{escape(line)}</li>" for line in footer_lines(run))
+    notes = "".join(f"<li>{_text(line)}</li>" for line in footer_lines(run))
     body += ["<h2>How it was measured</h2>", f'<ul class="notes">{notes}</ul>']
-    head = f'<meta charset="utf-8"><title>Text-to-image benchmark</title><style>{STYLE}</style>'
-    partial = path.with_suffix(".partial")
-    partial.write_text(f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n')
-    partial.replace(path)
+    head = f'<meta charset="utf-8">{GENERATOR}<title>Text-to-image benchmark</title><style>{STYLE}</style>'
+    write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n')
+
+
+def _text(text: str) -> str:
+    """Return text from elsewhere as it may stand anywhere in the page: it makes no tag, and hides nothing."""
+    return escape(visible(text))
 
 
 def _table(models: Sequence[ModelResult]) -> str:
-    names = "".join(f"<th>{escape(model.name)}</th>" for model in models)
+    names = "".join(f"<th>{_text(model.name)}</th>" for model in models)
     rows = "".join(
-        f"<tr><td>{escape(row.label)}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in row.cells)}</tr>"
+        f"<tr><td>{_text(row.label)}</td>{''.join(f'<td>{_text(cell)}</td>' for cell in row.cells)}</tr>"
         for row in table_rows(models)
     )
     return f"<table><thead><tr><th>Metric</th>{names}</tr></thead><tbody>{rows}</tbody></table>"
@@ -70,12 +80,12 @@ def _quality_table(models: Sequence[ModelResult]) -> str:
             cells.append("n/a" if found is None else f"{found.value:.{found.decimals}f}{interval}")
         floor = "" if like.floor is None else f"{like.floor:.{like.decimals}f}"
         meaning = (
-            "" if like.floor is None else f"<br><small>{escape(like.floor_meaning)}, N = {like.floor_count}</small>"
+            "" if like.floor is None else f"<br><small>{_text(like.floor_meaning)}, N = {like.floor_count}</small>"
         )
         against = f" against {like.n_reference}" if like.n_reference else ""
         cells += [f"{floor}{meaning}", f"{like.n_generated}{against}"]
-        rows.append(f"<tr><td>{escape(like.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    names = "".join(f"<th>{escape(name)}</th>" for name in (*(model.name for model in models), "floor", "N"))
+        rows.append(f"<tr><td>{_text(like.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    names = "".join(f"<th>{_text(name)}</th>" for name in (*(model.name for model in models), "floor", "N"))
     return f"<table><thead><tr><th>Metric</th>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -90,7 +100,7 @@ def _latency_plot(models: Sequence[ModelResult]) -> str:
     marks = []
     for lane, model in enumerate(models):
         y = LANE_HEIGHT * lane + LANE_HEIGHT / 2
-        marks.append(f'<text x="0" y="{y + 5}">{escape(model.name)}</text>')
+        marks.append(f'<text x="0" y="{y + 5}">{_text(model.name)}</text>')
         marks += [f'<circle cx="{x(s):.1f}" cy="{y}" r="4" fill="#2f6fb3" opacity=".35"/>' for s in model.latencies_s]
         mean = x(model.mean_latency_s)
         marks.append(f'<rect x="{mean - 1:.1f}" y="{y - 11}" width="2" height="22" fill="#1c2430"/>')

@@ -10,6 +10,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from benchmark.plain_text import visible
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -17,8 +19,8 @@ class Task:
     """One count towards a total. Steps that were there before (`made=False`) do not count for the rate."""
 
     def __init__(self, name: str, total: int, stream: TextIO, unit: str) -> None:
-        self._name, self._total, self._stream, self._unit = name, total, stream, unit
-        self._bar = tqdm(total=total, desc=name, unit=unit, file=stream) if stream.isatty() else None
+        self._name, self._total, self._stream, self._unit = visible(name), total, stream, unit
+        self._bar = tqdm(total=total, desc=self._name, unit=unit, file=stream) if stream.isatty() else None
         self._done = self._made = 0
         self._start = self._printed = time.monotonic()
 
@@ -78,8 +80,9 @@ class Progress:
             yield lambda done: task.report(done, total)
 
     def note(self, message: str) -> None:
-        """Print one line of its own."""
+        """Print one line of its own, in which what cannot be seen is escaped."""
+        line = visible(message)
         if self._stream.isatty():
-            tqdm.write(message, file=self._stream)
+            tqdm.write(line, file=self._stream)
         else:
-            print(message, file=self._stream, flush=True)
+            print(line, file=self._stream, flush=True)

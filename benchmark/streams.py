@@ -64,10 +64,19 @@ class GuardedText(io.TextIOBase):
 
 
 class _Closed(io.TextIOBase):
-    """Stands for a stream that was closed before the start: writing fails, as it would on a closed descriptor."""
+    """Stands for a stream that was closed before the start: what is written is lost, which the next flush tells."""
 
-    def write(self, text: str) -> int:  # noqa: ARG002
-        raise OSError("it is closed")
+    def __init__(self) -> None:
+        self._has_lost = False
+
+    def write(self, text: str) -> int:
+        self._has_lost = True
+        return len(text)
+
+    def flush(self) -> None:
+        if self._has_lost:
+            self._has_lost = False
+            raise OSError("it is closed")
 
 
 def _shown(text: str) -> str:

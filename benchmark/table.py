@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from benchmark.plain_text import visible
 from benchmark.results import ModelResult, RunResult
 from benchmark.winners import name_winners
 from metrics import METRICS
@@ -34,9 +35,9 @@ class TableRow:
 
 def format_report(run: RunResult) -> str:
     """Return the whole of stdout: table, winners, footer. Without any result: the reasons alone."""
-    parts = [] if not run.models else [_format_table(run.models), "", "PERFORMANCE ANALYSIS:", "-" * 40]
-    parts += name_winners(run.models) if run.models else [TITLE, "No model has a result."]
-    return "\n".join([*parts, "", *footer_lines(run)])
+    lines = [] if not run.models else [*_table_lines(run.models), "", "PERFORMANCE ANALYSIS:", "-" * 40]
+    lines += name_winners(run.models) if run.models else [TITLE, "No model has a result."]
+    return "\n".join(map(visible, [*lines, "", *footer_lines(run)]))
 
 
 def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
@@ -63,15 +64,16 @@ def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
     return rows
 
 
-def _format_table(models: Sequence[ModelResult]) -> str:
-    columns = max(COLUMN_WIDTH, *(len(model.name) for model in models))
+def _table_lines(models: Sequence[ModelResult]) -> list[str]:
+    names = [visible(model.name) for model in models]
+    columns = max(COLUMN_WIDTH, *map(len, names))
     width = max(LEAST_WIDTH, LABEL_WIDTH + len(models) * (columns + 1))
 
     def line(label: str, cells: Sequence[str]) -> str:
         return " ".join([f"{label:<{LABEL_WIDTH}}", *(f"{cell:<{columns}}" for cell in cells)])
 
-    header = [TITLE, "=" * width, line("Metric", [model.name for model in models]), "-" * width]
-    return "\n".join(header + [line(row.label, row.cells) for row in table_rows(models)])
+    header = [TITLE, "=" * width, line("Metric", names), "-" * width]
+    return header + [line(visible(row.label), list(map(visible, row.cells))) for row in table_rows(models)]
 
 
 def _score_labels(models: Sequence[ModelResult]) -> list[tuple[str, str]]:
