@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_HEADER_BYTES = 10_000
-# A configuration, a tokenizer's vocabulary: nothing that names code may stand in it.
-REMOTE_CODE_KEYS = ("auto_map", "custom_pipelines")
 
 
 def load_checkpoint(path: Path, *, memory_map: bool = False) -> Any:
@@ -40,16 +38,17 @@ def load_checkpoint(path: Path, *, memory_map: bool = False) -> Any:
         pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError,
         AssertionError, RecursionError, MemoryError,
     ) as error:  # fmt: skip
-        raise ValueError(f"{shown(path)} is no file of tensors saved by torch ({_reason(error)})") from error
+        raise ValueError(f"{shown(path)} is no checkpoint of tensors ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:
-    """Return why torch refused a file, without its advice to run what is in it."""
+    """Return why a library refused a file as one line, without torch's advice to run what is in it."""
     if isinstance(error, pickle.UnpicklingError):
         text = str(error)
         names = [part for part in text.split() if "." in part and part.replace(".", "").replace("_", "").isalnum()]
         return f"it holds an object of {names[0]}" if "Unsupported global" in text and names else "not only tensors"
-    return (str(error).strip().split("\n")[0] or type(error).__name__)[:200]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "weights_only" not in line]
+    return (lines[0] if lines else type(error).__name__)[:300]
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -144,39 +143,32 @@ def _read_array(file: IO[bytes], name: str, shape: tuple[int, ...]) -> np.ndarra
 
 
 def from_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
-    """Return `kind.from_pretrained(source, **options)`: a model, tokenizer, scheduler or configuration of a library.
+    """Return `kind.from_pretrained(source, **options)`: a model, tokenizer, scheduler, configuration or pipeline.
 
-    Code that the folder brings is refused before anything is read, and the library is told never to run any. So
+    `source` is a folder: what comes from a hub is downloaded first, and checked where it lies. What `check_folder` and
+    `check_pipeline` refuse is refused before the library reads anything, and the library is told never to run code. So
     transformers does not ask on the terminal whether it may.
 
     Raises:
-        OSError: files are missing.
-        ValueError: the folder brings code, or does not fit `kind`.
+        OSError: there is no such folder, or files are missing.
+        ValueError: the folder brings code, or does not fit `kind`; one line.
     """
+    from files.model_folders import PIPELINE_INDEX, check_folder, check_pipeline
+
     assert "trust_remote_code" not in options
-    subfolder = options.get("subfolder") or ""
-    folder = Path(source).expanduser() / subfolder
-    if folder.is_dir():
-        refuse_code(folder)
-    loader = getattr(kind, "from_pretrained")  # noqa: B009 (the one place where the attribute may be called)
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise OSError(f"no folder {shown(folder)}; expected one that holds a {kind.__name__}")
+    if getattr(kind, "config_name", None) == PIPELINE_INDEX:
+        check_pipeline(folder)
+    else:
+        check_folder(folder / (options.get("subfolder") or ""), folder)
     if kind.__module__.startswith("transformers."):
         options["trust_remote_code"] = False
-    return loader(source, **options)
-
-
-def refuse_code(folder: Path) -> None:
-    """Raise ValueError where a model's folder names code of its own in a configuration: such code is never run."""
-    import json
-
-    for path in sorted(folder.glob("*.json")):
-        if not path.name.endswith(("config.json", "model_index.json")):
-            continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue  # the library that reads it says what is wrong
-        if isinstance(content, dict) and (named := [key for key in REMOTE_CODE_KEYS if content.get(key)]):
-            raise ValueError(
-                f"{shown(path)} names code of its own ({named[0]}), which is never run here: "
-                "use a model of the library's own classes, or remove that entry"
-            )
+    try:
+        return getattr(kind, "from_pretrained")(folder, **options)  # noqa: B009 (the one place where it may be called)
+    except (OSError, MemoryError):
+        raise
+    # The libraries report files that do not fit with nearly every type, mostly in many lines.
+    except Exception as error:
+        raise ValueError(f"{shown(folder)} does not load as a {kind.__name__}: {_reason(error)}") from error

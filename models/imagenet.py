@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from files.caches import open_cache
+from files.opening import from_pretrained
+from files.records import read_record, write_record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,19 +37,57 @@ def nearest_classes(
         OSError: CLIP is neither in a folder nor on the hub.
     """
     asked = json.dumps([clip, list(class_names), list(captions)])
-    file = cache / "nearest_classes" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
-    if file.is_file():
-        return [int(label) for label in json.loads(file.read_text(encoding="utf-8"))]
+    question = hashlib.sha256(asked.encode()).hexdigest()
+    file = cache / "nearest_classes" / f"{question[:32]}.json"
+    if (kept := _read_labels(file, question, len(captions), len(class_names))) is not None:
+        return kept
     texts = sorted(set(captions))
     features = text_features([f"a photo of a {name}" for name in class_names] + texts, clip, device)
     classes_KD, texts_ND = features[: len(class_names)], features[len(class_names) :]
     nearest = dict(zip(texts, (texts_ND @ classes_KD.T).argmax(dim=1).tolist(), strict=True))
     labels = [int(nearest[caption]) for caption in captions]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(labels), encoding="utf-8")
-    partial.replace(file)
+    try:
+        open_cache(cache)
+        write_record(file, {"question": question, "labels": labels}, sync=False)
+    except OSError as error:
+        print(f"WARNING: the classes of the captions are not kept for the next run: {error}", file=sys.stderr)
     return labels
+
+
+def _read_labels(file: Path, question: str, count: int, classes: int) -> list[int] | None:
+    """Return the labels that `file` keeps; None where there are none, or where they are damaged, which stderr tells."""
+    try:
+        record = read_record(file)
+        labels = record["labels"]
+        if record["question"] != question:
+            raise ValueError("it answers another question")
+        if not isinstance(labels, list) or len(labels) != count:
+            raise ValueError(f"expected {count} labels")
+        if not all(type(label) is int and 0 <= label < classes for label in labels):
+            raise ValueError(f"a label is not in 0..{classes - 1}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        print(f"{file} is damaged ({error}); choosing the classes again", file=sys.stderr)
+        return None
+    return labels
+
+
+def _find_clip(clip: str) -> Path:
+    """Return the folder that holds CLIP. Raises OSError where it is neither here nor on the hub."""
+    folder = Path(clip).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = Path(snapshot_download(clip, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
+        if not any(found.glob("*.safetensors")):  # published before there was this format
+            found = Path(snapshot_download(clip, allow_patterns=["*.json", "*.txt", "pytorch_model.bin"]))
+    except HFValidationError as error:
+        raise OSError(f"no folder {clip}") from error
+    return found
 
 
 def text_features(texts: Sequence[str], clip: str, device: str) -> Tensor:
@@ -53,12 +96,13 @@ def text_features(texts: Sequence[str], clip: str, device: str) -> Tensor:
     from transformers import AutoTokenizer, CLIPModel
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(clip)
-        model = CLIPModel.from_pretrained(clip, dtype=torch.float32).to(device).eval()
+        folder = _find_clip(clip)
+        tokenizer = from_pretrained(AutoTokenizer, folder, local_files_only=True)
+        model = from_pretrained(CLIPModel, folder, local_files_only=True, dtype=torch.float32).to(device).eval()
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise OSError(
-            f"VAR_CLIP={clip}: CLIP, which finds the class nearest to each caption, is not there ({reason}); "
+            f"VAR_CLIP={clip}: CLIP, which finds the class nearest to each caption, cannot be loaded ({reason}); "
             "set VAR_CLIP to a folder that holds it, or choose classes without it: VAR_CLASSES=1,207,980"
         ) from error
     batches = []

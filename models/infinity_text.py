@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from files.opening import from_pretrained
 from models.networks.infinity import Text
 
 MAX_TOKENS = 512
@@ -146,9 +147,9 @@ def _read_text_encoder(name: str, folder: Path, tokenizer_folder: Path, device: 
     from models.diffusers_pipeline import missing_weights, quiet_libraries
 
     with quiet_libraries(), missing_weights(name, "INFINITY_TEXT_ENCODER"):
-        tokenizer = T5Tokenizer.from_pretrained(tokenizer_folder)
-        network, found = T5EncoderModel.from_pretrained(
-            folder, dtype=getattr(torch, dtype), output_loading_info=True, ignore_mismatched_sizes=True
+        tokenizer = from_pretrained(T5Tokenizer, tokenizer_folder)
+        network, found = from_pretrained(
+            T5EncoderModel, folder, dtype=getattr(torch, dtype), output_loading_info=True, ignore_mismatched_sizes=True
         )
     # transformers puts random numbers where a file has no tensor that fits, and warns.
     faults = [f"missing {key}" for key in sorted(found["missing_keys"])]

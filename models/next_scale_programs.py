@@ -58,12 +58,14 @@ class VARProgram:
     """One batch of classes to pictures.
 
     official: noise as the published code draws it, from the first seed for the whole batch.
+    extremes_2B: after a run, each image's least and greatest value before it was clamped.
     """
 
     def __init__(self, var: VAR, vqvae: VQVAE, sampling: Sampling, batch: int, official: bool = False) -> None:
         device, scales = var.pos_start.device, var.shape.patch_nums
         self.var, self.vqvae, self.official = var, vqvae, official
         self.labels_B = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.extremes_2B = torch.zeros(2, batch, device=device)
         sets = 2 if sampling.more_smooth else 1
         self.noise = Noise(batch, [side * side for side in scales], var.shape.vocabulary, device, sets)
         self.choose = sampling.chooser(len(scales), self.noise, var.operations)
@@ -89,13 +91,15 @@ class VARProgram:
 
     def run(self) -> Tensor:
         """Return `images_BCHW`, uint8 0..255."""
-        return decode_pictures(self.vqvae.decode_latents, self.latents(), self.vqvae.shape.convolutions.downsampling)
+        downsampling = self.vqvae.shape.convolutions.downsampling
+        return decode_pictures(self.vqvae.decode_latents, self.latents(), downsampling, self.extremes_2B)
 
 
 class InfinityProgram:
     """One batch of encoded prompts, padded to `tokens`, to pictures.
 
     The prompts' rows come first, then, with guidance, the unconditional ones.
+    extremes_2B: after a run, each image's least and greatest value before it was clamped.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class InfinityProgram:
             torch.zeros(rows, tokens, shape.text_width, device=device),
             torch.ones(rows, tokens, dtype=torch.bool, device=device),
         )
+        self.extremes_2B = torch.zeros(2, batch, device=device)
         self.noise = Noise(batch, [count * shape.bits for count in schedule.counts], 2, device)
         self.choose = sampling.chooser(self.noise)
         self.constants = infinity.constants()
@@ -152,7 +157,8 @@ class InfinityProgram:
 
     def run(self) -> Tensor:
         """Return `images_BCHW`, uint8 0..255."""
-        return decode_pictures(self.vae.decode_latents, self.latents(), self.vae.shape.downsampling)
+        downsampling = self.vae.shape.downsampling
+        return decode_pictures(self.vae.decode_latents, self.latents(), downsampling, self.extremes_2B)
 
 
 def last_of(steps: Iterable[StepT]) -> StepT:

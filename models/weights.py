@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from files.opening import load_checkpoint, load_tensors
+from files.paths import is_inside
 
 ShapeT = TypeVar("ShapeT")
 
@@ -26,6 +28,10 @@ def locate(source: str, file: str, variable: str) -> Path:
     if folder.is_dir():
         for path in (folder / file, (folder / file).with_suffix(".safetensors")):
             if path.is_file():
+                if not is_inside(path, folder):
+                    raise OSError(
+                        f"{variable}={source}: {path.name} leads outside of the folder; copy its target there"
+                    )
                 return path
         raise OSError(f"{variable}={source}: the folder holds no {file}; {remedy}")
     if folder.is_file():
@@ -51,29 +57,11 @@ def read_state(path: Path, entry: str = "") -> dict[str, Tensor]:
         ValueError: the file is no such file, or holds something else than tensors.
     """
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            tensors: dict[str, Tensor] = load_file(path)
-            return tensors
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file ({error}); copy or download it again") from error
+        return load_tensors(path)
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path} is no checkpoint of tensors ({reason}); expected a state dict saved by torch, download it again"
-        ) from error
+        content: object = load_checkpoint(path, memory_map=_is_zip(path))
+    except ValueError as error:
+        raise ValueError(f"{error}; expected a state dict saved by torch, download it again") from error
     content = _enter(content, entry)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         names = ", ".join(map(str, list(content)[:4])) if isinstance(content, Mapping) else type(content).__name__

@@ -44,6 +44,10 @@ class ProgramPool(Generic[ProgramT]):
     def __len__(self) -> int:
         return len(self._programs)
 
+    def __getitem__(self, key: Hashable) -> ProgramT:
+        """Return the program of this key, which was called before."""
+        return self._programs[key][0]
+
     def __call__(self, key: Hashable, make: Callable[[], ProgramT], fill: Callable[[ProgramT], None]) -> Tensor:
         """Return the answer of the program of this key, made by `make` at its first call, after `fill`."""
         if key not in self._programs:

@@ -61,7 +61,7 @@ def test_only_arguments_of_the_signature_are_passed() -> None:
     [
         ({"_class_name": "DDPMPipeline"}, "DDPMPipeline, which takes no prompt"),
         ({"_class_name": "NoSuchPipeline"}, "NoSuchPipeline, which diffusers"),
-        ({"_class_name": "StableDiffusionXLImg2ImgPipeline"}, "changes a picture"),
+        ({"_class_name": "StableDiffusionXLImg2ImgPipeline"}, "changes an image"),
     ],
 )
 def test_other_pipelines_are_refused_by_name(tmp_path: Path, index: dict[str, str], words: str) -> None:

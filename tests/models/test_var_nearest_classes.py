@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from files.records import read_record, write_record
 from models.imagenet import imagenet_class_names, nearest_classes, text_features
 
 NAMES = ("tench", "goldfish", "tabby cat")
@@ -59,9 +62,54 @@ def test_answer_is_kept_in_the_cache(clip: str, tmp_path: Path) -> None:
     captions = ["a photo of a goldfish"]
     assert nearest_classes(captions, NAMES, clip, "cpu", tmp_path) == [1]
     (file,) = (tmp_path / "nearest_classes").iterdir()
-    file.write_text(json.dumps([2]))
+    write_record(file, read_record(file) | {"labels": [2]})
     assert nearest_classes(captions, NAMES, clip, "cpu", tmp_path) == [2]
     assert nearest_classes(captions, (*NAMES, "shark"), clip, "cpu", tmp_path) == [1]
+
+
+@pytest.mark.parametrize(
+    "labels", ["[2]", "a digit", "empty", [3], [-1], [1, 1], [True], ["1"], None, {"question": "another"}]
+)
+def test_a_damaged_answer_is_named_and_made_again(
+    clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: object
+) -> None:
+    captions = ["a photo of a goldfish"]
+    assert nearest_classes(captions, NAMES, clip, "cpu", tmp_path) == [1]
+    (file,) = (tmp_path / "nearest_classes").iterdir()
+    if isinstance(labels, str):
+        content = file.read_text()
+        file.write_text({"[2]": "[2]", "a digit": re.sub(r"\b1\b", "2", content), "empty": ""}[labels])
+    else:
+        changes = labels if isinstance(labels, dict) else {"labels": labels}
+        write_record(file, read_record(file) | changes)
+    capsys.readouterr()
+    assert nearest_classes(captions, NAMES, clip, "cpu", tmp_path) == [1]
+    assert f"{file} is damaged (" in capsys.readouterr().err
+    assert nearest_classes(captions, NAMES, clip, "cpu", tmp_path) == [1]
+    assert "damaged" not in capsys.readouterr().err
+
+
+def test_an_answer_that_cannot_be_kept_is_a_warning(
+    clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nearest_classes").write_text("a file in the place of the folder")
+    assert nearest_classes(["a photo of a goldfish"], NAMES, clip, "cpu", tmp_path) == [1]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
+    assert "nearest_classes" in line
+
+
+def test_code_beside_the_tokenizer_is_refused_and_never_run(clip: str, tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(clip, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config | {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}})
+    )
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(OSError, match=r"VAR_CLIP=.*names code of its own \(auto_map\)") as caught:
+        text_features(["a"], str(folder), "cpu")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_missing_clip_is_one_line_with_the_remedy(tmp_path: Path) -> None:
