@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from files import PROGRAM
-from files.reading import read_regular, shown
+from files.reading import read_head, read_regular, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+# Text, and colour profiles, which are dropped: Pillow refuses a file where they are long.
+_PNG_SKIPPED = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+# Beyond these a small file costs minutes: Pillow reads headers in Python, libjpeg goes over all pixels in every scan.
+_MOST_PNG_CHUNKS = 300_000  # 512 MB in chunks of 8 KB are 62,500
+_MOST_JPEG_SEGMENTS, _MOST_JPEG_JUNK_BYTES = 300, 100_000
+_MOST_JPEG_SCAN_PIXELS = 4_000_000_000  # a progressive JPEG has about ten scans
+_SLOW_DECODERS = frozenset({"bmp_rle", "ppm", "ppm_plain"})  # written in Python
+_MOST_SLOW_PIXELS, _MOST_SLOW_BYTES = 30_000_000, 30_000_000
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_JPEG_START_OF_SCAN = b"\xff\xda"
+# Markers that Pillow takes to stand alone: JPG, RST0 to RST7, SOI, EOI, JPG0 to JPG13.
+_JPEG_BARE_MARKERS = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _SOFTWARE = b"Software\0" + PROGRAM.encode()
 _HEAD_BYTES = 200
 
@@ -44,23 +55,69 @@ def open_image(content: bytes) -> Image:
     """Return the opened, not yet decoded image in a file's content. Raises what Pillow raises, of nearly any type."""
     from PIL import Image
 
-    return Image.open(BytesIO(without_text(content)), formats=_formats())
+    if content.startswith(_JPEG_SIGNATURE):
+        _check_jpeg_header(content)
+    image = Image.open(BytesIO(without_text(content)), formats=_formats())
+    try:
+        _check_work(image, content)
+    except ValueError:
+        image.close()
+        raise
+    return image
+
+
+def _check_jpeg_header(content: bytes) -> None:
+    """Raise ValueError where what lies before the first scan is no header of any sane file."""
+    place, segments, junk = 2, 0, 0
+    while (start := content.find(b"\xff", place)) >= 0:
+        junk += start - place
+        kind = start + 1
+        while kind < len(content) and content[kind] == 0xFF and junk <= _MOST_JPEG_JUNK_BYTES:  # fill bytes
+            kind, junk = kind + 1, junk + 1
+        marker = content[kind : kind + 1]
+        if not marker or content[kind - 1 : kind + 1] == _JPEG_START_OF_SCAN:
+            return
+        place = kind + 1
+        if marker == b"\0":
+            junk += 2
+        else:
+            segments += 1
+            if marker[0] not in _JPEG_BARE_MARKERS:
+                place += max(2, int.from_bytes(content[place : place + 2]))
+        if junk > _MOST_JPEG_JUNK_BYTES or segments > _MOST_JPEG_SEGMENTS:
+            raise ValueError("the JPEG has more segments or stray bytes before its image than any sane file")
+
+
+def _check_work(image: Image, content: bytes) -> None:
+    """Raise ValueError where decoding would take minutes, which a small file can ask for."""
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO") and pixels * content.count(_JPEG_START_OF_SCAN) > _MOST_JPEG_SCAN_PIXELS:
+        raise ValueError("the JPEG has more scans than any sane file of its size")
+    decoders = {tile[0] for tile in getattr(image, "tile", ())}
+    if decoders & _SLOW_DECODERS and (pixels > _MOST_SLOW_PIXELS or len(content) > _MOST_SLOW_BYTES):
+        raise ValueError(f"{image.format} of this kind is read up to {_MOST_SLOW_PIXELS // 1_000_000} megapixels only")
 
 
 def without_text(content: bytes) -> bytes:
-    """Return a PNG without its chunks of text: Pillow refuses a file whose text is long, and nobody reads it here.
+    """Return a PNG without its chunks of text and its colour profile, which Pillow refuses where they are long.
 
-    What is no PNG, or a damaged one, is returned as it is.
+    Nothing here reads them. What is no PNG is returned as it is, and a damaged one from its damage on.
+
+    Raises:
+        ValueError: it has more chunks than any sane file.
     """
     if not content.startswith(_PNG_SIGNATURE):
         return content
-    kept, place, dropped = [_PNG_SIGNATURE], len(_PNG_SIGNATURE), False
+    kept, place, dropped, chunks = [_PNG_SIGNATURE], len(_PNG_SIGNATURE), False, 0
     while place + 12 <= len(content):
+        chunks += 1
+        if chunks > _MOST_PNG_CHUNKS:
+            raise ValueError(f"the PNG has more than {_MOST_PNG_CHUNKS:,} chunks")
         length = int.from_bytes(content[place : place + 4])
         kind, stop = content[place + 4 : place + 8], place + 12 + length
         if stop > len(content):
             break
-        if kind in _PNG_TEXT:
+        if kind in _PNG_SKIPPED:
             dropped = True
         else:
             kept.append(content[place:stop])
@@ -143,8 +200,7 @@ def save_png(image: Image, path: Path, *, compress_level: int = 1) -> None:
 def is_our_png(path: Path) -> bool:
     """Return whether a file is a PNG that names this program as its maker."""
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        head = read_head(path, _HEAD_BYTES)
     except OSError:
         return False
     return head.startswith(_PNG_SIGNATURE) and _SOFTWARE in head

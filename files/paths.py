@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from files.reading import shown
+
+MOST_LINKS = 40  # as many as Linux follows
+_REPOSITORY = re.compile(r"(models|datasets|spaces|kernels)--.+", re.DOTALL)
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
@@ -33,19 +38,45 @@ def is_inside(path: Path, folder: Path) -> bool:
     try:
         target, root = path.resolve(), folder.resolve()
         path.stat()  # a loop and a name that is too long show only here, a missing file is no fault
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         pass
-    except (OSError, RuntimeError, UnicodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition(":")[0]
-        raise ValueError(f"{shown(path)} cannot be a path ({reason})") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{shown(path)} cannot be a path ({_reason(error)})") from None
+    if target.is_relative_to(root):
+        return True
     blobs = blobs_of(root)
-    return target.is_relative_to(root) or (blobs is not None and target.is_relative_to(blobs))
+    return blobs is not None and (target.is_relative_to(blobs) or _is_shared_blob(path, target, blobs))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RuntimeError):  # as Path.resolve says it before Python 3.13
+        return "its symlinks go round"
+    if isinstance(error, UnicodeError):
+        return "it holds a character that no file name can hold"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def blobs_of(folder: Path) -> Path | None:
-    """Return where the Hugging Face cache keeps the files of a snapshot: REPOSITORY/blobs; None for other folders."""
+    """Return where the Hugging Face cache keeps the files of a snapshot: KIND--NAME/blobs; None for other folders."""
     for parent in folder.parents:
-        if parent.name == "snapshots":
+        if parent.name == "snapshots" and _REPOSITORY.fullmatch(parent.parent.name):
             blobs = parent.parent / "blobs"
             return blobs if blobs.is_dir() else None
     return None
+
+
+def _is_shared_blob(path: Path, target: Path, blobs: Path) -> bool:
+    """Return whether `path` links to a blob of its repository, which links to the store that repositories share.
+
+    huggingface_hub may keep a file once for all repositories: CACHE/blobs/ab/ab12... with its hash as its name.
+    """
+    place = target.parts[-3:]
+    if target.parent.parent != blobs.parents[1] / "blobs" or not _HASH.fullmatch(place[2]) or place[2][:2] != place[1]:
+        return False
+    for _ in range(MOST_LINKS):
+        if not path.is_symlink():
+            return False
+        path = (path.parent.resolve() / path.readlink()).absolute()
+        if path.parent.resolve() == blobs:
+            return True
+    return False

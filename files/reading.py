@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 import time
 from functools import cache
@@ -16,6 +17,7 @@ MOST_BYTES = 512_000_000
 MOST_SECONDS = 60.0
 _CHUNK_BYTES = 1 << 22
 _SHOWN_CHARACTERS = 120
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_regular(path: Path, *, most_bytes: int = MOST_BYTES, most_seconds: float = MOST_SECONDS) -> bytes:
@@ -41,6 +43,12 @@ def read_regular(path: Path, *, most_bytes: int = MOST_BYTES, most_seconds: floa
             if time.monotonic() > deadline:
                 raise OSError(f"{shown(path)} could not be read within {most_seconds:.0f} s")
     return b"".join(chunks)
+
+
+def read_head(path: Path, most_bytes: int) -> bytes:
+    """Return the first bytes of a regular file. Raises OSError where it is missing or no regular file."""
+    with os.fdopen(_open_regular(path), "rb") as file:
+        return file.read(most_bytes)
 
 
 def _open_regular(path: Path) -> int:
@@ -69,9 +77,14 @@ def is_regular(path: Path) -> bool:
 
 
 def shown(path: Path | str) -> str:
-    """Return a path as a message shows it: a very long one is cut."""
-    text = str(path)
+    """Return a path as a message shows it, on one line: a very long one is cut, and what is no character is escaped."""
+    text = " ".join(str(path).encode("utf-8", "backslashreplace").decode("utf-8").splitlines())
     return text if len(text) <= 2 * _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...{text[-_SHOWN_CHARACTERS:]}"
+
+
+def valid_text(text: str) -> str:
+    """Return text that UTF-8 can hold: half a surrogate pair, as JSON and file names may have, is U+FFFD."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def file_digest(path: Path) -> str:

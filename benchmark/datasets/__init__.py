@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.datasets.base import CaptionedImages
+from files.reading import shown
+from files.sources import expanded, is_folder
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,12 @@ def _wikiart(choice: Choice) -> CaptionedImages:
 def _robots(choice: Choice) -> CaptionedImages:
     from benchmark.datasets.robots import Robots
 
-    _refuse_columns("robots", choice)
     return Robots(choice.assets, choice.seed)
 
 
 def _emoji(choice: Choice) -> CaptionedImages:
     from benchmark.datasets.emoji import Emoji
 
-    _refuse_columns("emoji", choice)
     return Emoji(choice.assets)
 
 
@@ -53,6 +54,7 @@ DATASETS: Mapping[str, Callable[[Choice], CaptionedImages]] = {
     "robots": _robots,
     "emoji": _emoji,
 }
+WITHOUT_COLUMNS = ("robots", "emoji")
 
 
 def open_dataset(
@@ -66,28 +68,47 @@ def open_dataset(
         ValueError: the name stands for nothing, or the folder holds no captioned pictures.
         OSError: a path that does not exist.
     """
-    choice = Choice(assets, seed, image_column, caption_column)
+    path = find_folder(name, image_column, caption_column)
     if name in DATASETS:
-        return DATASETS[name](choice)
-    path = Path(name).expanduser()
-    if path.is_dir():
+        return DATASETS[name](Choice(assets, seed, image_column, caption_column))
+    if path is not None:
         from benchmark.datasets.folder import open_folder
 
         return open_folder(path, image_column, caption_column)
-    if path.is_file():
-        raise ValueError(f"DATASET={name} is a file; give the folder that holds it")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, flags=re.ASCII):
-        from benchmark.datasets.hub import HubImages
+    from benchmark.datasets.hub import HubImages
 
-        return HubImages(name, name.partition("/")[2], image_column, caption_column)
+    return HubImages(name, name.partition("/")[2], image_column, caption_column)
+
+
+def find_folder(name: str, image_column: str = "", caption_column: str = "") -> Path | None:
+    """Return the local folder that `name`, the value of DATASET, stands for; None for other data sets. Opens nothing.
+
+    Raises:
+        ValueError, OSError: as `open_dataset`, as far as names tell.
+    """
+    if name in DATASETS:
+        if name in WITHOUT_COLUMNS:
+            _refuse_columns(name, image_column, caption_column)
+        return None
+    path = expanded(name)
+    if is_folder(path):
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise PermissionError(f"DATASET={shown(name)}: the folder cannot be read; give one that you may read")
+        return path
+    if os.path.lexists(path):
+        raise ValueError(f"DATASET={shown(name)} is a file, or a link to none; give the folder that holds the images")
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, flags=re.ASCII):
+        return None
     if "/" in name or name.startswith(("~", ".")):
-        raise FileNotFoundError(f"DATASET={name}: there is no such folder")
+        raise FileNotFoundError(f"DATASET={shown(name)}: there is no such folder")
+    near = f" ({name.lower()} was probably meant)" if name.lower() in DATASETS else ""
     raise ValueError(
-        f"DATASET={name!r} is no data set; there are {', '.join(DATASETS)}, a local folder, or a hub id org/name"
+        f"DATASET={shown(name)} is no data set{near}; "
+        f"there are {', '.join(DATASETS)}, a local folder, or a hub id org/name"
     )
 
 
-def _refuse_columns(name: str, choice: Choice) -> None:
-    for variable, value in (("IMAGE_COLUMN", choice.image_column), ("CAPTION_COLUMN", choice.caption_column)):
+def _refuse_columns(name: str, image_column: str, caption_column: str) -> None:
+    for variable, value in (("IMAGE_COLUMN", image_column), ("CAPTION_COLUMN", caption_column)):
         if value:
             raise ValueError(f"{variable}={value}: {name} has no columns to choose from; leave it out")

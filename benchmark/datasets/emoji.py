@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.datasets.base import Example
+from files.images import open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,12 +58,10 @@ class Emoji:
         return "test" if int(_digest(code_points), 16) % 10 == 0 else "train"
 
     def image(self, row: int) -> Image:
-        """Return the row's picture, RGB, 64 px."""
-        from PIL import Image
-
+        """Return the row's image, RGB, 64 px."""
         style, place, _ = self._rows[row]
         if style not in self._sheets:
-            with Image.open(self._folder / f"{style}.webp") as sheet:
+            with open_image((self._folder / f"{style}.webp").read_bytes()) as sheet:
                 self._sheets[style] = sheet.convert("RGB")
         left, top = self._size * (place % self._columns), self._size * (place // self._columns)
         return self._sheets[style].crop((left, top, left + self._size, top + self._size))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from files.reading import shown
 
 Shard = Path | str  # a local file, or a URL that fsspec opens (hf://...)
 # Rows held at once: a painting's file can have 20 MB.
@@ -31,23 +33,63 @@ def open_shard(shard: Shard) -> Any:
 
 
 def read_column(shards: Sequence[Shard], column: str) -> list[list[Any]]:
-    """Return a column's values, shard by shard; no byte of another column is fetched."""
+    """Return a column's values, shard by shard; no byte of another column is fetched.
+
+    Raises:
+        ValueError: a shard lacks the column.
+    """
 
     def read(shard: Shard) -> list[Any]:
         with open_shard(shard) as file:
-            values: list[Any] = file.read(columns=[column]).column(column).to_pylist()
-        return values
+            check_columns(file, shard, [column])
+            return [_plain(value) for chunk in file.read(columns=[column]).column(column).chunks for value in chunk]
 
     with ThreadPoolExecutor(COLUMN_THREADS) as pool:
         return list(pool.map(read, shards))
 
 
+def count_rows(shards: Sequence[Shard]) -> list[int]:
+    """Return each shard's number of rows; its footer alone is read."""
+
+    def count(shard: Shard) -> int:
+        with open_shard(shard) as file:
+            return int(file.metadata.num_rows)
+
+    with ThreadPoolExecutor(COLUMN_THREADS) as pool:
+        return list(pool.map(count, shards))
+
+
+def check_columns(file: Any, shard: Shard, columns: Sequence[str]) -> None:
+    """Raise ValueError where an open shard lacks one of the columns: pyarrow would leave it out without a word."""
+    missing = [column for column in columns if column not in file.schema_arrow.names]
+    if missing:
+        raise ValueError(f"{shown(shard)} has no column {', '.join(missing)}, which other shards have")
+
+
+def _plain(scalar: Any) -> Any:
+    """Return a value of an arrow column as Python's own; a text's bytes that are not UTF-8 become U+FFFD."""
+    import pyarrow
+
+    if not scalar.is_valid:
+        return None
+    if isinstance(scalar, (pyarrow.StringScalar, pyarrow.LargeStringScalar)):
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "replace")
+    if isinstance(scalar, pyarrow.DictionaryScalar):
+        return _plain(scalar.value)
+    if isinstance(scalar, pyarrow.StructScalar):
+        return {field.name: _plain(scalar[place]) for place, field in enumerate(scalar.type)}
+    return scalar.as_py()
+
+
 def read_rows(
-    shards: Sequence[tuple[Shard, int]], positions: Sequence[int], columns: Sequence[str]
+    shards: Sequence[tuple[Shard, int]], positions: Iterable[int], columns: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows at ascending `positions`, counted over all shards, each given with its number of rows.
 
     A shard or row group without any of them is not read, and each other one is read once.
+
+    Raises:
+        ValueError: a shard lacks a column.
     """
     wanted = iter(positions)
     position = next(wanted, None)
@@ -58,13 +100,15 @@ def read_rows(
         if position >= stop:
             continue
         with open_shard(shard) as file:
+            check_columns(file, shard, columns)
             first = stop - file.metadata.num_rows
             for group in range(file.num_row_groups):
                 last = first + file.metadata.row_group(group).num_rows
                 if position is not None and position < last:
                     for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(columns)):
                         while position is not None and position < first + batch.num_rows:
-                            yield batch.slice(position - first, 1).to_pylist()[0]
+                            place = position - first
+                            yield {column: _plain(batch.column(column)[place]) for column in columns}
                             position = next(wanted, None)
                         first += batch.num_rows
                         if position is None or position >= last:

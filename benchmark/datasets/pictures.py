@@ -1,65 +1,68 @@
-"""What is done to one picture: its file decoded to 8-bit RGB, or why not; its content digest; its central square."""
+"""What is done to one image: its file read and decoded, or why not; its content digest; its central square."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import re
-from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.datasets.base import Example
+from files.images import decode_rgb as decode_rgb
+from files.paths import is_inside
+from files.reading import read_regular, shown, valid_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# A picture is digested in strips: the memory of whole paintings would be asked of the system for each of them anew.
+# An image is digested in strips: the memory of whole paintings would be asked of the system for each of them anew.
 STRIP_ROWS = 64
+# Errors of the machine and not of the file: with them a row without image would be a row that another run has.
+_MACHINE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
-def decode_rgb(content: bytes) -> Image:
-    """Return the picture in a file's content as 8-bit RGB, in its own size.
-
-    The first frame, turned upright as its EXIF tag says; then the rule by which metrics read pictures, so that a
-    reference is the same picture read from its PNG or from its source. Colour profiles are dropped, not applied.
+def read_inside(path: Path, root: Path) -> bytes:
+    """Return the content of a regular file that lies in the data set's folder `root`, as `files.paths` says.
 
     Raises:
-        ValueError: one line with the reason why it does not decode.
+        ValueError: one line with the reason why this file cannot be read; it costs its row.
+        OSError: this process has no memory or no file descriptors left, which is no fault of the row.
     """
-    from PIL import Image as Pillow
-    from PIL import ImageOps
-
-    from metrics.images import as_rgb
-
     try:
-        with Pillow.open(BytesIO(content)) as opened:
-            opened.load()
-            image: Image = opened
-            if opened.format == "JPEG" and opened.mode == "RGB":  # what paintings mostly are: not copied twice
-                ImageOps.exif_transpose(image, in_place=True)
-            else:
-                image = as_rgb(ImageOps.exif_transpose(opened))
-    except MemoryError:
-        raise
-    # Pillow's decoders report damage with nearly every type: struct.error, KeyError, SyntaxError, OSError, ...
-    except Exception as error:
-        reason = re.sub(r"\s*<_io\.BytesIO object at \w+>", "", " ".join(str(error).split()))  # the same every time
-        raise ValueError(f"{type(error).__name__}: {reason}" if reason else type(error).__name__) from error
-    image.info = {}  # else a PNG of it would carry the source's profile and tags
-    return image
+        if not is_inside(path, root):
+            raise ValueError(f"{shown(path)} leads outside of {shown(root)}; a path must stay inside the data set")
+        return read_regular(path)
+    except FileNotFoundError as error:
+        hint = "; nothing is fetched from a URL" if ":/" in str(path) else ""
+        raise ValueError(_one_line(f"there is no file {shown(path)}{hint}")) from error
+    except OSError as error:
+        if error.errno in _MACHINE_ERRORS:
+            raise
+        reason = f"{shown(path)} cannot be read ({error.strerror})" if error.strerror else str(error)
+        raise ValueError(_one_line(reason)) from error
 
 
 def decode_example(caption: str, content: bytes | None, label: int | None = None) -> Example:
-    """Return the row with its picture, or with the reason why it has none."""
+    """Return the row with its image, or with the reason why it has none."""
     if content is None:
-        return Example(caption, None, label, "the row holds no picture")
+        return without_image(caption, "the row holds no image", label)
     try:
-        return Example(caption, decode_rgb(content), label)
+        return Example(valid_text(caption), decode_rgb(content), label)
     except ValueError as error:
-        return Example(caption, None, label, str(error))
+        return without_image(caption, str(error), label)
+
+
+def without_image(caption: str, reason: str, label: int | None = None) -> Example:
+    """Return a row that has no image, for a reason in one line."""
+    return Example(valid_text(caption), None, label, _one_line(reason))
+
+
+def _one_line(text: str) -> str:
+    return valid_text(" ".join(text.split()))
 
 
 def content_digest(image: Image) -> str:
-    """Return the SHA-256 of an RGB picture's size and pixels, in hexadecimal: of what is seen, not of a file."""
+    """Return the SHA-256 of an RGB image's size and pixels, in hexadecimal: of what is seen, not of a file."""
     digest = hashlib.sha256(f"{image.width}x{image.height} ".encode())
     for top in range(0, image.height, STRIP_ROWS):
         digest.update(image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height))).tobytes())
@@ -67,7 +70,7 @@ def content_digest(image: Image) -> str:
 
 
 def crop_square(image: Image, side: int) -> Image:
-    """Return the picture's central square, reduced to `side` pixels where it is larger; it is never enlarged."""
+    """Return the image's central square, reduced to `side` pixels where it is larger; it is never enlarged."""
     from PIL.Image import Resampling
 
     edge = min(image.size)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.datasets.base import Example
+from files.images import open_image
 from metrics.attributes import PARTS, load_grammar
 
 if TYPE_CHECKING:
@@ -24,11 +25,9 @@ class RobotArt:
     """The sprites and backgrounds of assets/robots, and how a picture is put together from them."""
 
     def __init__(self, assets: Path) -> None:
-        from PIL import Image
-
-        with Image.open(assets / "robots" / "sprites.webp") as sprites:
+        with open_image((assets / "robots" / "sprites.webp").read_bytes()) as sprites:
             self._sprites = sprites.convert("RGBA")
-        with Image.open(assets / "robots" / "backgrounds.webp") as backgrounds:
+        with open_image((assets / "robots" / "backgrounds.webp").read_bytes()) as backgrounds:
             self._backgrounds = backgrounds.convert("RGBA")
 
     def sprite(self, colour: int, kind: str, number: int) -> Image:

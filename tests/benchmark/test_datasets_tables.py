@@ -178,11 +178,13 @@ def test_a_hub_that_cannot_be_reached_is_one_line_with_the_remedy(monkeypatch: p
         _ = dataset.label_names
 
 
-def test_a_connection_that_breaks_is_an_error_and_not_a_broken_picture(tmp_path: Path) -> None:
-    rows = [{"image": {"bytes": None, "path": str(tmp_path)}, "text": "a folder cannot be read as a file"}]
-    folder = write_shards(tmp_path / "remote", rows, GUNDAM, 1)
-    with pytest.raises(OSError, match="cannot be read"):
-        list(open_table(folder).examples())
+def test_a_connection_that_breaks_is_an_error_and_not_a_broken_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, _: str) -> None:
+        raise ConnectionError(f"the line to {path} went dead")
+
+    monkeypatch.setattr("fsspec.open", refuse)
+    with pytest.raises(OSError, match=r"org/set.*cannot be read .*ConnectionError"):
+        HubImages("org/set", "set")._content({"bytes": None, "path": "hf://datasets/org/set@main/a.png"})
 
 
 def test_a_hub_id_is_known_without_the_network() -> None:

@@ -164,7 +164,7 @@ def test_of_a_hub_the_labels_bytes_are_fetched_before_any_pictures(
 
     monkeypatch.setattr("datasets.load_dataset_builder", lambda _: Builder)
     table = HubImages("org/large", "large")
-    monkeypatch.setattr(table, "_load", local._load)
+    monkeypatch.setattr(table, "_features", local._features)
     Remote.fetched.clear()
     assert table.labels() == [row % 4 for row in range(20)]
     # Of each of the three shards the last 64 KiB, where pyarrow looks for the footer, and each row group's labels.
