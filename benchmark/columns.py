@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.journal import Journal
+from benchmark import journal as journals
+from benchmark import manifest
+from benchmark.journal import DamagedFolder, Journal
 from benchmark.machine import Machine
+from benchmark.ownership import foreign_reports
+from benchmark.plain_text import one_line
 from benchmark.reference import Reference
 from benchmark.settings import ASSETS, SelectedModel, Settings
+from benchmark.titles import check_titles, folder_name, title_with_mode
+from files.deletion import listed
+from files.locks import locked
 from models.base import Adaptation, ImageGenerator, Mode, Runtime
 
 
@@ -74,12 +81,13 @@ def choose_models(settings: Settings, dataset: str, announce: Callable[[str], No
     for title in titles:
         if titles.count(title) > 1:
             raise ValueError(f"{title} would be two columns, with an adapter's: rename that model's folder in MODELS")
+    check_titles(titles, settings.mode)
     return chosen
 
 
 def column_title(model: SelectedModel, mode: Mode) -> str:
     """Return the column's title; the mode stands in it where that is not the plain one."""
-    return model.title if mode == "eager" else f"{model.title} ({mode})"
+    return title_with_mode(model.title, mode)
 
 
 def column_folder(title: str, settings: Settings, held_out: bool = False) -> Path:
@@ -87,30 +95,76 @@ def column_folder(title: str, settings: Settings, held_out: bool = False) -> Pat
 
     Images of held-out captions alone have a folder of their own, beside those of runs that asked all of them.
     """
-    name = title.replace(" (", "-").replace(")", "").replace("/", "-")
-    return settings.output_dir / (f"{name}-held-out" if held_out else name)
+    return settings.output_dir / folder_name(title, held_out)
 
 
-def clear_reference(settings: Settings, dataset: str) -> None:
-    """Delete the prepared references of a data set: a part of what FRESH=1 asks for."""
-    shutil.rmtree(settings.output_dir / dataset / "input", ignore_errors=True)
+def column_folders(settings: Settings, chosen: Sequence[ChosenModel]) -> list[Path]:
+    """Return every folder that a run of these models may write images into, whether or not it is there."""
+    titles = [column_title(choice.model, mode) for choice in chosen for mode in settings.mode]
+    return [column_folder(title, settings, held_out) for title in titles for held_out in (False, True)]
+
+
+def refuse_strangers(settings: Settings, dataset: str, chosen: Sequence[ChosenModel]) -> None:
+    """Raise ValueError where a name that this run writes is taken by a file that is not this program's."""
+    strangers = [settings.output_dir / name for name in foreign_reports(settings.output_dir)]
+    for folder in column_folders(settings, chosen):
+        strangers += [folder / name for name in journals.foreign_files(folder, settings.num_samples)]
+    references = settings.output_dir / dataset / "input"
+    strangers += [references / name for name in manifest.foreign_files(references, settings.rows_needed())]
+    if strangers:
+        raise ValueError(
+            f"OUTPUT_DIR={settings.output_dir} holds files that may not be this program's at the names that it writes: "
+            f"{listed(map(str, strangers))}; choose another OUTPUT_DIR (--output-dir), or move them away"
+        )
+
+
+def clear_output(settings: Settings, dataset: str, chosen: Sequence[ChosenModel]) -> None:
+    """Delete what earlier runs wrote of these columns and of the data set's references: what FRESH=1 asks for.
+
+    All marks are checked and all folders are locked before the first file is deleted.
+
+    Raises:
+        ValueError: a folder's mark is missing or damaged; nothing was deleted.
+        OSError: another process uses a folder; nothing was deleted.
+    """
+    references = settings.output_dir / dataset / "input"
+    places = [(folder, journals.check_clearable, journals.clear) for folder in column_folders(settings, chosen)]
+    places = [place for place in (*places, (references, manifest.check_clearable, manifest.clear)) if place[0].is_dir()]
+    for folder, check, _ in places:
+        check(folder)
+    with ExitStack() as locks:
+        for folder, _, _ in places:
+            locks.enter_context(locked(folder, "deletes what earlier runs wrote"))
+        for folder, _, clear in places:
+            clear(folder)
 
 
 def plan_columns(
-    settings: Settings, chosen: Sequence[ChosenModel], machine: Machine, reference: Reference, held_out: str = ""
+    settings: Settings,
+    chosen: Sequence[ChosenModel],
+    machine: Machine,
+    reference: Reference,
+    held_out: str = "",
+    failures: dict[str, str] | None = None,
 ) -> list[Column]:
-    """Return the run's columns in the order of the table; with FRESH=1 what earlier runs left of them is deleted.
+    """Return the run's columns in the order of the table.
 
-    held_out: the digest of what is left out of the reference, "" where nothing is.
+    held_out: the digest of what is left out of the reference, "" where nothing is. failures: takes, by title, why a
+    column has no usable folder; such a column is left out and costs no other.
 
     Raises:
         FingerprintError: a folder holds images of other settings; nothing was generated yet.
     """
-    return [
-        _plan_column(choice, mode, settings, machine, reference, held_out)
-        for choice in chosen
-        for mode in settings.mode
-    ]
+    columns = []
+    for choice in chosen:
+        for mode in settings.mode:
+            try:
+                columns.append(_plan_column(choice, mode, settings, machine, reference, held_out))
+            except DamagedFolder as error:
+                if failures is None:
+                    raise
+                failures[column_title(choice.model, mode)] = one_line(error)
+    return columns
 
 
 def _plan_column(
@@ -132,8 +186,6 @@ def _plan_column(
         label_names=reference.label_names,
     )  # fmt: skip
     folder = column_folder(title, settings, bool(held_out))
-    if settings.fresh:
-        Journal.clear(folder)
     journal = Journal(folder, settings.fingerprint(model, mode, resolved))
     baseline = column_title(choice.plain, mode) if choice.plain is not None else ""
     return Column(title, mode, journal, lambda: model.family.load(model.options, runtime), model.title, baseline)

@@ -50,14 +50,18 @@ def generate_images(
     progress: Progress,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Make and time every picture of `requests` that `journal` does not have yet; load nothing if it has them all.
+    """Make and time every image of `requests` that `journal` does not have yet; load nothing if it has them all.
 
     Inside the timer: generate(), from prompts to uint8 images on the device. Outside: loading, warm-up, the copy to
     the host, PNG files. `stopped` is asked before each batch. The model is released at the end, also after an error.
     """
+    faults = journal.faults()
     with journal.locked():
+        for fault in faults:
+            progress.note(fault)
         missing = missing_batches(len(requests), plan.batch_size, journal.batches())
-        if missing and not stopped():
+        # A model is also loaded where only what is known of it was lost.
+        if (missing or journal.loaded() is None) and not stopped():
             _load_and_run(load, requests, missing, journal, plan, progress, stopped)
 
 

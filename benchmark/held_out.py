@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmark.datasets.base import CaptionedImages
-from benchmark.reference import Reference, Row, prepare_reference
+from benchmark.reference import Reference, Row, prepare_reference, tell
 from metrics.base import ImageSet, OpenTask, no_progress
 from models.base import TrainingData
 
@@ -37,6 +37,7 @@ def prepare_held_out(
     rows: int,
     training: Mapping[str, TrainingData],
     open_task: OpenTask = no_progress,
+    announce: Callable[[str], None] = tell,
 ) -> HeldOut:
     """Prepare `rows` rows that no adapted column was trained on; `training` is by the columns' titles.
 
@@ -48,7 +49,7 @@ def prepare_held_out(
 
     def prepare(count: int) -> Reference:
         with open_task(f"{dataset.name} references", count) as report:
-            return prepare_reference(dataset, folder, count, lambda done, _: report(done))
+            return prepare_reference(dataset, folder, count, lambda done, _: report(done), announce)
 
     seen = tuple(training.values())
     reference = prepare(rows)

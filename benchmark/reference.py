@@ -1,53 +1,54 @@
-"""The reference pictures of a run: written once to disk, split by content, and the requests that their captions make.
+"""The reference images of a run: written once to disk, split by content, and the requests that their captions make.
 
 `input/{train,test}/00012_input.png` with `00012_caption.txt` beside it, and `input/manifest.jsonl`: a line with the
-data set's identity, then a line for each row. Threads make the rows; a row's line is written after its files and
-after the lines of all rows before it, so a kill loses at most the rows in flight. Nothing here is synced to the
-platter, unlike generated images: what a power failure might lose can be read from the data set again, and a file that
-is not as long as its line says is.
+data set's identity, then a line for each row. Threads write the rows aside; a row's files get their names after its
+line was written, so the manifest names every file, and a kill loses at most the rows in flight. Nothing here is
+synced, unlike generated images: what a power failure might lose can be read from the data set again, and so is a file
+that is not as its line says.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 from benchmark.datasets.base import CaptionedImages, Example, undecoded_rows
 from benchmark.datasets.hub import Table
 from benchmark.datasets.pictures import content_digest as content_digest
 from benchmark.datasets.selection import Selection
+from benchmark.manifest import (
+    NAME,
+    SPLITS,
+    Line,
+    Manifest,
+    Split,
+    caption_path,
+    foreign_files,
+    image_name,
+    read_header,
+)
+from benchmark.manifest import Row as Row
+from benchmark.plain_text import visible
+from files.deletion import listed
+from files.images import save_png
+from files.locks import locked
+from files.records import Damaged
+from files.writing import naming, partial_path, remove_leftovers
 from metrics.base import ImageSet
 from models.base import Request
 
-SCHEMA_VERSION = 1
-Split = Literal["train", "test"]
 Made = TypeVar("Made")
 # Each thread holds a decoded picture, and a painting can have 300 MB.
 THREADS = min(16, os.cpu_count() or 1)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the data set; `path` is None where its picture does not decode, and its split is then train.
-
-    digest: content digest of the source picture, which `path` may hold a part of; empty without one.
-    """
-
-    index: int
-    caption: str
-    label: int | None
-    path: Path | None
-    split: Split
-    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,63 +102,83 @@ class Reference:
         )
 
 
-@dataclass(frozen=True)
-class _Line:
-    """What the manifest says of one row; `file` is relative to its folder, and empty where there is no picture."""
-
-    index: int
-    split: Split
-    file: str
-    caption: str
-    label: int | None
-    error: str
-    sha256: str  # of the decoded source picture, see content_digest
-    bytes: int
-
-    def row(self, folder: Path) -> Row:
-        path = folder / self.file if self.file else None
-        return Row(self.index, self.caption, self.label, path, self.split, self.sha256)
-
-    def is_whole(self, folder: Path) -> bool:
-        picture = folder / self.file
-        return not self.file or (
-            picture.is_file() and picture.stat().st_size == self.bytes and _caption_path(picture).is_file()
-        )
+def tell(message: str) -> None:
+    """Print one line on stderr."""
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 def prepare_reference(
-    dataset: CaptionedImages, folder: Path, rows: int, progress: Callable[[int, int], None] | None = None
+    dataset: CaptionedImages,
+    folder: Path,
+    rows: int,
+    progress: Callable[[int, int], None] | None = None,
+    announce: Callable[[str], None] = tell,
 ) -> Reference:
     """Write the data set's first `rows` rows into `folder/input`, as far as they are not there, and return them.
 
     What is there is not read from the data set again: where all is there, the data set is not opened at all.
-    `progress` is told how many of how many rows are there.
+    `progress` is told how many of how many rows are there; `announce`, what is waited for and what was damaged.
 
     Raises:
-        ValueError: the folder holds another data set, or the data set has no rows.
-        OSError: the data cannot be had.
+        ValueError: the folder holds another data set, or files that are not this program's at the names that it
+            writes; or the data set has no rows.
+        OSError: the data cannot be read, or a row cannot be written.
     """
     assert rows > 0, "a run has at least one request"
     folder = folder / "input"
-    manifest = _Manifest(dataset, folder)
-    if progress:
-        progress(min(len(manifest.lines), rows), rows)
-    if len(manifest.lines) < rows and not manifest.exhausted:
-        first = len(manifest.lines)
-        wanted = enumerate(islice(undecoded_rows(dataset, first), rows - first), start=first)
-        for line in _run_ahead(functools.partial(_write_row, folder, index, row) for index, row in wanted):
-            manifest.append(line)
-            if progress:
-                progress(len(manifest.lines), rows)
-        if len(manifest.lines) < rows:
-            manifest.end()
+    manifest = Manifest(dataset, folder)  # refuses another data set before anything is written
+    if strangers := foreign_files(folder, rows):
+        reason = "a manifest.jsonl that does not name them" if (folder / NAME).is_file() else "no manifest.jsonl"
+        raise ValueError(
+            f"{folder} holds {listed(strangers)} and {reason}, so they may not be this program's: choose another "
+            "OUTPUT_DIR (--output-dir), or move them away"
+        )
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "prepares reference images", announce=announce):
+        manifest.claim(announce)
+        _fill(dataset, manifest, rows, progress)
     if not manifest.lines:
         raise ValueError(f"the data set {dataset.name} has no rows; give another DATASET")
+    exhausted = manifest.end is not None
+    kept = [manifest.lines[index] for index in sorted(manifest.lines)[:rows]]
     return Reference(
-        dataset.name, dataset.identity, manifest.label_names,
-        tuple(line.row(folder) for line in manifest.lines[:rows]),
-        exhausted=manifest.exhausted and len(manifest.lines) <= rows,
+        dataset.name, dataset.identity, manifest.label_names, tuple(line.row(folder) for line in kept),
+        exhausted=exhausted and len(manifest.lines) <= rows,
     )  # fmt: skip
+
+
+def _fill(dataset: CaptionedImages, manifest: Manifest, rows: int, progress: Callable[[int, int], None] | None) -> None:
+    """Write the rows below `rows` that the manifest lacks."""
+    last = rows if manifest.end is None else min(rows, manifest.end)
+    missing = [index for index in range(last) if index not in manifest.lines]
+    done = last - len(missing)
+    if progress:
+        progress(done, rows)
+    if not missing and (last == rows or manifest.end is not None):
+        return
+    first, wanted = (missing[0] if missing else last), set(missing)
+    stream = enumerate(islice(undecoded_rows(dataset, first), rows - first), start=first)
+    calls = (functools.partial(_write_row, manifest.folder, index, row) for index, row in stream if index in wanted)
+    try:
+        for line in _run_ahead(calls):
+            manifest.append(line)
+            done += 1
+            if progress:
+                progress(done, rows)
+    finally:
+        for split in SPLITS:
+            remove_leftovers(manifest.folder / split, own=True)  # rows that a failure left without a line
+    lost = [index for index in missing if index not in manifest.lines]
+    there = max(manifest.lines, default=-1) + 1
+    if lost and lost[0] < there:
+        raise ValueError(
+            f"{manifest.folder} lacks row {lost[0]}, which {dataset.name} no longer has: choose another OUTPUT_DIR "
+            "(--output-dir), or start over with FRESH=1"
+        )
+    if lost and manifest.end is None:
+        manifest.finish(there)
+    manifest.put_in_order()
 
 
 def adopt_arrangement(dataset: CaptionedImages, folder: Path) -> CaptionedImages:
@@ -165,14 +186,12 @@ def adopt_arrangement(dataset: CaptionedImages, folder: Path) -> CaptionedImages
 
     A folder that holds another data set is left for `prepare_reference` to refuse.
     """
-    manifest = folder / "input" / "manifest.jsonl"
-    if not isinstance(dataset, Table) or not manifest.is_file():
+    if not isinstance(dataset, Table):
         return dataset
     try:
-        with manifest.open(encoding="utf-8") as file:
-            header = json.loads(file.readline())
+        header = read_header(folder / "input")
         selection = Selection(dataset, **header["arrangement"])
-    except (ValueError, KeyError, TypeError):  # plain rows, or damaged
+    except (OSError, Damaged, KeyError, TypeError, ValueError):  # no manifest, plain rows, or damaged
         return dataset
     return selection if selection.identity == header.get("identity") else dataset
 
@@ -180,92 +199,6 @@ def adopt_arrangement(dataset: CaptionedImages, folder: Path) -> CaptionedImages
 def split_of(digest: str) -> Split:
     """Return test for a tenth of all digests; the same picture is in the same split in every run and data set."""
     return "test" if int(digest, 16) % 10 == 0 else "train"
-
-
-class _Manifest:
-    """manifest.jsonl: which data set the folder holds, and a line for each row from 0 on that is whole.
-
-    Lines count up to the first that is torn or whose files are not as it says; the rest is cut off and made again.
-    """
-
-    def __init__(self, dataset: CaptionedImages, folder: Path) -> None:
-        self._path = folder / "manifest.jsonl"
-        if not self._path.is_file():
-            self._begin(dataset, folder)
-        content = self._path.read_bytes()
-        whole = 0
-        self.lines: list[_Line] = []
-        self.exhausted = False
-        for number, text in enumerate(content.splitlines(keepends=True)):
-            if number == 0:
-                self.label_names = self._check_header(text, dataset)
-            elif not (text.endswith(b"\n") and self._take(text, folder)):
-                break
-            whole += len(text)
-        if whole < len(content):
-            with self._path.open("r+b") as file:
-                file.truncate(whole)
-
-    def append(self, line: _Line) -> None:
-        """Record a row whose files are written."""
-        self._write(asdict(line))
-        self.lines.append(line)
-
-    def end(self) -> None:
-        """Record that the data set has no more rows."""
-        self._write({"exhausted": True})
-        self.exhausted = True
-
-    def _begin(self, dataset: CaptionedImages, folder: Path) -> None:
-        if any(path.is_file() for split in ("train", "test") for path in (folder / split).glob("*")):
-            raise ValueError(
-                f"{folder} holds files but no manifest.jsonl, so they are not this program's: choose another "
-                "OUTPUT_DIR (--output_dir), or delete them, with FRESH=1 or by hand"
-            )
-        header: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION, "dataset": dataset.name, "identity": dataset.identity,
-            "label_names": dataset.label_names,
-        }  # fmt: skip
-        if isinstance(dataset, Selection):
-            header["arrangement"] = dict(dataset.arrangement)
-        for split in ("train", "test"):
-            (folder / split).mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(header, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(self._path)
-
-    def _check_header(self, text: bytes, dataset: CaptionedImages) -> tuple[str, ...]:
-        afresh = "choose another OUTPUT_DIR (--output_dir), or start over with FRESH=1 or by deleting that folder"
-        try:
-            header = json.loads(text)
-            version, identity, label_names = header["schema_version"], header["identity"], header["label_names"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self._path} is damaged, its first line does not say what it holds: {afresh}") from error
-        for what, found, wanted in (
-            ("manifest version", version, SCHEMA_VERSION),
-            ("the data set", identity, dataset.identity),
-        ):
-            if found != wanted:
-                raise ValueError(f"{self._path.parent} holds {what} [{found}], now asked is [{wanted}]: {afresh}")
-        return tuple(label_names)
-
-    def _take(self, text: bytes, folder: Path) -> bool:
-        try:
-            record = json.loads(text)
-            if record == {"exhausted": True}:
-                self.exhausted = True
-                return True
-            line = _Line(**record)
-        except (ValueError, TypeError):
-            return False
-        if line.index != len(self.lines) or not line.is_whole(folder):
-            return False
-        self.lines.append(line)
-        return True
-
-    def _write(self, record: Mapping[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _run_ahead(calls: Iterator[Callable[[], Made]]) -> Iterator[Made]:
@@ -296,21 +229,19 @@ def _run_ahead(calls: Iterator[Callable[[], Made]]) -> Iterator[Made]:
         raise failure
 
 
-def _write_row(folder: Path, index: int, make: Callable[[], Example]) -> _Line:
-    """Write the row's picture and caption, or nothing where it has no picture, and return its manifest line."""
+def _write_row(folder: Path, index: int, make: Callable[[], Example]) -> Line:
+    """Write the row's image and caption aside, or nothing where it has no image, and return its manifest line."""
     example = make()
     if example.image is None:
-        return _Line(index, "train", "", example.caption, example.label, example.error, "", 0)
+        return Line(index, "train", "", example.caption, example.label, example.error, "", 0, "")
     digest = example.digest or content_digest(example.image)
     split = split_of(hashlib.sha256(example.group.encode()).hexdigest() if example.group else digest)
-    file = f"{split}/{index:05d}_input.png"
-    picture = folder / file
-    partial = picture.with_suffix(".partial")
-    example.image.save(partial, format="PNG", compress_level=1)
-    partial.replace(picture)
-    _caption_path(picture).write_text(example.caption + "\n", encoding="utf-8")
-    return _Line(index, split, file, example.caption, example.label, "", digest, picture.stat().st_size)
-
-
-def _caption_path(picture: Path) -> Path:
-    return picture.with_name(picture.name.removesuffix("_input.png") + "_caption.txt")
+    file = f"{split}/{image_name(index)}"
+    path = folder / file
+    with naming(path):
+        save_png(example.image, partial_path(path))
+        content = hashlib.sha256(partial_path(path).read_bytes()).hexdigest()
+        size = partial_path(path).stat().st_size
+    with naming(caption_path(path)):
+        partial_path(caption_path(path)).write_text(example.caption + "\n", encoding="utf-8", newline="")
+    return Line(index, split, file, example.caption, example.label, "", digest, size, content)

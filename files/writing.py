@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import socket
@@ -94,19 +95,46 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def remove_leftovers(folder: Path) -> int:
+def remove_leftovers(folder: Path, *, own: bool = False) -> int:
     """Delete partial files that processes of this host left in `folder` when they were killed; return how many.
 
     Call it only for a folder of ours while its lock is held. Files of processes that live, and of other hosts, stay.
+    own: delete those of this process instead, which nothing is writing any more.
     """
-    import psutil
-
     removed = 0
     for path in list(folder.glob(f"{PREFIX}-*")) if folder.is_dir() else []:
-        found = _PARTIAL.fullmatch(path.name)
-        if found is None or found["host"] != _HOST or psutil.pid_exists(int(found["process"])):
+        if not _is_leftover(path, own=own):
             continue
         with suppress(OSError):
             path.unlink()
             removed += 1
     return removed
+
+
+def remove_leftover_folders(target: Path, mark: str) -> int:
+    """Delete partial folders of `target` that processes of this host left when they were killed; return how many.
+
+    Only those are deleted that hold a file `mark`, as ours do from their first moment on, or nothing at all. Call it
+    while the lock on `target` is held.
+    """
+    import shutil
+
+    removed = 0
+    for path in list(target.parent.glob(f"{PREFIX}-*-{glob.escape(target.name)}")):
+        if path.is_symlink() or not path.is_dir() or not _is_leftover(path):
+            continue
+        if (path / mark).is_file() or not any(path.iterdir()):
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _is_leftover(path: Path, *, own: bool = False) -> bool:
+    """Return whether a path is a partial one of a process of this host that is dead, or that is this one."""
+    import psutil
+
+    found = _PARTIAL.fullmatch(path.name)
+    if found is None or found["host"] != _HOST:
+        return False
+    process = int(found["process"])
+    return process == os.getpid() if own else not psutil.pid_exists(process)
