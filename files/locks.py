@@ -11,47 +11,56 @@ from pathlib import Path
 
 from files.writing import write_text
 
-LOCK_NAME, HOLDER_NAME = ".lock", ".lock-holder"
+LOCK_NAME, HOLDER_END = ".lock", "-holder"
 SECONDS_BETWEEN_TRIES = 0.2
 
 
 @contextmanager
 def locked(
-    folder: Path, doing: str, *, announce: Callable[[str], None] | None = None, remedy: str = "another OUTPUT_DIR"
+    folder: Path,
+    doing: str,
+    *,
+    announce: Callable[[str], None] | None = None,
+    remedy: str = "another OUTPUT_DIR",
+    name: str = LOCK_NAME,
 ) -> Iterator[None]:
     """Keep an existing folder for this process during the block; the death of the process lets go of it.
 
     doing: what this process does there, for others to read: "generates images". announce: wait for the holder, and
-    tell who it is; None: do not wait. remedy: what the user can choose instead of waiting.
+    tell who it is; None: do not wait. remedy: what the user can choose instead of waiting. name: the lock's file, where
+    it is not the whole folder that is kept.
 
     Raises:
         OSError: another process holds the folder (and `announce` is None); the line names it.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK_NAME, timeout=0, thread_local=False)
+    holder = folder / (name + HOLDER_END)
+    lock = FileLock(folder / name, timeout=0, thread_local=False)
     try:
         lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
     except Timeout:
         if announce is None:
-            raise OSError(f"{folder} is in use: {read_holder(folder)}; wait for it, or choose {remedy}") from None
-        announce(f"waiting for {folder}: {read_holder(folder)}")
+            raise OSError(f"{folder} is in use: {read_holder(folder, name)}; wait for it, or choose {remedy}") from None
+        announce(f"waiting for {folder}: {read_holder(folder, name)}")
         lock.acquire(timeout=-1, poll_interval=SECONDS_BETWEEN_TRIES)
     try:
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         with suppress(OSError):  # on a full disk the lock still holds; only its reader is told less
             host = f"process {os.getpid()} on {socket.gethostname()}"
-            write_text(folder / HOLDER_NAME, f"{host} {doing} since {now}\n", sync=False)
+            write_text(holder, f"{host} {doing} since {now}\n", sync=False)
         yield
     finally:
         with suppress(OSError):
-            (folder / HOLDER_NAME).unlink(missing_ok=True)
+            holder.unlink(missing_ok=True)
         lock.release()
 
 
-def read_holder(folder: Path) -> str:
+def read_holder(folder: Path, name: str = LOCK_NAME) -> str:
     """Return who holds the folder's lock, as one phrase."""
     try:
-        return (folder / HOLDER_NAME).read_text(encoding="utf-8", errors="replace")[:300].strip() or "another process"
+        return (folder / (name + HOLDER_END)).read_text(encoding="utf-8", errors="replace")[
+            :300
+        ].strip() or "another process"
     except OSError:
         return "another process"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from files.ledger import Ledger
 from finetuning.settings import TrainingSettings
+from models.adapters import CONFIG_NAME, WEIGHTS_NAME
 
 
 def check_target_modules(transformer: Any, settings: TrainingSettings) -> None:
@@ -75,25 +78,29 @@ def load_parameters(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Set the trained parameters in place. Raises ValueError where the names are not the model's."""
     mine = trainable(model)
     if mine.keys() != state.keys():
-        raise ValueError("the checkpoint holds another adapter: choose another OUTPUT_DIR, or start over with --fresh")
+        raise ValueError("the checkpoint holds another adapter: choose another OUTPUT_DIR")
     with torch.no_grad():
         for name, parameter in mine.items():
             parameter.copy_(state[name])
 
 
-def save_adapter(model: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Write adapter_config.json and adapter_model.safetensors, the weights in `dtype`."""
+def save_adapter(model: Any, folder: Path, dtype: torch.dtype, ledger: Ledger) -> None:
+    """Write adapter_config.json and adapter_model.safetensors, the weights in `dtype`, the same bytes every time.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     from peft import get_peft_model_state_dict
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.to("cpu", dtype).contiguous() for key, value in get_peft_model_state_dict(model).items()}
-    partial = folder / "adapter_model.partial"
-    save_file(state, partial, metadata={"format": "pt"})
-    partial.replace(folder / "adapter_model.safetensors")
-    config = model.peft_config["default"]
-    config.inference_mode = True
-    try:
-        config.save_pretrained(str(folder))
-    finally:
-        config.inference_mode = False
+    with ledger.write(folder / WEIGHTS_NAME) as partial:
+        try:
+            save_file(state, partial, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk shows as this
+            raise OSError(f"{folder / WEIGHTS_NAME} cannot be written ({error})") from error
+    config = model.peft_config["default"].to_dict() | {"inference_mode": True}
+    # PEFT's own save_pretrained writes sets in an order that changes from process to process.
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    ledger.write_bytes(folder / CONFIG_NAME, json.dumps(config, indent=2, sort_keys=True).encode())

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from files.model_folders import check_folder, check_pipeline
+from files.opening import from_pretrained
 from finetuning.verification import read_json
 from models import pixart
 from models.adapters import is_adapter
@@ -46,7 +48,7 @@ class Base:
         from diffusers import PixArtTransformer2DModel
 
         with quiet_libraries():
-            return PixArtTransformer2DModel.from_pretrained(self.folder / "transformer", dtype=dtype)
+            return from_pretrained(PixArtTransformer2DModel, self.folder / "transformer", dtype=dtype)
 
     def outline_transformer(self) -> Any:
         """Return the transformer without memory for its weights (on the meta device)."""
@@ -60,7 +62,7 @@ class Base:
         from diffusers import DPMSolverMultistepScheduler
 
         with quiet_libraries():
-            return DPMSolverMultistepScheduler.from_pretrained(self.folder / "scheduler")
+            return from_pretrained(DPMSolverMultistepScheduler, self.folder / "scheduler")
 
 
 def open_base(folder: Path) -> Base:
@@ -68,6 +70,7 @@ def open_base(folder: Path) -> Base:
 
     Raises:
         OSError: it is no whole pipeline; the line says what makes one.
+        ValueError: it brings code of its own, or a configuration lacks what training needs.
     """
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
@@ -75,9 +78,22 @@ def open_base(folder: Path) -> Base:
             f"{folder} has no {missing[0]}/; expected a whole PixArt-Sigma folder in the diffusers layout: make one "
             "with scripts/pixart_scripts/common/build_combined_base.py, or name it in COMBINED_BASE"
         )
+    check_base(folder)
     transformer, vae = (read_json(folder / part / "config.json") for part in ("transformer", "vae"))
-    factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    return Base(folder, transformer["sample_size"], transformer["patch_size"], factor)
+    blocks, side, patch = vae.get("block_out_channels"), transformer.get("sample_size"), transformer.get("patch_size")
+    if not (isinstance(blocks, list) and blocks and isinstance(side, int) and isinstance(patch, int)):
+        raise ValueError(
+            f"{folder}: the configurations of transformer and vae lack sample_size, patch_size or block_out_channels: "
+            "download them again"
+        )
+    return Base(folder, side, patch, 2 ** (len(blocks) - 1))
+
+
+def check_base(folder: Path) -> None:
+    """Raise ValueError or OSError where a pipeline's folder brings code or leads outside; see `files.model_folders`."""
+    check_pipeline(folder)
+    for part in PARTS:
+        check_folder(folder / part, folder)
 
 
 def find_adapter(base_dir: Path, named: Path | None) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from files.ledger import Ledger
+from files.opening import load_checkpoint as open_checkpoint
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)")
@@ -25,31 +27,53 @@ class Checkpoint:
     optimizer: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write `folder/step-000250.pt` so that a kill leaves it whole or not there, and keep the last two."""
-    folder.mkdir(parents=True, exist_ok=True)
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, ledger: Ledger) -> None:
+    """Write `folder/step-000250.pt` so that a kill leaves it whole or not there, and keep the last two.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path = folder / f"step-{checkpoint.step:06d}.pt"
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(
-            {"step": checkpoint.step, "parameters": checkpoint.parameters, "optimizer": checkpoint.optimizer}, file
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    for old in _found(folder)[:-KEPT]:
+    with ledger.write(path) as partial, partial.open("wb") as file:
+        content = {"step": checkpoint.step, "parameters": checkpoint.parameters, "optimizer": checkpoint.optimizer}
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # a full disk shows as this
+            raise OSError(f"{path} cannot be written ({' '.join(str(error).split())})") from error
+    for old in [path for path in _found(folder) if ledger.owns(path)][:-KEPT]:
         old.unlink()
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the last checkpoint that is whole, on the CPU, or None where there is none."""
+def whole_checkpoints(folder: Path, ledger: Ledger) -> list[Path]:
+    """Return the checkpoints that are as they were written, the oldest first."""
+    return [path for path in _found(folder) if ledger.is_whole(path)]
+
+
+def load_checkpoint(folder: Path, ledger: Ledger) -> Checkpoint | None:
+    """Return the last checkpoint that is as it was written, on the CPU, or None where there is none."""
     for path in reversed(_found(folder)):
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            return Checkpoint(content["step"], content["parameters"], content["optimizer"])
-        except Exception as error:  # torch and pickle report damage with nearly every type
-            print(f"{path} is damaged ({type(error).__name__}); the one before is taken", file=sys.stderr)
+            if not ledger.is_whole(path):
+                raise ValueError("it is not as it was written")
+            return _checked(open_checkpoint(path), path)
+        except (OSError, ValueError) as error:
+            print(f"{path} is damaged ({error}); the one before is taken", file=sys.stderr)
     return None
+
+
+def _checked(content: Any, path: Path) -> Checkpoint:
+    """Return the checkpoint in a file's content. Raises ValueError."""
+    if not isinstance(content, dict) or content.keys() != {"step", "parameters", "optimizer"}:
+        raise ValueError("it holds no step, parameters and optimizer")
+    checkpoint = Checkpoint(**content)
+    if type(checkpoint.step) is not int or path.stem != f"step-{checkpoint.step:06d}":
+        raise ValueError(f"it is of step {checkpoint.step}")
+    parameters = checkpoint.parameters
+    if not isinstance(parameters, dict) or not all(isinstance(tensor, Tensor) for tensor in parameters.values()):
+        raise ValueError("its parameters are no tensors")
+    if not isinstance(checkpoint.optimizer, dict) or checkpoint.optimizer.keys() != {"state", "param_groups"}:
+        raise ValueError("its optimizer is none")
+    return checkpoint
 
 
 def _found(folder: Path) -> list[Path]:

@@ -9,19 +9,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from finetuning.base import PARTS
+from files.locks import locked
+from files.paths import resolve_inside
+from files.reading import is_regular, read_regular, shown
+from files.records import CHECKSUM, Damaged, read_record, write_record
+from files.writing import partial_path, remove_leftover_folders, sync_folder, write_text
+from finetuning.base import PARTS, check_base
 from finetuning.verification import INDEX_SUFFIX, WEIGHT_SUFFIXES, WEIGHTS, read_json, verify, weight_files
 from models.diffusers_pipeline import find_folder
 from models.pixart import is_whole_pipeline
 
 MARKER_NAME = "combined.json"
+SCHEMA_VERSION = 2
 INDEX_NAME = "model_index.json"
 
 
@@ -48,18 +53,24 @@ def build_combined_base(model: str, base: str, target: Path, vae: Path | None = 
     if target.is_dir() and sources["model"] == str(target.resolve()):
         sources = {}  # the target itself was named as the model
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    lock = f".{target.name}.lock"
+    with locked(target.parent, f"builds {target.name}", announce=_tell, name=lock):
+        remove_leftover_folders(target, MARKER_NAME)
         if target.is_dir() and any(target.iterdir()):
             return CombinedBase(target, False, _check_present(target, sources))
-        partial = target.with_name(f"{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed
+        partial = partial_path(target)
         try:
             notes = _build(model, base, vae, sources, partial)
             # Onto an empty folder too; all that was there is gone or there at once.
             partial.replace(target)
+            sync_folder(target.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return CombinedBase(target, True, notes)
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def _identity(source: str) -> str:
@@ -73,37 +84,63 @@ def _check_present(target: Path, sources: Mapping[str, str]) -> tuple[str, ...]:
     if not marker.is_file():
         if not is_whole_pipeline(target):
             raise ValueError(
-                f"{target} is there and no whole PixArt-Sigma folder: delete it, or name another in COMBINED_BASE"
+                f"{target} is there and no whole PixArt-Sigma folder: name another in COMBINED_BASE, or move it away"
             )
         return (f"a folder of your own, left as it is: {verify(target)}",)
+    remedy = "move that folder away, and it is built anew, or name another in COMBINED_BASE"
     try:
-        record = json.loads(marker.read_text(encoding="utf-8"))
-        built_from, files = record["sources"], record["files"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{marker} is damaged: delete {target}, it is built anew") from error
+        record = _read_marker(marker)
+    except (OSError, Damaged) as error:
+        raise ValueError(f"{marker} is damaged ({error}): {remedy}") from error
+    built_from, files = record["sources"], record["files"]
     differing = [name for name in sources if sources[name] != built_from.get(name)]
     if differing:
         name = differing[0]
         raise ValueError(
             f"{target} was built with {name} {built_from.get(name) or 'of the base'}, not {sources[name] or 'that'}: "
-            "delete it, or name another folder in COMBINED_BASE"
+            f"{remedy}"
         )
     for name, size in files.items():
-        path = target / name
-        if not path.is_file() or path.stat().st_size != size:
-            raise OSError(
-                f"{path} is missing or of another size than it was built with: delete {target} and build anew"
-            )
+        path = resolve_inside(target, name)
+        if not is_regular(path) or path.stat().st_size != size:
+            raise OSError(f"{path} is missing or of another size than it was built with: {remedy}")
     changed = _changed_source(record["origins"])
     if changed:
-        raise ValueError(f"{changed} was changed after {target} was built of it: delete the latter and build anew")
+        raise ValueError(f"{changed} was changed after {target} was built of it: {remedy}")
     return (record["verified"],)
+
+
+def _read_marker(path: Path) -> dict[str, Any]:
+    """Return the record of a folder that was built. Version 1 had no checksum.
+
+    Raises:
+        OSError: it cannot be read.
+        Damaged: it is no such record.
+    """
+    record: Any
+    try:
+        record = json.loads(read_regular(path))
+    except (ValueError, RecursionError):
+        record = None
+    if not (isinstance(record, dict) and record.get("schema_version") == 1 and CHECKSUM not in record):
+        record = read_record(path)
+        if record.get("schema_version") != SCHEMA_VERSION:
+            raise Damaged(f"it is of version {shown(str(record.get('schema_version')))}")
+    texts, sizes = record.get("sources"), (record.get("origins"), record.get("files"))
+    if (
+        record.keys() != {"schema_version", "sources", "origins", "files", "verified"}
+        or not isinstance(record["verified"], str)
+        or not (isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values()))
+        or not all(isinstance(found, dict) and all(type(n) is int for n in found.values()) for found in sizes)
+    ):
+        raise Damaged("it is no record of a build")
+    return dict(record)
 
 
 def _changed_source(origins: Mapping[str, Any]) -> Path | None:
     """Return a source's file that is there with another size; what was deleted since is not missed."""
     for path, size in origins.items():
-        if Path(path).is_file() and Path(path).stat().st_size != size:
+        if is_regular(Path(path)) and Path(path).stat().st_size != size:
             return Path(path)
     return None
 
@@ -112,21 +149,29 @@ def _build(model: str, base: str, vae: Path | None, sources: Mapping[str, str], 
     folders, index = find_parts(model, base, vae)
     notes: list[str] = []
     origins: dict[str, int] = {}
+    partial.mkdir()
+    write_record(partial / MARKER_NAME, {"schema_version": SCHEMA_VERSION, "sources": dict(sources)}, sync=False)
     for part, folder in folders.items():
         taken, left = choose_files(folder, part)
         if left:
             notes.append(f"{part}: left out {', '.join(left)}, which nothing loads beside {WEIGHTS[part]}")
-        (partial / part).mkdir(parents=True)
+        (partial / part).mkdir()
         for name in taken:
             link_or_copy(folder / name, partial / part / name)
             origins[str((folder / name).absolute())] = (folder / name).stat().st_size
-    (partial / INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_text(partial / INDEX_NAME, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    check_base(partial)
     told = verify(partial)
     files = {
-        str(path.relative_to(partial)): path.stat().st_size for path in sorted(partial.rglob("*")) if path.is_file()
+        str(path.relative_to(partial)): path.stat().st_size
+        for path in sorted(partial.rglob("*"))
+        if path.is_file() and path.name != MARKER_NAME
     }
-    record = {"schema_version": 1, "sources": sources, "origins": origins, "files": files, "verified": told}
-    (partial / MARKER_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    record = {
+        "schema_version": SCHEMA_VERSION, "sources": dict(sources), "origins": origins, "files": files,
+        "verified": told,
+    }  # fmt: skip
+    write_record(partial / MARKER_NAME, record)
     return (*notes, told)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,9 @@ import torch
 from torch import Tensor
 
 from benchmark.progress import Progress
+from files.caches import open_cache
+from files.opening import from_pretrained
+from files.tensors import load_sealed, save_sealed
 from finetuning.pictures import TrainingPicture, read_pixels
 from models.diffusers_pipeline import quiet_libraries
 from models.pixart import PROMPT_TOKENS
@@ -102,7 +104,7 @@ def encode_latents(
     def compute() -> dict[str, Tensor]:
         with quiet_libraries():
             # float32: published VAEs overflow in float16, and this is done once.
-            vae = AutoencoderKL.from_pretrained(base / "vae", dtype=torch.float32).to(device)
+            vae = from_pretrained(AutoencoderKL, base / "vae", dtype=torch.float32).to(device)
         parts = []
         with progress.task("pictures to latents", len(pictures), unit="pictures") as task, torch.inference_mode():
             for start in range(0, len(pictures), PICTURES_AT_ONCE):
@@ -138,8 +140,8 @@ def encode_captions(
         from transformers import AutoTokenizer, T5EncoderModel
 
         with quiet_libraries():
-            tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
-            encoder = T5EncoderModel.from_pretrained(base / "text_encoder", dtype=dtype)
+            tokenizer = from_pretrained(AutoTokenizer, base / "tokenizer")
+            encoder = from_pretrained(T5EncoderModel, base / "text_encoder", dtype=dtype)
         encoder = place_text_encoder(encoder.eval(), device, offload)
         limit = min(PROMPT_TOKENS, tokenizer.model_max_length)
         # Alike in length, so that little is padding; put back in order at the end.
@@ -212,20 +214,20 @@ def released_memory(device: str) -> Any:
 
 
 def _cached(folder: Path, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors kept under this name; they are computed where they are not there or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    """Return the tensors kept under this name; they are computed where they are not there or damaged.
 
+    A cache that cannot be read or written costs the time of computing, and a line on stderr.
+    """
     path = folder / f"{name[:32]}.safetensors"
-    if path.is_file():
+    if path.exists():
         try:
-            kept: dict[str, Tensor] = load_file(path)
-            return kept
-        except SafetensorError as error:
+            return load_sealed(path, name)
+        except (OSError, ValueError) as error:
             print(f"{path} is damaged ({error}); it is made again", file=sys.stderr)
     made = compute()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # two trainings may share the folder
-    save_file({key: tensor.contiguous() for key, tensor in made.items()}, partial)
-    partial.replace(path)
+    try:
+        open_cache(folder)
+        save_sealed(path, made, name)
+    except OSError as error:
+        print(f"{path} cannot be kept ({error}); the next training computes it again", file=sys.stderr)
     return made

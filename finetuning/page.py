@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from files.writing import write_atomically, write_text
 from finetuning.experiment import Domain, Scored, way_to_floor
 from metrics.base import Score
 from metrics.intervals import difference_interval
@@ -138,9 +139,7 @@ def write_page(findings: Findings, path: Path) -> None:
         for score in scored.scores.values()
     )
     lines += ["## Computed with", "", *identities, ""]
-    partial = path.with_suffix(".partial")
-    partial.write_text("\n".join(lines), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "\n".join(lines))
 
 
 def draw_curve(findings: Findings, path: Path) -> None:
@@ -163,7 +162,6 @@ def draw_curve(findings: Findings, path: Path) -> None:
         title="Strength of the LoRA",
     )
     axes.grid(alpha=0.3)
-    partial = path.with_suffix(".partial")
-    figure.savefig(partial, format="png")
+    with write_atomically(path) as partial:
+        figure.savefig(partial, format="png")
     pyplot.close(figure)
-    partial.replace(path)

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from benchmark import manifest
 from benchmark.datasets.folder import PictureFile, check_captions, picture_files
-from benchmark.datasets.pictures import decode_rgb
+from files.images import decode_rgb
+from files.reading import is_regular, read_regular
+from files.records import CHECKSUM, Damaged, unseal
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,14 @@ def read_pictures(folder: Path) -> list[TrainingPicture]:
     """
     files = picture_files(folder)
     check_captions(folder, files)
-    missing = [file.path for file in files if not file.path.is_file()]
+    missing = [file.path for file in files if not is_regular(file.path)]
     if missing:
         raise OSError(f"{len(missing)} of {len(files)} pictures in {folder} are not there, first {missing[0]}")
     sources = _source_digests(folder)
 
     def read(file: PictureFile) -> TrainingPicture:
-        with file.path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return TrainingPicture(file.path, file.caption, digest, sources.get(file.path.name, ""))
+        digest, source = hashlib.sha256(file.read()).hexdigest(), sources.get(file.path.name, "")
+        return TrainingPicture(file.path, file.caption, digest, source)
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(read, files))
@@ -60,19 +63,37 @@ def prompt_files(train_dir: Path, test_dir: Path | None) -> list[PictureFile]:
 
 
 def _source_digests(folder: Path) -> dict[str, str]:
-    """Return file name to content digest of the source picture, from the manifest that lies beside the splits."""
-    manifest = folder.parent / "manifest.jsonl"
-    if not manifest.is_file():
+    """Return file name to content digest of the source image, from the manifest that lies beside the splits.
+
+    Raises:
+        OSError: the manifest cannot be read.
+        ValueError: it is damaged: which images were trained on could not be told.
+    """
+    path = folder.parent / manifest.NAME
+    if not path.is_file():
         return {}
-    digests = {}
-    for line in manifest.read_text(encoding="utf-8").splitlines():
+    texts = read_regular(path, most_bytes=manifest.MOST_BYTES).split(b"\n")[:-1]  # the last is empty, or torn
+    header = _json_object(texts[0]) if texts else {}
+    if CHECKSUM not in header and not any(CHECKSUM in _json_object(text) for text in texts[1:3]):
+        # Of an older version, or of another program.
+        rows = [_json_object(text) for text in texts]
+    else:
         try:
-            row = json.loads(line)
-        except ValueError:  # a torn last line
-            continue
-        if isinstance(row, dict) and str(row.get("file", "")).startswith(f"{folder.name}/"):
-            digests[Path(row["file"]).name] = str(row["sha256"])
-    return digests
+            context = manifest.context_of(unseal(texts[0]))
+            rows = [unseal(text, context) for text in texts[1:]]
+        except Damaged as error:
+            raise ValueError(f"{path} is damaged ({error}): prepare the images again") from error
+    files = [(str(row.get("file", "")), str(row.get("sha256", ""))) for row in rows]
+    return {Path(name).name: digest for name, digest in files if name.startswith(f"{folder.name}/")}
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    """Return the JSON object of a line, empty where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_pixels(pictures: Sequence[TrainingPicture], side: int) -> Tensor:
@@ -87,8 +108,8 @@ def read_pixels(pictures: Sequence[TrainingPicture], side: int) -> Tensor:
 
 def _read(picture: TrainingPicture, side: int) -> Tensor:
     try:
-        image = decode_rgb(picture.path.read_bytes())
+        image = decode_rgb(read_regular(picture.path))
     except ValueError as error:
-        raise ValueError(f"{picture.path} does not decode ({error}): mend or remove it with its caption") from error
+        raise ValueError(f"{picture.path} does not decode ({error}): replace or remove it with its caption") from error
     fitted = ImageOps.fit(image, (side, side), method=Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).float().div(127.5).sub(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -10,26 +10,30 @@ from typing import Any
 
 import torch
 
+from files.images import read_rgb
+from files.reading import read_regular
+from files.records import Damaged, seal, unseal
+from files.writing import append_line, sync_file, write_atomically, write_text
+from finetuning.events import Events
+from finetuning.folder import TrainingFolder
+
 SECONDS_BETWEEN_LINES = 5.0
 SMOOTHED_LINES = 20
 
 
 class Record:
-    """The files under `folder`: metrics.jsonl, loss.png, tensorboard/. Lines after step `start` are cut off, since a
-    training that goes on from there makes them again.
+    """The files of a training's folder: metrics.jsonl, loss.png, tensorboard/. Lines after step `start` are cut off,
+    since a training that goes on from there makes them again.
     """
 
-    def __init__(self, folder: Path, start: int, steps: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._folder, self._steps = folder, steps
-        self._path = folder / "metrics.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: TrainingFolder, start: int, steps: int) -> None:
+        self._steps = steps
+        self._path, self._curve = folder.path / "metrics.jsonl", folder.path / "loss.png"
+        folder.ledger.claim(self._path)
+        folder.ledger.claim(self._curve)
         self.lines = [line for line in read_lines(self._path) if line["step"] <= start]
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(f"{json.dumps(line)}\n" for line in self.lines), encoding="utf-8")
-        partial.replace(self._path)
-        self._events: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        write_text(self._path, "".join(f"{seal(line)}\n" for line in self.lines))
+        self._events = Events(folder.path / "tensorboard", folder.ledger, start)
         self._printed = 0.0
         self._began, self._start = time.monotonic(), start
 
@@ -40,8 +44,7 @@ class Record:
             "peak_memory_bytes": peak_bytes,
         }  # fmt: skip
         self.lines.append(line)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self._path, seal(line), sync=False)
         for name in ("loss", "learning_rate", "images_per_s"):
             self._events.add_scalar(f"training/{name}", line[name], step)
         now = time.monotonic()
@@ -57,10 +60,12 @@ class Record:
     def add_picture(self, name: str, path: Path, step: int) -> None:
         """Put a PNG among the TensorBoard events."""
         import numpy as np
-        from PIL import Image
 
-        with Image.open(path) as image:
-            self._events.add_image(name, np.array(image.convert("RGB")), step, dataformats="HWC")
+        self._events.add_image(name, np.array(read_rgb(path)), step)
+
+    def sync(self) -> None:
+        """Wait until the lines are on the disk."""
+        sync_file(self._path)
 
     def draw_loss(self) -> None:
         """Write loss.png: each line's loss, and their running mean."""
@@ -78,24 +83,46 @@ class Record:
         axes.set(xlabel="step", ylabel="loss", title="LoRA training")
         axes.grid(alpha=0.3)
         axes.legend()
-        partial = self._folder / "loss.partial"
-        figure.savefig(partial, format="png")
+        with write_atomically(self._curve) as partial:
+            figure.savefig(partial, format="png")
         pyplot.close(figure)
-        partial.replace(self._folder / "loss.png")
 
     def close(self) -> None:
         self._events.close()
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a metrics.jsonl; one that a kill tore is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    """Return the lines of a metrics.jsonl; those that are damaged are left out, and told on stderr.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines, damaged = [], []
+    for number, text in enumerate(read_regular(path).splitlines() if path.is_file() else [], 1):
         try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
+            lines.append(_checked(unseal(text)))
+        except Damaged as error:
+            damaged.append(f"line {number}: {error}")
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        print(f"{path} is damaged ({damaged[0]}{more}); what it says there is left out", file=sys.stderr)
     return lines
+
+
+def _checked(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of metrics.jsonl. Raises Damaged where it is none."""
+    step, peak = line.get("step"), line.get("peak_memory_bytes")
+    numbers = [line.get(name) for name in ("loss", "learning_rate", "images_per_s")]
+    if (
+        line.keys() != {"step", "loss", "learning_rate", "images_per_s", "peak_memory_bytes"}
+        or type(step) is not int
+        or step < 1
+        or not (peak is None or type(peak) is int)
+        or not all(type(number) in (int, float) and math.isfinite(number) for number in numbers if number is not None)
+        or None in numbers
+    ):
+        raise Damaged("it is no line of a training")
+    return line
 
 
 def peak_memory_bytes(device: str) -> int | None:

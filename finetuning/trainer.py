@@ -7,12 +7,11 @@ follows from the step's number (`finetuning.step`).
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,9 +19,11 @@ from typing import Any
 
 import torch
 
-from benchmark.datasets.pictures import decode_rgb
 from benchmark.machine import choose_machine
 from benchmark.progress import Progress
+from files.images import decode_rgb
+from files.reading import read_regular
+from files.records import Damaged, read_record, seal
 from finetuning.adapter import (
     add_adapter,
     build_optimizer,
@@ -32,22 +33,16 @@ from finetuning.adapter import (
     trainable,
 )
 from finetuning.base import Base, open_base
-from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, whole_checkpoints
 from finetuning.encodings import Encodings, encode_all, encode_captions, weights_digest
+from finetuning.folder import Mark, TrainingFolder
 from finetuning.memory import check_memory, estimate_memory, free_memory
 from finetuning.pictures import TrainingPicture, prompt_files, read_pictures
 from finetuning.record import Record, peak_memory_bytes
 from finetuning.settings import TrainingSettings
 from finetuning.step import TrainingStep
 from finetuning.validation import Validation
-from models.adapters import (
-    CONFIG_NAME,
-    TRAINING_DATA_NAME,
-    WEIGHTS_NAME,
-    describe_training_data,
-    is_adapter,
-    write_training_data,
-)
+from models.adapters import TRAINING_DATA_NAME, describe_training_data, training_data_text
 from models.diffusers_pipeline import dtype_named
 
 VALIDATION_PROMPTS = 4
@@ -77,48 +72,147 @@ class Outcome:
 def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
     """Train the adapter, or go on with it, or find it done; write it to `settings.output_dir`.
 
-    fresh: delete first what is there.
+    fresh: delete first what a training wrote there.
 
     Raises:
-        OSError, ValueError: what the user can mend, before the first step: pictures, captions, base, memory, settings
-            that differ from those of a training that is there.
+        OSError, ValueError: what the user can fix, before the first step: images, captions, base, memory, settings
+            that differ from those of a training that is there, files that are not ours, another training there.
         LossNotFinite: the loss is no number; the last good checkpoint is kept.
     """
     pictures = read_pictures(settings.train_dir)
     base = open_base(settings.base)
     base.check_side(settings.resolution or base.native_side)
-    if settings.output_dir.resolve() == settings.train_dir.resolve():
-        raise ValueError(f"output_dir={settings.output_dir} is the folder of the pictures: choose another")
+    check_apart(settings)
     accelerator = _open_accelerator(settings)
-    folder = settings.output_dir / "training"
-    if accelerator.is_main_process and fresh:
-        clear_training(settings.output_dir)
-    accelerator.wait_for_everyone()
-    pictures = _begun_with(folder / "pictures.json", pictures)
-    if accelerator.is_main_process:
-        _claim(folder, settings, pictures, accelerator.num_processes)
-    accelerator.wait_for_everyone()
-    finished = json.loads((folder / "settings.json").read_text())["finished"]
-    if finished and is_adapter(settings.output_dir):
-        accelerator.end_training()
-        return Outcome(settings.output_dir, False, settings.steps, None, accelerator.is_main_process)
-    return _Training(settings, base, pictures, accelerator, folder).run()
+    folder = TrainingFolder(settings.output_dir)
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            pictures = _claim(folder, settings, pictures, accelerator.num_processes, held, fresh)
+        accelerator.wait_for_everyone()
+        if not accelerator.is_main_process:
+            folder = TrainingFolder(settings.output_dir)
+            pictures = _begun_with(folder, pictures)
+        if is_finished(folder):
+            accelerator.end_training()
+            return Outcome(settings.output_dir, False, settings.steps, None, accelerator.is_main_process)
+        return _Training(settings, base, pictures, accelerator, folder).run()
 
 
-def _begun_with(record: Path, pictures: list[TrainingPicture]) -> list[TrainingPicture]:
-    """Return the pictures that the training which is there began with, where others were only added since: the
+def check_apart(settings: TrainingSettings) -> None:
+    """Raise ValueError where the adapter's folder and one of the images' lie in each other."""
+    output = settings.output_dir.resolve()
+    for name in ("train_dir", "test_dir"):
+        given = getattr(settings, name)
+        images = given.resolve() if given is not None else None
+        if images is not None and (output.is_relative_to(images) or images.is_relative_to(output)):
+            raise ValueError(
+                f"output_dir={settings.output_dir} and the folder of the images, {name}={given}, lie in each other: "
+                "choose another OUTPUT_DIR"
+            )
+
+
+def is_finished(folder: TrainingFolder) -> bool:
+    """Return whether the training there is done and its adapter as it was written. Raises as `read_mark`."""
+    mark = folder.read_mark()
+    return mark is not None and mark.finished and folder.has_adapter()
+
+
+def _claim(
+    folder: TrainingFolder,
+    settings: TrainingSettings,
+    pictures: list[TrainingPicture],
+    processes: int,
+    held: ExitStack,
+    fresh: bool,
+) -> list[TrainingPicture]:
+    """Keep the folder for this training, unless one is finished there, and return the images that it is about.
+
+    Raises:
+        OSError: another training holds the folder.
+        ValueError: it holds a training with other settings, or files that are not ours.
+    """
+    folder.check_foreign()
+    if not fresh and is_finished(folder):
+        pictures = _begun_with(folder, pictures, tell=True)
+        _compare(folder, _asked(settings, pictures, processes))
+        return pictures
+    held.enter_context(folder.held())
+    if fresh:
+        folder.clear()
+    pictures = _begun_with(folder, pictures, tell=True)
+    asked = _asked(settings, pictures, processes)
+    mark = folder.read_mark()
+    if mark is not None and (mark.finished or whole_checkpoints(folder.checkpoints, folder.ledger)):
+        _compare(folder, asked)
+        if mark.finished:
+            print(f"the adapter in {folder.output} is not as it was written; it is made again", file=sys.stderr)
+            folder.note(finished=False)
+    else:
+        folder.write_mark(Mark(asked))
+    if _recorded_pictures(folder) is None:
+        names = [picture.path.name for picture in pictures]
+        folder.ledger.write_bytes(folder.pictures_path, f"{seal({'pictures': names})}\n".encode())
+    folder.tidy()
+    return pictures
+
+
+def _asked(settings: TrainingSettings, pictures: Sequence[TrainingPicture], processes: int) -> dict[str, str]:
+    content = hashlib.sha256()
+    for picture in pictures:
+        content.update(f"{picture.file_digest} {picture.caption}\n".encode())
+    return settings.fingerprint() | {
+        "pictures": f"{len(pictures)} of {content.hexdigest()[:16]}",
+        "transformer": weights_digest(settings.base / "transformer")[:16],
+        "processes": str(processes),
+    }
+
+
+def _compare(folder: TrainingFolder, asked: dict[str, str]) -> None:
+    """Raise ValueError where the training that is there has other settings."""
+    mark = folder.read_mark()
+    found = mark.settings if mark is not None else {}
+    for name, value in asked.items():
+        if found.get(name) != value:
+            raise ValueError(
+                f"{folder.output} holds a training with {name}={found.get(name)}, now {name}={value}: "
+                "set it back, choose another OUTPUT_DIR, or start over with --fresh, which deletes that training"
+            )
+
+
+def _begun_with(
+    folder: TrainingFolder, pictures: list[TrainingPicture], *, tell: bool = False
+) -> list[TrainingPicture]:
+    """Return the images that the training which is there began with, where others were only added since: the
     benchmark writes more rows into the same folder.
     """
-    if not record.is_file():
+    recorded = _recorded_pictures(folder, tell=tell)
+    if recorded is None:
         return pictures
-    names = set(json.loads(record.read_text(encoding="utf-8")))
+    names = set(recorded)
     kept = [picture for picture in pictures if picture.path.name in names]
     if len(kept) < len(names):
         return pictures
-    if len(kept) < len(pictures):
+    if tell and len(kept) < len(pictures):
         added = len(pictures) - len(kept)
         print(f"{added} pictures were added since this training began; --fresh takes them in", file=sys.stderr)
     return kept
+
+
+def _recorded_pictures(folder: TrainingFolder, *, tell: bool = False) -> list[str] | None:
+    """Return the names in pictures.json, or None where there is no such file or it is damaged."""
+    path = folder.pictures_path
+    if not path.is_file():
+        return None
+    try:
+        found = read_record(path)
+        names = found.get("pictures")
+        if found.keys() != {"pictures"} or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise Damaged("it is no list of images")
+    except (OSError, Damaged) as error:
+        if tell:
+            print(f"{path} is damaged ({error}); it is made again", file=sys.stderr)
+        return None
+    return names
 
 
 def _open_accelerator(settings: TrainingSettings) -> Any:
@@ -131,44 +225,6 @@ def _open_accelerator(settings: TrainingSettings) -> Any:
     return Accelerator(mixed_precision=precision, cpu=machine.device == "cpu", kwargs_handlers=[waiting])
 
 
-def clear_training(folder: Path) -> None:
-    """Delete an adapter and its training, and nothing else."""
-    shutil.rmtree(folder / "training", ignore_errors=True)
-    for name in (CONFIG_NAME, WEIGHTS_NAME, TRAINING_DATA_NAME):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _claim(folder: Path, settings: TrainingSettings, pictures: Sequence[TrainingPicture], processes: int) -> None:
-    """Write settings.json, or hold it against what is asked where something was trained already.
-
-    Raises:
-        ValueError: the folder holds a training with other settings.
-    """
-    content = hashlib.sha256()
-    for picture in pictures:
-        content.update(f"{picture.file_digest} {picture.caption}\n".encode())
-    asked = settings.fingerprint() | {
-        "pictures": f"{len(pictures)} of {content.hexdigest()[:16]}",
-        "transformer": weights_digest(settings.base / "transformer")[:16],
-        "processes": str(processes),
-    }
-    path = folder / "settings.json"
-    if path.is_file() and (is_adapter(folder.parent) or load_checkpoint(folder / "checkpoints")):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for name, value in asked.items():
-            if found["settings"].get(name) != value:
-                raise ValueError(
-                    f"{folder.parent} holds a training with {name}={found['settings'].get(name)}, now {name}={value}: "
-                    "set it back, choose another OUTPUT_DIR, or start over with --fresh"
-                )
-        return
-    if is_adapter(folder.parent):
-        raise ValueError(f"{folder.parent} holds an adapter that was not trained here: choose another OUTPUT_DIR")
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "pictures.json", [picture.path.name for picture in pictures])
-    _write_json(path, {"finished": False, "settings": asked})
-
-
 class _Training:
     """One training under way in this process."""
 
@@ -178,7 +234,7 @@ class _Training:
         base: Base,
         pictures: Sequence[TrainingPicture],
         accelerator: Any,
-        folder: Path,
+        folder: TrainingFolder,
     ) -> None:
         self._settings, self._base, self._pictures = settings, base, pictures
         self._accelerator, self._folder = accelerator, folder
@@ -206,6 +262,8 @@ class _Training:
         loss = self._loop(step, model, start, record, validation)
         if record is not None:
             self._finish(model, record)
+            if loss is None and record.lines:  # all steps were made before
+                loss = float(record.lines[-1]["loss"])
         accelerator.wait_for_everyone()
         accelerator.end_training()
         return Outcome(settings.output_dir, True, settings.steps, loss, accelerator.is_main_process)
@@ -256,7 +314,7 @@ class _Training:
         return model, build_optimizer(model, self._settings, self._device)
 
     def _resume(self, model: Any, optimizer: torch.optim.Optimizer) -> int:
-        checkpoint = load_checkpoint(self._folder / "checkpoints")
+        checkpoint = load_checkpoint(self._folder.checkpoints, self._folder.ledger)
         if checkpoint is None:
             return 0
         load_parameters(model, checkpoint.parameters)
@@ -278,7 +336,9 @@ class _Training:
             counted += 1
             done = step + 1
             if step == start and settings.compile and record is not None:
-                self._note({"compiled": make_step.compiled, "gradient_error": make_step.compiled_error})
+                error = make_step.compiled_error
+                told = error if error is None or math.isfinite(error) else str(error).lstrip("-")
+                self._folder.note(compiled=make_step.compiled, gradient_error=told)
             wants_checkpoint = bool(settings.checkpoint_every) and done % settings.checkpoint_every == 0
             if done % settings.log_every == 0 or wants_checkpoint or done == settings.steps:
                 mean = self._mean_loss(total, counted, done)
@@ -289,24 +349,27 @@ class _Training:
                 total, counted, began, waited = torch.zeros_like(total), 0, time.monotonic(), 0.0
             if record is not None:
                 pause = time.monotonic()
+                # Before the checkpoint: a training that goes on from there makes this image no more.
+                if validation is not None and (done % settings.validate_every == 0 or done == settings.steps):
+                    path = self._folder.validation / f"step-{done:06d}.png"
+                    with self._folder.ledger.write(path) as partial:
+                        validation.draw(model.get_base_model(), partial, settings.seed)
+                    record.add_picture("validation", path, done)
                 if wants_checkpoint or done == settings.steps:
+                    record.sync()
                     self._save(model, make_step.optimizer, done)
                     record.draw_loss()
-                if validation is not None and (done % settings.validate_every == 0 or done == settings.steps):
-                    path = self._folder / "validation" / f"step-{done:06d}.png"
-                    validation.draw(model.get_base_model(), path, settings.seed)
-                    record.add_picture("validation", path, done)
                 waited += time.monotonic() - pause
         return mean
 
     def _mean_loss(self, total: torch.Tensor, counted: int, done: int) -> float:
         mean = float(self._accelerator.reduce(total / counted, reduction="mean"))
         if not math.isfinite(mean):
-            checkpoint = load_checkpoint(self._folder / "checkpoints")
+            checkpoint = load_checkpoint(self._folder.checkpoints, self._folder.ledger)
             kept = f"the checkpoint of step {checkpoint.step} is kept" if checkpoint else "there was no checkpoint yet"
             raise LossNotFinite(
-                f"the loss is {mean} at step {done}; {kept} in {self._folder}: try a smaller LR or a longer warm-up "
-                "(with --fresh or another OUTPUT_DIR)"
+                f"the loss is {mean} at step {done}; {kept} in {self._folder.path}: try a smaller LR or a longer "
+                "warm-up with another OUTPUT_DIR"
             )
         return mean
 
@@ -315,7 +378,7 @@ class _Training:
     def _save(self, model: Any, optimizer: Any, step: int) -> None:
         parameters = {name: parameter.detach().cpu() for name, parameter in trainable(model).items()}
         checkpoint = Checkpoint(step, parameters, getattr(optimizer, "optimizer", optimizer).state_dict())
-        save_checkpoint(self._folder / "checkpoints", checkpoint)
+        save_checkpoint(self._folder.checkpoints, checkpoint, self._folder.ledger)
 
     def _finish(self, model: Any, record: Record) -> None:
         settings = self._settings
@@ -325,14 +388,11 @@ class _Training:
         digests = content_digests(self._pictures)
         dataset = settings.train_dir.resolve().parent.parent.name
         captions = [picture.caption for picture in self._pictures]
-        write_training_data(folder, describe_training_data(dataset, digests, captions))
-        save_adapter(model, folder, dtype_named(settings.adapter_dtype))
-        self._note({"finished": True})
-
-    def _note(self, facts: dict[str, Any]) -> None:
-        """Add to what settings.json tells of this training."""
-        path = self._folder / "settings.json"
-        _write_json(path, json.loads(path.read_text(encoding="utf-8")) | facts)
+        ledger = self._folder.ledger
+        text = training_data_text(describe_training_data(dataset, digests, captions))
+        ledger.write_bytes(folder / TRAINING_DATA_NAME, text.encode())
+        save_adapter(model, folder, dtype_named(settings.adapter_dtype), ledger)
+        self._folder.note(finished=True)
 
 
 def validation_prompts(settings: TrainingSettings) -> tuple[str, ...]:
@@ -347,11 +407,5 @@ def content_digests(pictures: Sequence[TrainingPicture]) -> list[str]:
     """Return the content digests by which the benchmark knows these pictures: their sources', or else their own."""
     from benchmark.reference import content_digest
 
-    own = [content_digest(decode_rgb(picture.path.read_bytes())) for picture in pictures if not picture.source_digest]
+    own = [content_digest(decode_rgb(read_regular(picture.path))) for picture in pictures if not picture.source_digest]
     return own + [picture.source_digest for picture in pictures if picture.source_digest]
-
-
-def _write_json(path: Path, content: object) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from files.opening import from_pretrained
 from finetuning.encodings import Captions
 from models.diffusers_pipeline import quiet_libraries
 
@@ -60,19 +61,16 @@ class Validation:
         sheet = Image.new("RGB", (count * self._side, self._side))
         for number, image in enumerate(images):
             sheet.paste(image, (number * self._side, 0))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        sheet.save(partial, format="PNG")
-        partial.replace(path)
+        sheet.save(path, format="PNG")
 
     def _load(self, transformer: Any) -> Any:
         from diffusers import AutoencoderKL, PixArtSigmaPipeline
 
         if self._pipeline is None:
             with quiet_libraries():
-                vae = AutoencoderKL.from_pretrained(self._base / "vae", dtype=transformer.dtype)
-                self._pipeline = PixArtSigmaPipeline.from_pretrained(
-                    self._base, transformer=transformer, vae=vae, text_encoder=None, tokenizer=None
+                vae = from_pretrained(AutoencoderKL, self._base / "vae", dtype=transformer.dtype)
+                self._pipeline = from_pretrained(
+                    PixArtSigmaPipeline, self._base, transformer=transformer, vae=vae, text_encoder=None, tokenizer=None
                 )
             self._pipeline.set_progress_bar_config(disable=True)
         return self._pipeline

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from files.opening import from_pretrained, tensor_shapes
+from files.paths import resolve_inside
+from files.reading import is_regular, read_regular
 from models.diffusers_pipeline import quiet_libraries
 
 # The file that the libraries load of each network; with `.index.json` behind it where it is cut into shards.
@@ -95,7 +98,7 @@ def _outlines(folder: Path) -> Iterator[tuple[str, Any]]:
                 network = kind.from_config(kind.load_config(folder / part))
             yield part, network
         with torch.device("meta"):
-            encoder = T5EncoderModel(T5Config.from_pretrained(folder / "text_encoder"))
+            encoder = T5EncoderModel(from_pretrained(T5Config, folder / "text_encoder"))
         yield "text_encoder", encoder
 
 
@@ -105,14 +108,11 @@ def read_shapes(folder: Path, part: str) -> Shapes:
     Raises:
         OSError: a file is missing, cut short or no safetensors file.
     """
-    from safetensors import SafetensorError, safe_open
-
     shapes: Shapes = {}
     for path in weight_files(folder / part, part):
         try:
-            with safe_open(path, "pt") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+            shapes |= tensor_shapes(path)
+        except ValueError as error:
             raise OSError(f"{path} is damaged ({error}): download it again") from error
     return shapes
 
@@ -143,7 +143,7 @@ def _load_without_t5(folder: Path) -> Any:
 
     with quiet_libraries():
         try:
-            return PixArtSigmaPipeline.from_pretrained(folder, text_encoder=None)
+            return from_pretrained(PixArtSigmaPipeline, folder, text_encoder=None)
         except (OSError, ValueError, TypeError) as error:
             raise OSError(
                 f"{folder} cannot be loaded ({' '.join(str(error).split())[:200]}): check its parts"
@@ -155,7 +155,7 @@ def weight_files(folder: Path, part: str) -> list[Path]:
 
     Raises:
         OSError: there are no weights in safetensors, or a shard is missing.
-        ValueError: the index is no JSON.
+        ValueError: the index is no JSON, or names a file outside of the folder.
     """
     single = folder / WEIGHTS[part]
     index = folder / (WEIGHTS[part] + INDEX_SUFFIX)
@@ -168,8 +168,11 @@ def weight_files(folder: Path, part: str) -> list[Path]:
             f"{folder} has no {WEIGHTS[part]}, {found}: download the safetensors, or load the {part} once and write it "
             "with save_pretrained"
         )
-    shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-    missing = [name for name in shards if not (folder / name).is_file()]
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise ValueError(f"{index} names no shards: download it again")
+    shards = sorted(set(named.values()))
+    missing = [name for name in shards if not is_regular(resolve_inside(folder, name))]
     if missing or not shards:
         raise OSError(f"{index} names {missing[0] if missing else 'no file'}, which is not there: download it again")
     return [folder / name for name in shards]
@@ -178,10 +181,10 @@ def weight_files(folder: Path, part: str) -> list[Path]:
 def read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object. Raises OSError where there is no such file, ValueError where it holds something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path))
     except FileNotFoundError as error:
         raise OSError(f"no file {path}: download the folder again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: download it again") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no JSON object: download it again")

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from files.opening import tensor_shapes
+from files.paths import resolve_inside
+from files.reading import read_regular, shown
+from files.records import CHECKSUM, Damaged, seal, unseal
+from files.writing import write_text
+
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 TRAINING_DATA_NAME = "training_data.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MOST_CONFIG_BYTES, MOST_WEIGHTS_BYTES = 10_000_000, 4_000_000_000
+MOST_RANK = 100_000
 # 64 bits: two of a million pictures share a digest with a chance of 1 in 40 million.
 DIGEST_CHARACTERS = 16
+_DIGEST = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
 
 
 @dataclass(frozen=True)
@@ -48,36 +59,138 @@ class Adaptation:
     training_data: TrainingData | None
 
 
+@dataclass(frozen=True)
+class LoraConfig:
+    """What of an adapter_config.json decides the adapter's effect. Its tensors say which layers have a LoRA.
+
+    rank, alpha: of layers that no pattern names. A pattern's key is the end of a layer's name, or part of it.
+    """
+
+    rank: int
+    alpha: float
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+    use_rslora: bool
+    use_dora: bool
+
+    def rank_of(self, layer: str) -> int:
+        """Return the rank that PEFT gives a layer."""
+        keys = (key for key in self.rank_pattern if re.match(rf"(.*\.)?({key})$", layer))
+        return self.rank_pattern.get(next(keys, ""), self.rank)
+
+
 def is_adapter(folder: Path) -> bool:
     """Return whether a folder holds a PEFT adapter."""
     return (folder / CONFIG_NAME).is_file() and (folder / WEIGHTS_NAME).is_file()
 
 
-def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, tuple[int, ...]]]:
     """Return an adapter's configuration and the shapes of its tensors, by name.
 
     Raises:
         OSError: the folder holds no PEFT adapter.
-        ValueError: it is damaged.
+        ValueError: it is damaged, no LoRA, or its configuration asks for what is not known here.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not is_adapter(folder):
         raise OSError(f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; expected the folder of a PEFT adapter")
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        resolve_inside(folder, name)
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        with safe_open(folder / WEIGHTS_NAME, "np") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    except (ValueError, SafetensorError) as error:
-        raise ValueError(f"{folder} is damaged ({error}); copy or train the adapter again") from error
-    return config, shapes
+        content = json.loads(read_regular(folder / CONFIG_NAME, most_bytes=MOST_CONFIG_BYTES))
+        shapes = tensor_shapes(folder / WEIGHTS_NAME)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder} is damaged ({reason}); copy or train the adapter again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{folder / CONFIG_NAME} is damaged: no JSON object; copy or train the adapter again")
+    return _checked_config(content, folder), shapes
+
+
+def _checked_config(content: dict[str, Any], folder: Path) -> LoraConfig:
+    """Return a configuration of which every entry is understood, or says that nothing is to be done.
+
+    Raises:
+        ValueError: it is no LoRA, or an entry is of the wrong type or asks for something else; the text names it.
+    """
+    if content.get("peft_type") != "LORA":
+        raise ValueError(f"{folder} holds a {shown(str(content.get('peft_type')))} adapter; expected LORA")
+    path = folder / CONFIG_NAME
+    for key, value in content.items():
+        if key in _UNDERSTOOD:
+            if not _UNDERSTOOD[key](value):
+                raise ValueError(f"{path}: {key}={shown(json.dumps(value))} is nothing that PEFT writes there")
+        elif key not in _WITHOUT_EFFECT and not _is_default(key, value):
+            raise ValueError(
+                f"{path} asks for {shown(key)}={shown(json.dumps(value))}, which is not supported here: "
+                "use a LoRA, rsLoRA or DoRA without it"
+            )
+    return LoraConfig(
+        rank=content.get("r", 8),
+        alpha=content.get("lora_alpha", 8),
+        rank_pattern=content.get("rank_pattern") or {},
+        alpha_pattern=content.get("alpha_pattern") or {},
+        use_rslora=content.get("use_rslora", False),
+        use_dora=content.get("use_dora", False),
+    )
+
+
+def _is_rank(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MOST_RANK
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_pattern(value: object, is_entry: Callable[[object], bool]) -> bool:
+    # PEFT takes the keys for regular expressions, so they may hold nothing that repeats.
+    return value is None or (
+        isinstance(value, dict)
+        and all(re.fullmatch(r"\^?[\w.\\-]+", key) and _compiles(key) and is_entry(n) for key, n in value.items())
+    )
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+_UNDERSTOOD: dict[str, Callable[[Any], bool]] = {
+    "peft_type": lambda value: value == "LORA",
+    "r": _is_rank,
+    "lora_alpha": _is_number,
+    "rank_pattern": lambda value: _is_pattern(value, _is_rank),
+    "alpha_pattern": lambda value: _is_pattern(value, _is_number),
+    "use_rslora": lambda value: isinstance(value, bool),
+    "use_dora": lambda value: isinstance(value, bool),
+    # How the LoRA began: its tensors replace that. Other ways change the base's weights too.
+    "init_lora_weights": lambda value: isinstance(value, bool) or value == "gaussian",
+}
+# Where the adapter came from, how it was trained, and which layers it was put on (its tensors say it as well).
+_WITHOUT_EFFECT = frozenset({
+    "auto_mapping", "base_model_name_or_path", "revision", "peft_version", "task_type", "inference_mode",
+    "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
+})  # fmt: skip
+_OTHER_DEFAULTS = {"bias": "none", "megatron_core": "megatron.core", "qalora_group_size": 16}
+
+
+def _is_default(key: str, value: object) -> bool:
+    """Return whether an entry asks for nothing: what it does, this version of PEFT or a later one, is switched off."""
+    return value is None or value is False or value in ([], {}, _OTHER_DEFAULTS.get(key))
 
 
 def adapter_digest(folder: Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of an adapter's configuration and weights."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of an adapter's configuration and weights.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     digest = hashlib.sha256()
     for name in (CONFIG_NAME, WEIGHTS_NAME):
-        digest.update((folder / name).read_bytes())
+        digest.update(read_regular(folder / name, most_bytes=MOST_WEIGHTS_BYTES))
     return digest.hexdigest()[:16]
 
 
@@ -96,29 +209,53 @@ def describe_training_data(dataset: str, digests: Iterable[str], captions: Itera
 
 
 def write_training_data(folder: Path, data: TrainingData) -> None:
-    """Write the record into an adapter's folder."""
+    """Write the record into an adapter's folder. Raises OSError that names the file."""
+    write_text(folder / TRAINING_DATA_NAME, training_data_text(data))
+
+
+def training_data_text(data: TrainingData) -> str:
+    """Return the content of training_data.json."""
     content = {
         "schema_version": SCHEMA_VERSION, "dataset": data.dataset,
         "pictures": sorted(data.pictures), "captions": sorted(data.captions),
     }  # fmt: skip
-    partial = folder / f"{TRAINING_DATA_NAME}.partial"
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.replace(folder / TRAINING_DATA_NAME)
+    return f"{seal(content)}\n"
 
 
 def read_training_data(folder: Path) -> TrainingData | None:
     """Return an adapter's record, or None where it has none (an adapter of another tool).
 
     Raises:
-        ValueError: the file is damaged; a leak could not be told.
+        OSError: the file cannot be read.
+        ValueError: it is damaged; a leak could not be told.
     """
     path = folder / TRAINING_DATA_NAME
-    if not path.is_file():
+    if not (path.exists() or path.is_symlink()):
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {content['schema_version']} instead of {SCHEMA_VERSION}")
-        return TrainingData(content["dataset"], frozenset(content["pictures"]), frozenset(content["captions"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): train the adapter again, or delete the file") from error
+        return _as_training_data(read_regular(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): copy or train the adapter again") from error
+
+
+def _as_training_data(text: bytes) -> TrainingData:
+    """Return the record in the content of a training_data.json. Version 1 had no checksum. Raises ValueError."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"not JSON ({type(error).__name__})") from None
+    is_first = isinstance(content, dict) and content.get("schema_version") == 1 and CHECKSUM not in content
+    if not is_first:
+        content = unseal(text)
+    if content.keys() != {"schema_version", "dataset", "pictures", "captions"}:
+        raise Damaged("it is no record of what was trained on")
+    if not is_first and content["schema_version"] != SCHEMA_VERSION:
+        raise Damaged(f"schema version {content['schema_version']} instead of {SCHEMA_VERSION}")
+    digests = (content["pictures"], content["captions"])
+    if not isinstance(content["dataset"], str) or not all(_are_digests(found) for found in digests):
+        raise Damaged("its digests are none")
+    return TrainingData(content["dataset"], frozenset(content["pictures"]), frozenset(content["captions"]))
+
+
+def _are_digests(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(text, str) and _DIGEST.fullmatch(text) for text in found)

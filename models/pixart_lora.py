@@ -2,51 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.adapters import read_adapter
+from files.opening import load_tensors
+from files.reading import shown
+from models.adapters import CONFIG_NAME, WEIGHTS_NAME, LoraConfig, read_adapter
 from models.diffusers_pipeline import quiet_libraries
 
 # Largest relative difference of the fused network's answer, by what rounding the weights once more costs.
 FUSED_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 _PREFIX = "base_model.model."
+_KINDS = ("A.weight", "B.weight", "magnitude_vector")
 _PROBE_TOKENS, _PROBE_SIDE = 8, 16
 
 
-def check_adapter(folder: Path, transformer: Any) -> dict[str, Any]:
-    """Return an adapter's configuration, after every tensor of it was held against the layer that it goes to.
+def check_adapter(folder: Path, transformer: Any) -> tuple[LoraConfig, list[str]]:
+    """Return an adapter's configuration and the layers that it is for, after every tensor was held against its layer.
 
     Raises:
         OSError: the folder holds no PEFT adapter.
         ValueError: it is no LoRA, or it was made for another network.
     """
     config, shapes = read_adapter(folder)
-    if config.get("peft_type") != "LORA":
-        raise ValueError(f"{folder} holds a {config.get('peft_type')} adapter; expected LORA")
-    layers = dict(transformer.named_modules())
+    network = dict(transformer.named_modules())
+    parts: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, shape in shapes.items():
         path, _, kind = key.removeprefix(_PREFIX).partition(".lora_")
-        if not kind:
-            continue
-        layer = layers.get(path)
-        weight = getattr(layer, "weight", None)
+        if kind not in _KINDS:
+            raise ValueError(f"{folder} holds a tensor {shown(key)}, which is no part of a LoRA on linear layers")
+        parts.setdefault(path, {})[kind] = shape
+    for path, found in parts.items():
+        weight = getattr(network.get(path), "weight", None)
         if weight is None:
             raise ValueError(
-                f"{folder} does not fit the base: it has a part for {path}, which this {type(transformer).__name__} of "
-                f"{len(transformer.transformer_blocks)} blocks lacks; give the base that it was trained on"
-            )
-        wanted = {"A": weight.shape[1], "B": weight.shape[0]}.get(kind[0])
-        found = shape[1] if kind[0] == "A" else shape[0]
-        if wanted is not None and found != wanted:
-            raise ValueError(
-                f"{folder} does not fit the base: {path} has {wanted} channels, the adapter's part {found}; "
+                f"{folder} does not fit the base: it has a part for {shown(path)}, which this "
+                f"{type(transformer).__name__} of {len(transformer.transformer_blocks)} blocks lacks; "
                 "give the base that it was trained on"
             )
-    return config
+        if not isinstance(network[path], torch.nn.Linear):
+            raise ValueError(f"{folder} has a part for {shown(path)}, which is no linear layer")
+        _check_shapes(folder, path, found, weight, config)
+    return config, list(parts)
+
+
+def _check_shapes(
+    folder: Path, path: str, found: Mapping[str, tuple[int, ...]], weight: Tensor, config: LoraConfig
+) -> None:
+    rank = config.rank_of(path)
+    wanted: dict[str, tuple[int, ...]] = {"A.weight": (rank, weight.shape[1]), "B.weight": (weight.shape[0], rank)}
+    if config.use_dora:
+        wanted["magnitude_vector"] = (weight.shape[0],)
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{folder} holds {', '.join(sorted(found))} of {path}; expected {', '.join(sorted(wanted))}")
+    for kind, channel in (("A.weight", 1), ("B.weight", 0)):
+        if len(found[kind]) == 2 and found[kind][channel] != wanted[kind][channel]:
+            raise ValueError(
+                f"{folder} does not fit the base: {path} has {wanted[kind][channel]} channels, the adapter's part "
+                f"{found[kind][channel]}; give the base that it was trained on"
+            )
+    for kind, shape in found.items():
+        if shape != wanted[kind]:
+            raise ValueError(
+                f"{folder} is damaged: {path}.lora_{kind} is {list(shape)}, by {CONFIG_NAME} it should be "
+                f"{list(wanted[kind])}; copy or train the adapter again"
+            )
 
 
 def attach_adapter(transformer: Any, folder: Path, strength: float = 1.0) -> Any:
@@ -55,11 +79,24 @@ def attach_adapter(transformer: Any, folder: Path, strength: float = 1.0) -> Any
     Raises:
         OSError, ValueError: as `check_adapter`.
     """
-    from peft import PeftModel
+    import peft
     from peft.tuners.lora import LoraLayer
 
-    check_adapter(folder, transformer)
-    model = PeftModel.from_pretrained(transformer, str(folder))
+    found, layers = check_adapter(folder, transformer)
+    # Not by PEFT from the file, of which entries name modules to import.
+    config = peft.LoraConfig(
+        r=found.rank,
+        lora_alpha=found.alpha,
+        target_modules=layers,
+        rank_pattern=dict(found.rank_pattern),
+        alpha_pattern=dict(found.alpha_pattern),
+        use_rslora=found.use_rslora,
+        use_dora=found.use_dora,
+        inference_mode=True,
+    )
+    model = peft.PeftModel(transformer, config)
+    loaded = peft.set_peft_model_state_dict(model, load_tensors(folder / WEIGHTS_NAME))
+    assert not loaded.unexpected_keys, "every tensor was held against its layer"
     for module in model.modules():
         if isinstance(module, LoraLayer):
             for name in module.scaling:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # where other tests' small pipelines are written
 from diffusers_folders import build_pixart, write_pixart_split
 
+from files.records import write_record
+from files.writing import PREFIX, partial_path
 from finetuning.base import open_base
 from finetuning.combined_base import CombinedBase, build_combined_base
 from models import pixart
@@ -110,7 +114,7 @@ def test_shards_are_taken_and_a_missing_one_is_named(split: tuple[str, str], tmp
 
 def test_other_sources_are_refused(split: tuple[str, str], tmp_path: Path) -> None:
     target = build_combined_base(*split, tmp_path / "combined").folder
-    with pytest.raises(ValueError, match=r"was built with model .*, not org/another: delete it, or name another"):
+    with pytest.raises(ValueError, match=r"was built with model .*, not org/another: move that folder away, .* or name another"):
         build_combined_base("org/another", split[1], target)
     assert not build_combined_base(str(target), split[1], target).built, "the folder itself is no other source"
     shutil.rmtree(split[1])
@@ -142,12 +146,44 @@ def test_a_users_own_whole_folder_is_verified_and_left(split: tuple[str, str], t
 
 
 def test_what_a_kill_left_is_built_anew(split: tuple[str, str], tmp_path: Path) -> None:
-    partial = tmp_path / "combined.partial"
-    (partial / "transformer").mkdir(parents=True)
-    (partial / "transformer" / "half").write_text("x")
+    process = subprocess.Popen(["true"])
+    process.wait()  # and is dead from here on
+    ours = partial_path(tmp_path / "combined").name.replace(f"-{os.getpid()}-", f"-{process.pid}-")
+    users = ours.replace("combined", "a combined")
+    for name in (ours, users):
+        (tmp_path / name / "transformer").mkdir(parents=True)
+        (tmp_path / name / "transformer" / "half").write_text("x")
+    write_record(tmp_path / ours / "combined.json", {"schema_version": 2})
     target = build_combined_base(*split, tmp_path / "combined").folder
-    assert not partial.exists()
+    assert not (tmp_path / ours).exists()
+    assert (tmp_path / users / "transformer" / "half").exists()
     assert not (target / "transformer" / "half").exists()
+
+
+def test_a_damaged_marker_is_told_and_one_of_the_first_version_is_read(split: tuple[str, str], tmp_path: Path) -> None:
+    target = build_combined_base(*split, tmp_path / "combined").folder
+    marker = target / "combined.json"
+    content = marker.read_text()
+    marker.write_text(content.replace('"verified": "32 px', '"verified": "64 px'))
+    with pytest.raises(ValueError, match=r"is damaged \(its checksum does not fit its content\): move that folder away"):
+        build_combined_base(*split, target)
+    first = {**json.loads(content), "schema_version": 1}
+    del first["checksum"]
+    marker.write_text(json.dumps(first))
+    assert not build_combined_base(*split, target).built
+    marker.write_text(json.dumps(first | {"files": {"../outside": 1}}))
+    with pytest.raises(ValueError, match="leads outside"):
+        build_combined_base(*split, target)
+
+
+def test_a_base_whose_tokenizer_brings_code_is_not_built(split: tuple[str, str], tmp_path: Path) -> None:
+    (Path(split[1]) / "tokenizer" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n")
+    edit(Path(split[1]) / "tokenizer" / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]})
+    with pytest.raises(ValueError, match="names code of its own") as caught:
+        build_combined_base(*split, tmp_path / "combined")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "combined").exists()
 
 
 def lose_a_part(_: Path, base: Path) -> None:
@@ -211,7 +247,7 @@ def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
     with pytest.raises((OSError, ValueError), match=told):
         build_combined_base(*split, tmp_path / "combined")
     assert not (tmp_path / "combined").exists()
-    assert not (tmp_path / "combined.partial").exists()
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
 
 
 def test_weights_in_other_forms_are_left_out_and_told(split: tuple[str, str], tmp_path: Path) -> None:

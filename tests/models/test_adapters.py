@@ -34,6 +34,6 @@ def test_no_record_is_not_an_empty_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"schema_version": 2}', '{"schema_version": 1, "dataset": "x"}'])
 def test_a_damaged_record_is_no_free_pass(tmp_path: Path, content: str) -> None:
     (tmp_path / TRAINING_DATA_NAME).write_text(content)
-    with pytest.raises(ValueError, match=r"is damaged .* train the adapter again, or delete the file") as caught:
+    with pytest.raises(ValueError, match=r"is damaged .* copy or train the adapter again") as caught:
         read_training_data(tmp_path)
     assert "\n" not in str(caught.value)

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmark.datasets.folder import captioned_pictures, check_captions
+from files.writing import write_text
 
 METADATA_NAME = "metadata.jsonl"
 
@@ -31,9 +32,7 @@ def write_metadata(folder: Path) -> tuple[int, bool]:
     table = folder / METADATA_NAME
     if table.is_file() and table.read_text(encoding="utf-8") == content:
         return len(files), False
-    partial = table.with_suffix(".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(table)
+    write_text(table, content)
     return len(files), True
 
 
