@@ -11,17 +11,25 @@ from typing import NoReturn
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
+import models
+from benchmark.near_misses import NearMisses
+from benchmark.plain_text import visible
+from benchmark.preconditions import check_preconditions
 from benchmark.settings import Settings, settings_class
+from files.reading import shown
 
 DESCRIPTION = (
     "Benchmarks text-to-image models on your own images and GPU. Every setting is an environment variable "
     "(NUM_SAMPLES=100) and a flag of the same name (--num-samples 100); the flag wins."
 )
-ALIKE = 0.85
+ALIKE = 0.75  # a flag that is none is refused in any case: the nearest one is a hint
 
 
 class SettingsError(ValueError):
     """What the user asked for cannot be run as asked; the text is the one line that is shown."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
 
 
 @dataclass(frozen=True)
@@ -57,39 +65,56 @@ def parse_command(arguments: Sequence[str], environment: Mapping[str, str]) -> C
     Raises SettingsError with one line: the variable, the value, what was expected.
     """
     fields = settings_class()
-    given = vars(build_parser(fields).parse_args(arguments))
+    near_misses = NearMisses(
+        [name.upper() for name in fields.model_fields],
+        [family.key.upper() for family in models.FAMILIES],
+        [family.key.upper() for family in models.FAMILIES if family.switchable],
+    )
+    parsed, unknown = build_parser(fields).parse_known_args(arguments)
+    if unknown:
+        raise SettingsError(_describe_unknown(unknown[0], near_misses, fields))
+    given = vars(parsed)
     check = given.pop("check")
-    known = {name.upper() for name in fields.model_fields}
-    check_near_misses(environment, known)
+    for name in sorted(environment):
+        if meant := near_misses.meant_by(name):
+            raise SettingsError(f"{name}={shown(environment[name])}: no such setting; {meant} was probably meant")
     try:
-        return Command(fields(**given), check)
+        settings = fields(**given)
+        check_preconditions(settings)
     except ValidationError as error:
         raise SettingsError(_describe(error, fields)) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(str(error)) from None
+    return Command(settings, check)
 
 
-def check_near_misses(environment: Mapping[str, str], known: set[str]) -> None:
-    """Raise SettingsError where a variable is almost one of ours: SKIP_SDLX would silently run SDXL.
-
-    Only names with an underscore are looked at: NODE is nobody's slip for MODE.
-    """
-    for name in sorted(environment):
-        if name in known or "_" not in name or not name.isupper():
-            continue
-        similar = difflib.get_close_matches(name, known, n=1, cutoff=ALIKE)
-        if similar:
-            raise SettingsError(f"{name}={environment[name]}: no such setting; {similar[0]} was probably meant")
+def _describe_unknown(argument: str, near_misses: NearMisses, fields: type[Settings]) -> str:
+    """Return what is wrong with an argument that is no flag, and which one was probably meant."""
+    name, _, value = argument.lstrip("-").partition("=")
+    name = name.replace("-", "_").upper()
+    known = {known.upper() for known in fields.model_fields}
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=ALIKE) if argument.startswith("-") else []
+    meant = name if name in known else near_misses.meant_by(name) or next(iter(nearest), "")
+    if meant not in known:
+        return f"unrecognized argument {shown(argument)}; --help lists every setting"
+    flag = f"--{meant.lower().replace('_', '-')}"
+    if argument.startswith("-") or not value:
+        return f"{shown(argument)} is no flag; {flag} was probably meant (--help lists every setting)"
+    return f"{shown(argument)}: variables stand before the command; after it, write {flag} {shown(value)}"
 
 
 def _describe(error: ValidationError, fields: type[Settings]) -> str:
     """Return the first problem of `error` as one line: variable, value, expectation."""
     first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch":
+        message = "not of the expected form"
     if not first["loc"]:
         return message
     name = str(first["loc"][0])
     field = fields.model_fields.get(name.lower())
     meaning = f" ({field.description})" if field is not None and field.description else ""
-    return f"{name}={_shown(first['input'])}: {message[0].lower()}{message[1:]}{meaning}"
+    return f"{name}={shown(_shown(first['input']))}: {message[0].lower()}{message[1:]}{meaning}"
 
 
 def _shown(value: object) -> str:

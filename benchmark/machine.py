@@ -35,7 +35,7 @@ def choose_machine(device: str, dtype: str) -> Machine:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         number = int(device.partition(":")[2] or 0)
         if number >= count:
-            raise ValueError(f"DEVICE={device}: torch sees {count} CUDA device(s); use DEVICE=cpu, or mend the driver")
+            raise ValueError(f"DEVICE={device}: torch sees {count} CUDA device(s); use DEVICE=cpu, or fix the driver")
         name = torch.cuda.get_device_name(number)
         best = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     return Machine(device, best if dtype == "auto" else cast(DType, dtype), name, installed_versions())

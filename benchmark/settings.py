@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-from pydantic import BeforeValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, create_model, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import metrics
 import models
+from benchmark.titles import check_titles
+from files.reading import is_regular
+from files.sources import check_source, expanded
 from metrics.base import CLIP_MODEL, DINOV2_MODEL, FeatureDType, FidProtocol
-from models.base import DType, Mode, ModelFamily, Weights
+from models.base import Mode, ModelFamily, Weights
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DATASET_OF_WEIGHTS = {"pretrained": "gundam", "random": "robots", "tiny": "robots"}
@@ -21,11 +24,33 @@ OUTPUT_OF_WEIGHTS = {"pretrained": "local_repo", "random": "local_repo/random", 
 METRICS_OF_WEIGHTS = {"pretrained": "fid,kid", "random": "fid,kid", "tiny": "fid,kid,fidelity,psnr"}
 TINY_IMAGE_SIZE = 64
 MINIMUM_REFERENCES = 2000
-RESERVED_TITLES = ("reference", "cache")  # the contact sheet's last column, and a folder of OUTPUT_DIR
+MOST_IMAGES = 10_000_000
+_INTEGER = TypeAdapter(int)
 
 
 def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not parts:
+        raise ValueError("the list has no entries; name some, or leave the setting out")
+    return parts
+
+
+def _checked(check: Callable[[Any], None]) -> AfterValidator:
+    """Return a validator of a value that was given: what `check` raises is the setting's error."""
+
+    def validate(value: Any) -> Any:
+        try:
+            check(value)
+        except OSError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    return AfterValidator(validate)
+
+
+ModelSource = Annotated[str, _checked(check_source)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +73,10 @@ class Settings(BaseSettings):
         case_sensitive=True, protected_namespaces=(),
     )  # fmt: skip
 
-    num_samples: int = Field(50, ge=1, description="images per model")
-    image_size: int = Field(512, ge=8, multiple_of=8, description="side in pixels asked of models that can choose")
+    num_samples: int = Field(50, ge=1, le=MOST_IMAGES, description="images per model")
+    image_size: int = Field(
+        512, ge=8, le=8192, multiple_of=8, description="side in pixels asked of models that can choose"
+    )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), description="explicit list instead of SKIP_/RUN_, e.g. sdxl,var-d16,pixart,hub:org/name or hub:./folder"
     )
@@ -59,19 +86,22 @@ class Settings(BaseSettings):
         "random weights, for speed alone; tiny: the embedded models",
     )
     dataset: str = Field("gundam", description="gundam, wikiart, robots, emoji, a local folder, or a hub id org/name")
-    image_column: str = Field("", description="picture column of a hub data set, where it cannot be guessed")
+    image_column: str = Field("", description="image column of a hub data set, where it cannot be guessed")
     caption_column: str = Field("", description="caption column of a hub data set, where it cannot be guessed")
     num_references: int = Field(
-        MINIMUM_REFERENCES, ge=1, description="reference images for the quality metrics: max(NUM_SAMPLES, 2000)"
+        MINIMUM_REFERENCES,
+        ge=1,
+        le=MOST_IMAGES,
+        description="reference images for the quality metrics: max(NUM_SAMPLES, 2000)",
     )
-    batch_size: int = Field(1, ge=1, description="requests per generate() call")
+    batch_size: int = Field(1, ge=1, le=4096, description="requests per generate() call")
     mode: Annotated[tuple[Mode, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("eager",), min_length=1, description="eager, compiled, or eager,compiled for a column each"
     )
     metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"
     )
-    inception_weights: Path | None = Field(
+    inception_weights: Annotated[Path, AfterValidator(expanded)] | None = Field(
         None, description="weights-inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
     )
     fid_protocol: FidProtocol = Field(
@@ -80,27 +110,39 @@ class Settings(BaseSettings):
     feature_dtype: FeatureDType = Field(
         "float32", description="arithmetic of the metrics' networks: float32, tf32 or bfloat16; scores of two never mix"
     )
-    dinov2_model: str = Field(DINOV2_MODEL, description="hub id or local folder, for fd-dinov2")
-    clip_model: str = Field(CLIP_MODEL, description="hub id or local folder, for cmmd and clipscore")
+    dinov2_model: ModelSource = Field(DINOV2_MODEL, description="hub id or local folder, for fd-dinov2")
+    clip_model: ModelSource = Field(CLIP_MODEL, description="hub id or local folder, for cmmd and clipscore")
     seed: int = Field(42, ge=0, le=2**62, description="image i is drawn from SEED + i")
-    dtype: DType | Literal["auto"] = Field("auto", description="bfloat16 on GPUs that have it, float32 on a CPU")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    warmup: int = Field(3, ge=0, description="untimed generate() calls before the timed ones")
-    output_dir: Path = Field(Path("local_repo"), description="folder for images, timings, references and results")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="bfloat16 on GPUs that have it, float32 on a CPU")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
+    warmup: int = Field(3, ge=0, le=1000, description="untimed generate() calls before the timed ones")
+    output_dir: Annotated[Path, AfterValidator(expanded)] = Field(
+        Path("local_repo"), description="folder for images, timings, references and results"
+    )
     fresh: bool = Field(False, description="1: delete what OUTPUT_DIR holds of these models and start over")
     offload: bool = Field(False, description="1: diffusers' model offload, for GPUs too small; costs time")
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Defaults that hang on WEIGHTS and NUM_SAMPLES; what was given stays."""
+        """Refuse what is empty, and fill in the defaults that depend on WEIGHTS and NUM_SAMPLES; what was given stays.
+
+        Of the environment an empty variable does not arrive here: it means unset. An empty flag does.
+        """
+        for name, field in cls.model_fields.items():
+            value = values.get(name.upper())
+            if isinstance(value, str) and not value.strip() and field.default != "":
+                raise ValueError(f"{name.upper()} is empty: give a value, or leave it out ({field.description})")
         weights = str(values.get("WEIGHTS", "pretrained"))
         values.setdefault("DATASET", DATASET_OF_WEIGHTS.get(weights, "gundam"))
         values.setdefault("OUTPUT_DIR", OUTPUT_OF_WEIGHTS.get(weights, "local_repo"))
         values.setdefault("METRICS", METRICS_OF_WEIGHTS.get(weights, "fid,kid"))
-        samples = str(values.get("NUM_SAMPLES", 50))
-        if samples.isdigit():
-            values.setdefault("NUM_REFERENCES", max(int(samples), MINIMUM_REFERENCES))
+        try:
+            samples = _INTEGER.validate_python(values.get("NUM_SAMPLES", 50))
+        except ValidationError:
+            pass  # its own field says so
+        else:
+            values.setdefault("NUM_REFERENCES", max(samples, MINIMUM_REFERENCES))
         if weights == "tiny":
             values.setdefault("IMAGE_SIZE", TINY_IMAGE_SIZE)
             for family in models.FAMILIES:
@@ -113,20 +155,17 @@ class Settings(BaseSettings):
         unknown = [name for name in self.metrics if name not in metrics.METRICS and name != "all"]
         if unknown:
             raise ValueError(f"METRICS: {unknown[0]!r} is no metric; there are {', '.join(metrics.METRICS)}, or all")
+        if len(set(self.metrics)) != len(self.metrics):
+            raise ValueError(f"METRICS={','.join(self.metrics)}: each metric at most once")
         if len(set(self.mode)) != len(self.mode):
             raise ValueError(f"MODE={','.join(self.mode)}: each mode at most once")
-        if self.inception_weights is not None and not self.inception_weights.is_file():
+        if self.inception_weights is not None and not is_regular(self.inception_weights):
             raise ValueError(
                 f"INCEPTION_WEIGHTS={self.inception_weights}: no such file; name one, or unset the variable"
             )
         if not self.selected_models():
             raise ValueError("every model is skipped: leave out one SKIP_ variable, or name models in MODELS")
-        titles = [model.title for model in self.selected_models()]
-        for title in titles:
-            if title.lower() in RESERVED_TITLES or title.startswith("."):
-                raise ValueError(f"MODELS: a column cannot be called {title!r}; rename the model's folder")
-            if titles.count(title) > 1:
-                raise ValueError(f"MODELS names {title} twice; each column is one model")
+        check_titles([model.title for model in self.selected_models()], self.mode)
         return self
 
     def selected_models(self) -> list[SelectedModel]:
@@ -183,9 +222,18 @@ class Settings(BaseSettings):
         for family in models.FAMILIES:
             chosen = family.selected_by(name)
             if chosen is not None:
+                self._refuse_others(name, family, chosen)
                 return SelectedModel(family, self._options(family, chosen))
         known = ", ".join(family.key for family in models.FAMILIES)
         raise ValueError(f"MODELS: {name!r} is no model; there are {known} (hub:org/name for any diffusers pipeline)")
+
+    def _refuse_others(self, name: str, family: ModelFamily, chosen: Mapping[str, object]) -> None:
+        """Raise ValueError where a variable sets what the name of a model in MODELS says otherwise: var-d30."""
+        for option, value in chosen.items():
+            setting = f"{family.key}_{option}"
+            if setting in self.model_fields_set and getattr(self, setting) != value:
+                variable = f"{setting.upper()}={getattr(self, setting)}"
+                raise ValueError(f"MODELS names {name}, but {variable}: drop one of them")
 
     def _options(self, family: ModelFamily, chosen: Mapping[str, object]) -> Any:
         names = [field.name for field in dataclasses.fields(family.options)]
@@ -210,7 +258,9 @@ def model_fields(families: Sequence[ModelFamily]) -> Iterator[tuple[str, Any, An
             }
             if types[field.name] is float:
                 limits["allow_inf_nan"] = False
-            yield f"{family.key}_{field.name}", types[field.name], Field(field.default, description=text, **limits)
+            check = field.metadata.get("check")
+            type_ = types[field.name] if check is None else Annotated[types[field.name], _checked(check)]
+            yield f"{family.key}_{field.name}", type_, Field(field.default, description=text, **limits)
 
 
 def settings_class(families: Sequence[ModelFamily] | None = None) -> type[Settings]:

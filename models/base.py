@@ -81,14 +81,22 @@ class ImageGenerator(Protocol):
 
 
 def option(
-    default: Any, help: str, *, least: float | None = None, most: float | None = None, pattern: str | None = None
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    pattern: str | None = None,
+    check: Callable[[Any], None] | None = None,
 ) -> Any:
     """Declare one field of a family's options dataclass; `help` stands in --help and README.
 
     What is below `least`, above `most` or not of the form `pattern` is refused before anything is loaded; so is a
-    number that is not finite.
+    number that is not finite. `check` is called with a value that the user gave; it raises ValueError or OSError where
+    the value alone, or what lies at the path that it names, is wrong, and imports no torch.
     """
-    return field(default=default, metadata={"help": help, "least": least, "most": most, "pattern": pattern})
+    metadata = {"help": help, "least": least, "most": most, "pattern": pattern, "check": check}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ class ModelFamily:
     adapter_folder: the folder beside a data set's input where fine-tuning leaves an adapter for this family.
     variants: from its options, and that folder if it is there, to the options without adapter and to the model with it,
         which has a column of its own (None: no adapter). Raises OSError where a named adapter is none.
+    check: raises ValueError or OSError where these options cannot be loaded, as far as settings and the names of files
+        tell. It imports no torch, and the runtime's device and dtype are not known yet.
     """
 
     key: str
@@ -118,12 +128,25 @@ class ModelFamily:
     switchable: bool = True
     adapter_folder: str = ""
     variants: Callable[[Any, Path | None], tuple[Any, Adaptation | None]] | None = None
+    check: Callable[[Any, Runtime], None] | None = None
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:
         """Return the options that `name`, an entry of MODELS, stands for, or None where it is another family's."""
         if self.select is not None:
             return self.select(name)
         return {} if name == self.key else None
+
+
+def check_size(image_size: int, multiple: int, name: str) -> None:
+    """Raise ValueError where a side is no multiple of what the network can tile."""
+    if image_size <= 0 or image_size % multiple:
+        raise ValueError(f"IMAGE_SIZE={image_size}: {name} needs a multiple of {multiple}")
+
+
+def check_modes(runtime: Runtime) -> None:
+    """Raise ValueError where diffusers' model offload is asked for together with a compiled network."""
+    if runtime.offload and runtime.mode == "compiled":
+        raise ValueError("OFFLOAD=1 moves weights that MODE=compiled needs in place: set MODE=eager or OFFLOAD=0")
 
 
 def size_note(asked: int, native: int) -> tuple[str, ...]:

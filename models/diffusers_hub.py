@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.base import ImageGenerator, ModelFamily, Runtime, option, size_note
+from files.model_folders import PIPELINE_INDEX, check_index, read_index
+from files.opening import from_pretrained
+from files.sources import check_holds, expanded, is_folder, is_local
+from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, option, size_note
 
 PREFIX = "hub:"
 FASTEST = "regional"
@@ -18,15 +21,44 @@ FASTEST = "regional"
 class Options:
     """Which pipeline, and what is asked of it."""
 
-    id: str = option("", "hub id or local folder in the diffusers layout; MODELS=hub:ID sets it")
-    steps: int = option(0, "denoising steps; 0: the pipeline's own default", least=0)
-    guidance: float = option(-1.0, "guidance scale; below 0: the pipeline's own default")
+    id: str = option(
+        "",
+        "set by MODELS=hub:ID alone: hub id or local folder in the diffusers layout",
+        check=lambda id: _refuse_id(id),
+    )
+    steps: int = option(0, "denoising steps; 0: the pipeline's own default", least=0, most=10000)
+    guidance: float = option(-1.0, "guidance scale; below 0: the pipeline's own default", least=-1000, most=1000)
+
+
+def _refuse_id(id: str) -> None:
+    """Raise ValueError where the pipeline is not named in MODELS: this run would not have it."""
+    if id:
+        raise ValueError(f"name the pipeline in MODELS instead, as {PREFIX}{id}")
+
+
+def _check(options: Options, runtime: Runtime) -> None:
+    _refuse_other_weights(options, runtime)
+    check_modes(runtime)
+    try:
+        local = is_local(options.id)
+    except OSError as error:
+        raise ValueError(f"MODELS={PREFIX}{options.id}: {error}") from None
+    if local:
+        check_holds(f"MODELS={PREFIX}ID with ID", options.id, PIPELINE_INDEX)
+
+
+def _refuse_other_weights(options: Options, runtime: Runtime) -> None:
+    """Raise ValueError where weights are asked for that only the models of this repository have."""
+    if runtime.weights != "pretrained":
+        raise ValueError(
+            f"{PREFIX}{options.id} has pretrained weights alone: WEIGHTS={runtime.weights} has none for it"
+        )
 
 
 def _title(options: Options) -> str:
-    folder = Path(options.id).expanduser()
+    folder = expanded(options.id)
     # A folder is named as it is, however it was written: "./", "../".
-    return (folder.resolve() if folder.is_dir() else folder).name or "hub"
+    return (folder.resolve() if is_folder(folder) else folder).name or "hub"
 
 
 def _select(name: str) -> Mapping[str, object] | None:
@@ -38,24 +70,24 @@ def _source(options: Options, _runtime: Runtime) -> str:
 
 
 def pipeline_class(model: str) -> Any:
-    """Return the class that a pipeline's model_index.json names, before any weights are read.
+    """Return the class that a pipeline's model_index.json names, before any weights are read or downloaded.
 
     Raises:
         OSError: there is no such pipeline.
-        ValueError: it is not diffusers' own, or it is asked without a prompt.
+        ValueError: it or a component is not diffusers' or transformers' own, or it is asked without a prompt.
     """
     import diffusers
 
-    from models.diffusers_pipeline import is_local, missing_weights
+    from models.diffusers_pipeline import find_folder, missing_weights
 
-    source = Path(model).expanduser() if is_local(model) else model
+    folder = find_folder(model, "HUB_ID", [PIPELINE_INDEX])
     with missing_weights(model, "HUB_ID"):
-        name = diffusers.DiffusionPipeline.load_config(source)["_class_name"]
-    found = getattr(diffusers, name, None) if isinstance(name, str) else None
-    if found is None:
-        raise ValueError(
-            f"{model} is a pipeline of class {name}, which diffusers {diffusers.__version__} does not have"
-        )
+        index = read_index(folder)
+        if index is None:
+            raise OSError(f"it holds no {PIPELINE_INDEX}")
+    check_index(index, model)
+    name = index["_class_name"]
+    found = getattr(diffusers, name)
     taken = inspect.signature(found.__call__).parameters
     needed = [
         parameter.name
@@ -65,10 +97,27 @@ def pipeline_class(model: str) -> Any:
     if "prompt" not in taken:
         raise ValueError(f"{model} is a {name}, which takes no prompt: only text-to-image pipelines can be compared")
     if {"image", "strength"} <= set(taken):
-        raise ValueError(f"{model} is a {name}, which changes a picture: only text-to-image pipelines can be compared")
+        raise ValueError(f"{model} is a {name}, which changes an image: only text-to-image pipelines can be compared")
     if extra := sorted(set(needed) - {"self", "prompt"}):
         raise ValueError(f"{model} is a {name}, which needs {', '.join(extra)} beside the prompt: not text-to-image")
     return found
+
+
+def download(model: str, found: Any) -> Path:
+    """Return the folder in the hub's cache with a pipeline of class `found`; nothing in it is loaded yet.
+
+    Raises:
+        OSError: it cannot be downloaded.
+        ValueError: diffusers would load other repositories with it.
+    """
+    import diffusers
+
+    if found._load_connected_pipes:
+        raise ValueError(
+            f"{model} is a {found.__name__}, which is made of several repositories: save it as one folder "
+            "(save_pretrained of diffusers), and name that"
+        )
+    return Path(diffusers.DiffusionPipeline.download(model))
 
 
 def call_arguments(pipeline: Any, options: Options, image_size: int) -> dict[str, object]:
@@ -99,22 +148,18 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         DiffusersGenerator,
         check_offload,
         dtype_of,
-        is_local,
         missing_weights,
         quiet_libraries,
     )
 
     if not options.id:
         raise ValueError("no pipeline named: write MODELS=hub:org/name or MODELS=hub:./folder")
-    if runtime.weights != "pretrained":
-        raise ValueError(
-            f"{PREFIX}{options.id} has pretrained weights alone: WEIGHTS={runtime.weights} has none for it"
-        )
+    _refuse_other_weights(options, runtime)
     check_offload(runtime)
-    pipeline_class(options.id)
-    source = Path(options.id).expanduser() if is_local(options.id) else options.id
+    found = pipeline_class(options.id)
     with quiet_libraries(), missing_weights(options.id, "HUB_ID"):
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(source, dtype=dtype_of(runtime))
+        folder = Path(options.id).expanduser() if is_local(options.id) else download(options.id, found)
+        pipeline = from_pretrained(diffusers.DiffusionPipeline, folder, dtype=dtype_of(runtime))
     native = _native_size(pipeline, backbone_of(pipeline))
     arguments = call_arguments(pipeline, options, runtime.image_size)
     image_size = runtime.image_size if "height" in arguments else native or runtime.image_size
@@ -134,4 +179,5 @@ FAMILY = ModelFamily(
     load=_load,
     select=_select,
     switchable=False,
+    check=_check,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from models.base import DType, ImageGenerator, Request, Runtime
+from files.sources import is_local as is_local
+from models.base import DType, ImageGenerator, Request, Runtime, check_modes
+from models.base import check_size as check_size
 from models.diffusers_networks import backbone_of, count_parameters
+from models.pixels import keeps_range, not_a_number, pil_to_uint8, to_uint8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +39,8 @@ class DiffusersGenerator(ImageGenerator):
         self.name = name
         self.pipeline = pipeline
         self.image_size = image_size
+        # What its tensors hold is known of diffusers' own image processor alone; else the PIL images are asked for.
+        self.output_type = "pt" if keeps_range(pipeline) else "pil"
         # Counted before `place`: fused projections keep the ones that they were made of beside them.
         self.parameters = count_parameters(backbone_of(pipeline))
         self.arguments = dict(arguments)
@@ -59,19 +65,29 @@ class DiffusersGenerator(ImageGenerator):
             self.notes += (f"compiled: {strategy}",)
 
     def generate(self, requests: Sequence[Request]) -> Tensor:
-        """Return `images_BCHW`, uint8 0..255, on the pipeline's device."""
+        """Return `images_BCHW`, uint8 0..255, on the pipeline's device: the pixels of its own PIL images.
+
+        Raises:
+            ValueError: it made no images, or pixels that are none.
+        """
         # CPU generators, one a request: the noise is the same on any device and at any batch size.
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
-        with torch.inference_mode():
-            output = self.pipeline(
-                prompt=[request.prompt for request in requests],
-                generator=generators,
-                output_type="pt",
-                **self.arguments,
-            )
-            images_BCHW: Tensor = output.images
-            # float32 first: bfloat16 cannot hold the integers up to 255 after rounding exactly.
-            return images_BCHW.float().mul(255).round().to(torch.uint8)
+        with torch.inference_mode(), warnings.catch_warnings():
+            # A pipeline that casts NaN to bytes by itself warns of it, and gives black.
+            warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
+            try:
+                output = self.pipeline(
+                    prompt=[request.prompt for request in requests],
+                    generator=generators,
+                    output_type=self.output_type,
+                    **self.arguments,
+                )
+            except RuntimeWarning as error:
+                raise not_a_number(self.name) from error
+            images = getattr(output, "images", None)
+            if self.output_type == "pt" and isinstance(images, torch.Tensor):
+                return to_uint8(images, self.name)
+            return pil_to_uint8(images, self.name).to(next(backbone_of(self.pipeline).parameters()).device)
 
 
 def dtype_of(runtime: Runtime) -> torch.dtype:
@@ -84,12 +100,6 @@ def dtype_named(name: DType) -> torch.dtype:
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
 
 
-def check_size(image_size: int, multiple: int, name: str) -> None:
-    """Raise ValueError where a side is no multiple of what the network can tile."""
-    if image_size <= 0 or image_size % multiple:
-        raise ValueError(f"IMAGE_SIZE={image_size}: {name} needs a multiple of {multiple}")
-
-
 def check_offload(runtime: Runtime) -> None:
     """Raise ValueError where model offload was asked for and cannot be.
 
@@ -97,21 +107,7 @@ def check_offload(runtime: Runtime) -> None:
     """
     if runtime.offload and not runtime.device.startswith("cuda"):
         raise ValueError(f"OFFLOAD=1 moves weights to and from a GPU, but DEVICE is {runtime.device}: set OFFLOAD=0")
-    if runtime.offload and runtime.mode == "compiled":
-        raise ValueError("OFFLOAD=1 moves weights that MODE=compiled needs in place: set MODE=eager or OFFLOAD=0")
-
-
-def is_local(model: str) -> bool:
-    """Return whether `model` is a folder here rather than a hub id.
-
-    Raises:
-        OSError: it can only be a folder, and there is none.
-    """
-    if Path(model).expanduser().is_dir():
-        return True
-    if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise OSError(f"no folder {model}: give a folder in the diffusers layout, or a hub id such as org/name")
-    return False
+    check_modes(runtime)
 
 
 def find_folder(model: str, variable: str, patterns: list[str]) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from files.sources import check_holds, check_source, is_local
 from models.base import OFFICIAL_RNG_NOTE, ImageGenerator, ModelFamily, Request, Runtime, option
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TITLE = "Infinity-2B"
 TRANSFORMER_FILE = "infinity_2b_reg.pth"
 VAE_FILE = "infinity_vae_d32reg.pth"
+PUBLISHED_DEPTH = 32  # blocks
 # What a training checkpoint calls the weights, and what the published tokenizer's file does.
 TRANSFORMER_ENTRY, VAE_ENTRY = "trainer.gpt_fsdp", "vae"
 VAE_DERIVABLE = ("quantizer.lfq.mask", "quantize.lfq.mask")
@@ -34,14 +36,25 @@ TINY_OPTIONS = {"cfg": 1.5, "top_p": 0.0}
 
 @dataclass(frozen=True)
 class InfinityOptions:
-    model: str = option("FoundationVision/Infinity", f"hub id, or folder that holds {TRANSFORMER_FILE} and {VAE_FILE}")
-    text_encoder: str = option("google/flan-t5-xl", "T5 encoder and its tokenizer: hub id or local folder")
+    model: str = option(
+        "FoundationVision/Infinity", f"hub id, or folder that holds {TRANSFORMER_FILE} and {VAE_FILE}",
+        check=check_source,
+    )  # fmt: skip
+    text_encoder: str = option(
+        "google/flan-t5-xl", "T5 encoder and its tokenizer: hub id or local folder", check=check_source
+    )
     aspect: float = option(1.0, "height / width; the nearest published ratio is taken", least=0.3, most=3.5)
-    cfg: float = option(4.0, "guidance scale (1: none)", least=0)
-    tau: float = option(0.5, "temperature: 0.5 as the published demos, 1 as the published metrics", least=0.01)
-    top_k: int = option(900, "draw among this many likeliest values of a bit: 1 takes the likelier one", least=0)
+    cfg: float = option(4.0, "guidance scale (1: none)", least=0, most=1000)
+    tau: float = option(
+        0.5, "temperature: 0.5 as the published demos, 1 as the published metrics", least=0.01, most=1000
+    )
+    top_k: int = option(
+        900, "draw among this many likeliest values of a bit: 1 takes the likelier one", least=0, most=10**6
+    )
     top_p: float = option(0.97, "a bit value of at most 1 - top_p is never drawn (0: all are)", least=0, most=1)
-    insertion: int = option(0, "0: guidance of the logits; -m: of the stream after the m-th last block", most=0)
+    insertion: int = option(
+        0, "0: guidance of the logits; -m: of the stream after the m-th last block", least=-1000, most=0
+    )
     negative_prompt: str = option("", "guide away from this text instead of from the learnt empty one")
     positive_prompt: bool = option(False, "1: add the published words on faces to prompts that name people")
     official_rng: bool = option(
@@ -100,6 +113,7 @@ class InfinityGenerator(ImageGenerator):
         import torch
 
         from models.next_scale_programs import InfinityProgram
+        from models.pixels import check_decoded
 
         batch, seeds = len(requests), [request.seed for request in requests]
         with torch.inference_mode():
@@ -112,7 +126,9 @@ class InfinityGenerator(ImageGenerator):
                     self.options.official_rng,
                 )  # fmt: skip
 
-            return self.programs((batch, tokens), make, lambda program: program.fill(text, seeds))
+            images_BCHW = self.programs((batch, tokens), make, lambda program: program.fill(text, seeds))
+            check_decoded(self.programs[batch, tokens].extremes_2B, self.name)
+            return images_BCHW
 
     def encode(self, prompts: Sequence[str]) -> Text:
         """Return the text of all rows: those of the prompts, then, with guidance, the unconditional ones."""
@@ -152,11 +168,31 @@ def _check_fit(
         )
     if len(schedule.grids) > shape.levels:
         raise ValueError(f"the transformer knows {shape.levels} scales, but the size needs {len(schedule.grids)}")
-    if options.insertion < -shape.depth:
+    check_insertion(options, shape.depth)
+
+
+def check_insertion(options: InfinityOptions, depth: int) -> None:
+    """Raise ValueError where the transformer has not as many blocks as guidance is to be put before."""
+    if options.insertion < -depth:
         raise ValueError(
-            f"INFINITY_INSERTION={options.insertion}: the transformer has {shape.depth} blocks; "
-            f"expected 0 or one of -1..-{shape.depth}"
+            f"INFINITY_INSERTION={options.insertion}: the transformer has {depth} blocks; "
+            f"expected 0 or one of -1..-{depth}"
         )
+
+
+def check_embedded_aspect(options: InfinityOptions) -> None:
+    """Raise ValueError where another shape is asked for than the embedded model's, which has no choice."""
+    if options.aspect != InfinityOptions.aspect:
+        raise ValueError(f"INFINITY_ASPECT={options.aspect:g}: WEIGHTS=tiny makes square images alone; leave it out")
+
+
+def _check(options: InfinityOptions, runtime: Runtime) -> None:
+    if runtime.weights == "tiny":
+        check_embedded_aspect(options)
+    elif runtime.weights == "random" or options.model == InfinityOptions.model:
+        check_insertion(options, PUBLISHED_DEPTH)
+    elif is_local(options.model):
+        check_holds("INFINITY_MODEL", options.model, TRANSFORMER_FILE, VAE_FILE)
 
 
 def _size_note(asked: int, height: int, width: int, embedded: bool) -> tuple[str, ...]:
@@ -298,10 +334,7 @@ def load_embedded(folder: Path, options: InfinityOptions, runtime: Runtime) -> I
 def load(options: InfinityOptions, runtime: Runtime) -> InfinityGenerator:
     """Return the generator for these options."""
     if runtime.weights == "tiny":
-        if options.aspect != InfinityOptions.aspect:
-            raise ValueError(
-                f"INFINITY_ASPECT={options.aspect:g}: WEIGHTS=tiny makes square pictures alone; leave it out"
-            )
+        check_embedded_aspect(options)
         return load_embedded(runtime.assets / "infinity", options, runtime)
     from models.infinity_schedules import nearest_pixels, schedule_for
     from models.infinity_text import load_text_encoder, random_text_encoder
@@ -346,4 +379,5 @@ FAMILY = ModelFamily(
     source=_source,
     load=load,
     tiny_options=TINY_OPTIONS,
+    check=_check,
 )

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from files.opening import from_pretrained
+from files.sources import check_holds, check_source, expanded, is_local
 from models.adapters import Adaptation, adapter_digest, is_adapter, read_adapter, read_training_data
-from models.base import ImageGenerator, ModelFamily, Runtime, option, size_note
+from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, check_size, option, size_note
 
 if TYPE_CHECKING:
     import torch
@@ -64,20 +66,43 @@ SCHEDULER: dict[str, Any] = {
 class Options:
     """What a user can choose of PixArt-Sigma."""
 
-    model: str = option("", "transformer: hub id or local folder; empty: the 512 or 1024 px one by IMAGE_SIZE")
-    base: str = option(HUB_BASE, "VAE, T5, tokenizer and scheduler: hub id or local folder")
-    steps: int = option(20, "denoising steps", least=1)
-    guidance: float = option(4.5, "classifier-free guidance scale; 1 or less turns it off", least=0)
+    model: str = option(
+        "", "transformer: hub id or local folder; empty: the 512 or 1024 px one by IMAGE_SIZE", check=check_source
+    )
+    base: str = option(HUB_BASE, "VAE, T5, tokenizer and scheduler: hub id or local folder", check=check_source)
+    steps: int = option(20, "denoising steps", least=1, most=10000)
+    guidance: float = option(4.5, "classifier-free guidance scale; 1 or less turns it off", least=0, most=1000)
     lora: str = option(
         "",
         "LoRA (PEFT folder) for a column PixArt+LoRA; empty: OUTPUT_DIR/<Dataset>/pixart_lora if there; none: off",
+        check=lambda lora: _check_lora(lora),
     )
-    lora_scale: float = option(1.0, "strength of the LoRA", least=0)
+    lora_scale: float = option(1.0, "strength of the LoRA", least=0, most=1000)
 
 
 def native_size(image_size: int) -> int:
     """Return the published model's size that is nearer to the asked one."""
     return 512 if image_size < 768 else 1024
+
+
+def _check_lora(lora: str) -> None:
+    """Raise OSError where PIXART_LORA names a folder that holds no adapter."""
+    if lora not in ("", NO_LORA) and not is_adapter(expanded(lora)):
+        raise OSError("the folder holds no PEFT adapter: name one's folder, or set PIXART_LORA=none")
+
+
+def _check(options: Options, runtime: Runtime) -> None:
+    check_modes(runtime)
+    if runtime.weights != "tiny":
+        check_size(runtime.image_size, 16, "PixArt")
+    if runtime.weights == "pretrained":
+        model = _model(options, runtime)
+        if is_local(model):
+            check_holds("PIXART_MODEL", model, "transformer")
+            if is_whole_pipeline(expanded(model)):
+                return
+        if is_local(options.base):
+            check_holds("PIXART_BASE", options.base, "model_index.json")
 
 
 def _model(options: Options, runtime: Runtime) -> str:
@@ -99,7 +124,7 @@ def _base_source(options: Options, runtime: Runtime) -> str:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.diffusers_pipeline import DiffusersGenerator, check_offload, check_size, tiny_notes
+    from models.diffusers_pipeline import DiffusersGenerator, check_offload, tiny_notes
 
     check_offload(runtime)
     if runtime.weights != "tiny":
@@ -180,13 +205,13 @@ def _load_pretrained(options: Options, runtime: Runtime) -> Any:
     folder = find_folder(model, "PIXART_MODEL", ["transformer/*"])
     if is_whole_pipeline(folder):
         with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
-            return PixArtSigmaPipeline.from_pretrained(folder, dtype=dtype)
+            return from_pretrained(PixArtSigmaPipeline, folder, dtype=dtype)
     parts = ("vae", "text_encoder", "tokenizer", "scheduler")
     base = find_folder(options.base, "PIXART_BASE", ["model_index.json", *(f"{part}/*" for part in parts)])
     with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
-        transformer = PixArtTransformer2DModel.from_pretrained(folder, subfolder="transformer", dtype=dtype)
+        transformer = from_pretrained(PixArtTransformer2DModel, folder, subfolder="transformer", dtype=dtype)
     with quiet_libraries(), missing_weights(options.base, "PIXART_BASE"):
-        return PixArtSigmaPipeline.from_pretrained(base, transformer=transformer, dtype=dtype)
+        return from_pretrained(PixArtSigmaPipeline, base, transformer=transformer, dtype=dtype)
 
 
 def _load_tiny(runtime: Runtime) -> Any:
@@ -197,8 +222,8 @@ def _load_tiny(runtime: Runtime) -> Any:
     dtype = dtype_of(runtime)
     with quiet_libraries():
         # Shared with SDXL on disk, as the real pair shares theirs.
-        vae = AutoencoderKL.from_pretrained(tiny_folder(runtime, "vae"), dtype=dtype)
-        return PixArtSigmaPipeline.from_pretrained(tiny_folder(runtime, "pixart"), vae=vae, dtype=dtype)
+        vae = from_pretrained(AutoencoderKL, tiny_folder(runtime, "vae"), dtype=dtype)
+        return from_pretrained(PixArtSigmaPipeline, tiny_folder(runtime, "pixart"), vae=vae, dtype=dtype)
 
 
 def build_networks(native: int) -> dict[str, Any]:
@@ -241,4 +266,5 @@ FAMILY = ModelFamily(
     tiny_options={"steps": 10, "guidance": 1.5},
     adapter_folder="pixart_lora",
     variants=_variants,
+    check=_check,
 )

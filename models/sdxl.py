@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.base import ImageGenerator, ModelFamily, Runtime, option, size_note
+from files.opening import from_pretrained
+from files.sources import check_holds, check_source, is_local
+from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, check_size, option, size_note
 
 if TYPE_CHECKING:
     import torch
@@ -75,10 +77,20 @@ SCHEDULER: dict[str, Any] = {
 class Options:
     """What a user can choose of SDXL."""
 
-    model: str = option(HUB_MODEL, "hub id or local folder in the diffusers layout")
-    steps: int = option(20, "denoising steps", least=1)
-    guidance: float = option(7.5, "classifier-free guidance scale; 1 or less turns it off", least=0)
-    vae: str = option("", f"VAE's hub id or folder; empty: the model's own, or {HALF_VAE} in float16")
+    model: str = option(HUB_MODEL, "hub id or local folder in the diffusers layout", check=check_source)
+    steps: int = option(20, "denoising steps", least=1, most=10000)
+    guidance: float = option(7.5, "classifier-free guidance scale; 1 or less turns it off", least=0, most=1000)
+    vae: str = option(
+        "", f"VAE's hub id or folder; empty: the model's own, or {HALF_VAE} in float16", check=check_source
+    )
+
+
+def _check(options: Options, runtime: Runtime) -> None:
+    check_modes(runtime)
+    if runtime.weights != "tiny":
+        check_size(runtime.image_size, 8, "SDXL")
+    if runtime.weights == "pretrained" and is_local(options.model):
+        check_holds("SDXL_MODEL", options.model, "model_index.json")
 
 
 def _source(options: Options, runtime: Runtime) -> str:
@@ -88,7 +100,7 @@ def _source(options: Options, runtime: Runtime) -> str:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.diffusers_pipeline import DiffusersGenerator, check_offload, check_size, tiny_notes
+    from models.diffusers_pipeline import DiffusersGenerator, check_offload, tiny_notes
 
     check_offload(runtime)
     if runtime.weights != "tiny":
@@ -134,7 +146,8 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
         if any((folder / "unet").glob("*.safetensors")):
             break
     with quiet_libraries(), missing_weights(options.model, "SDXL_MODEL"):
-        pipeline = StableDiffusionXLPipeline.from_pretrained(
+        pipeline = from_pretrained(
+            StableDiffusionXLPipeline,
             folder,
             dtype=dtype,
             variant=half_variant(folder, "unet", dtype),
@@ -154,7 +167,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
         # diffusers itself then decodes in float32, since the stock VAE says that it must.
         return pipeline, (f"VAE in float32: {HALF_VAE} is not to be had (SDXL_VAE=FOLDER)",)
     with quiet_libraries(), missing_weights(wanted, "SDXL_VAE"):
-        pipeline.register_modules(vae=AutoencoderKL.from_pretrained(vae_folder, dtype=dtype))
+        pipeline.register_modules(vae=from_pretrained(AutoencoderKL, vae_folder, dtype=dtype))
     return pipeline, ()
 
 
@@ -166,9 +179,9 @@ def _load_tiny(runtime: Runtime) -> Any:
     dtype = dtype_of(runtime)
     with quiet_libraries():
         # Shared with PixArt on disk, as the real pair shares theirs.
-        vae = AutoencoderKL.from_pretrained(tiny_folder(runtime, "vae"), dtype=dtype)
+        vae = from_pretrained(AutoencoderKL, tiny_folder(runtime, "vae"), dtype=dtype)
         folder = tiny_folder(runtime, "sdxl")
-        return StableDiffusionXLPipeline.from_pretrained(folder, vae=vae, dtype=dtype, add_watermarker=False)
+        return from_pretrained(StableDiffusionXLPipeline, folder, vae=vae, dtype=dtype, add_watermarker=False)
 
 
 def build_networks() -> dict[str, Any]:
@@ -212,4 +225,5 @@ FAMILY = ModelFamily(
     source=_source,
     load=_load,
     tiny_options={"steps": 10, "guidance": 1.5},
+    check=_check,
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from files.sources import check_holds, check_source, is_local
 from models.base import OFFICIAL_RNG_NOTE, ImageGenerator, ModelFamily, Request, Runtime, option
 
 if TYPE_CHECKING:
@@ -20,27 +21,33 @@ if TYPE_CHECKING:
     from models.next_scale_programs import VARProgram
 
 PUBLISHED_DEPTHS = (16, 20, 24, 30, 36)
+PUBLISHED_CLASSES = 1000  # ImageNet's
+CLASS_WAYS = ("auto", "nearest", "dataset")
 VQVAE_FILE = "vae_ch160v4096z32.pth"
 
 
 @dataclass(frozen=True)
 class VAROptions:
-    depth: int = option(16, "depth of the published model: 16, 20, 24, 30 (256 px) or 36 (512 px)", least=1)
-    model: str = option("FoundationVision/var", f"hub id, or folder that holds var_d<depth>.pth and {VQVAE_FILE}")
-    cfg: float = option(1.5, "guidance at the last scale; it grows from 0 at the first (0: none)", least=0)
-    top_k: int = option(900, "draw among this many likeliest codes (0: all)", least=0)
+    depth: int = option(16, "depth of the published model: 16, 20, 24, 30 (256 px) or 36 (512 px)", least=1, most=1000)
+    model: str = option(
+        "FoundationVision/var", f"hub id, or folder that holds var_d<depth>.pth and {VQVAE_FILE}", check=check_source
+    )
+    cfg: float = option(1.5, "guidance at the last scale; it grows from 0 at the first (0: none)", least=0, most=1000)
+    top_k: int = option(900, "draw among this many likeliest codes (0: all)", least=0, most=10**6)
     top_p: float = option(0.96, "draw among the likeliest codes that hold this probability (0: all)", least=0, most=1)
     classes: str = option(
         "auto",
         "how classes are chosen: nearest (class name nearest to the caption by CLIP), dataset (the data set's labels), "
         "ids like 1,207,980 (cycled), or auto (nearest; dataset with tiny weights; index mod 1000 with random ones)",
-        pattern=r"^\s*(auto|nearest|dataset|\d+(\s*,\s*\d+)*)\s*$",
+        pattern=r"^\s*(auto|nearest|dataset|[0-9]{1,9}(\s*,\s*[0-9]{1,9})*)\s*$",
     )
     more_smooth: bool = option(False, "1: smoother pictures, for looking at; never for quality figures")
     official_rng: bool = option(
         False, "1: draw as the published code does, one generator a batch seeded by its first request"
     )
-    clip: str = option("openai/clip-vit-base-patch32", "hub id or folder of the CLIP that `nearest` uses")
+    clip: str = option(
+        "openai/clip-vit-base-patch32", "hub id or folder of the CLIP that `nearest` uses", check=check_source
+    )
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class VARGenerator(ImageGenerator):
         import torch
 
         from models.next_scale_programs import VARProgram
+        from models.pixels import check_decoded
 
         batch = len(requests)
         labels = [request.class_label for request in requests if request.class_label is not None]
@@ -126,7 +134,9 @@ class VARGenerator(ImageGenerator):
             return VARProgram(self.var, self.vqvae, self.sampling, batch, official)
 
         with torch.inference_mode():
-            return self.programs(batch, make, lambda program: program.fill(labels, seeds))
+            images_BCHW = self.programs(batch, make, lambda program: program.fill(labels, seeds))
+            check_decoded(self.programs[batch].extremes_2B, self.name)
+            return images_BCHW
 
 
 def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...]) -> ClassChoice:
@@ -156,12 +166,17 @@ def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...])
                 f"({', '.join(class_names[:3])}, ...); choose VAR_CLASSES=nearest or a list of ids"
             )
         return ClassChoice("dataset")
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", way):
+    return ClassChoice("ids", class_ids(way, len(class_names)))
+
+
+def class_ids(classes: str, count: int) -> tuple[int, ...]:
+    """Return the ids that VAR_CLASSES lists. Raises ValueError where it lists none, or one that is no class."""
+    if not re.fullmatch(r"\s*[0-9]+\s*(,\s*[0-9]+\s*)*", classes):
         raise ValueError(f"VAR_CLASSES={classes}: expected auto, nearest, dataset, or ids like 1,207,980")
-    ids = tuple(int(word) for word in way.split(","))
-    if max(ids) >= len(class_names):
-        raise ValueError(f"VAR_CLASSES={classes}: {max(ids)} is no class; expected ids in 0..{len(class_names) - 1}")
-    return ClassChoice("ids", ids)
+    ids = tuple(int(word) for word in classes.split(","))
+    if max(ids) >= count:
+        raise ValueError(f"VAR_CLASSES={classes}: {max(ids)} is no class; expected ids in 0..{count - 1}")
+    return ids
 
 
 def _size_note(asked: int, made: int) -> tuple[str, ...]:
@@ -228,14 +243,42 @@ def random_networks(depth: int, device: str, dtype: str) -> tuple[VAR, VQVAE]:
     from models.networks.vqvae import VQVAE, vqvae_shape
     from models.random_weights import build_random
 
-    if depth not in PUBLISHED_DEPTHS:
-        depths = ", ".join(map(str, PUBLISHED_DEPTHS))
-        raise ValueError(f"VAR_DEPTH={depth} with WEIGHTS=random: expected a published depth, one of {depths}")
+    check_published(depth, "WEIGHTS=random")
     shape = var_shape(depth)
     var = build_random(lambda: VAR(shape), device, torch.float32).cast(getattr(torch, dtype))
     # In float32 first: the quantiser's resizing tables must be exact.
     vqvae = build_random(lambda: VQVAE(vqvae_shape(shape.patch_nums)), device, torch.float32)
     return var, vqvae.cast(getattr(torch, dtype))
+
+
+def check_published(depth: int, where: str) -> None:
+    """Raise ValueError where there is no VAR of this depth. where: WEIGHTS=random, or a hub id."""
+    if depth not in PUBLISHED_DEPTHS:
+        depths = ", ".join(map(str, PUBLISHED_DEPTHS))
+        raise ValueError(f"VAR_DEPTH={depth} (var-d{depth} in MODELS) with {where}: expected a published depth, one of {depths}")
+
+
+def check_embedded_depth(options: VAROptions) -> None:
+    """Raise ValueError where another depth is asked for than the embedded model's, which has no choice."""
+    if options.depth != VAROptions.depth:
+        raise ValueError(f"VAR_DEPTH={options.depth}: WEIGHTS=tiny has one VAR alone; leave VAR_DEPTH out")
+
+
+def _check(options: VAROptions, runtime: Runtime) -> None:
+    classes: int | None = PUBLISHED_CLASSES
+    if runtime.weights == "tiny":
+        check_embedded_depth(options)
+        config = runtime.assets / "var" / "config.json"
+        classes = len(json.loads(config.read_text(encoding="utf-8"))["class_names"]) if config.is_file() else None
+    elif runtime.weights == "random":
+        check_published(options.depth, "WEIGHTS=random")
+    elif is_local(options.model):
+        check_holds("VAR_MODEL", options.model, f"var_d{options.depth}.pth", VQVAE_FILE)
+        classes = None  # as many as its weights have
+    elif options.model == VAROptions.model:
+        check_published(options.depth, f"VAR_MODEL={options.model}")
+    if classes is not None and options.classes.strip() not in CLASS_WAYS:
+        class_ids(options.classes, classes)
 
 
 def save_embedded(folder: Path, var: VAR, class_names: Sequence[str]) -> None:
@@ -266,8 +309,7 @@ def load(options: VAROptions, runtime: Runtime) -> VARGenerator:
         var, vqvae = random_networks(options.depth, runtime.device, runtime.dtype)
         return VARGenerator(title, var, vqvae, options, runtime, default_class_names(var.shape.classes))
     if runtime.weights == "tiny":
-        if options.depth != VAROptions.depth:
-            raise ValueError(f"VAR_DEPTH={options.depth}: WEIGHTS=tiny has one VAR alone; leave VAR_DEPTH out")
+        check_embedded_depth(options)
         return load_embedded(runtime.assets / "var", options, runtime)
     from models.weights import locate
 
@@ -301,7 +343,7 @@ def _source(options: VAROptions, runtime: Runtime) -> str:
 def _select(name: str) -> Mapping[str, object] | None:
     if name == "var":
         return {}
-    match = re.fullmatch(r"var-d(\d+)", name)
+    match = re.fullmatch(r"var-d([1-9][0-9]{0,2})", name)
     return {"depth": int(match.group(1))} if match else None
 
 
@@ -313,4 +355,5 @@ FAMILY = ModelFamily(
     load=load,
     tiny_options={"top_k": 0, "top_p": 0.0},
     select=_select,
+    check=_check,
 )

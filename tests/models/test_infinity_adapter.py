@@ -369,7 +369,7 @@ def test_embedded_model_without_its_text_encoder_is_an_os_error(embedded: Path) 
 
 
 def test_embedded_model_has_no_other_ratio(embedded: Path) -> None:
-    with pytest.raises(ValueError, match="INFINITY_ASPECT=2: WEIGHTS=tiny makes square pictures alone"):
+    with pytest.raises(ValueError, match="INFINITY_ASPECT=2: WEIGHTS=tiny makes square images alone"):
         load(InfinityOptions(aspect=2.0), runtime(embedded, weights="tiny"))
 
 
