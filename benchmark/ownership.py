@@ -68,4 +68,4 @@ def _is_our_json(path: Path) -> bool:
         content = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and content.keys() >= _EARLIER_KEYS
+    return isinstance(content, dict) and "program" not in content and content.keys() >= _EARLIER_KEYS

@@ -19,37 +19,47 @@ from benchmark.plain_text import visible
 _CURSOR_MOVES = re.compile(r"(?:[\r\n]|\x1b\[A)+")
 
 
-class GuardedText(io.TextIOBase):
-    """A text stream for people: what cannot be written is dropped, and nothing in the text acts on the terminal.
+class Guarded(io.TextIOBase):
+    """A text stream that never fails: what it cannot take is lost, and `failure` says why, "" while nothing is.
 
-    Control characters are shown as backslash escapes, but for newline, tab, a carriage return at the start, and the
-    moves of the cursor that progress bars make.
+    Characters that its encoding lacks are shown as backslash escapes. stream: None stands for a closed one.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
+        self.failure = ""
 
     def write(self, text: str) -> int:
-        shown = _shown(text)
-        with suppress(OSError, ValueError):  # closed, full, a broken pipe: who cannot listen is told nothing
+        with self._noting_failure():
+            if self.stream is None:
+                raise OSError("it is closed")
             try:
-                self.stream.write(shown)
+                self.stream.write(text)
             except UnicodeEncodeError:
-                self.stream.write(shown.encode("ascii", "backslashreplace").decode("ascii"))
+                self.stream.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self.stream.flush()
+        with self._noting_failure():
+            if self.stream is not None:
+                self.stream.flush()
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: the file object is closed
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            self.failure = self.failure or reason
 
     def writable(self) -> bool:
         return True
 
     def isatty(self) -> bool:
-        return not self.stream.closed and self.stream.isatty()
+        return self.stream is not None and not self.stream.closed and self.stream.isatty()
 
     def fileno(self) -> int:
-        return self.stream.fileno()
+        return super().fileno() if self.stream is None else self.stream.fileno()
 
     def close(self) -> None:
         """Leave the stream open: whoever opened it closes it."""
@@ -60,23 +70,19 @@ class GuardedText(io.TextIOBase):
 
     @property
     def buffer(self) -> object:
-        return self.stream.buffer
+        return getattr(self.stream, "buffer", None)
 
 
-class _Closed(io.TextIOBase):
-    """Stands for a stream that was closed before the start: what is written is lost, which the next flush tells."""
+class GuardedMessages(Guarded):
+    """A stream of messages for people: nothing in the text acts on the terminal.
 
-    def __init__(self) -> None:
-        self._has_lost = False
+    Control characters are shown as backslash escapes, but for newline, tab, a carriage return at the start, and the
+    moves of the cursor that progress bars make.
+    """
 
     def write(self, text: str) -> int:
-        self._has_lost = True
+        super().write(_shown(text))
         return len(text)
-
-    def flush(self) -> None:
-        if self._has_lost:
-            self._has_lost = False
-            raise OSError("it is closed")
 
 
 def _shown(text: str) -> str:
@@ -91,35 +97,29 @@ def guarded(name: str) -> Iterator[None]:
     """Guard sys.stdout and sys.stderr during the block, which is a whole program called `name`.
 
     Descriptors 0 to 2 that are closed get the null device, so that no file of the program is taken for one of them.
-    stderr becomes a `GuardedText`. stdout shows as escapes what its encoding lacks; what it cannot take at the end is
-    told on stderr in one line, and changes no exit status.
+    What stdout cannot take is told at the end in one line on stderr; what stderr cannot take is lost. Neither changes
+    the exit status.
     """
     occupy_descriptors()
-    output, errors = sys.stdout, sys.stderr
-    if not isinstance(errors, GuardedText):
-        # sys.stderr is None where its descriptor was closed, which is the null device by now.
-        if errors is None:
-            sys.stderr = GuardedText(open(2, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
-        else:
-            sys.stderr = GuardedText(errors)
-    handling = getattr(output, "errors", None)
-    if output is None:
-        sys.stdout = _Closed()
-    elif isinstance(output, io.TextIOWrapper):
-        output.reconfigure(errors="backslashreplace")
+    former = sys.stdout, sys.stderr
+    if isinstance(former[0], Guarded):  # a program that another one runs
+        yield
+        return
+    # Python has None for a stream whose descriptor was closed; libraries may ask stderr for its descriptor.
+    errors = former[1] if former[1] is not None else open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    output, messages = Guarded(former[0]), GuardedMessages(errors)
+    sys.stdout, sys.stderr = output, messages
     try:
         yield
     finally:
-        if reason := _flush_failure():
-            print(f"{name}: what it printed cannot be written to stdout ({reason})", file=sys.stderr)
-        if isinstance(sys.stderr, GuardedText):
-            try:
-                sys.stderr.stream.flush()
-            except (OSError, ValueError):
-                _silence(sys.stderr.stream)
-        if isinstance(output, io.TextIOWrapper) and not output.closed:
-            output.reconfigure(errors=handling)
-        sys.stdout, sys.stderr = output, errors
+        output.flush()
+        if output.failure:
+            print(f"{name}: what it printed cannot be written to stdout ({output.failure})", file=messages)
+        messages.flush()
+        sys.stdout, sys.stderr = former
+        for stream in (output, messages):
+            if stream.failure:
+                _silence(stream)
 
 
 def occupy_descriptors() -> None:
@@ -133,33 +133,20 @@ def occupy_descriptors() -> None:
 
 def print_whole(text: str) -> str:
     """Print text on stdout, all of it; return why that is not possible, "" where it was done."""
-    try:
-        print(text)
-    except (OSError, ValueError) as error:
-        _silence(sys.stdout)
-        return _reason(error)
-    return _flush_failure()
+    stream = sys.stdout if isinstance(sys.stdout, Guarded) else Guarded(sys.stdout)
+    print(text, file=stream, flush=True)
+    failure, stream.failure = stream.failure, ""
+    if failure:
+        _silence(stream)
+    return failure
 
 
-def _flush_failure() -> str:
-    """Flush stdout; return why that fails, "" where it does not. What it still holds is dropped then."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError) as error:
-        _silence(sys.stdout)
-        return _reason(error)
-    return ""
-
-
-def _silence(stream: TextIO) -> None:
+def _silence(stream: Guarded) -> None:
     """Lead a stream to the null device: Python flushes it at the exit, and would change the status where it cannot."""
     with suppress(OSError, ValueError):
         descriptor = stream.fileno()
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, descriptor)
         os.close(null)
-        stream.flush()
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    stream.flush()
+    stream.failure = ""
