@@ -48,6 +48,8 @@ def _formats() -> tuple[str, ...]:
     Image.init()
     # Half of Pillow's own limit brings a warning, the limit (179 million pixels) an error, which stands.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    # Remarks on damaged tags: what counts is whether the image decodes.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 

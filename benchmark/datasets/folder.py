@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmark.datasets.base import CaptionedImages, Example
-from benchmark.datasets.hub import CAPTION_COLUMNS, ParquetFolder
+from benchmark.datasets.hub import CAPTION_COLUMNS, ParquetFolder, list_columns
 from benchmark.datasets.pictures import decode_example, read_inside, without_image
 from files.images import SUFFIXES
 from files.paths import is_inside
@@ -26,7 +26,6 @@ PICTURE_SUFFIXES = SUFFIXES
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv")
 FILE_COLUMN = "file_name"
 PICTURE_STEM_END, CAPTION_STEM_END = "_input", "_caption"
-COLUMNS_NAMED = 20  # of a table, in an error
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what decoding makes of a byte that is not UTF-8
 
 
@@ -233,7 +232,7 @@ def _rows(table: Path, root: Path, file_column: str, caption_column: str) -> lis
         caption = valid_text(caption).strip() if isinstance(caption, str) else ""
         error = record.error or next(
             (
-                f"{shown(table)}, row {number}: no text in column {column!r}; the columns are {_listed(columns)}: "
+                f"{shown(table)}, row {number}: no text in column {column!r}; the columns are {list_columns(columns)}: "
                 f"fix the row, or name the column with {variable}"
                 for column, variable in wanted
                 if not isinstance(record.values.get(column), str)
@@ -248,11 +247,6 @@ def _rows(table: Path, root: Path, file_column: str, caption_column: str) -> lis
     if rows and all(row.error for row in rows):
         raise ValueError(rows[0].error)
     return rows
-
-
-def _listed(columns: Sequence[str]) -> str:
-    names = [shown(" ".join(column.split())) for column in columns[:COLUMNS_NAMED]]
-    return ", ".join(names) + (f" and {len(columns) - COLUMNS_NAMED} more" if len(columns) > COLUMNS_NAMED else "")
 
 
 def _read_table(table: Path, root: Path) -> Iterable[_Record]:
@@ -297,7 +291,7 @@ def _read_csv(table: Path, content: bytes) -> Iterator[_Record]:
         try:
             record = next(reader, None)
         except csv.Error as error:
-            yield _Record({}, f"{shown(table)}, line {reader.line_num} is not CSV ({error}); fix or remove it")
+            yield _Record({}, f"{shown(table)}, line {reader.line_num + 1} is not CSV ({error}); fix or remove it")
             continue
         if record is None:
             return

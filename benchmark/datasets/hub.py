@@ -29,6 +29,7 @@ CAPTION_COLUMNS = ("text", "caption", "prompt")
 COMPOSED_COLUMNS = ("artist", "style", "genre")
 FOOTER_BYTES = 1 << 16  # a parquet file's end holds its schema and the statistics of its columns
 CHUNK_BYTES = 1 << 22
+COLUMNS_NAMED = 20  # in an error
 # A file of a repository as `datasets` names it, alone or behind the archives that hold it: zip://a.png::hf://...
 _HUB_FILE = re.compile(r"hf://datasets/(?P<id>[^@:]+)@[^/]+/(?P<path>.+)", re.DOTALL)
 _ARCHIVE = re.compile(r"(zip|tar|gzip|bz2|xz|zstd|lz4)://.*", re.DOTALL)
@@ -74,6 +75,12 @@ def tidy_name(name: str) -> str:
     return " ".join(word[:1].upper() + word[1:] for word in words)
 
 
+def list_columns(columns: Sequence[str]) -> str:
+    """Return a table's columns as an error names them: the first of them, on one line."""
+    names = ", ".join(shown(column) for column in columns[:COLUMNS_NAMED])
+    return names if len(columns) <= COLUMNS_NAMED else f"{names} and {len(columns) - COLUMNS_NAMED} more"
+
+
 def choose_columns(features: Mapping[str, Any], image_column: str, caption_column: str) -> Columns:
     """Return the columns to read of a table with these `datasets` features; what is named wins over a guess.
 
@@ -85,7 +92,7 @@ def choose_columns(features: Mapping[str, Any], image_column: str, caption_colum
     """
     from datasets import ClassLabel, Image, Value
 
-    there = f"the columns are {', '.join(features)}"
+    there = f"the columns are {list_columns(list(features))}"
     for variable, name in (("IMAGE_COLUMN", image_column), ("CAPTION_COLUMN", caption_column)):
         if name and name not in features:
             raise ValueError(f"{variable}={name} is no column of the data set; {there}")

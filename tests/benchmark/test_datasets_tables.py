@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pillow
 
 from benchmark.datasets import open_dataset
 from benchmark.datasets.base import CaptionedImages, Undecoded
-from benchmark.datasets.hub import HubImages, Table, choose_columns, tidy_name
+from benchmark.datasets.hub import Columns, HubImages, Table, choose_columns, is_file_of, tidy_name
 
 GUNDAM = Features({"image": Image(), "text": Value("string")})
 WIKIART = Features(
@@ -160,6 +164,13 @@ def test_a_picture_column_that_is_plain_binary_can_be_named(tmp_path: Path) -> N
     assert example.image.getpixel((0, 0)) == (255, 0, 0)
 
 
+def test_the_columns_that_there_are_take_one_line_however_many_they_are() -> None:
+    features = {"a\nb": Value("string"), "c" * 5000: Value("string")} | {f"n{i}": Value("string") for i in range(99)}
+    with pytest.raises(ValueError, match=r"the columns are a b, ccc.*ccc, n0, .*n17 and 81 more$") as caught:
+        choose_columns(features, "", "")
+    assert len(str(caught.value)) < 600
+
+
 def test_names_are_tidied_to_words() -> None:
     assert tidy_name("vincent-van-gogh") == "Vincent Van Gogh"
     assert tidy_name("Art_Nouveau_Modern") == "Art Nouveau Modern"
@@ -185,6 +196,228 @@ def test_a_connection_that_breaks_is_an_error_and_not_a_broken_picture(monkeypat
     monkeypatch.setattr("fsspec.open", refuse)
     with pytest.raises(OSError, match=r"org/set.*cannot be read .*ConnectionError"):
         HubImages("org/set", "set")._content({"bytes": None, "path": "hf://datasets/org/set@main/a.png"})
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collects what would be fetched, and refuses it."""
+    asked: list[str] = []
+
+    def refuse(place: Any, *_: Any, **__: Any) -> None:
+        asked.append(str(place))
+        raise AssertionError(f"{place} was asked for")
+
+    for name in ("fsspec.open", "fsspec.core.url_to_fs", "socket.create_connection", "socket.getaddrinfo"):
+        monkeypatch.setattr(name, refuse)
+    return asked
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write one shard as it is given: `datasets` would look at its paths."""
+    folder.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=GUNDAM.arrow_schema), folder / "a.parquet")
+    return folder
+
+
+def path_cell(path: str) -> dict[str, Any]:
+    return {"bytes": None, "path": path}
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("../secret.png", "leads outside of"),
+        ("{outside}", "leads outside of"),
+        ("out.png", "leads outside of"),
+        ("/dev/zero", "leads outside of"),
+        ("file://{outside}", "there is no file"),
+        ("local://{outside}", "there is no file"),
+        ("https://example.org/a.png", "nothing is fetched from a URL"),
+        ("hf://datasets/org/set@main/a.png", "nothing is fetched from a URL"),
+        ("zip://a.png::{outside}", "there is no file"),
+        ("simplecache::https://example.org/a.png", "there is no file"),
+        ("pipe", "no regular file"),
+        ("", "name is empty"),
+        ("a\0.png", "cannot be a path"),
+        ("a" * 5000, "cannot be a path"),
+        ("lost.png", "there is no file"),
+    ],
+)
+def test_a_cell_that_names_no_file_of_the_folder_costs_its_row_and_nothing_is_fetched(
+    tmp_path: Path, offline: list[str], path: str, says: str
+) -> None:
+    (tmp_path / "secret.png").write_bytes(png("lime"))
+    path = path.format(outside=tmp_path / "secret.png")
+    rows = [{"image": path_cell(path), "text": "bad"}, {"image": cell(png("red")), "text": "good"}]
+    folder = write_rows(tmp_path / "mine", rows)
+    (folder / "out.png").symlink_to("../secret.png")
+    os.mkfifo(folder / "pipe")
+    bad, good = open_table(folder).examples()
+    assert (bad.caption, bad.image, good.error) == ("bad", None, "")
+    assert says in bad.error
+    assert "\n" not in bad.error
+    assert good.image is not None
+    assert offline == []
+
+
+def test_a_cell_may_name_a_file_of_the_folder(tmp_path: Path, offline: list[str]) -> None:
+    rows = [{"image": path_cell(path), "text": ""} for path in ("a.png", "sub/../a.png", str(tmp_path / "mine/a.png"))]
+    folder = write_rows(tmp_path / "mine", rows)
+    (folder / "sub").mkdir()
+    (folder / "a.png").write_bytes(png("red"))
+    assert [row.image is not None for row in open_table(folder).examples()] == [True] * 3
+    assert offline == []
+
+
+def test_a_cells_own_bytes_win_over_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: list[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(png("lime"))
+    monkeypatch.chdir(tmp_path)
+    rows = [{"image": {"bytes": png("red"), "path": path}, "text": ""} for path in ("a.png", str(tmp_path / "a.png"))]
+    for row in open_table(write_rows(tmp_path / "mine", rows)).examples():
+        assert row.image is not None
+        assert row.image.getpixel((0, 0)) == (255, 0, 0)
+    assert offline == []
+
+
+def test_a_column_of_paths_or_of_something_else_is_read_or_said(tmp_path: Path, offline: list[str]) -> None:
+    folder = write_rows(tmp_path / "mine", [])
+    (folder / "a.png").write_bytes(png("red"))
+    for values, says in (
+        (["a.png", "../secret.png"], "leads outside of"),
+        ([[1, 2], [3]], "the cell holds no image file but a list"),
+        ([1, 2], "the cell holds no image file but a int"),
+        ([None, None], "the row holds no image"),
+    ):
+        table = pyarrow.table({"image": values, "text": ["one", "two"]})
+        pyarrow.parquet.write_table(table, folder / "a.parquet")
+        one, two = open_table(folder, image_column="image").examples()
+        assert (one.image is not None) == (values[0] == "a.png")
+        assert (two.image, says in two.error) == (None, True)
+    assert offline == []
+
+
+def test_captions_and_labels_that_are_not_what_they_should_be_cost_themselves(tmp_path: Path) -> None:
+    folder = write_rows(tmp_path / "mine", [])
+    features = Features({"image": Image(), "text": Value("string"), "style": ClassLabel(names=["a", "b\ud800"])})
+    text = pyarrow.array([b"caf\xe9", b"good", None, b"\0\x1b"], pyarrow.binary()).view(pyarrow.string())
+    table = pyarrow.Table.from_arrays(
+        [pyarrow.array([{"bytes": png("red"), "path": None}] * 4), text, pyarrow.array([99, 1, -7, None])],
+        schema=features.arrow_schema,
+    )
+    pyarrow.parquet.write_table(table, folder / "a.parquet")
+    dataset = open_table(folder)
+    rows = list(dataset.examples())
+    assert [row.caption for row in rows] == ["caf\ufffd", "good", "", "\0\x1b"]
+    assert [row.label for row in rows] == [None, 1, None, None]
+    assert all(row.image for row in rows)
+    assert dataset.label_names == ("a", "b\ufffd")
+    assert isinstance(dataset, Table)
+    assert dataset.labels() == [None, 1, None, None]
+    assert [row() for row in dataset.rows_at([0, 1, 2, 3])] == rows
+
+
+def test_a_shard_that_links_to_the_outside_or_lacks_a_column_is_one_line(gundam: Path) -> None:
+    last = sorted(gundam.iterdir())[-1]
+    outside = last.rename(gundam.parent / "outside.parquet")
+    last.symlink_to(outside)
+    with pytest.raises(ValueError, match=r"the shard .* is a symlink that leads outside of the data set"):
+        open_table(gundam)
+    last.unlink()
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["no image"]}), last)
+    with pytest.raises(OSError, match=r"00001-of-00002\.parquet has no column image") as caught:
+        list(open_table(gundam).examples())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_in_a_snapshot_of_the_hub_cache_is_read_through_its_link(gundam: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "datasets--org--set"
+    (repository / "snapshots" / "0123abc").mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    for number, shard in enumerate(sorted(gundam.iterdir())):
+        shard.rename(repository / "blobs" / str(number))
+        (repository / "snapshots" / "0123abc" / shard.name).symlink_to(f"../../blobs/{number}")
+    assert len(list(open_table(repository / "snapshots" / "0123abc").examples())) == 5
+
+
+@pytest.mark.parametrize(
+    ("path", "is_own"),
+    [
+        ("hf://datasets/org/set@0123/train/a b.png", True),
+        ("hf://datasets/Org/Set@refs%2Fconvert%2Fparquet/a.png", True),
+        ("zip://images/a.png::hf://datasets/org/set@0123/images.zip", True),
+        ("tar://a.png::gzip://images.tar::hf://datasets/org/set@0123/images.tar.gz", True),
+        ("hf://datasets/org/other@0123/a.png", False),
+        ("hf://datasets/org/set/a.png", False),
+        ("hf://datasets/org/set@0123/../../../other/a.png", False),
+        ("hf://datasets/org/settings@0123/a.png", False),
+        ("hf://org/set@0123/a.png", False),
+        ("hf://buckets/org/set@0123/a.png", False),
+        ("https://huggingface.co/datasets/org/set/resolve/main/a.png", False),
+        ("http://169.254.169.254/latest/meta-data", False),
+        ("file:///etc/passwd", False),
+        ("/etc/passwd", False),
+        ("a.png", False),
+        ("", False),
+        ("zip://a.png::https://example.org/a.zip", False),
+        ("zip://a.png::/etc/a.zip", False),
+        ("filecache://a::hf://datasets/org/set@0123/a.png", False),
+        ("file:///etc/passwd::hf://datasets/org/set@0123/a.png", False),
+        ("hf://datasets/org/set@0123/a.png::file:///etc/passwd", False),
+    ],
+)
+def test_of_a_hub_only_files_of_that_very_repository_are_fetched(
+    monkeypatch: pytest.MonkeyPatch, path: str, is_own: bool
+) -> None:
+    fetched: list[str] = []
+
+    def fetch(path: str, _: str) -> BytesIO:
+        fetched.append(path)
+        return BytesIO(b"its content")
+
+    monkeypatch.setattr("fsspec.open", fetch)
+    table = HubImages("org/set", "set")
+    assert is_file_of(path, "org/set") is is_own
+    if is_own:
+        assert table._content({"bytes": None, "path": path}) == b"its content"
+        assert fetched == [path]
+    else:
+        with pytest.raises(ValueError, match="is no file of the data set org/set; nothing else is fetched"):
+            table._content({"bytes": None, "path": path})
+        assert fetched == []
+
+
+def test_a_file_of_the_hub_that_is_missing_damaged_or_too_large_costs_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmark.datasets.hub.MOST_BYTES", 10)
+    table = HubImages("org/set", "set")
+    answers: dict[str, BytesIO | Exception] = {
+        "has more than 10 bytes": BytesIO(b"12345678901"),
+        "there is no file": FileNotFoundError("404"),
+        "cannot be unpacked": zipfile.BadZipFile("Bad CRC-32"),
+    }
+
+    def fetch(path: str, _: str) -> BytesIO:
+        answer = answers[path.partition("@0/")[2]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("fsspec.open", fetch)
+    columns = Columns("image", ("text",), None, {})
+    for says in answers:
+        row = {"image": path_cell(f"hf://datasets/org/set@0/{says}"), "text": "a caption"}
+        example = table._example(columns, row)
+        assert (example.caption, example.image) == ("a caption", None)
+        assert says in example.error
+
+
+def test_a_hub_file_that_comes_too_slowly_ends_the_run_which_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 61))
+    monkeypatch.setattr("benchmark.datasets.hub.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("fsspec.open", lambda *_: BytesIO(b"1"))
+    with pytest.raises(OSError, match=r"org/set.* cannot be read .*within 60 s"):
+        HubImages("org/set", "set")._read("hf://datasets/org/set@0/a.png")
 
 
 def test_a_hub_id_is_known_without_the_network() -> None:
