@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from files.reading import shown
+from files.reading import is_regular, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,21 +100,42 @@ def load_arrays(path: Path, shapes: Mapping[str, Sequence[int]], optional: Seque
         OSError: it cannot be read.
         ValueError: it is no .npz file, lacks an array, or declares another shape or kind; the text names the file.
     """
+    with _open_archive(path) as members:
+        if missing := [name for name in shapes if name not in members]:
+            raise ValueError(f"it holds {', '.join(list(members)[:5]) or 'nothing'}, and no {missing[0]}")
+        wanted = {**shapes, **{name: () for name in optional if name in members}}
+        return {name: _read_array(members[name](), name, tuple(shape)) for name, shape in wanted.items()}
+
+
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the arrays of an .npz file declare, by name; the arrays are not read.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no .npz file; the text names the file.
+    """
+    with _open_archive(path) as members:
+        return {name: _read_header(open_member(), name)[0] for name, open_member in members.items()}
+
+
+@contextmanager
+def _open_archive(path: Path) -> Iterator[dict[str, Callable[[], IO[bytes]]]]:
+    """Yield what opens each array of an .npz file, by name; errors of any kind in the block are told as the file's.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no .npz file, or the block raised anything else; the text names the file.
+    """
+    if not is_regular(path) and path.exists():
+        raise OSError(f"{shown(path)} is no regular file (a folder, pipe or device)")
     try:
-        with zipfile.ZipFile(path) as archive:
-            stored = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
-            found: dict[str, np.ndarray] = {}
-            for name, shape in shapes.items():
-                if name not in stored:
-                    raise ValueError(f"it holds {', '.join(list(stored)[:5]) or 'nothing'}, and no {name}")
-                with archive.open(stored[name]) as file:
-                    found[name] = _read_array(file, name, tuple(shape))
-            for name in optional:
-                if name in stored:
-                    with archive.open(stored[name]) as file:
-                        found[name] = _read_array(file, name, ())
-            return found
-    except OSError:
+        with zipfile.ZipFile(path) as archive, ExitStack() as opened:
+
+            def opener(name: str) -> Callable[[], IO[bytes]]:
+                return lambda: opened.enter_context(archive.open(name))
+
+            yield {name.removesuffix(".npy"): opener(name) for name in archive.namelist()}
+    except (OSError, MemoryError):
         raise
     # A damaged archive shows as nearly anything: BadZipFile, zlib.error, struct.error, NotImplementedError, ...
     except Exception as error:
@@ -122,15 +143,22 @@ def load_arrays(path: Path, shapes: Mapping[str, Sequence[int]], optional: Seque
         raise ValueError(f"{shown(path)} is no .npz file as expected: {reason}") from error
 
 
-def _read_array(file: IO[bytes], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the array of an open .npy file, after its header was held against `shape`."""
+def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether it is in Fortran's order, and type that an open .npy file declares."""
     import numpy as np
 
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in read_header:
         raise ValueError(f"{name} is written in .npy version {version}; expected 1.0 or 2.0")
-    declared, is_fortran, dtype = read_header[version](file, max_header_size=MOST_HEADER_BYTES)
+    return read_header[version](file, max_header_size=MOST_HEADER_BYTES)
+
+
+def _read_array(file: IO[bytes], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the array of an open .npy file, after its header was held against `shape`."""
+    import numpy as np
+
+    declared, is_fortran, dtype = _read_header(file, name)
     if declared != shape:
         raise ValueError(f"{name} has shape {declared}; expected {shape}")
     if dtype.hasobject or (dtype.kind not in "fiu" and not (shape == () and dtype.kind == "U")):

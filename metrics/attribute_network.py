@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from files.opening import load_tensors
 from metrics.attributes import PARTS
 
 IMAGE_SIZE = 64
@@ -77,12 +78,12 @@ def save_attribute_network(network: AttributeNetwork, folder: Path) -> None:
 
 def read_attribute_network(folder: Path, device: str) -> AttributeNetwork:
     """Read a network written by `save_attribute_network`, as float32, in evaluation mode, without gradients."""
-    from safetensors.torch import load_file
-
     config = json.loads((folder / "config.json").read_text())
     network = AttributeNetwork(config["widths"], config["features"], config["options"])
     network.feature_rms = config["feature_rms"]
-    network.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()})
+    network.load_state_dict(
+        {name: tensor.float() for name, tensor in load_tensors(folder / "model.safetensors").items()}
+    )
     return network.to(device).eval().requires_grad_(False)
 
 

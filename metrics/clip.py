@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from files.opening import from_pretrained
+from files.reading import file_digest
 from metrics.base import Comparison, FeatureDType, ImageSet, MetricUnavailable, Score, Scoring
 from metrics.features import cached_features, open_extractor
-from metrics.images import file_digest, standardise
+from metrics.images import standardise
 from metrics.intervals import mean_interval, mean_replicates
 from metrics.precision import NAMES, full_float32, place, run_by_size
 from metrics.pretrained import WEIGHTS_FILE, find_folder
@@ -43,7 +45,7 @@ class CLIPFeatures:
         self._folder, self._device = folder, device
         self._dtype: FeatureDType = dtype
         self._network: nn.Module | None = None
-        self._side: int = CLIPConfig.from_pretrained(folder, local_files_only=True).vision_config.image_size
+        self._side: int = from_pretrained(CLIPConfig, folder, local_files_only=True).vision_config.image_size
         digest = file_digest(folder / WEIGHTS_FILE)[:8]
         self.identity = f"{title}, {self._side} px antialiased bicubic, {NAMES[dtype]}, weights {digest}"
 
@@ -60,8 +62,8 @@ class CLIPFeatures:
         """Return `features_ND`, float32 on the CPU, of unit length; a caption that is too long is cut at its end."""
         from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
-        tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-        tower = CLIPTextModelWithProjection.from_pretrained(self._folder, local_files_only=True, dtype=torch.float32)
+        tokenizer = from_pretrained(AutoTokenizer, self._folder, local_files_only=True)
+        tower = from_pretrained(CLIPTextModelWithProjection, self._folder, local_files_only=True, dtype=torch.float32)
         tower.eval().to(self._device)
         length = tower.config.max_position_embeddings
         rows = []
@@ -80,7 +82,7 @@ class ImageTower(nn.Module):
         super().__init__()
         from transformers import CLIPVisionModelWithProjection
 
-        self.model = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        self.model = from_pretrained(CLIPVisionModelWithProjection, folder, local_files_only=True, dtype=torch.float32)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         embeddings_BD: Tensor = self.model(images_BCHW).image_embeds

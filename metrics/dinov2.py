@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from files.opening import from_pretrained
+from files.reading import file_digest
 from metrics.base import FeatureDType, Scoring
-from metrics.images import file_digest, standardise
+from metrics.images import standardise
 from metrics.precision import NAMES, place, run_by_size
 from metrics.pretrained import WEIGHTS_FILE, find_folder
 
@@ -57,7 +59,7 @@ class ClassToken(nn.Module):
         super().__init__()
         from transformers import Dinov2Model
 
-        self.model = Dinov2Model.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        self.model = from_pretrained(Dinov2Model, folder, local_files_only=True, dtype=torch.float32)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         tokens_BLD: Tensor = self.model(images_BCHW).last_hidden_state

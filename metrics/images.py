@@ -1,80 +1,31 @@
 """Streams image files from disk as uint8 RGB tensors, decoded ahead in threads, never holding all of them.
 
-What a file becomes is one rule for generated and reference images alike: the first frame, turned upright as its
-EXIF tag says, in 8-bit RGB; transparency lies over white; 16-bit grey keeps its upper byte; the rest as Pillow
-converts it. A file that cannot be read so is named and refused, never dropped.
+What a file becomes is the rule of `files.images`. A file that cannot be read so is named and refused, never dropped.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from files.images import as_rgb as as_rgb
+from files.images import read_rgb as read_rgb
+
 MOST_THREADS = 32
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-
-def read_rgb(path: Path) -> Image.Image:
-    """Return the picture in `path` as 8-bit RGB, by the rule of this module.
-
-    Raises:
-        OSError: one line that names the file, where it is missing, damaged or of a kind without a rule.
-    """
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            return as_rgb(ImageOps.exif_transpose(opened))
-    # Pillow's decoders report damage with any of these, mostly without the file's name.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise OSError(f"{path} cannot be read as an image: {reason}; mend or remove it") from error
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Return a loaded picture as RGB: alpha over white, the upper byte of 16-bit grey.
-
-    Raises:
-        ValueError: its pixels have no agreed range.
-    """
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range")
-    if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
-        levels = np.asarray(image)
-        if levels.size and (levels.min() < 0 or levels.max() > 65535):
-            raise ValueError("32-bit pixels have no agreed range")
-        return Image.fromarray((levels.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha).convert("RGB")
-    return image.convert("RGB")
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of the file's content; a file that did not change is read once in a process."""
-    state = path.stat()
-    return _digest(path, state.st_size, state.st_mtime_ns)
-
-
-@cache
-def _digest(path: Path, size: int, modified_ns: int) -> str:  # noqa: ARG001 (they are the cache's key)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_tensor(image: Image.Image) -> Tensor:
-    """Return an RGB picture as `image_CHW`, uint8 0..255."""
+    """Return an RGB image as `image_CHW`, uint8 0..255."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from files.opening import load_checkpoint
+from files.reading import file_digest
 from metrics.base import FeatureDType, FidProtocol, MetricUnavailable, Scoring
-from metrics.images import file_digest, resize_antialiased
+from metrics.images import resize_antialiased
 from metrics.precision import NAMES, place, run_by_size
 
 WEIGHTS_NAME = "weights-inception-2015-12-05-6726825d.pth"
@@ -135,11 +136,11 @@ def load_inception(weights: Path) -> nn.Module:
     remedy = f"needed is the state dict that torch-fidelity publishes as {WEIGHTS_NAME}"
     try:
         # torch-fidelity unpickles whatever the file holds, so it is first read where only tensors are allowed.
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
-        raise ValueError(f"INCEPTION_WEIGHTS: {weights} is no file of tensors; {remedy}") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"INCEPTION_WEIGHTS: {weights} holds a {type(state).__name__}; {remedy}")
+        state = load_checkpoint(weights)
+    except ValueError as error:
+        raise ValueError(f"INCEPTION_WEIGHTS: {error}; {remedy}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"INCEPTION_WEIGHTS: {weights} holds no tensors by name; {remedy}")
     tensors = io.BytesIO()
     torch.save(state, tensors)
     tensors.seek(0)
