@@ -21,7 +21,7 @@ from files.deletion import delete_named, listed
 from files.images import is_our_png, save_png
 from files.locks import locked
 from files.reading import file_digest, read_regular
-from files.records import Damaged, read_record, seal, write_record
+from files.records import Damaged, read_record, seal, version_of, write_record
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, sync_file, write_text
 
 SCHEMA_VERSION = 2
@@ -172,6 +172,11 @@ class Journal:
                 )
             return
         if fault := self._mark_fault():
+            if (version := version_of(path.read_bytes())) not in (None, SCHEMA_VERSION):
+                raise FingerprintError(
+                    f"{self.folder} holds images of another version of this program (schema_version={version}, now "
+                    f"{SCHEMA_VERSION}): {elsewhere}"
+                )
             lines = [line for _, line in self._numbered()]
             begun = not lines and names_taken(self.folder) == [MARK_NAME] and PROGRAM.encode() in path.read_bytes()
             if None in lines or not (lines or begun):

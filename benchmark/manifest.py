@@ -2,88 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmark.datasets.base import CaptionedImages
 from benchmark.datasets.selection import Selection
+from benchmark.manifest_lines import SPLITS as SPLITS
+from benchmark.manifest_lines import Line as Line
+from benchmark.manifest_lines import Row as Row
+from benchmark.manifest_lines import Split as Split
+from benchmark.manifest_lines import caption_path as caption_path
+from benchmark.manifest_lines import context_of, read_line, read_records, read_rows, read_texts
+from benchmark.manifest_lines import image_name as image_name
 from files import PROGRAM
 from files.deletion import delete_named, listed
 from files.images import is_our_png
-from files.reading import file_digest, read_regular
-from files.records import Damaged, seal, unseal
+from files.records import Damaged, seal, unseal, version_of
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, write_text
 
 SCHEMA_VERSION = 2
 NAME = "manifest.jsonl"
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
-MOST_BYTES = 4_000_000_000
 _FILE = re.compile(r"(\d{5,})_(input\.png|caption\.txt)")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the data set; `path` is None where its image does not decode, and its split is then train.
-
-    digest: content digest of the source image, which `path` may hold a part of; empty without one.
-    """
-
-    index: int
-    caption: str
-    label: int | None
-    path: Path | None
-    split: Split
-    digest: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """What the manifest says of one row; `file` is relative to its folder, and empty where there is no image.
-
-    sha256: content digest of the decoded source image. file_sha256: SHA-256 of the file.
-    """
-
-    index: int
-    split: Split
-    file: str
-    caption: str
-    label: int | None
-    error: str
-    sha256: str
-    bytes: int
-    file_sha256: str
-
-    def row(self, folder: Path) -> Row:
-        path = folder / self.file if self.file else None
-        return Row(self.index, self.caption, self.label, path, self.split, self.sha256)
-
-    def is_whole(self, folder: Path) -> bool:
-        """Return whether the row's files are there as they were written."""
-        path = folder / self.file
-        try:
-            return not self.file or (
-                file_digest(path) == self.file_sha256
-                and caption_path(path).read_bytes() == f"{self.caption}\n".encode()
-            )
-        except OSError:
-            return False
-
-
-def image_name(index: int) -> str:
-    return f"{index:05d}_input.png"
-
-
-def caption_path(image: Path) -> Path:
-    """Return where the caption of a reference image is."""
-    return image.with_name(image.name.removesuffix("_input.png") + "_caption.txt")
 
 
 class Manifest:
@@ -99,6 +43,12 @@ class Manifest:
         self.folder = folder
         self._dataset = dataset
         self._path = folder / NAME
+        self.lines: dict[int, Line] = {}
+        self.end: int | None = None
+        self._header: dict[str, Any] | None = None
+        self._context = ""  # of the lines' checksums
+        self._faults: list[str] = []
+        self._in_order, self._is_torn = True, False
         self._read()
 
     def claim(self, announce: Callable[[str], None]) -> None:
@@ -148,28 +98,25 @@ class Manifest:
     # Reading and writing the file.
 
     def _read(self) -> None:
-        self.lines: dict[int, Line] = {}
-        self.end: int | None = None
-        self._faults: list[str] = []
-        self._in_order = True
-        texts = _texts(self._path)
+        self.lines, self.end, self._header, self._context = {}, None, None, ""
+        self._faults, self._in_order = [], True
+        texts = read_texts(self._path)
         self._is_torn = texts.pop() != b"" if texts else False
-        self._header: dict[str, Any] | None = None
-        self._context = ""
         if not texts and not self._is_torn:
             return
         try:
             self._header = self._check_header(unseal(texts[0] if texts else b""))
             self._context = context_of(self._header)
-            records = list(_records(texts[1:], self._context))
+            records = list(read_records(texts[1:], self._context))
         except Damaged as error:
+            self._refuse_earlier(texts)
             # The rows carry their checksums in the context of the first line, so they tell what it said.
             header = self._new_header()
-            records = list(_records(texts[1:], context_of(header)))
+            records = list(read_records(texts[1:], context_of(header)))
             if not records or None in records:
                 raise ValueError(
                     f"{self._path} is damaged, its first line does not say what it holds ({error}): choose another "
-                    f"OUTPUT_DIR (--output-dir), or move {self.folder} away"
+                    f"OUTPUT_DIR (--output_dir), or move {self.folder} away"
                 ) from None
             self._header, self._context = header, context_of(header)
             self._faults.append(f"{self._path} is damaged in line 1, which is written again")
@@ -195,8 +142,16 @@ class Manifest:
         self.lines = {line.index: line for line, is_whole in zip(lines, whole, strict=True) if is_whole}
         self._in_order = list(self.lines) == sorted(self.lines)
 
+    def _refuse_earlier(self, texts: list[bytes]) -> None:
+        version = version_of(texts[0]) if texts else None
+        if version not in (None, SCHEMA_VERSION):
+            raise ValueError(
+                f"{self.folder} holds references of another version of this program (manifest version [{version}], now "
+                f"[{SCHEMA_VERSION}]): choose another OUTPUT_DIR (--output_dir), or move them away"
+            )
+
     def _check_header(self, header: dict[str, Any]) -> dict[str, Any]:
-        other = "choose another OUTPUT_DIR (--output-dir), or start over with FRESH=1"
+        other = "choose another OUTPUT_DIR (--output_dir), or start over with FRESH=1"
         for what, found, wanted in (
             ("manifest version", header.get("schema_version"), SCHEMA_VERSION),
             ("the data set", header.get("identity"), self._dataset.identity),
@@ -226,11 +181,6 @@ class Manifest:
         self._in_order, self._is_torn = True, False
 
 
-def context_of(header: Mapping[str, Any]) -> str:
-    """Return what the lines' checksums are bound to: lines of two data sets never pass for one another's."""
-    return hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode()).hexdigest()
-
-
 def read_header(folder: Path) -> dict[str, Any]:
     """Return the first line of the manifest in `folder`.
 
@@ -238,25 +188,10 @@ def read_header(folder: Path) -> dict[str, Any]:
         OSError: there is none.
         Damaged: it is not as it was written.
     """
-    texts = _texts(folder / NAME)
+    texts = read_texts(folder / NAME)
     if not texts:
         raise FileNotFoundError(f"there is no {folder / NAME}")
     return unseal(texts[0])
-
-
-def read_line(record: Mapping[str, Any]) -> Line | None:
-    """Return the row that a record tells of, or None where it tells what no row can be."""
-    try:
-        line = Line(**record)
-    except TypeError:
-        return None
-    is_name = line.file in ("", f"{line.split}/{image_name(line.index)}") if type(line.index) is int else False
-    sound = (
-        is_name and line.index >= 0 and line.split in SPLITS and (line.label is None or type(line.label) is int)
-        and type(line.bytes) is int
-        and all(isinstance(text, str) for text in (line.caption, line.error, line.sha256, line.file_sha256))
-    )  # fmt: skip
-    return line if sound else None
 
 
 def names_taken(folder: Path) -> list[str]:
@@ -274,10 +209,10 @@ def foreign_files(folder: Path, rows: int) -> list[str]:
     caption.
     """
     taken = names_taken(folder)
-    if NAME not in taken or not (texts := _texts(folder / NAME))[:-1]:
+    if NAME not in taken or not (texts := read_texts(folder / NAME))[:-1]:
         return [name for name in taken if name != NAME]
     try:
-        lines = _read_rows(texts[1:-1], context_of(unseal(texts[0])))
+        lines = read_rows(texts[1:-1], context_of(unseal(texts[0])))
     except Damaged:
         lines = []
     named = {line.file for line in lines}
@@ -312,7 +247,7 @@ def check_clearable(folder: Path) -> None:
     if reason:
         raise ValueError(
             f"FRESH=1 deletes nothing in {folder}: {reason}, so these files may not be this program's: "
-            f"{listed(there)}; choose another OUTPUT_DIR (--output-dir), or move them away"
+            f"{listed(there)}; choose another OUTPUT_DIR (--output_dir), or move them away"
         )
 
 
@@ -326,31 +261,8 @@ def clear(folder: Path) -> None:
     if not (folder / NAME).is_file():
         return
     context = context_of(read_header(folder))
-    lines = [
-        line for record in _records(_texts(folder / NAME)[1:-1], context) if record and (line := read_line(record))
-    ]
-    images = [line.file for line in lines if line.file]
+    images = [line.file for line in read_rows(read_texts(folder / NAME)[1:-1], context) if line.file]
     delete_named(folder, [*images, *(str(caption_path(Path(image))) for image in images)])
     for split in SPLITS:
         remove_leftovers(folder / split)
     delete_named(folder, [NAME])
-
-
-def _texts(path: Path) -> list[bytes]:
-    """Return the file's lines, and behind them what follows the last line's end; empty where there is no file."""
-    return read_regular(path, most_bytes=MOST_BYTES).split(b"\n") if path.is_file() else []
-
-
-def _records(texts: list[bytes], context: str) -> Iterator[dict[str, Any] | None]:
-    """Yield the lines' records, None for a damaged one."""
-    for text in texts:
-        try:
-            yield unseal(text, context)
-        except Damaged:
-            yield None
-
-
-def _read_rows(texts: list[bytes], context: str) -> list[Line]:
-    """Return the rows that whole lines tell of."""
-    records = _records(texts, context)
-    return [line for record in records if record is not None and (line := read_line(record)) is not None]

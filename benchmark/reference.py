@@ -131,7 +131,7 @@ def prepare_reference(
         reason = "a manifest.jsonl that does not name them" if (folder / NAME).is_file() else "no manifest.jsonl"
         raise ValueError(
             f"{folder} holds {listed(strangers)} and {reason}, so they may not be this program's: choose another "
-            "OUTPUT_DIR (--output-dir), or move them away"
+            "OUTPUT_DIR (--output_dir), or move them away"
         )
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def _fill(dataset: CaptionedImages, manifest: Manifest, rows: int, progress: Cal
     if lost and lost[0] < there:
         raise ValueError(
             f"{manifest.folder} lacks row {lost[0]}, which {dataset.name} no longer has: choose another OUTPUT_DIR "
-            "(--output-dir), or start over with FRESH=1"
+            "(--output_dir), or start over with FRESH=1"
         )
     if lost and manifest.end is None:
         manifest.finish(there)

@@ -68,6 +68,15 @@ def read_record(path: Path) -> dict[str, Any]:
     return unseal(read_regular(path))
 
 
+def version_of(text: str | bytes) -> object:
+    """Return the `schema_version` of a record of any version, whatever its checksum; None where it tells none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found.get("schema_version") if isinstance(found, dict) else None
+
+
 def _checksum(content: Mapping[str, Any], context: str) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(f"{context}\n{text}".encode()).hexdigest()[:CHECKSUM_DIGITS]

@@ -142,7 +142,12 @@ def test_two_columns_of_one_title_are_refused(
     output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_adapter(output / "Robots" / "pixart_lora")
-    monkeypatch.setenv("MODELS", f"pixart,hub:{tmp_path / 'PixArt+LoRA'}")
+    namesake = tmp_path / "PixArt+LoRA"
+    namesake.mkdir()
+    (namesake / "model_index.json").write_text("{}")
+    monkeypatch.setenv("WEIGHTS", "pretrained")  # the others have no model of the hub's
+    monkeypatch.setenv("DATASET", "robots")
+    monkeypatch.setenv("MODELS", f"pixart,hub:{namesake}")
     assert run_inference.main([]) == 2
     assert "PixArt+LoRA would be two columns" in capsys.readouterr().err
 
@@ -237,8 +242,12 @@ def test_no_column_sees_what_one_was_trained_on(
         seen[comparison.generated.name] = comparison
         raise MetricUnavailable("looked at")
 
+    def draw(rows: Sequence[SheetRow], _: object, path: Path) -> None:
+        sheets.append(rows)
+        path.write_bytes(b"drawn")
+
     monkeypatch.setattr("metrics.paired.PeakSignalToNoise.score", spy)
-    monkeypatch.setattr("benchmark.contact_sheet.draw_contact_sheet", lambda rows, *_: sheets.append(rows))
+    monkeypatch.setattr("benchmark.reports.draw_contact_sheet", draw)
     assert run_inference.main([]) == 0
     kept = [f"shade {number}" for number in (4, 6, 7, 8, 9, 10)]
     for title in ("Grey", "Grey+A", "Other"):

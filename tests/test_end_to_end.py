@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +19,9 @@ import torch
 import models
 import run_inference
 from benchmark.command_line import parse_command
+from benchmark.results import read_results
+from metrics import METRICS
+from metrics.base import Comparison, Score, Scoring
 from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
 
 
@@ -131,24 +138,156 @@ def test_ctrl_c_ends_at_the_next_batch_and_prints_what_there_is(
     assert "Interrupted" in printed
 
 
-def test_a_report_that_cannot_be_written_costs_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "out" / "samples.png").mkdir(parents=True)
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_other_signals_end_a_run_as_ctrl_c_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, status: int
+) -> None:
+    monkeypatch.setenv("NUM_SAMPLES", "20")
+    monkeypatch.setenv("WARMUP", "0")
+    real, calls = Flat.generate, []
+
+    def interrupt(self: Flat, requests: Sequence[Request]) -> torch.Tensor:
+        calls.append(requests)
+        if len(calls) == 3:
+            signal.raise_signal(getattr(signal, name))
+        return real(self, requests)
+
+    monkeypatch.setattr(Flat, "generate", interrupt)
+    assert run_inference.main([]) == status
+    printed = capsys.readouterr().out
+    assert "Flat: 3 of 20 images" in printed
+    assert "No psnr: interrupted" in printed
+    results = read_results(tmp_path / "out" / "results.json")
+    assert (results["interrupted"], results["stop_status"]) == (True, status)
+
+
+def test_a_second_signal_ends_at_once_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt_twice(_: Flat, _requests: Sequence[Request]) -> torch.Tensor:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(Flat, "generate", interrupt_twice)
+    assert run_inference.main([]) == 130
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines()[-1].startswith("run_inference.py: stopped; ")
+    assert "Traceback" not in printed.err
+
+
+def test_a_signal_while_data_is_prepared_is_one_line_and_its_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("benchmark.run.prepare_held_out", interrupt)
+    assert run_inference.main([]) == 143
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "run_inference.py: stopped; the same command goes on from the last whole batch\n"
+
+
+def test_a_signal_during_evaluation_gives_up_what_is_left_and_writes_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Counted:
+        """A metric that counts its steps; a signal comes in the second column's."""
+
+        def __init__(self, scoring: Scoring) -> None:
+            self._scoring = scoring
+
+        def score(self, comparison: Comparison) -> list[Score]:
+            name = comparison.generated.name
+            with self._scoring.progress(f"{name} counted", 10) as report:
+                for step in range(10):
+                    if (name, step) == ("Bright", 4):
+                        signal.raise_signal(signal.SIGTERM)
+                    report(step + 1)
+                    assert (name, step) != ("Bright", 5), "the metric went on"
+            return [Score("psnr", "PSNR", "PSNR", 1.0, "higher", 3, 0, "made up")]
+
+    monkeypatch.setenv("METRICS", "psnr,kid")
+    monkeypatch.setitem(METRICS, "psnr", Counted)
+    monkeypatch.setattr(Counted, "label", "PSNR", raising=False)
+    monkeypatch.setattr(Counted, "row", "", raising=False)
+    assert run_inference.main([]) == 143
+    printed = capsys.readouterr().out
+    assert "No psnr, kid for Bright: interrupted" in printed
+    results = read_results(tmp_path / "out" / "results.json")
+    assert [len(model["scores"]) for model in results["models"]][1] == 0
+    assert results["models"][0]["scores"][0]["value"] == 1.0
+    assert results["models"][1]["unscored"] == {"psnr": "interrupted", "kid": "interrupted"}
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+# Two runs of the real program: what it does with its streams and signals is done before anything is imported.
+TINY = {
+    "WEIGHTS": "tiny", "MODELS": "pixart", "NUM_SAMPLES": "2", "NUM_REFERENCES": "40", "PIXART_STEPS": "2",
+    "WARMUP": "0", "METRICS": "psnr",
+}  # fmt: skip
+PROGRAM = [sys.executable, str(Path(run_inference.__file__))]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_stdout_and_a_closed_stderr_cost_neither_results_nor_status(tmp_path: Path) -> None:
+    environment = os.environ | TINY | {"OUTPUT_DIR": str(tmp_path)}
+    del environment["BRIGHT_LEVEL"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(PROGRAM, env=environment, stdout=full, preexec_fn=lambda: os.close(2), check=False)
+    assert done.returncode == 0
+    assert read_results(tmp_path / "results.json")["models"][0]["images"] == 2
+    assert len(list((tmp_path / "PixArt" / "output").glob("*.png"))) == 2
+
+
+def test_sigterm_while_the_program_generates_prints_the_table_and_ends_with_143(tmp_path: Path) -> None:
+    environment = os.environ | TINY | {"OUTPUT_DIR": str(tmp_path), "NUM_SAMPLES": "4000"}
+    del environment["BRIGHT_LEVEL"]
+    process = subprocess.Popen(
+        PROGRAM, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    second = tmp_path / "PixArt" / "output" / "00001.png"
+    deadline = time.monotonic() + 120
+    while not second.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    printed, told = process.communicate(timeout=120)
+    assert process.returncode == 143, told
+    assert printed.startswith("COMPREHENSIVE BENCHMARK RESULTS\n")
+    assert "Interrupted" in printed
+    assert "Traceback" not in told
+
+
+def test_a_report_that_cannot_be_written_costs_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    real = Flat.generate
+
+    def obstruct(self: Flat, requests: Sequence[Request]) -> torch.Tensor:
+        (out / "samples.png").mkdir(exist_ok=True)  # after the check that no such name is taken
+        return real(self, requests)
+
+    monkeypatch.setattr(Flat, "generate", obstruct)
     assert run_inference.main([]) == 1
     printed = capsys.readouterr().out
     assert printed.startswith("COMPREHENSIVE BENCHMARK RESULTS\n")
     assert "samples.png: failed: " in printed
+    assert str(out / "samples.png") in read_results(out / "results.json")["failures"]["samples.png"]
+    assert "samples.png: failed: " in (out / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_damaged_picture_costs_its_score_and_not_the_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_that_changed_is_named_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_inference.main([]) == 0
-    (tmp_path / "out" / "Flat" / "output" / "00000.png").write_bytes(b"damaged")
+    image = tmp_path / "out" / "Flat" / "output" / "00000.png"
+    whole = image.read_bytes()
+    image.write_bytes(b"damaged")
     capsys.readouterr()
-    assert run_inference.main([]) == 1
-    printed = capsys.readouterr().out
-    assert "00000.png cannot be read as an image" in printed
-    assert "Speed Winner: " in printed
+    assert run_inference.main([]) == 0
+    assert "00000.png changed since this program wrote it" in capsys.readouterr().err
+    assert image.read_bytes() == whole
 
 
 def test_a_metric_that_breaks_costs_its_row_and_not_the_table(
@@ -166,11 +305,30 @@ def test_a_metric_that_breaks_costs_its_row_and_not_the_table(
     assert "Traceback" in printed.err
 
 
-def test_a_damaged_fingerprint_is_named_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_fingerprint_is_named_and_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_inference.main([]) == 0
+    mark = tmp_path / "out" / "Flat" / "fingerprint.json"
+    whole = mark.read_bytes()
+    mark.write_text("{")
+    assert run_inference.main([]) == 0
+    assert "fingerprint.json is damaged" in capsys.readouterr().err
+    assert mark.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_told_any_more_costs_its_column_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_inference.main([]) == 0
     (tmp_path / "out" / "Flat" / "fingerprint.json").write_text("{")
-    assert run_inference.main([]) == 2
-    assert "fingerprint.json is damaged" in capsys.readouterr().err
+    with (tmp_path / "out" / "Flat" / "timings.jsonl").open("a") as file:
+        file.write("{}\n")
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "Flat").rglob("*.*")}
+    capsys.readouterr()
+    assert run_inference.main([]) == 1
+    printed = capsys.readouterr().out
+    assert "Speed Winner: Bright (the only model)" in printed
+    assert "Flat: failed: " in printed
+    assert {path: path.read_bytes() for path in (tmp_path / "out" / "Flat").rglob("*.*")} == before
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_line(
@@ -187,10 +345,12 @@ def test_a_picture_that_does_not_decode_is_told(
 ) -> None:
     from PIL import Image
 
+    mine = tmp_path / "mine"
+    mine.mkdir()
     for index in range(3):
-        Image.new("RGB", (64, 64), (40 * index, 0, 0)).save(tmp_path / f"{index}.png")
-        (tmp_path / f"{index}.txt").write_text(f"picture {index}")
-    (tmp_path / "1.png").write_bytes(b"not a picture")
-    monkeypatch.setenv("DATASET", str(tmp_path))
+        Image.new("RGB", (64, 64), (40 * index, 0, 0)).save(mine / f"{index}.png")
+        (mine / f"{index}.txt").write_text(f"picture {index}")
+    (mine / "1.png").write_bytes(b"not a picture")
+    monkeypatch.setenv("DATASET", str(mine))
     assert run_inference.main([]) == 0
     assert "1 of 3 rows have no picture that decodes" in capsys.readouterr().out

@@ -207,3 +207,10 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(made: Path
     assert not dead.exists()
     assert living.exists()
     assert elsewhere.exists()
+
+
+def test_images_of_an_earlier_version_are_refused_as_such(made: Path, tmp_path: Path) -> None:
+    folder = copy_tree(made, tmp_path / "column")
+    (folder / "fingerprint.json").write_text(json.dumps({"schema_version": 1, **FINGERPRINT}))
+    with pytest.raises(journals.FingerprintError, match=r"another version of this program \(schema_version=1, now 2\)"):
+        Journal(folder, FINGERPRINT)

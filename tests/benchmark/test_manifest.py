@@ -192,3 +192,12 @@ def test_who_waits_for_another_process_says_which(tmp_path: Path) -> None:
     assert f"process {os.getpid()} on" in notes[0]
     assert "prepares reference images" in notes[0]
     assert len((tmp_path / "input" / "manifest.jsonl").read_text().splitlines()) == 5
+
+
+def test_references_of_an_earlier_version_are_refused_as_such(made: Path, tmp_path: Path) -> None:
+    folder = copy_tree(made, tmp_path / "copy")
+    path = folder / "input" / "manifest.jsonl"
+    rows = path.read_text().splitlines()[1:]
+    path.write_text("\n".join(['{"schema_version": 1, "identity": "colours", "label_names": []}', *rows]) + "\n")
+    with pytest.raises(ValueError, match=r"another version of this program \(manifest version \[1\], now \[2\]\)"):
+        prepare(folder, 20)

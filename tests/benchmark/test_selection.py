@@ -277,7 +277,7 @@ def prepared(shards: Path, tmp_path: Path) -> Reference:
 def test_the_manifest_says_how_the_rows_were_chosen(prepared: Reference, tmp_path: Path) -> None:
     header, *lines = [json.loads(line) for line in (tmp_path / "out/input/manifest.jsonl").read_text().splitlines()]
     assert header["arrangement"] == {"stratified": 12, "seed": 42, "side": 4}
-    assert header["schema_version"] == 1
+    assert header["schema_version"] == 2
     assert [line["sha256"] for line in lines] == [row.digest for row in prepared.rows]
     sizes = {Image.open(row.path).size for row in prepared.rows if row.path}
     assert sizes == {(4, 4)}
