@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -187,6 +188,21 @@ def test_a_hub_that_cannot_be_reached_is_one_line_with_the_remedy(monkeypatch: p
     assert "\n" not in str(caught.value)
     with pytest.raises(OSError, match="cannot be read"):
         _ = dataset.label_names
+
+
+def test_a_hubs_streamed_rows_are_those_of_its_shards(gundam: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [str(path) for path in sorted(gundam.iterdir())]
+    load = datasets.load_dataset
+
+    def load_local(hub_id: str, **options: Any) -> Any:
+        assert (hub_id, options) == ("org/set", {"split": "train", "streaming": True})
+        return load("parquet", data_files={"train": files}, **options)
+
+    monkeypatch.setattr("datasets.load_dataset", load_local)
+    table = HubImages("org/set", "set")
+    rows = list(open_table(gundam).examples())
+    for start in range(7):
+        assert list(table.examples(start)) == rows[start:]
 
 
 def test_a_connection_that_breaks_is_an_error_and_not_a_broken_picture(monkeypatch: pytest.MonkeyPatch) -> None:
