@@ -6,24 +6,26 @@ import dataclasses
 import datetime
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.columns import Column, choose_models, clear_reference, plan_columns
+from benchmark.columns import ChosenModel, Column, choose_models, clear_output, plan_columns, refuse_strangers
 from benchmark.command_line import SettingsError
-from benchmark.contact_sheet import draw_contact_sheet
 from benchmark.datasets import open_dataset
 from benchmark.evaluation import evaluate, sheet_rows
 from benchmark.generation import Plan, generate_images
 from benchmark.held_out import HeldOut, prepare_held_out
-from benchmark.html_report import write_html_report
-from benchmark.interruption import stop_on_interrupt
-from benchmark.machine import choose_machine
+from benchmark.interruption import Stop, stop_on_interrupt
+from benchmark.journal import Journal
+from benchmark.machine import Machine, choose_machine
 from benchmark.plain_text import one_line
 from benchmark.progress import Progress
-from benchmark.reference import adopt_arrangement
-from benchmark.results import ModelResult, RunResult, describe_run, summarize, write_csv, write_json
+from benchmark.reference import Reference, adopt_arrangement
+from benchmark.reports import JSON_NAME, write_reports
+from benchmark.results import ModelResult, RunResult, describe_run, summarize
 from benchmark.settings import ASSETS, Settings
+from files.locks import locked
+from files.writing import remove_leftovers
 from metrics.base import Scoring
 
 
@@ -34,80 +36,101 @@ def run_benchmark(settings: Settings) -> RunResult:
     machine, progress = choose_machine(settings.device, settings.dtype), Progress()
     if settings.offload and machine.device == "cpu":
         raise SettingsError("OFFLOAD=1 moves weights to and from a GPU, and this run is on the CPU: set OFFLOAD=0")
+    chosen, held_out = prepare(settings, progress)
+    failures: dict[str, str] = {}
+    columns = plan_columns(settings, chosen, machine, held_out.reference, held_out.digest, failures)
+    with stop_on_interrupt() as stop:
+        generate(settings, columns, held_out.reference, machine, progress, stop, failures)
+        with locked(settings.output_dir, "scores images and writes the report", announce=progress.note):
+            models, pairs = score(settings, columns, held_out, machine, progress, stop, failures)
+            run = describe_run(
+                settings, machine, held_out.reference, models, failures, started,
+                interrupted=stop(), left_out=held_out.note,
+            )  # fmt: skip
+            run = dataclasses.replace(run, stop_status=stop.status)
+            rows_of_sheet = sheet_rows(pairs, held_out.reference, settings.num_samples)
+            reported = write_reports(run, rows_of_sheet, settings.output_dir, progress.note)
+            if (settings.output_dir / JSON_NAME).is_file():  # the mark of a folder with reports of ours
+                remove_leftovers(settings.output_dir)
+        return dataclasses.replace(reported, stop_status=stop.status)  # a signal may have come while they were written
 
-    # The reference: pictures to compare with, whose captions are the prompts.
+
+def prepare(settings: Settings, progress: Progress) -> tuple[list[ChosenModel], HeldOut]:
+    """Return the run's models, and the reference whose captions are the prompts, written to OUTPUT_DIR.
+
+    Raises:
+        OSError, ValueError: the data cannot be read, or OUTPUT_DIR holds what is not ours; nothing was written then.
+    """
     dataset = open_dataset(
         settings.dataset, assets=ASSETS, seed=settings.seed,
         image_column=settings.image_column, caption_column=settings.caption_column,
     )  # fmt: skip
     chosen = choose_models(settings, dataset.name, progress.note)
+    refuse_strangers(settings, dataset.name, chosen)
     if settings.fresh:
-        clear_reference(settings, dataset.name)
-    dataset = adopt_arrangement(dataset, settings.output_dir / dataset.name)  # what fine-tuning prepared there
-    rows = settings.rows_needed()
+        clear_output(settings, dataset.name, chosen)
+    folder = settings.output_dir / dataset.name
+    dataset = adopt_arrangement(dataset, folder)  # what fine-tuning prepared there
     training = {
         choice.title: choice.adaptation.training_data
         for choice in chosen
         if choice.adaptation is not None and choice.adaptation.training_data is not None
     }
-    held_out = prepare_held_out(dataset, settings.output_dir / dataset.name, rows, training, progress.counted)
-    reference = held_out.reference
+    return chosen, prepare_held_out(
+        dataset, folder, settings.rows_needed(), training, progress.counted, progress.note
+    )  # fmt: skip
+
+
+def generate(
+    settings: Settings, columns: Sequence[Column], reference: Reference, machine: Machine, progress: Progress,
+    stop: Stop, failures: dict[str, str],
+) -> None:  # fmt: skip
+    """Make the images that each column lacks; they are on disk afterwards, and another run would find them.
+
+    failures: takes, by title, why a column could not be made; it costs no other.
+    """
     requests = reference.requests(settings.num_samples, settings.seed)
-
-    # Phase 1: every model makes its pictures; they are on disk when it is done, and another run would find them.
-    columns = plan_columns(settings, chosen, machine, reference, held_out.digest)
     plan = Plan(settings.batch_size, settings.warmup, machine.device)
-    failures: dict[str, str] = {}
-    with stop_on_interrupt() as stopped:
-        for column in columns:
-            try:
-                generate_images(column.load, requests, column.journal, plan, progress, stopped)
-            except Exception as error:  # one model's failure must not take the others' results with it
-                if not isinstance(error, OSError | ValueError):
-                    traceback.print_exc()
-                failures[column.title] = f"{type(error).__name__}: {one_line(error)}"
-                progress.note(f"{column.title} failed: {failures[column.title]}")
-        interrupted = stopped()
+    for column in columns:
+        try:
+            generate_images(column.load, requests, column.journal, plan, progress, stop)
+        except Exception as error:  # one model's failure must not take the others' results with it
+            if not isinstance(error, OSError | ValueError):
+                traceback.print_exc()
+            failures[column.title] = f"{type(error).__name__}: {one_line(error)}"
+            progress.note(f"{column.title} failed: {failures[column.title]}")
 
-    # Phase 2: what is on disk is summed up and scored.
+
+def score(
+    settings: Settings, columns: Sequence[Column], held_out: HeldOut, machine: Machine, progress: Progress,
+    stop: Stop, failures: dict[str, str],
+) -> tuple[list[ModelResult], list[tuple[ModelResult, Journal]]]:  # fmt: skip
+    """Return each column's result with its scores, and the results before scoring with their images.
+
+    failures: takes, by title, which columns have no image.
+    """
     done = [column for column in columns if column.title not in failures]
-    results = [
-        summarize(column.journal, settings.num_samples, plan.batch_size, column.mode, column.title) for column in done
-    ]
+    pairs = []
+    for column in done:
+        result = summarize(column.journal, settings.num_samples, settings.batch_size, column.mode, column.title)
+        if result is not None:
+            pairs.append((result, column.journal))
+        elif not stop():
+            failures[column.title] = "none of its images is there any more"
     scoring = Scoring(
         device=machine.device, assets=ASSETS, cache=settings.output_dir / "cache",
         inception_weights=settings.inception_weights, fid_protocol=settings.fid_protocol,
         feature_dtype=settings.feature_dtype, dinov2_model=settings.dinov2_model, clip_model=settings.clip_model,
         progress=progress.counted,
     )  # fmt: skip
-    pairs = [(result, column.journal) for result, column in zip(results, done, strict=True) if result is not None]
     adapted = {column.title: column for column in done if column.baseline}
     trained_on = {
         title: held_out.left_out[column.model] for title, column in adapted.items() if column.model in held_out.left_out
     }
-    models = evaluate(pairs, reference, settings, scoring, progress, trained_on)
-    models = [
-        mark_adapted(model, adapted[model.name], held_out) if model.name in adapted else model for model in models
-    ]
-
-    run = describe_run(
-        settings, machine, reference, models, failures, started, interrupted=interrupted, left_out=held_out.note
-    )
-    titles = [model.name for model in models]
-    rows_of_sheet = sheet_rows(pairs, reference, settings.num_samples)
-    sheet = settings.output_dir / "samples.png"
-    reports: dict[str, Callable[[Path], None]] = {
-        "results.json": lambda path: write_json(run, path),
-        "results.csv": lambda path: write_csv(run, path),
-        "samples.png": lambda path: draw_contact_sheet(rows_of_sheet, [*titles, "reference"], path),
-        "report.html": lambda path: write_html_report(run, sheet, path),
-    }
-    for name, write in reports.items():
-        try:
-            write(settings.output_dir / name)
-        except OSError as error:  # the table is still to be printed
-            failures[name] = one_line(error)
-    return dataclasses.replace(run, failures=failures)
+    scored = evaluate(pairs, held_out.reference, settings, scoring, progress, trained_on, stop)
+    return [
+        mark_adapted(model, adapted[model.name], held_out) if model.name in adapted else model for model in scored
+    ], pairs
 
 
 def mark_adapted(model: ModelResult, column: Column, held_out: HeldOut) -> ModelResult:
