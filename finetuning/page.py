@@ -6,10 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.plain_text import visible
+from files import PROGRAM
+from files.deletion import listed
+from files.images import is_our_png
+from files.reading import read_regular
 from files.writing import write_atomically, write_text
 from finetuning.experiment import Domain, Scored, way_to_floor
 from metrics.base import Score
 from metrics.intervals import difference_interval
+
+PAGE_NAME, SHEET_NAME, CURVE_NAME = "finetune.md", "finetune.png", "strength.png"
+TITLE = "# Fine-tuning, before and after"
+_MARKUP = str.maketrans(
+    {character: f"\\{character}" for character in "\\`*[]|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,25 @@ class Findings:
         return way_to_floor(before.value, after.value, floor.value)
 
 
+def check_reports(folder: Path) -> None:
+    """Raise ValueError where another program's files stand at the names of the page and its images."""
+    paths = [folder / name for name in (PAGE_NAME, SHEET_NAME, CURVE_NAME)]
+    foreign = [path.name for path in paths if (path.exists() or path.is_symlink()) and not _is_ours(path)]
+    if foreign:
+        raise ValueError(f"{folder} holds {listed(foreign)} of another origin: choose another --output_dir")
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    return is_our_png(path) if path.suffix == ".png" else read_regular(path).startswith(f"{TITLE}\n".encode())
+
+
+def plain(text: str) -> str:
+    """Return text from elsewhere as Markdown that shows it as it is, on one line, with hidden characters escaped."""
+    return visible(text).translate(_MARKUP)
+
+
 def shown(score: Score | None, value: float | None = None) -> str:
     """Return a score's value with its interval, or a dash."""
     if score is None:
@@ -80,10 +110,10 @@ def _table(before: Scored, after: Scored, floor: Mapping[str, Score]) -> list[st
         if real is not None:
             bound = shown(real, real.value)
         elif key in ("match", "memorisation", "fidelity") and score.floor is not None:
-            bound = f"{shown(score, score.floor)} ({score.floor_meaning})"
+            bound = f"{shown(score, score.floor)} ({plain(score.floor_meaning)})"
         else:
             bound = "-"
-        lines.append(f"| {score.label} | {shown(old)} | {shown(score)} | {change(old, score)} | {bound} |")
+        lines.append(f"| {plain(score.label)} | {shown(old)} | {shown(score)} | {change(old, score)} | {bound} |")
     return lines
 
 
@@ -98,10 +128,15 @@ def write_page(findings: Findings, path: Path) -> None:
     old, new = findings.before.scores.get("kid"), findings.after.scores.get("kid")
     if old is not None and new is not None:
         head += f"; {new.short} changed by {change(old, new)}"
-    lines = ["# Fine-tuning, before and after", "", f"{head}.", ""]
-    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in findings.facts.items()), ""]
+    lines = [TITLE, "", f"{head}.", ""]
     lines += [
-        f"## The target: {target.name}", "",
+        "| | |",
+        "|---|---|",
+        *(f"| {plain(name)} | {plain(value)} |" for name, value in findings.facts.items()),
+        "",
+    ]
+    lines += [
+        f"## The target: {plain(target.name)}", "",
         f"{len(target.real)} captions that were not trained on, the same seeds before and after. Values have 95 % "
         "intervals; the change is paired. The floor is what as many training pictures score against the held-out ones: "
         "real pictures of other captions.", "",
@@ -115,12 +150,12 @@ def write_page(findings: Findings, path: Path) -> None:
         ]  # fmt: skip
     lines += [
         "![base, LoRA and reference](finetune.png)", "",
-        f"## Drift: {drift.name}", "",
+        f"## Drift: {plain(drift.name)}", "",
         f"The same on {len(drift.real)} captions outside the target, with the real pictures of that domain.", "",
         *_table(findings.drift_before, findings.drift_after, {}), "",
         "## Strength", "",
         f"{findings.curve_floor.short} and its like on the first {findings.curve_count} captions of each domain: "
-        "unbiased at any count, where a Fréchet distance would hang on it.", "",
+        "unbiased at any count, where a Fréchet distance would depend on it.", "",
         "| strength | to the target | of the way to the floor | to the drift domain |", "|---|---|---|---|",
     ]  # fmt: skip
     base = findings.curve[0]
@@ -131,9 +166,9 @@ def write_page(findings: Findings, path: Path) -> None:
         lines.append(f"| {point.strength:g} | {target_distance} | {told} | {drift_distance} |")
     lines += ["", "![target gain against drift](strength.png)", ""]
     unscored = findings.after.unscored | findings.drift_after.unscored
-    lines += ["## Without a value", "", *(f"- `{name}`: {reason}" for name, reason in unscored.items()), ""]
+    lines += ["## Without a value", "", *(f"- `{name}`: {plain(reason)}" for name, reason in unscored.items()), ""]
     identities = dict.fromkeys(
-        f"- {score.label}: {score.identity}; N = {score.n_generated}"
+        f"- {plain(score.label)}: {plain(score.identity)}; N = {score.n_generated}"
         + (f" against {score.n_reference}" if score.n_reference else "")
         for scored in (findings.after, findings.drift_after)
         for score in scored.scores.values()
@@ -156,12 +191,12 @@ def draw_curve(findings: Findings, path: Path) -> None:
     axes.plot(drifts, shares, "o-", color="#1f4e79")
     for point, share in zip(findings.curve, shares, strict=True):
         axes.annotate(f"{point.strength:g}", (point.drift, share), textcoords="offset points", xytext=(7, -12))
-    axes.set(
-        xlabel=f"kernel distance to {findings.drift.name} (drift: lower = better)",
-        ylabel=f"% of the way to {findings.target.name}'s floor (higher = better)",
-        title="Strength of the LoRA",
-    )
+    # A name is no formula, whatever dollar signs it holds.
+    drift, target = visible(findings.drift.name), visible(findings.target.name)
+    axes.set_xlabel(f"kernel distance to {drift} (drift: lower = better)", parse_math=False)
+    axes.set_ylabel(f"% of the way to {target}'s floor (higher = better)", parse_math=False)
+    axes.set_title("Strength of the LoRA")
     axes.grid(alpha=0.3)
     with write_atomically(path) as partial:
-        figure.savefig(partial, format="png")
+        figure.savefig(partial, format="png", metadata={"Software": PROGRAM})
     pyplot.close(figure)

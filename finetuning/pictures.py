@@ -15,8 +15,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from benchmark import manifest
 from benchmark.datasets.folder import PictureFile, check_captions, picture_files
+from benchmark.manifest import NAME as MANIFEST_NAME
+from benchmark.manifest_lines import MOST_BYTES, context_of
 from files.images import decode_rgb
 from files.reading import is_regular, read_regular
 from files.records import CHECKSUM, Damaged, unseal
@@ -58,8 +59,10 @@ def read_pictures(folder: Path) -> list[TrainingPicture]:
 def prompt_files(train_dir: Path, test_dir: Path | None) -> list[PictureFile]:
     """Return the files whose captions serve as prompts: the held-out ones, or those trained on where there are none."""
     if test_dir is not None and test_dir.is_dir() and any(test_dir.iterdir()):
-        return picture_files(test_dir)
-    return picture_files(train_dir)
+        files = picture_files(test_dir)
+    else:
+        files = picture_files(train_dir)
+    return [file for file in files if not file.error]
 
 
 def _source_digests(folder: Path) -> dict[str, str]:
@@ -69,17 +72,17 @@ def _source_digests(folder: Path) -> dict[str, str]:
         OSError: the manifest cannot be read.
         ValueError: it is damaged: which images were trained on could not be told.
     """
-    path = folder.parent / manifest.NAME
+    path = folder.parent / MANIFEST_NAME
     if not path.is_file():
         return {}
-    texts = read_regular(path, most_bytes=manifest.MOST_BYTES).split(b"\n")[:-1]  # the last is empty, or torn
+    texts = read_regular(path, most_bytes=MOST_BYTES).split(b"\n")[:-1]  # the last is empty, or torn
     header = _json_object(texts[0]) if texts else {}
     if CHECKSUM not in header and not any(CHECKSUM in _json_object(text) for text in texts[1:3]):
         # Of an older version, or of another program.
         rows = [_json_object(text) for text in texts]
     else:
         try:
-            context = manifest.context_of(unseal(texts[0]))
+            context = context_of(unseal(texts[0]))
             rows = [unseal(text, context) for text in texts[1:]]
         except Damaged as error:
             raise ValueError(f"{path} is damaged ({error}): prepare the images again") from error

@@ -14,11 +14,12 @@ DATASET=${DATASET:-gundam}
 name_dataset='
 import sys
 from benchmark.datasets import open_dataset
+from benchmark.plain_text import one_line
 from benchmark.settings import ASSETS
 try:
     print(open_dataset(sys.argv[1], assets=ASSETS, seed=42).name)
 except (OSError, ValueError) as error:
-    print(f"fine_tune_from_inference: {error}", file=sys.stderr)
+    print(f"fine_tune_from_inference: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
 '
 if [ -z "${BASE_DIR:-}" ]; then

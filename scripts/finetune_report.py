@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.command_line import SettingsError, parse_command
+from benchmark.interruption import exit_status_of, leave
+from benchmark.plain_text import one_line
 from benchmark.settings import ASSETS, Settings
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer
 
@@ -67,7 +69,16 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     from benchmark.progress import Progress
     from finetuning.base import base_options, find_adapter
     from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment, first_images
-    from finetuning.page import CurvePoint, Findings, draw_curve, write_page
+    from finetuning.page import (
+        CURVE_NAME,
+        PAGE_NAME,
+        SHEET_NAME,
+        CurvePoint,
+        Findings,
+        check_reports,
+        draw_curve,
+        write_page,
+    )
     from metrics.base import Scoring
     from models import pixart
     from models.adapters import adapter_digest
@@ -77,6 +88,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     strengths = read_strengths(arguments.strengths)
     adapter = find_adapter(arguments.base_dir, arguments.adapter)
     output = arguments.output_dir or arguments.base_dir / "finetune_report"
+    check_reports(output)
     target = read_target(arguments.base_dir, arguments.num_samples, arguments.training_samples)
     drift = read_drift(arguments, target.name, output)
     machine, progress = choose_machine(settings.device, settings.dtype), Progress()
@@ -139,10 +151,10 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         SheetRow(target.real.captions[i], {"base": before.paths[i], "LoRA": after.paths[i], "reference": real}, {})
         for i, real in enumerate(target.real.paths)
     ]
-    draw_contact_sheet(rows, ["base", "LoRA", "reference"], output / "finetune.png")
-    draw_curve(findings, output / "strength.png")
-    write_page(findings, output / "finetune.md")
-    print((output / "finetune.md").read_text(encoding="utf-8").split("\n## Strength")[0])
+    draw_contact_sheet(rows, ["base", "LoRA", "reference"], output / SHEET_NAME)
+    draw_curve(findings, output / CURVE_NAME)
+    write_page(findings, output / PAGE_NAME)
+    print((output / PAGE_NAME).read_text(encoding="utf-8").split("\n## Strength")[0])
     return findings.gone
 
 
@@ -169,6 +181,9 @@ def _read_set(folder: Path) -> Any:
     from metrics.base import ImageSet
 
     files = picture_files(folder)
+    unusable = [file.error for file in files if file.error]
+    if unusable:
+        raise ValueError(f"{len(unusable)} of {len(files)} rows of {folder} cannot be used: {unusable[0]}")
     return ImageSet(folder.name, tuple(file.path for file in files), tuple(file.caption for file in files))
 
 
@@ -193,10 +208,10 @@ def main(given: Sequence[str] | None = None) -> int:
         settings = parse_command(["--models", "pixart"], os.environ).settings
         make_report(arguments, settings)
     except (OSError, ValueError, SettingsError) as error:
-        print(f"finetune_report: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"finetune_report: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "finetune_report", "stopped; the same command goes on from here"))

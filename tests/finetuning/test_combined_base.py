@@ -114,7 +114,9 @@ def test_shards_are_taken_and_a_missing_one_is_named(split: tuple[str, str], tmp
 
 def test_other_sources_are_refused(split: tuple[str, str], tmp_path: Path) -> None:
     target = build_combined_base(*split, tmp_path / "combined").folder
-    with pytest.raises(ValueError, match=r"was built with model .*, not org/another: move that folder away, .* or name another"):
+    with pytest.raises(
+        ValueError, match=r"was built with model .*, not org/another: move that folder away, .* or name another"
+    ):
         build_combined_base("org/another", split[1], target)
     assert not build_combined_base(str(target), split[1], target).built, "the folder itself is no other source"
     shutil.rmtree(split[1])
@@ -165,7 +167,9 @@ def test_a_damaged_marker_is_told_and_one_of_the_first_version_is_read(split: tu
     marker = target / "combined.json"
     content = marker.read_text()
     marker.write_text(content.replace('"verified": "32 px', '"verified": "64 px'))
-    with pytest.raises(ValueError, match=r"is damaged \(its checksum does not fit its content\): move that folder away"):
+    with pytest.raises(
+        ValueError, match=r"is damaged \(its checksum does not fit its content\): move that folder away"
+    ):
         build_combined_base(*split, target)
     first = {**json.loads(content), "schema_version": 1}
     del first["checksum"]

@@ -10,7 +10,9 @@ import torch
 from PIL import Image, ImageDraw
 from tiny_training import CAPTIONS, tiny_settings, write_base, write_pictures
 
+from benchmark.manifest_lines import context_of
 from benchmark.progress import Progress
+from files.records import seal
 from finetuning import encodings
 from finetuning.encodings import Captions, encode_all, encode_captions, encode_latents
 from finetuning.pictures import read_pictures, read_pixels
@@ -120,7 +122,18 @@ def test_a_picture_without_a_caption_is_named(tmp_path: Path) -> None:
 def test_the_sources_digests_come_from_the_manifest(tmp_path: Path) -> None:
     train = write_pictures(tmp_path / "Robots", count=2)
     lines = ['{"schema_version": 1}', '{"file": "train/00001_input.png", "sha256": "abc"}', '{"file": "train/000']
-    (train.parent / "manifest.jsonl").write_text("\n".join(lines))
+    manifest = train.parent / "manifest.jsonl"
+    manifest.write_text("\n".join(lines))  # as the first version wrote them, the last one torn
     assert [picture.source_digest for picture in read_pictures(train)] == ["", "abc"]
+    header = {"schema_version": 2}
+    sealed = [seal(header), seal({"file": "train/00000_input.png", "sha256": "def"}, context_of(header)), lines[2]]
+    manifest.write_text("\n".join(sealed))
+    assert [picture.source_digest for picture in read_pictures(train)] == ["def", ""]
+    for number, line in [(0, sealed[0][1:]), (0, sealed[0].replace("2", "3", 1)), (1, sealed[1].replace("def", "deg"))]:
+        manifest.write_text("\n".join([*sealed[:number], line, *sealed[number + 1 :]]))
+        with pytest.raises(ValueError, match=r"manifest\.jsonl is damaged"):
+            read_pictures(train)
+    manifest.write_text("a list of somebody's own\n")
+    assert [picture.source_digest for picture in read_pictures(train)] == ["", ""]
     assert len({picture.file_digest for picture in read_pictures(train)}) == 2
     assert [picture.caption for picture in read_pictures(train)] == list(CAPTIONS[:2])

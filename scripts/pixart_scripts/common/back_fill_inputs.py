@@ -17,6 +17,8 @@ from pathlib import Path
 
 from benchmark.datasets import open_dataset
 from benchmark.datasets.folder import PICTURE_SUFFIXES, captioned_pictures
+from benchmark.interruption import exit_status_of, leave
+from benchmark.plain_text import one_line, visible
 from benchmark.settings import ASSETS
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer, prepare, summarize
 
@@ -40,19 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         foreign = count_foreign(folder / "input")
         if foreign:
             counts = " and ".join(f"{count} in {split}" for split, count in foreign.items())
-            print(f"{folder / 'input'}: {counts}, all captioned but without a manifest.jsonl: left as they are")
+            print(
+                visible(f"{folder / 'input'}: {counts}, all captioned but without a manifest.jsonl: left as they are")
+            )
             return 0
         indices = generated_indices(options.output_dir)
         rows = max(indices) + 1 if indices else options.num_rows
-        print(summarize(prepare(dataset, folder, rows), folder))
+        print(visible(summarize(prepare(dataset, folder, rows), folder)))
         if indices and rows < FEW_ROWS:
-            print(
+            told = (
                 f"back_fill_inputs: only {rows} rows, since the images under {options.output_dir} go up to "
-                f"{rows - 1:05d}: generate more of them, or write more rows with prepare_inputs.py --num_samples",
-                file=sys.stderr,
+                f"{rows - 1:05d}: generate more of them, or write more rows with prepare_inputs.py --num_samples"
             )
+            print(visible(told), file=sys.stderr)
     except (OSError, ValueError) as error:
-        print(f"back_fill_inputs: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"back_fill_inputs: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -79,4 +83,4 @@ def count_foreign(folder: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "back_fill_inputs", "stopped; the same command goes on from here"))

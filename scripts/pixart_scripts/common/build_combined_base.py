@@ -16,6 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.interruption import exit_status_of, leave
+from benchmark.plain_text import one_line, visible
 from benchmark.settings import ASSETS
 from finetuning.base import combined_base
 from finetuning.combined_base import build_combined_base
@@ -44,13 +46,13 @@ def main(given: Sequence[str] | None = None) -> int:
         vae = ASSETS / "vae" if tiny and options.base == embedded else None
         combined = build_combined_base(options.model, options.base, options.output_dir.expanduser(), vae)
     except (OSError, ValueError) as error:
-        print(f"build_combined_base: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"build_combined_base: {one_line(error)}", file=sys.stderr)
         return 2
     for note in combined.notes:
-        print(f"{combined.folder}: {note}")
-    print(f"{combined.folder}: {'built' if combined.built else 'there already, nothing done'}")
+        print(visible(f"{combined.folder}: {note}"))
+    print(visible(f"{combined.folder}: {'built' if combined.built else 'there already, nothing done'}"))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "build_combined_base", "stopped; the same command begins again"))

@@ -35,6 +35,8 @@ except ModuleNotFoundError as missing:  # a bare Python, where not even versions
     sys.exit(f"conflict: {missing}; mend it with: {shlex.join([sys.executable, '-m', 'pip', 'install', '-r'])} "
              f"{shlex.quote(str(Path(__file__).resolve().parents[3] / 'requirements.txt'))}")  # fmt: skip
 
+from benchmark.interruption import exit_status_of, leave
+
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("torch", "diffusers", "transformers", "peft", "accelerate")
 Finder = Callable[[Installed, Mapping[str, Requirement]], Sequence[Finding]]
@@ -87,4 +89,4 @@ def _check_again() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "check_environment", "stopped; the same command begins again"))

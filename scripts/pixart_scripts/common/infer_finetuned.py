@@ -20,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.command_line import parse_command
+from benchmark.interruption import exit_status_of, leave
+from benchmark.plain_text import one_line, visible
 from benchmark.settings import ASSETS
 from finetuning.base import base_options, find_adapter
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer
@@ -41,9 +43,9 @@ def main(given: Sequence[str] | None = None, *, base_dir: str = "local_repo/Gund
     parser.add_argument("--seed", type=int, default=42)
     arguments = parser.parse_args(given)
     try:
-        print(generate(arguments))
+        print(visible(generate(arguments)))
     except (OSError, ValueError) as error:
-        print(f"infer_finetuned: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"infer_finetuned: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -66,6 +68,7 @@ def generate(arguments: argparse.Namespace) -> str:
     from benchmark.journal import Journal
     from benchmark.machine import choose_machine
     from benchmark.progress import Progress
+    from files.images import is_our_png
     from models import pixart
     from models.adapters import adapter_digest
     from models.base import Request, Runtime
@@ -79,6 +82,9 @@ def generate(arguments: argparse.Namespace) -> str:
         lora_scale=arguments.strength, guidance=arguments.cfg,
     )  # fmt: skip
     output = arguments.output_dir or arguments.base_dir / "finetuned"
+    sheet = output / "samples.png"
+    if (sheet.exists() or sheet.is_symlink()) and not is_our_png(sheet):
+        raise ValueError(f"{sheet} is of another origin: choose another --output_dir")
     runtime = Runtime(
         weights=settings.weights, device=machine.device, dtype=machine.dtype, image_size=settings.image_size,
         assets=ASSETS, cache=output / "cache",
@@ -98,8 +104,8 @@ def generate(arguments: argparse.Namespace) -> str:
         SheetRow(request.prompt, {"LoRA": journal.image_path(number), "reference": real.get(request.prompt)}, {})
         for number, request in enumerate(requests)
     ]
-    draw_contact_sheet(rows, ["LoRA", "reference"] if real else ["LoRA"], output / "samples.png")
-    return f"{output / 'output'}: {len(requests)} pictures of {len(set(prompts))} prompts; {output / 'samples.png'}"
+    draw_contact_sheet(rows, ["LoRA", "reference"] if real else ["LoRA"], sheet)
+    return f"{output / 'output'}: {len(requests)} pictures of {len(set(prompts))} prompts; {sheet}"
 
 
 def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Path]]:
@@ -117,4 +123,4 @@ def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Pa
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "infer_finetuned", "stopped; the same command goes on from here"))

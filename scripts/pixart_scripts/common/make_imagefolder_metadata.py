@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 
 from benchmark.datasets.folder import captioned_pictures, check_captions
+from benchmark.interruption import exit_status_of, leave
+from benchmark.plain_text import one_line, visible
+from files.reading import read_regular
 from files.writing import write_text
 
 METADATA_NAME = "metadata.jsonl"
@@ -30,7 +33,7 @@ def write_metadata(folder: Path) -> tuple[int, bool]:
     lines = [json.dumps({"file_name": file.path.name, "text": file.caption}, ensure_ascii=False) for file in files]
     content = "".join(f"{line}\n" for line in lines)
     table = folder / METADATA_NAME
-    if table.is_file() and table.read_text(encoding="utf-8") == content:
+    if table.is_file() and read_regular(table) == content.encode():
         return len(files), False
     write_text(table, content)
     return len(files), True
@@ -45,12 +48,12 @@ def main() -> int:
         try:
             count, written = write_metadata(folder)
         except (OSError, ValueError) as error:
-            print(f"make_imagefolder_metadata: {error}", file=sys.stderr)
+            print(f"make_imagefolder_metadata: {one_line(error)}", file=sys.stderr)
             status = 2
             continue
-        print(f"{folder / METADATA_NAME}: {count} pictures{'' if written else ', unchanged'}")
+        print(visible(f"{folder / METADATA_NAME}: {count} pictures{'' if written else ', unchanged'}"))
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "make_imagefolder_metadata", "stopped; the same command goes on from here"))

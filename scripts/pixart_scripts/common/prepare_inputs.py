@@ -20,6 +20,8 @@ from benchmark.datasets import open_dataset
 from benchmark.datasets.base import CaptionedImages
 from benchmark.datasets.hub import Table
 from benchmark.datasets.selection import Selection
+from benchmark.interruption import exit_status_of, leave
+from benchmark.plain_text import one_line, visible
 from benchmark.progress import Progress
 from benchmark.reference import Reference, adopt_arrangement, prepare_reference
 from benchmark.settings import ASSETS
@@ -51,9 +53,9 @@ def main(arguments: Sequence[str] | None = None, *, dataset: str = "", name: str
             source = select(source, options.num_samples, options.seed, options.image_size)
         reference = prepare(source, folder, options.num_samples)
     except (OSError, ValueError) as error:
-        print(f"prepare_inputs: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"prepare_inputs: {one_line(error)}", file=sys.stderr)
         return 2
-    print(summarize(reference, folder))
+    print(visible(summarize(reference, folder)))
     return 0
 
 
@@ -95,4 +97,4 @@ def positive_integer(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "prepare_inputs", "stopped; the same command goes on from here"))

@@ -8,7 +8,8 @@ Defaults come from the environment: BASE_DIR (its input/train), OUTPUT_DIR, COMB
 VALIDATION_PROMPT. Under a launcher RANK is the process's number, so that there it is `--rank` alone that sets the
 LoRA's. The result is a PEFT adapter folder; `training/` in it holds metrics.jsonl, loss.png, validation
 pictures, TensorBoard events and checkpoints. The same command again goes on where it was killed, and does nothing where
-the adapter is finished. Exit status: 0, 2 where the training cannot be run as asked, 1 where its loss is no number.
+the adapter is finished. Exit status: 0, 2 where the training cannot be run as asked, 1 where its loss is no number;
+130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP stopped it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from benchmark.interruption import exit_status_of, leave
+from benchmark.plain_text import one_line, visible
 from finetuning.settings import TARGET_MODULES, LossWeighting, Schedule, TrainingSettings
 from models.base import DType
 
@@ -107,19 +110,16 @@ def main(given: Sequence[str] | None = None) -> int:
         try:
             outcome = train_lora(settings, fresh=arguments.fresh)
         except LossNotFinite as error:
-            print(f"train_lora: {error}", file=sys.stderr)
+            print(f"train_lora: {one_line(error)}", file=sys.stderr)
             return 1
     except (OSError, ValueError) as error:
-        print(f"train_lora: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"train_lora: {one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("train_lora: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
     if outcome.is_main:
         told = f"loss {outcome.loss:.4f}" if outcome.loss is not None else "was finished already"
-        print(f"{outcome.folder}: {outcome.steps} steps, {told}")
+        print(f"{visible(str(outcome.folder))}: {outcome.steps} steps, {told}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "train_lora", "stopped; the same command goes on from the last checkpoint"))

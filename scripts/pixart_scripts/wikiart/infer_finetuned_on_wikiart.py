@@ -7,9 +7,11 @@ More in scripts/pixart_scripts/common/infer_finetuned.py, whose flags these are.
 
 from __future__ import annotations
 
-import sys
+import functools
 
+from benchmark.interruption import exit_status_of, leave
 from scripts.pixart_scripts.common.infer_finetuned import main
 
 if __name__ == "__main__":
-    sys.exit(main(base_dir="local_repo/WikiArt"))
+    program = functools.partial(main, base_dir="local_repo/WikiArt")
+    leave(exit_status_of(program, "infer_finetuned", "stopped; the same command goes on from here"))

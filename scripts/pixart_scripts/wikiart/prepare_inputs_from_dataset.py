@@ -9,10 +9,13 @@ layout, or another hub id. More in scripts/pixart_scripts/common/prepare_inputs.
 
 from __future__ import annotations
 
+import functools
 import os
-import sys
 
+from benchmark.interruption import exit_status_of, leave
 from scripts.pixart_scripts.common.prepare_inputs import main
 
 if __name__ == "__main__":
-    sys.exit(main(dataset=os.environ.get("WIKIART_DATASET") or "wikiart", name="WikiArt", stratify=True))
+    dataset = os.environ.get("WIKIART_DATASET") or "wikiart"
+    program = functools.partial(main, dataset=dataset, name="WikiArt", stratify=True)
+    leave(exit_status_of(program, "prepare_inputs", "stopped; the same command goes on from here"))
