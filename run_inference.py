@@ -47,7 +47,8 @@ def _run(arguments: Sequence[str]) -> int:
                 run = run_benchmark(command.settings)
                 status = run.stop_status or (FAILED if run.failures or not run.models else OK)
                 text = format_report(run)
-                remedy = f"; {command.settings.output_dir / 'results.json'} has its figures" if run.models else ""
+                is_kept = bool(run.models) and "results.json" not in run.failures
+                remedy = f"; {command.settings.output_dir / 'results.json'} has its figures" if is_kept else ""
     except (ValueError, OSError) as error:
         print(f"{NAME}: {one_line(error)}", file=sys.stderr)
         return UNUSABLE

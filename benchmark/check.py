@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmark.columns import choose_models, column_folder, column_title
 from benchmark.datasets import open_dataset
+from benchmark.plain_text import visible
 from benchmark.settings import ASSETS, Settings
 from models.base import Runtime
 
@@ -35,4 +36,4 @@ def describe_run(settings: Settings) -> str:
             )
             there = f"{plain} images already there" + (f", {held_out} of held-out captions" if held_out else "")
             lines.append(f"{title}: {model.family.source(model.options, runtime)}; {there}")
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmark.interruption import exit_status_of, leave
+
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("VAR", "PixArt", "Infinity")
 ROWS = (
@@ -55,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "smoke_test", "stopped"))

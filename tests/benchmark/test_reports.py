@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 from test_table import column, report
 
+from benchmark.check import describe_run
+from benchmark.command_line import parse_command
 from benchmark.contact_sheet import SheetRow, draw_contact_sheet
 from benchmark.html_report import write_html_report
 from benchmark.ownership import REPORT_NAMES, foreign_reports
@@ -135,6 +137,15 @@ def test_notes_and_tasks_are_shown_escaped(capsys: pytest.CaptureFixture[str]) -
     with progress.task("c\x1b[2J", 1):
         pass
     assert capsys.readouterr().err == "a\\x1b[31m\\nb\\u202e\nc\\x1b[2J: 0/1\n"
+
+
+def test_the_plan_that_check_prints_is_shown_escaped(tmp_path: Path) -> None:
+    plain, hostile = (
+        describe_run(parse_command(["--models", "var", "--output-dir", str(tmp_path / name)], {}).settings)
+        for name in ("out", "o\n\x1b[2Jut\u202e")
+    )
+    assert hostile.count("\n") == plain.count("\n")
+    assert not hidden(hostile.replace("\n", ""))
 
 
 # The contact sheet.

@@ -137,6 +137,14 @@ def test_a_signal_during_imports_ends_in_one_line_with_its_status(tmp_path: Path
     assert process.returncode == STATUS[name]
 
 
+def test_before_signals_are_handled_nothing_is_imported_that_takes_time() -> None:
+    code = (
+        "import sys, run_inference; print({'torch', 'pydantic', 'numpy', 'PIL', 'tqdm', 'models'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 @needs_proc
 @pytest.mark.parametrize("number", range(6))
 def test_a_signal_while_the_benchmark_starts_shows_no_traceback(tmp_path: Path, number: int) -> None:
