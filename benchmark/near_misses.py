@@ -92,7 +92,7 @@ def _canonical(name: str) -> str:
 def _singular(word: str) -> str:
     if word.endswith("SSES"):
         return word[:-2]
-    return word[:-1] if len(word) > 3 and word.endswith("S") and not word.endswith("SS") else word
+    return word[:-1] if len(word) >= 3 and word.endswith("S") and not word.endswith("SS") else word
 
 
 def _is_slip(words: list[str], meant: list[str]) -> bool:
@@ -112,12 +112,15 @@ def _is_slip(words: list[str], meant: list[str]) -> bool:
 def _is_word_slip(word: str, meant: str, first: bool, alone: bool = False) -> bool:
     """Return whether `word` is `meant` but for one slip: two letters swapped, one too many, one missing, one wrong.
 
-    Short words are too near to others (SPEED to SEED), and so are words with another first letter (NODE to MODE).
+    Short words are too near to others (SPEED to SEED), and so are words with another first letter (NODE to MODE):
+    of these, only letters that are swapped or doubled are looked at.
     """
     if word == meant:
         return True
-    if word[:1] != meant[:1] or len(meant) < 4:
+    if word[:1] != meant[:1] or len(meant) < 3:
         return False
+    if any(word == meant[:place] + meant[place] + meant[place:] for place in range(len(meant))):
+        return True
     strict = 2 if alone else 1 if first else 0
     if len(word) == len(meant):
         wrong = [place for place, (one, other) in enumerate(zip(word, meant, strict=True)) if one != other]

@@ -36,7 +36,7 @@ def check_output_dir(folder: Path) -> None:
     """Check that a folder can be made and written, without making it. Raises OSError where it cannot."""
     path = folder
     try:
-        while not os.path.lexists(path) and path != path.parent:
+        while not _is_there(path) and path != path.parent:
             path = path.parent
         if not path.is_dir():
             raise OSError(
@@ -51,6 +51,15 @@ def check_output_dir(folder: Path) -> None:
         if error.strerror is None:
             raise
         raise OSError(f"OUTPUT_DIR={shown(folder)} cannot be made ({error.strerror}); choose another folder") from None
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether something has this name, if only a link. Raises OSError where no file can have it."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def refuse_overlap(output: Path, data: Path) -> None:
