@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -44,9 +45,8 @@ def load_checkpoint(path: Path, *, memory_map: bool = False) -> Any:
 def _reason(error: Exception) -> str:
     """Return why a library refused a file as one line, without torch's advice to run what is in it."""
     if isinstance(error, pickle.UnpicklingError):
-        text = str(error)
-        names = [part for part in text.split() if "." in part and part.replace(".", "").replace("_", "").isalnum()]
-        return f"it holds an object of {names[0]}" if "Unsupported global" in text and names else "not only tensors"
+        named = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
+        return f"it holds an object of {named[1]}" if named else "it holds not only tensors"
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "weights_only" not in line]
     return (lines[0] if lines else type(error).__name__)[:300]
 

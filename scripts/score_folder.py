@@ -15,13 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 
+from benchmark.interruption import exit_status_of, leave
 from benchmark.machine import choose_machine
+from benchmark.plain_text import one_line, visible
 from benchmark.progress import Progress
+from files.images import SUFFIXES
+from files.reading import read_regular
 from metrics import METRICS
 from metrics.base import (
     CLIP_MODEL,
@@ -38,27 +44,27 @@ from metrics.base import (
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_METRICS = "fid,kid"
+MOST = 1_000_000  # images at once, or robots
+MOST_CAPTION_BYTES = 1_000_000
 
 
 def read_folder(folder: Path) -> ImageSet:
     """Return the images of a folder in the order of their names, with their captions if each has one.
 
     Raises:
-        OSError: there is no such folder, or no image in it.
+        OSError: there is no such folder, or no image in it, or a caption cannot be read.
     """
-    from metrics.images import IMAGE_SUFFIXES
-
     if not folder.is_dir():
         raise OSError(f"no folder {folder}; expected a folder of images")
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    paths = tuple(path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = tuple(path for path in entries if path.suffix.lower() in SUFFIXES)
     others = [path.name for path in entries if path not in set(paths) and path.suffix not in (".txt", ".jsonl", ".csv")]
     ignored = f"{len(others)} other entries ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})"
     if not paths:
         there = f", which holds {ignored}; subfolders are not entered" if others else ""
-        raise OSError(f"no image in {folder}{there}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise OSError(f"no image in {folder}{there}; looked for {', '.join(sorted(SUFFIXES))}")
     if others:
-        print(f"{folder}: {len(paths)} images; not looked at: {ignored}", file=sys.stderr)
+        print(one_line(f"{folder}: {len(paths)} images; not looked at: {ignored}"), file=sys.stderr)
     captions = tuple(caption for path in paths if (caption := _caption(path)) is not None)
     return ImageSet(folder.name, paths, captions if len(captions) == len(paths) else ())
 
@@ -66,16 +72,19 @@ def read_folder(folder: Path) -> ImageSet:
 def _caption(path: Path) -> str | None:
     stem = path.stem.removesuffix("_input")
     for beside in (path.with_name(f"{stem}_caption.txt"), path.with_name(f"{path.stem}.txt")):
-        if beside.is_file():
-            return beside.read_text(encoding="utf-8").strip()
+        if beside.exists():
+            try:
+                return read_regular(beside, most_bytes=MOST_CAPTION_BYTES).decode("utf-8-sig").strip()
+            except UnicodeDecodeError as error:
+                raise OSError(f"{beside} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
     return None
 
 
 def read_comparison(arguments: argparse.Namespace) -> Comparison:
     """Return what is compared with what. Raises OSError or ValueError where one of them is not to be had."""
+    training = read_folder(arguments.training) if arguments.training else None
     comparison = _read_pictures(arguments.folder, arguments.reference, arguments.cache, arguments.robots)
-    if arguments.training:
-        comparison = replace(comparison, training=read_folder(arguments.training))
+    comparison = replace(comparison, training=training)
     if arguments.paired:
         targets = pair_by_name(comparison.generated, comparison.reference)
         comparison = replace(comparison, targets=targets, paired=True)
@@ -108,7 +117,7 @@ def _read_pictures(folder: Path, reference: str, cache: Path, robots: int) -> Co
 
 
 def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, str], list[str]]:
-    """Return the scores, for each metric that has none the reason, and what is wrong with the pictures themselves."""
+    """Return the scores, for each metric that has none the reason, and what is wrong with the images themselves."""
     from metrics.degenerate import find_degenerate
 
     names = list(METRICS) if arguments.metrics == "all" else arguments.metrics.split(",")
@@ -146,9 +155,7 @@ def write_reference_statistics(comparison: Comparison, scoring: Scoring, path: P
     from metrics.frechet import write_statistics
 
     if comparison.statistics is not None:
-        raise ValueError(
-            f"--write-statistics needs pictures as the reference, and {comparison.statistics} is statistics"
-        )
+        raise ValueError(f"--write-statistics needs images as the reference, and {comparison.statistics} is statistics")
     extractor = choose_extractor(comparison.reference, scoring)
     write_statistics(path, cached_features(comparison.reference, extractor, scoring), extractor.identity)
     print(f"wrote {path}: {extractor.identity}, N = {len(comparison.reference)}", file=sys.stderr)
@@ -167,24 +174,67 @@ def format_score(score: Score) -> str:
     return f"{head}\n    {score.identity}, N = {score.n_generated}{against}{floor}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong with the arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"score_folder: {one_line(message)}; --help lists the arguments\n")
+
+
+def _text(value: str) -> str:
+    """Return what an argument holds. Raises argparse.ArgumentTypeError where that is nothing."""
+    if not value.strip():
+        raise argparse.ArgumentTypeError("expected a value, found nothing")
+    return value
+
+
+def _path(value: str) -> Path:
+    """Return a path. Raises argparse.ArgumentTypeError for an empty one, which would be the current folder."""
+    return Path(_text(value))
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    """Return what reads a whole number of at least `least`."""
+
+    def read(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,7}", value) or not least <= int(value) <= MOST:
+            raise argparse.ArgumentTypeError(f"expected a whole number of {least} to {MOST:,}, found {value[:40]!r}")
+        return int(value)
+
+    return read
+
+
+def _device(value: str) -> str:
+    """Return a device's name. Raises argparse.ArgumentTypeError where it is none."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:NUMBER, found {value[:40]!r}")
+    return value
+
+
 def read_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description="Score a folder of images against real ones.")
-    parser.add_argument("folder", type=Path, help="the images to score")
-    parser.add_argument("--reference", required=True, help="a folder of real images, robots, or an .npz of statistics")
+    parser = _Parser(description="Score a folder of images against real ones.")
+    parser.add_argument("folder", type=_path, help="the images to score")
+    parser.add_argument(
+        "--reference", required=True, type=_text, help="a folder of real images, robots, or an .npz of statistics"
+    )
     parser.add_argument(
         "--metrics", default=DEFAULT_METRICS, help=f"all, or any of {','.join(METRICS)} (default: %(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument("--paired", action="store_true", help="pair pictures with references of their name: psnr, ...")
-    parser.add_argument("--training", type=Path, help="a folder of training pictures, for memorisation")
-    parser.add_argument("--batch-size", type=int, default=0, help="images at once (default: what suits the device)")
-    parser.add_argument("--cache", type=Path, default=Path("local_repo/cache"), help="where features are kept")
-    parser.add_argument("--robots", type=int, default=2000, help="how many robots --reference robots is")
+    parser.add_argument(
+        "--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:NUMBER (default: %(default)s)"
+    )
+    parser.add_argument("--paired", action="store_true", help="pair images with references of their name: psnr, ...")
+    parser.add_argument("--training", type=_path, help="a folder of training images, for memorisation")
+    parser.add_argument(
+        "--batch-size", type=_whole(0), default=0, help="images at once (default, and 0: what suits the device)"
+    )
+    parser.add_argument("--cache", type=_path, default=Path("local_repo/cache"), help="where features are kept")
+    parser.add_argument("--robots", type=_whole(1), default=2000, help="how many robots --reference robots is")
     named = os.environ.get("INCEPTION_WEIGHTS")
     parser.add_argument(
         "--inception-weights",
-        type=Path,
+        type=_path,
         default=Path(named) if named else None,
         help="the FID Inception's weights file (default: INCEPTION_WEIGHTS, or torch-fidelity's download)",
     )
@@ -192,7 +242,7 @@ def read_arguments() -> argparse.Namespace:
         "--fid-protocol",
         choices=get_args(FidProtocol),
         default=os.environ.get("FID_PROTOCOL", "clean"),
-        help="how pictures are resized for the Inception (default: %(default)s)",
+        help="how images are resized for the Inception (default: %(default)s)",
     )
     parser.add_argument(
         "--feature-dtype",
@@ -202,7 +252,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dinov2-model", default=os.environ.get("DINOV2_MODEL", DINOV2_MODEL), help="for fd-dinov2")
     parser.add_argument("--clip-model", default=os.environ.get("CLIP_MODEL", CLIP_MODEL), help="for cmmd, clipscore")
-    parser.add_argument("--write-statistics", type=Path, metavar="NPZ", help="keep the reference's mu and sigma here")
+    parser.add_argument("--write-statistics", type=_path, metavar="NPZ", help="keep the reference's mu and sigma here")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
     for name, choices in (("fid_protocol", get_args(FidProtocol)), ("feature_dtype", get_args(FeatureDType))):
@@ -217,20 +267,20 @@ def main() -> int:
     try:
         scores, unscored, warnings = score_folder(arguments)
     except (OSError, ValueError) as error:
-        print(f"score_folder: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"score_folder: {one_line(error)}", file=sys.stderr)
         return 2
     if arguments.json:
         content = {"scores": [asdict(score) for score in scores], "unscored": unscored, "warnings": warnings}
         print(json.dumps(content, indent=2))
     else:
         for score in scores:
-            print(format_score(score))
+            print(visible(format_score(score), keep="\n"))
     for name, reason in unscored.items():
-        print(f"{name}: n/a ({reason})", file=sys.stderr)
+        print(f"{name}: n/a ({one_line(reason)})", file=sys.stderr)
     for warning in warnings:
-        print(f"WARNING: {warning}", file=sys.stderr)
+        print(f"WARNING: {one_line(warning)}", file=sys.stderr)
     return 0 if scores else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(exit_status_of(main, "score_folder", "stopped; the same command goes on with the features it has kept"))

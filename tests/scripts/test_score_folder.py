@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from scripts import score_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,3 +153,210 @@ def test_what_cannot_be_scored_gets_one_line(folders: tuple[Path, Path], tmp_pat
     (line,) = [line for line in told.stderr.splitlines() if line.startswith("score_folder:")]
     assert expected in line
     assert told.stdout == ""
+
+
+Outcome = tuple[int, str, str]
+
+
+@pytest.fixture
+def score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Return what runs score_folder in this process, and gives its status, stdout and stderr."""
+
+    def call(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["score_folder.py", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            status = score_folder.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def refusal(outcome: Outcome) -> str:
+    """Return the one line of an outcome that is nothing else than a refusal, after notes and progress."""
+    status, out, err = outcome
+    notes = ("through robots", "through inception", "no FID Inception weights")
+    lines = [line for line in err.splitlines() if line.strip() and not any(note in line for note in notes)]
+    assert status == 2, err
+    assert out == ""
+    assert len(lines) == 1, err
+    assert lines[0].startswith("score_folder: ")
+    return lines[0]
+
+
+FEATURES = json.loads((ROOT / "assets" / "attributes" / "config.json").read_text())["features"]
+
+
+def write_npz(path: Path, **arrays: object) -> None:
+    np.savez(path, **({"mu": np.zeros(FEATURES), "sigma": np.eye(FEATURES)} | arrays))
+
+
+def write_declaration(path: Path, side: int) -> None:
+    """Write a small file whose header says that sigma is of side x side."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (side, side)})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        mu = io.BytesIO()
+        np.save(mu, np.zeros(FEATURES))
+        archive.writestr("mu.npy", mu.getvalue())
+        archive.writestr("sigma.npy", header.getvalue() + bytes(8_000_000))
+
+
+def negative(size: float) -> np.ndarray:
+    """Return a matrix with a positive diagonal and one eigenvalue of 1 - size."""
+    matrix = np.eye(FEATURES)
+    matrix[0, 1] = matrix[1, 0] = size
+    return matrix
+
+
+STATISTICS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (
+        lambda path: (write_npz(path), path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])),
+        "is no .npz file as expected",
+    ),
+    "scalar mu": (lambda path: write_npz(path, mu=np.float64(3)), "mu has shape ()"),
+    "npy named npz": (lambda path: path.write_bytes(npy(np.zeros(3))), "is no .npz file as expected"),
+    "empty": (lambda path: path.write_bytes(b""), "is no .npz file as expected"),
+    "text": (lambda path: path.write_text("mu sigma"), "is no .npz file as expected"),
+    "pickled": (lambda path: write_npz(path, mu=np.array([object()] * FEATURES)), "holds object; expected numbers"),
+    "complex": (lambda path: write_npz(path, mu=np.zeros(FEATURES, complex)), "expected numbers"),
+    "declares 12,000 x 12,000": (lambda path: write_declaration(path, 12_000), "sigma has shape (12000, 12000)"),
+    "declares what it lacks": (lambda path: write_declaration(path, FEATURES * 4), "sigma has shape"),
+    "without sigma": (lambda path: np.savez(path, mu=np.zeros(FEATURES)), "it holds mu, and no sigma"),
+    "not finite": (lambda path: write_npz(path, sigma=np.eye(FEATURES) * np.inf), "not finite"),
+    "not symmetric": (lambda path: write_npz(path, sigma=np.triu(np.ones((FEATURES, FEATURES)))), "not symmetric"),
+    "negative": (lambda path: write_npz(path, sigma=-np.eye(FEATURES)), "a negative variance (-1)"),
+    "negative eigenvalue": (lambda path: write_npz(path, sigma=negative(1.5)), "a negative variance (-0.5)"),
+    "a folder": (lambda path: path.mkdir(), "no file"),
+    "a pipe": (lambda path: os.mkfifo(path), "no file"),
+}
+
+
+def npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", sorted(STATISTICS))
+def test_statistics_that_are_none_are_refused_in_one_line(
+    folders: tuple[Path, Path], tmp_path: Path, score: Callable[..., Outcome], kind: str
+) -> None:
+    write, words = STATISTICS[kind]
+    write(tmp_path / "wrong.npz")
+    told = score(
+        folders[0], "--reference", tmp_path / "wrong.npz", "--metrics", "fid", "--cache", folders[0].parent / "kept"
+    )
+    line = refusal(told)
+    assert words in line
+    assert "wrong.npz" in line
+
+
+def test_a_large_declaration_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from files import opening
+    from metrics.frechet import read_statistics
+
+    write_declaration(tmp_path / "large.npz", 12_000)
+    read: list[str] = []
+    whole = opening._read_array
+
+    def spy(file: object, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        read.append(name)
+        return whole(file, name, shape)
+
+    monkeypatch.setattr(opening, "_read_array", spy)
+    monkeypatch.setattr(opening.math, "prod", lambda shape: pytest.fail(str(shape)) if len(shape) > 1 else shape[0])
+    with pytest.raises(ValueError, match=r"sigma has shape \(12000, 12000\); expected"):
+        read_statistics(tmp_path / "large.npz", FEATURES)
+    assert read == ["mu", "sigma"]  # sigma: as far as its header
+
+
+def test_statistics_in_float32_with_its_rounding_are_a_covariance(
+    folders: tuple[Path, Path], tmp_path: Path, score: Callable[..., Outcome]
+) -> None:
+    few_ND = np.random.default_rng(0).normal(size=(FEATURES // 2, FEATURES)).astype(np.float32)
+    write_npz(tmp_path / "theirs.npz", sigma=np.cov(few_ND, rowvar=False).astype(np.float32))
+    reference = ("--reference", tmp_path / "theirs.npz", "--metrics", "fid", "--cache", folders[0].parent / "kept")
+    assert score(folders[0], *reference)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--robots", "0"), "--robots: expected a whole number of 1 to 1,000,000, found '0'"),
+        (("--robots", "-1"), "--robots"),
+        (("--robots=-1",), "found '-1'"),
+        (("--robots", "99999999999999999999"), "--robots: expected a whole number"),
+        (("--batch-size", "few"), "--batch-size: expected a whole number of 0"),
+        (("--batch-size=-3",), "--batch-size: expected a whole number of 0"),
+        (("--device", "gpu"), "--device: expected auto, cpu, cuda or cuda:NUMBER, found 'gpu'"),
+        (("--device", "cuda:x"), "--device"),
+        (("--device", "cuda:99"), "DEVICE=cuda:99: torch sees"),
+        (("--cache", ""), "--cache: expected a value, found nothing"),
+        (("--reference", ""), "--reference: expected a value"),
+        (("--metrics", ""), "no metric ''"),
+        (("--training", "nowhere"), "no folder nowhere"),
+        (("--fid-protocol", "other"), "--fid-protocol"),
+        (("--unknown",), "--unknown"),
+    ],
+)
+def test_arguments_that_cannot_be_are_one_line(
+    folders: tuple[Path, Path], tmp_path: Path, score: Callable[..., Outcome], arguments: tuple[str, ...], words: str
+) -> None:
+    usual = (folders[0], "--reference", "robots", "--metrics", "kid", "--cache", tmp_path)
+    assert words in refusal(score(*usual, *arguments))
+    assert not (tmp_path / "Robots").exists()  # told before anything is drawn
+
+
+@pytest.mark.parametrize("kind", ["latin-1", "folder", "pipe"])
+def test_a_caption_that_cannot_be_read_is_named(
+    folders: tuple[Path, Path], tmp_path: Path, score: Callable[..., Outcome], kind: str
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    Image.new("RGB", (8, 8)).save(made / "0.png")
+    caption = made / "0_caption.txt"
+    if kind == "latin-1":
+        caption.write_bytes("Käfer".encode("latin-1"))
+    elif kind == "folder":
+        caption.mkdir()
+    else:
+        os.mkfifo(caption)
+    line = refusal(score(made, "--reference", folders[1], "--metrics", "kid", "--cache", tmp_path / "cache"))
+    assert "0_caption.txt" in line
+    assert ("UTF-8" if kind == "latin-1" else "no regular file") in line
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, ("ran",))
+
+
+def test_code_in_a_weights_file_is_refused_without_the_advice_to_run_it(
+    folders: tuple[Path, Path], tmp_path: Path, score: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"w": Payload()}, tmp_path / "inception.pth")
+    weights = ("--inception-weights", tmp_path / "inception.pth")
+    line = refusal(score(folders[0], "--reference", folders[1], "--cache", tmp_path / "cache", *weights))
+    assert "inception.pth is no checkpoint of tensors (it holds an object of posix.mkdir)" in line
+    assert "weights_only" not in line
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_cache_that_cannot_be_written_costs_no_score(
+    folders: tuple[Path, Path], tmp_path: Path, score: Callable[..., Outcome]
+) -> None:
+    (tmp_path / "cache").write_text("a file in the place of the folder")
+    usual = (folders[0], "--reference", folders[1], "--metrics", "fid")
+    status, out, err = score(*usual, "--cache", tmp_path / "cache")
+    assert status == 0, err
+    assert out == score(*usual, "--cache", tmp_path / "other")[1]
+    warnings = [line for line in err.splitlines() if line.startswith("WARNING: not kept for the next run: ")]
+    assert warnings
+    assert all(str(tmp_path / "cache") in line for line in warnings)
