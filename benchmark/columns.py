@@ -186,6 +186,6 @@ def _plan_column(
         label_names=reference.label_names,
     )  # fmt: skip
     folder = column_folder(title, settings, bool(held_out))
-    journal = Journal(folder, settings.fingerprint(model, mode, resolved))
+    journal = Journal(folder, settings.fingerprint(model, mode, resolved), settings.num_samples)
     baseline = column_title(choice.plain, mode) if choice.plain is not None else ""
     return Column(title, mode, journal, lambda: model.family.load(model.options, runtime), model.title, baseline)

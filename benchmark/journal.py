@@ -41,7 +41,8 @@ class Journal:
 
     fingerprint.json is the mark that the folder is ours, and says with what the images were made; timings.jsonl names
     every image before it is there. Each carries checksums, those of the lines in the context of the fingerprint, so
-    that lines of two settings are never mixed. Nothing is written before `locked`.
+    that lines of two settings are never mixed. Nothing is written before `locked`. count: how many images will be
+    written at most; files of others at further names are no fault then.
 
     Raises:
         FingerprintError: the folder holds another fingerprint: images of two settings are never mixed.
@@ -49,8 +50,9 @@ class Journal:
         ValueError: the folder holds files that are not this program's at the names that it writes.
     """
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, fingerprint: Mapping[str, str], count: int | None = None) -> None:
         self.folder = folder
+        self._count = count
         self._images = folder / IMAGES_NAME
         self._lines_path = folder / LINES_NAME
         self._fingerprint = {"program": PROGRAM, "schema_version": SCHEMA_VERSION, **fingerprint}
@@ -165,7 +167,7 @@ class Journal:
         path = self.folder / MARK_NAME
         elsewhere = f"choose another OUTPUT_DIR (--output-dir), or move {self.folder} away"
         if not path.is_file():
-            if strangers := names_taken(self.folder):
+            if strangers := foreign_files(self.folder, self._count):
                 raise ValueError(
                     f"{self.folder} holds {listed(strangers)} and no {MARK_NAME}, so they may not be this program's: "
                     f"{elsewhere}"
@@ -229,20 +231,26 @@ def image_name(index: int) -> str:
     return f"{index:05d}.png"
 
 
-def foreign_files(folder: Path, count: int) -> list[str]:
-    """Return which of the names that a column of requests 0..count-1 writes are taken by files that are not ours.
+def foreign_files(folder: Path, count: int | None = None) -> list[str]:
+    """Return which of the names that a column of requests 0..count-1 (None: of any) writes are taken by others' files.
 
     Ours are, in a folder with a mark, those that the journal names, and PNGs that name this program as their maker.
     """
     taken = names_taken(folder)
-    if MARK_NAME not in taken:
+    if count is not None:
+        written = {f"{IMAGES_NAME}/{image_name(index)}" for index in range(count)}
+        taken = [name for name in taken if not name.startswith(f"{IMAGES_NAME}/") or name in written]
+    mark = folder / MARK_NAME
+    has_mark = MARK_NAME in taken and (
+        LINES_NAME in taken or (mark.is_file() and PROGRAM.encode() in mark.read_bytes())
+    )
+    if not has_mark:
         return taken
     try:
         ours = {MARK_NAME, LINES_NAME, *_named_images(folder)}
     except Damaged:
         ours = {MARK_NAME, LINES_NAME}
-    written = {f"{IMAGES_NAME}/{image_name(index)}" for index in range(count)} | {IMAGES_NAME}
-    return [name for name in taken if name in written - ours and not is_our_png(folder / name)]
+    return [name for name in taken if name not in ours and not is_our_png(folder / name)]
 
 
 def check_clearable(folder: Path) -> None:
