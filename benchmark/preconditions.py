@@ -10,9 +10,12 @@ from pathlib import Path
 
 from benchmark.accelerators import count_gpus
 from benchmark.datasets import find_folder
+from benchmark.datasets.folder import PICTURE_SUFFIXES, TABLE_NAMES
 from benchmark.settings import ASSETS, Settings
 from files.reading import shown
 from models.base import Mode, Runtime
+
+MOST_ENTRIES = 20_000  # of a folder, looked at for images: some tenths of a second
 
 
 def check_preconditions(settings: Settings) -> None:
@@ -25,6 +28,7 @@ def check_preconditions(settings: Settings) -> None:
     folder = find_folder(settings.dataset, settings.image_column, settings.caption_column)
     if folder is not None:
         refuse_overlap(settings.output_dir, folder)
+        refuse_bare(folder)
     check_device(settings.device, settings.offload)
     for model in settings.selected_models():
         if model.family.check is not None:
@@ -82,6 +86,23 @@ def refuse_overlap(output: Path, data: Path) -> None:
             f"OUTPUT_DIR={shown(output)} {what} DATASET={shown(data)}: the run would write among your images; "
             "choose an OUTPUT_DIR outside of it"
         )
+
+
+def refuse_bare(folder: Path) -> None:
+    """Raise ValueError where a data set's folder holds nothing that could be one, as far as its first files tell."""
+    seen = 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of many thousands)
+            if not name.startswith(".") and (suffix in PICTURE_SUFFIXES or suffix == ".parquet" or name in TABLE_NAMES):
+                return
+        seen += len(folders) + len(files)
+        if seen > MOST_ENTRIES:
+            return  # the data set tells when it is opened
+    raise ValueError(
+        f"DATASET={shown(folder)} holds neither images nor parquet shards; give a folder that does"
+    )
 
 
 def _identities(folder: Path) -> list[object]:

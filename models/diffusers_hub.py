@@ -17,6 +17,12 @@ PREFIX = "hub:"
 FASTEST = "regional"
 
 
+def _refuse_id(id: str) -> None:
+    """Raise ValueError where the pipeline is not named in MODELS: this run would not have it."""
+    if id:
+        raise ValueError(f"name the pipeline in MODELS instead, as {PREFIX}{id}")
+
+
 @dataclass(frozen=True)
 class Options:
     """Which pipeline, and what is asked of it."""
@@ -24,16 +30,10 @@ class Options:
     id: str = option(
         "",
         "set by MODELS=hub:ID alone: hub id or local folder in the diffusers layout",
-        check=lambda id: _refuse_id(id),
+        check=_refuse_id,
     )
     steps: int = option(0, "denoising steps; 0: the pipeline's own default", least=0, most=10000)
     guidance: float = option(-1.0, "guidance scale; below 0: the pipeline's own default", least=-1000, most=1000)
-
-
-def _refuse_id(id: str) -> None:
-    """Raise ValueError where the pipeline is not named in MODELS: this run would not have it."""
-    if id:
-        raise ValueError(f"name the pipeline in MODELS instead, as {PREFIX}{id}")
 
 
 def _check(options: Options, runtime: Runtime) -> None:

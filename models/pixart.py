@@ -62,6 +62,12 @@ SCHEDULER: dict[str, Any] = {
 }
 
 
+def _check_lora(lora: str) -> None:
+    """Raise OSError where PIXART_LORA names a folder that holds no adapter."""
+    if lora not in ("", NO_LORA) and not is_adapter(expanded(lora)):
+        raise OSError("the folder holds no PEFT adapter: name one's folder, or set PIXART_LORA=none")
+
+
 @dataclass(frozen=True)
 class Options:
     """What a user can choose of PixArt-Sigma."""
@@ -75,7 +81,7 @@ class Options:
     lora: str = option(
         "",
         "LoRA (PEFT folder) for a column PixArt+LoRA; empty: OUTPUT_DIR/<Dataset>/pixart_lora if there; none: off",
-        check=lambda lora: _check_lora(lora),
+        check=_check_lora,
     )
     lora_scale: float = option(1.0, "strength of the LoRA", least=0, most=1000)
 
@@ -83,12 +89,6 @@ class Options:
 def native_size(image_size: int) -> int:
     """Return the published model's size that is nearer to the asked one."""
     return 512 if image_size < 768 else 1024
-
-
-def _check_lora(lora: str) -> None:
-    """Raise OSError where PIXART_LORA names a folder that holds no adapter."""
-    if lora not in ("", NO_LORA) and not is_adapter(expanded(lora)):
-        raise OSError("the folder holds no PEFT adapter: name one's folder, or set PIXART_LORA=none")
 
 
 def _check(options: Options, runtime: Runtime) -> None:

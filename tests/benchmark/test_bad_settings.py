@@ -434,6 +434,7 @@ def test_an_output_folder_that_overlaps_the_data_set_is_refused(
 ) -> None:
     data = tmp_path / "images" / "mine"
     data.mkdir(parents=True)
+    (data / "0.png").write_text("")
     (tmp_path / "link").symlink_to(data)
     for output, verb in (
         ("images/mine", "is"), ("images/mine/out", "lies in"), ("images", "holds"), (".", "holds"),
@@ -447,6 +448,20 @@ def test_an_output_folder_that_overlaps_the_data_set_is_refused(
     for output in ("images/mine2", "images/other", "out"):
         parse(monkeypatch, [], {"DATASET": "images/mine", "OUTPUT_DIR": output})
     parse(monkeypatch, [], {"DATASET": "robots", "OUTPUT_DIR": "."})
+
+
+def test_a_data_folder_without_an_image_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine" / ".hidden").mkdir(parents=True)
+    for name in ("notes.txt", ".hidden/0.png", ".1.png"):
+        (tmp_path / "mine" / name).write_text("")
+    assert "DATASET=mine holds neither images" in refusal(monkeypatch, [], {"DATASET": "mine"})
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmark.preconditions.MOST_ENTRIES", 1)
+        parse(patch, [], {"DATASET": "mine"})  # too many files to look at all of them here
+    for name in ("0.PNG", "shard.parquet", "metadata.csv"):
+        (tmp_path / "mine" / name).write_text("")
+        parse(monkeypatch, [], {"DATASET": str(tmp_path / "mine"), "OUTPUT_DIR": str(tmp_path / "out")})
+        (tmp_path / "mine" / name).unlink()
 
 
 def test_a_home_folder_is_found_in_a_flag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
