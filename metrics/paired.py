@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
+from files.opening import load_checkpoint
 from metrics.attributes import PARTS, asked_attributes
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.features import halves_of
@@ -165,13 +166,36 @@ class PerceptualDistance(PairedMetric):
         downloads = Path(torch.hub.get_dir()) / "checkpoints"
         if not (downloads / LPIPS_BACKBONE).is_file():
             raise MetricUnavailable(f"no AlexNet weights: put torchvision's {LPIPS_BACKBONE} into {downloads}")
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-        self._network = LearnedPerceptualImagePatchSimilarity("alex", reduction="mean").to(self._scoring.device)
+        self._network = load_lpips(downloads / LPIPS_BACKBONE).to(self._scoring.device)
 
     def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
         made, real = (image[None].to(self._scoring.device).float() / 127.5 - 1 for image in (made_CHW, real_CHW))
-        return float(self._network(made, real))
+        with torch.inference_mode():
+            return float(self._network(made, real))
+
+
+def load_lpips(backbone: Path) -> nn.Module:
+    """Return torchmetrics' LPIPS with AlexNet, whose weights are torchvision's in `backbone`.
+
+    torchvision itself would unpickle whatever that file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds anything else than AlexNet's weights.
+    """
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
+
+    state = load_checkpoint(backbone)
+    network: nn.Module = _NoTrainLpips(pretrained=True, net="alex", pnet_rand=True)
+    layers = network.get_submodule("net")
+    try:
+        # slice2.3.weight: the layers are numbered as in AlexNet's "features".
+        layers.load_state_dict({name: state[f"features.{name.partition('.')[2]}"] for name in layers.state_dict()})
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"{backbone} does not hold AlexNet's weights; put torchvision's {LPIPS_BACKBONE} there"
+        ) from error
+    return network
 
 
 class ColourDifference(PairedMetric):

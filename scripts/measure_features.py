@@ -30,6 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmark.machine import installed_versions
+from files.images import read_rgb
 from metrics import METRICS
 from metrics.base import Comparison, FeatureDType, ImageSet, Scoring
 from metrics.degenerate import find_degenerate
@@ -116,7 +117,7 @@ def by_torchmetrics(paths: tuple[Path, ...], weights: Path) -> float:
 
     def run() -> None:
         for start in range(0, len(paths), 32):
-            images = [np.asarray(Image.open(path).convert("RGB")) for path in paths[start : start + 32]]
+            images = [np.asarray(read_rgb(path)) for path in paths[start : start + 32]]
             metric.update(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), real=True)
 
     return timed(run)
@@ -246,13 +247,13 @@ def measure_memory(images: int) -> dict[str, float]:
         def growth_gb() -> float:
             return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
 
-        write_entry(Path(folder) / "x", {"features": extract_features([path] * images, Drawn(), 32)})
-        mine_ND = (read_entry(Path(folder) / "x") or {})["features"]
+        write_entry(Path(folder) / "features" / "x", {"features": extract_features([path] * images, Drawn(), 32)})
+        mine_ND = (read_entry(Path(folder) / "features" / "x", lambda _: None) or {})["features"]
         mine = fit_gaussian(mine_ND)
         replicates_of(mine_ND, mine, lambda gaussian: frechet_distance(mine, gaussian))
         find_degenerate([path] * images)
         found["growth_gb"] = growth_gb()
-        real_ND = (read_entry(Path(folder) / "x") or {})["features"]
+        real_ND = (read_entry(Path(folder) / "features" / "x", lambda _: None) or {})["features"]
         real = fit_gaussian(real_ND)
         frechet_distance(real, fit_gaussian(real_ND[torch.randperm(images)[: images // 2]]))
         frechet_distance(real, mine)

@@ -35,6 +35,7 @@ from benchmark.datasets.selection import Selection
 from benchmark.machine import installed_versions
 from benchmark.reference import THREADS, prepare_reference
 from benchmark.settings import ASSETS
+from files.images import open_image
 from scripts.pixart_scripts.common.prepare_inputs import select
 
 SIDE = 512
@@ -95,7 +96,7 @@ def prepare(folder: Path, target: Path, count: int) -> None:
 
 
 def convert(target: Path, path: Path) -> None:
-    with Image.open(path) as opened:
+    with open_image(path.read_bytes()) as opened:
         image = opened.convert("RGB")
     fitted = ImageOps.fit(image, (SIDE, SIDE), method=Image.Resampling.LANCZOS)
     fitted.save(target / f"{path.stem}.png", compress_level=1)

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+
+from files.images import read_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("SDXL", "VAR", "PixArt", "Infinity")
@@ -136,8 +137,7 @@ def measure_batches(folder: Path) -> Iterator[Figure]:
 
 
 def largest_difference(one: Path, other: Path) -> int:
-    with Image.open(one) as first, Image.open(other) as second:
-        return int(np.abs(np.asarray(first, np.int16) - np.asarray(second, np.int16)).max())
+    return int(np.abs(np.asarray(read_rgb(one), np.int16) - np.asarray(read_rgb(other), np.int16)).max())
 
 
 MEASUREMENTS: dict[str, Callable[[Path], Iterator[Figure]]] = {

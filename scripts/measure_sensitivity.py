@@ -23,6 +23,7 @@ from benchmark.datasets import open_dataset
 from benchmark.machine import installed_versions
 from benchmark.progress import Progress
 from benchmark.reference import Row, prepare_reference
+from files.images import decode_rgb, read_rgb
 from metrics import METRICS
 from metrics.base import Comparison, ImageSet, Scoring
 from metrics.degenerate import find_degenerate
@@ -41,7 +42,7 @@ def jpeg_20(picture: Image.Image, _: int) -> Image.Image:
     file = io.BytesIO()
     picture.save(file, format="JPEG", quality=20)
     file.seek(0)
-    return Image.open(file).convert("RGB")
+    return decode_rgb(file.getvalue())
 
 
 def noisy(picture: Image.Image, index: int) -> Image.Image:
@@ -70,7 +71,7 @@ def make_sets(rows: Sequence[Row], count: int, folder: Path) -> dict[str, ImageS
         made = folder / name
         made.mkdir()
         for index, path in enumerate(paths[:count]):
-            spoil(Image.open(path).convert("RGB"), index).save(made / f"{index:05d}.png")
+            spoil(read_rgb(path), index).save(made / f"{index:05d}.png")
         sets[name] = tuple(sorted(made.iterdir()))
     half = [row.path for row in rows if row.path is not None and row.label is not None and row.label // HEADS < 5]
     assert len(half) >= count, f"{len(half)} pictures of half of the classes, {count} are needed"

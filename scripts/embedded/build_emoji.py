@@ -9,13 +9,14 @@ The packages' other sheets (Apple's, Facebook's) are not licensed for this and a
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
+
+from files.images import open_image
 
 SIZE = 64
 COLUMNS = 40
@@ -38,7 +39,7 @@ def read_pictures(package: Path, folder: str) -> Iterator[tuple[str, Image.Image
     with tarfile.open(package) as archive:
         for member in archive:
             if member.name.startswith(folder) and (content := archive.extractfile(member)) is not None:
-                with Image.open(io.BytesIO(content.read())) as image:
+                with open_image(content.read()) as image:
                     picture = image.convert("RGBA").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
                 white = Image.new("RGBA", picture.size, "white")
                 yield code_points(member.name), Image.alpha_composite(white, picture).convert("RGB")

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from files.images import open_image
+
 SIZE = 64
 KINDS = ("head", "body", "eyes", "mouth", "accessory")
 FOLDER_ENDINGS = {"head": "02Face", "body": "01Body", "eyes": "Eyes", "mouth": "Mouth", "accessory": "Accessory"}
@@ -133,7 +135,7 @@ def describe_parts() -> dict[str, object]:
 
 
 def read_sprite(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+    with open_image(path.read_bytes()) as image:
         return image.convert("RGBA").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmark.datasets.robots import Robots
+from files.opening import from_pretrained
 from metrics.attribute_network import AttributeNetwork, load_attribute_network
 from metrics.attributes import PARTS
 from models import FAMILIES
@@ -111,7 +112,7 @@ def measure_vae(assets: Path, held_out: HeldOut, network: AttributeNetwork) -> t
 
     from scripts.embedded.train_vae import round_trip
 
-    vae = AutoencoderKL.from_pretrained(assets / "vae", dtype=torch.float32)
+    vae = from_pretrained(AutoencoderKL, assets / "vae", dtype=torch.float32)
     found = judge(round_trip(vae, held_out.images_BCHW, 64), held_out.images_BCHW, held_out.attributes_BA, network)
     figures = [
         Figure("VAE round trip", found.psnr_db, "dB", 30.5),

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from benchmark.datasets.robots import ATLAS_KINDS, LAYERS, SIZE
+from files.images import open_image
 from metrics.attributes import PARTS, RobotGrammar, load_grammar
 
 Split = Literal["train", "held_out"]
@@ -27,9 +27,9 @@ class RobotSprites:
     def __init__(self, assets: Path, device: str) -> None:
         self.grammar: RobotGrammar = load_grammar(assets)
         self.device = device
-        with Image.open(assets / "robots" / "sprites.webp") as image:
+        with open_image((assets / "robots" / "sprites.webp").read_bytes()) as image:
             atlas = torch.from_numpy(np.array(image.convert("RGBA")))
-        with Image.open(assets / "robots" / "backgrounds.webp") as image:
+        with open_image((assets / "robots" / "backgrounds.webp").read_bytes()) as image:
             scenes = torch.from_numpy(np.array(image.convert("RGB")))
         rows, columns = atlas.shape[0] // SIZE, atlas.shape[1] // SIZE
         # [colour * 50 + 10 * kind + number, 4, 64, 64] and [background, 3, 64, 64], both 0..255.

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
+from files.opening import from_pretrained
 from finetuning.objective import Noising
 from scripts.embedded.diffusion import (
     LATENT_SIDE,
@@ -90,7 +91,7 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
 
 def build_pipeline(assets: Path, vae: AutoencoderKL) -> PixArtSigmaPipeline:
     """Return the untrained pipeline around a trained VAE and the shipped tokenizer."""
-    tokenizer = T5Tokenizer.from_pretrained(assets / "pixart" / "tokenizer")
+    tokenizer = from_pretrained(T5Tokenizer, assets / "pixart" / "tokenizer")
     return PixArtSigmaPipeline(
         tokenizer=tokenizer,
         text_encoder=build_text_encoder(tokenizer),
@@ -125,7 +126,7 @@ def main() -> None:
     assets: Path = arguments.assets
     out = arguments.out or assets / "pixart"
 
-    vae = AutoencoderKL.from_pretrained(arguments.vae or assets / "vae", dtype=torch.float32).to(device)
+    vae = from_pretrained(AutoencoderKL, arguments.vae or assets / "vae", dtype=torch.float32).to(device)
     vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     sprites = RobotSprites(assets, device)
     pipeline = build_pipeline(assets, vae).to(device)
@@ -167,7 +168,7 @@ def main() -> None:
 
     record = train("pixart", [transformer, text_encoder], loss, budget, device)
     save_pixart(pipeline, out, assets)
-    shipped = PixArtSigmaPipeline.from_pretrained(out, vae=vae, dtype=torch.float32).to(device)
+    shipped = from_pretrained(PixArtSigmaPipeline, out, vae=vae, dtype=torch.float32).to(device)
     options = {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": tokens.length}
     found = judge_pipeline(shipped, sprites, assets, 4 if arguments.tiny_run else 512, **options)
     log("pixart", found.text())

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from files.opening import from_pretrained
 from finetuning.objective import Noising
 from scripts.embedded.diffusion import (
     LATENT_SIDE,
@@ -96,14 +97,14 @@ def build_scheduler() -> EulerDiscreteScheduler:
 
 def build_pipeline(assets: Path, vae: AutoencoderKL) -> StableDiffusionXLPipeline:
     """Return the untrained pipeline around a trained VAE and the shipped tokenizers."""
-    tokenizer = CLIPTokenizer.from_pretrained(assets / "sdxl" / "tokenizer")
+    tokenizer = from_pretrained(CLIPTokenizer, assets / "sdxl" / "tokenizer")
     first, second = build_text_encoders(tokenizer)
     return StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=first,
         text_encoder_2=second,
         tokenizer=tokenizer,
-        tokenizer_2=CLIPTokenizer.from_pretrained(assets / "sdxl" / "tokenizer_2"),
+        tokenizer_2=from_pretrained(CLIPTokenizer, assets / "sdxl" / "tokenizer_2"),
         unet=build_unet(),
         scheduler=build_scheduler(),
         force_zeros_for_empty_prompt=True,
@@ -140,7 +141,7 @@ def main() -> None:
     assets: Path = arguments.assets
     out = arguments.out or assets / "sdxl"
 
-    vae = AutoencoderKL.from_pretrained(arguments.vae or assets / "vae", dtype=torch.float32).to(device)
+    vae = from_pretrained(AutoencoderKL, arguments.vae or assets / "vae", dtype=torch.float32).to(device)
     vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     sprites = RobotSprites(assets, device)
     pipeline = build_pipeline(assets, vae).to(device)
@@ -180,7 +181,7 @@ def main() -> None:
 
     record = train("sdxl", [unet, first, second], loss, budget, device)
     save_sdxl(pipeline, out, assets)
-    shipped = StableDiffusionXLPipeline.from_pretrained(out, vae=vae, dtype=torch.float32, add_watermarker=False)
+    shipped = from_pretrained(StableDiffusionXLPipeline, out, vae=vae, dtype=torch.float32, add_watermarker=False)
     found = judge_pipeline(shipped.to(device), sprites, assets, 4 if arguments.tiny_run else 512)
     log("sdxl", found.text())
     count = {name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in ("unet", "text_encoder")}

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmark.datasets.emoji import Emoji
+from files.opening import from_pretrained
 from metrics.attribute_network import AttributeNetwork, load_attribute_network, read_attribute_network
 from scripts.embedded.diffusion import halve
 from scripts.embedded.judging import judge, psnr_db
@@ -122,7 +123,7 @@ def main() -> None:
     vae.register_to_config(scaling_factor=round(1 / torch.cat(latents).std().item(), 4))
     save_vae(vae, out)
 
-    shipped = AutoencoderKL.from_pretrained(out, dtype=torch.float32).to(device)
+    shipped = from_pretrained(AutoencoderKL, out, dtype=torch.float32).to(device)
     emoji_test = read_emoji(arguments.assets, "test", 16 if arguments.tiny_run else None).to(device).float() / 127.5 - 1
     emoji_db = psnr_db(round_trip(shipped, emoji_test), emoji_test)
     rebuilt_BCHW = round_trip(shipped, robots_BCHW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from metrics.paired import (
     PeakSignalToNoise,
     PerceptualDistance,
     StructuralSimilarity,
+    load_lpips,
     read_pair,
 )
 
@@ -104,18 +106,34 @@ def test_lpips_runs_with_a_backbone_in_torchs_cache(
     downloads.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(alexnet(weights=None).state_dict(), downloads / "alexnet-owt-7be5be79.pth")
-    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", _from(downloads))
     targets = [_picture(seed, (64, 64)) for seed in range(2)]
     metric = PerceptualDistance(scoring)
     metric.prepare()
     same = metric.value_of(as_tensor(targets[0]), as_tensor(targets[0]))
     assert same == pytest.approx(0, abs=1e-6)
-    assert metric.value_of(as_tensor(targets[0]), as_tensor(targets[1])) > 1e-4
+    value = metric.value_of(as_tensor(targets[0]), as_tensor(targets[1]))
+    assert value > 1e-4
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    pixels = [as_tensor(target)[None].float() / 127.5 - 1 for target in targets]
+    assert value == pytest.approx(float(LearnedPerceptualImagePatchSimilarity("alex")(*pixels)), abs=1e-7)
 
 
-def _from(folder: Path) -> object:
-    """Read what torch would find in its cache, but for the check of its name's digest."""
-    return lambda *_, **__: torch.load(folder / "alexnet-owt-7be5be79.pth", weights_only=True)
+class Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, ("ran",))
+
+
+@pytest.mark.parametrize("content", [Payload(), [1], {"features.0.weight": torch.zeros(1)}, {}])
+def test_a_backbone_that_is_none_is_refused_and_nothing_in_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, tmp_path / "alexnet-owt-7be5be79.pth")
+    with pytest.raises(ValueError, match=r"alexnet-owt-7be5be79\.pth") as caught:
+        load_lpips(tmp_path / "alexnet-owt-7be5be79.pth")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_target_of_another_shape_is_cropped_about_its_centre(tmp_path: Path) -> None:
