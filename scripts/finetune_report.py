@@ -181,7 +181,7 @@ def _read_set(folder: Path) -> Any:
     from metrics.base import ImageSet
 
     files = picture_files(folder)
-    unusable = [file.error for file in files if file.error]
+    unusable = [fault for file in files if (fault := file.fault())]
     if unusable:
         raise ValueError(f"{len(unusable)} of {len(files)} rows of {folder} cannot be used: {unusable[0]}")
     return ImageSet(folder.name, tuple(file.path for file in files), tuple(file.caption for file in files))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmark.datasets.base import CaptionedImages, Example
 from benchmark.datasets.hub import CAPTION_COLUMNS, ParquetFolder, list_columns
-from benchmark.datasets.pictures import decode_example, read_inside, without_image
+from benchmark.datasets.pictures import decode_example, outside, read_inside, without_image
 from files.images import SUFFIXES
 from files.paths import is_inside
 from files.reading import is_regular, shown, valid_text
@@ -51,6 +51,16 @@ class PictureFile:
         if self.error:
             raise ValueError(self.error)
         return read_inside(self.path, self.root)
+
+    def fault(self) -> str:
+        """Return why the row cannot be used, known without reading its file: its error, or a path that leads outside.
+
+        A file that is missing or damaged is no fault yet. Empty: none.
+        """
+        try:
+            return self.error or ("" if is_inside(self.path, self.root) else outside(self.path, self.root))
+        except ValueError as error:
+            return str(error)
 
 
 class PictureFolder:
@@ -188,7 +198,7 @@ def picture_files(folder: Path) -> list[PictureFile]:
 
 def check_captions(folder: Path, files: Sequence[PictureFile]) -> None:
     """Raise ValueError where a row cannot be used or its caption is empty: nothing could be learnt from it."""
-    unusable = [file.error for file in files if file.error]
+    unusable = [fault for file in files if (fault := file.fault())]
     if unusable:
         raise ValueError(f"{len(unusable)} of {len(files)} rows of {shown(folder)} cannot be used: {unusable[0]}")
     empty = [shown(file.path.name) for file in files if not file.caption]

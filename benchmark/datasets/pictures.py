@@ -30,7 +30,7 @@ def read_inside(path: Path, root: Path) -> bytes:
     """
     try:
         if not is_inside(path, root):
-            raise ValueError(f"{shown(path)} leads outside of {shown(root)}; a path must stay inside the data set")
+            raise ValueError(outside(path, root))
         return read_regular(path)
     except FileNotFoundError as error:
         hint = "; nothing is fetched from a URL" if ":/" in str(path) else ""
@@ -40,6 +40,11 @@ def read_inside(path: Path, root: Path) -> bytes:
             raise
         reason = f"{shown(path)} cannot be read ({error.strerror})" if error.strerror else str(error)
         raise ValueError(_one_line(reason)) from error
+
+
+def outside(path: Path, root: Path) -> str:
+    """Return what is said of a path that leads outside of the data set's folder."""
+    return f"{shown(path)} leads outside of {shown(root)}; a path must stay inside the data set"
 
 
 def decode_example(caption: str, content: bytes | None, label: int | None = None) -> Example:

@@ -378,6 +378,9 @@ def test_rows_to_train_on_must_all_be_usable(named: Path) -> None:
     assert good.read() == (named / "good.png").read_bytes()
     with pytest.raises(ValueError, match=OUTSIDE):
         outside.read()
+    assert (OUTSIDE in outside.fault(), good.fault()) == (True, "")
+    with pytest.raises(ValueError, match=r"1 of 2 rows .* cannot be used: .* leads outside of"):
+        check_captions(named, [outside, good])
 
 
 def test_a_machine_without_descriptors_ends_the_run_and_costs_no_row(
