@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from hostile_datasets import CANARY, CANARY_TEXT, LAYOUTS, make_hostile
 from benchmark.datasets.base import Example
 from benchmark.datasets.folder import open_folder
 from benchmark.datasets.hub import Table
+from benchmark.reference import prepare_reference
 
 DATASETS = 200
 MOST_SECONDS = 10.0
@@ -117,6 +119,21 @@ def test_hostile_data_sets_read_nothing_outside_and_lose_only_their_bad_rows(lay
     assert outcomes["refused"] < DATASETS / len(LAYOUTS) / 2, outcomes
     assert outcomes["image"] > 40, outcomes
     assert outcomes["no image"] > 100, outcomes
+
+
+@pytest.mark.parametrize("seed", range(len(LAYOUTS)))
+def test_a_hostile_data_set_can_be_prepared_and_its_lost_rows_are_counted_and_explained(
+    seed: int, tmp_path: Path
+) -> None:
+    place = make_hostile(tmp_path / "hostile", seed)
+    examples = list(open_folder(place).examples())
+    lost = [number for number, example in enumerate(examples) if example.image is None]
+    reference = prepare_reference(open_folder(place), tmp_path / "out", 100)
+    assert (len(reference.rows), reference.without_picture()) == (len(examples), len(lost))
+    assert 0 < len(lost) < len(examples)
+    lines = [json.loads(line) for line in (tmp_path / "out/input/manifest.jsonl").read_bytes().split(b"\n") if line]
+    errors = {line["index"]: line["error"] for line in lines if line.get("error")}
+    assert errors == {number: examples[number].error for number in lost}
 
 
 def test_the_watch_sees_what_lies_outside(tmp_path: Path) -> None:
