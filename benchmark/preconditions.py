@@ -100,9 +100,7 @@ def refuse_bare(folder: Path) -> None:
         seen += len(folders) + len(files)
         if seen > MOST_ENTRIES:
             return  # the data set tells when it is opened
-    raise ValueError(
-        f"DATASET={shown(folder)} holds neither images nor parquet shards; give a folder that does"
-    )
+    raise ValueError(f"DATASET={shown(folder)} holds neither images nor parquet shards; give a folder that does")
 
 
 def _identities(folder: Path) -> list[object]:

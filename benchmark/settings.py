@@ -113,7 +113,9 @@ class Settings(BaseSettings):
     dinov2_model: ModelSource = Field(DINOV2_MODEL, description="hub id or local folder, for fd-dinov2")
     clip_model: ModelSource = Field(CLIP_MODEL, description="hub id or local folder, for cmmd and clipscore")
     seed: int = Field(42, ge=0, le=2**62, description="image i is drawn from SEED + i")
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field("auto", description="bfloat16 on GPUs that have it, float32 on a CPU")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="bfloat16 on GPUs that have it, float32 on a CPU"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
     warmup: int = Field(3, ge=0, le=1000, description="untimed generate() calls before the timed ones")
     output_dir: Annotated[Path, AfterValidator(expanded)] = Field(
