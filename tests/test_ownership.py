@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from damage import damage
+from scripts.damaging import damage
 from PIL import Image
 
 import models

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from damage import copy_tree, damage
+from scripts.damaging import copy_tree, damage
 from PIL import Image
 
 from benchmark import journal as journals

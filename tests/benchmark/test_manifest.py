@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from damage import copy_tree, damage
+from scripts.damaging import copy_tree, damage
 from PIL import Image
 
 from benchmark import manifest as manifests

@@ -1,0 +1,60 @@
+"""Processes that are killed at random moments: what the checks of kill safety share.
+
+A process is forked from a server that has imported the libraries, so that its time is the program's own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+SECONDS_BETWEEN_LOOKS = 0.002
+
+
+def begin(work: Callable[..., None], *arguments: Any, preload: Sequence[str]) -> Any:
+    """Start `work(*arguments)` in a process of its own and return it. `preload`: what the server imports, once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    process = context.Process(target=work, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def finish(work: Callable[..., None], *arguments: Any, preload: Sequence[str]) -> float:
+    """Run `work(*arguments)` to its end; return the seconds. Raises RuntimeError where it fails."""
+    began = time.monotonic()
+    process = begin(work, *arguments, preload=preload)
+    process.join()
+    check_ended(process)
+    return time.monotonic() - began
+
+
+def check_ended(process: Any) -> None:
+    """Raise RuntimeError where a process that was not killed failed."""
+    if process.exitcode != 0:
+        raise RuntimeError(f"a process that was not killed ended with status {process.exitcode}")
+
+
+def kill_after(
+    seconds: float, work: Callable[..., None], *arguments: Any, preload: Sequence[str],
+    ready: Callable[[], bool] = lambda: True,
+) -> bool:  # fmt: skip
+    """Start `work(*arguments)`, wait until `ready()`, and kill it (SIGKILL) `seconds` later.
+
+    Return whether it was killed: False where it had ended by itself.
+
+    Raises:
+        RuntimeError: it failed before.
+    """
+    process = begin(work, *arguments, preload=preload)
+    while not ready() and process.exitcode is None:
+        process.join(SECONDS_BETWEEN_LOOKS)
+    process.join(seconds)
+    if process.exitcode is not None:
+        check_ended(process)
+        return False
+    process.kill()
+    process.join()
+    return True
