@@ -169,6 +169,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments [%(default)s]")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # of semaphores, which who is killed does not give back
     equal = 0
     with tempfile.TemporaryDirectory() as temporary:
         settings = embedded_settings(Path(temporary))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,26 @@ def test_a_damaged_record_is_no_free_pass(tmp_path: Path, content: str) -> None:
     with pytest.raises(ValueError, match=r"is damaged .* copy or train the adapter again") as caught:
         read_training_data(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_record_of_the_first_version_is_read_and_a_changed_digest_of_a_new_one_seen(tmp_path: Path) -> None:
+    data = describe_training_data("x", ["ab" * 32], ["a caption"])
+    write_training_data(tmp_path, data)
+    path = tmp_path / TRAINING_DATA_NAME
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"pictures": ["ac" * 8]}))
+    with pytest.raises(ValueError, match="its checksum does not fit its content"):
+        read_training_data(tmp_path)
+    path.write_text(json.dumps(content | {"schema_version": 1}))
+    with pytest.raises(ValueError, match="its checksum does not fit its content"):
+        read_training_data(tmp_path)
+    del content["checksum"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="its checksum is missing"):
+        read_training_data(tmp_path)
+    path.write_text(json.dumps(content | {"schema_version": 1}))
+    assert read_training_data(tmp_path) == data
+    for pictures in (["xy" * 8], ["ab"], "ab" * 8, [1], None):
+        path.write_text(json.dumps(content | {"schema_version": 1, "pictures": pictures}))
+        with pytest.raises(ValueError, match="its digests are none"):
+            read_training_data(tmp_path)

@@ -172,6 +172,80 @@ def test_what_is_no_lora_of_this_network_is_refused_in_one_line(tmp_path: Path, 
     refused(plain_lora, "is damaged")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("megatron_config", {"tensor_model_parallel_size": 1}), ("megatron_core", "os"), ("bias", "all"),
+        ("modules_to_save", ["proj_out"]), ("layer_replication", [[0, 1]]), ("trainable_token_indices", [1]),
+        ("init_lora_weights", "pissa"), ("eva_config", {"rho": 2}), ("loftq_config", {"loftq_bits": 4}),
+        ("lora_bias", True), ("fan_in_fan_out", True), ("target_parameters", ["x"]), ("use_qalora", True),
+        ("a_key_of_tomorrow", "os.system"), ("runtime_config", {"ephemeral_gpu_offload": True}),
+        ("r", 0), ("r", "4"), ("r", True), ("r", 10**12), ("lora_alpha", float("nan")), ("lora_alpha", "4"),
+        ("rank_pattern", {"(a+)+$": 4}), ("rank_pattern", {"to_q": "4"}), ("alpha_pattern", {"to_q(": 1}),
+        ("alpha_pattern", [1]), ("use_dora", 1), ("use_rslora", "yes"),
+    ],
+)  # fmt: skip
+def test_an_entry_that_is_not_understood_is_refused_by_name(plain_lora: Path, key: str, value: object) -> None:
+    edit_config(plain_lora, **{key: value})
+    refused(plain_lora, f"{key}=")
+
+
+def test_what_peft_would_import_is_not_imported(plain_lora: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "own_core.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = answer(attach_adapter(build_pixart().transformer.eval(), plain_lora), 1)
+    edit_config(plain_lora, megatron_config={"a": 1}, megatron_core="own_core")
+    with pytest.raises(ValueError, match="megatron_co"):
+        attach_adapter(build_pixart().transformer.eval(), plain_lora)
+    # What says where an adapter came from is not followed either.
+    edit_config(
+        plain_lora, megatron_config=None, megatron_core=None, task_type="own_core", revision="own_core",
+        auto_mapping={"base_model_class": "Own", "parent_library": "own_core"}, base_model_name_or_path="own_core",
+    )  # fmt: skip
+    assert torch.equal(answer(attach_adapter(build_pixart().transformer.eval(), plain_lora), 1), before)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_beside_the_weights_is_not_read(plain_lora: Path) -> None:
+    (plain_lora / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    attach_adapter(build_pixart().transformer.eval(), plain_lora)
+    (plain_lora / WEIGHTS_NAME).unlink()
+    refused(plain_lora, "holds no adapter_config.json with adapter_model.safetensors", OSError)
+
+
+def test_ranks_and_alphas_by_layer_are_pefts(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    patterns = {"rank_pattern": {"to_v": 2, "^transformer_blocks.0.attn1.to_q": 3}, "alpha_pattern": {"to_v": 11}}
+    lora = write_lora(tmp_path / "lora", build_pixart().transformer, **patterns)
+    stock = PeftModel.from_pretrained(build_pixart().transformer.eval(), str(lora))
+    ours = attach_adapter(build_pixart().transformer.eval(), lora)
+    torch.testing.assert_close(answer(ours, 1), answer(stock, 1))
+
+
+def test_tensors_that_are_not_what_the_configuration_says_are_refused(plain_lora: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = plain_lora / WEIGHTS_NAME
+    tensors = load_file(path)
+    edit_config(plain_lora, r=5)
+    refused(plain_lora, r"lora_A.weight is \[4, 32\], by adapter_config.json it should be \[5, 32\]")
+    edit_config(plain_lora, r=4, use_dora=True)
+    refused(plain_lora, "expected A.weight, B.weight, magnitude_vector")
+    edit_config(plain_lora, use_dora=False)
+    name = next(iter(tensors))
+    save_file({key: tensor for key, tensor in tensors.items() if key != name}, path)
+    refused(plain_lora, "holds (A|B).weight of ")
+    save_file(tensors | {"base_model.model.proj_out.weight": torch.zeros(2)}, path)
+    refused(plain_lora, "holds a tensor base_model.model.proj_out.weight, which is no part of a LoRA")
+
+
+def test_weights_that_lie_elsewhere_are_refused(plain_lora: Path, tmp_path: Path) -> None:
+    (plain_lora / WEIGHTS_NAME).rename(tmp_path / "elsewhere")
+    (plain_lora / WEIGHTS_NAME).symlink_to(tmp_path / "elsewhere")
+    refused(plain_lora, "leads outside of")
+
+
 def test_variants_are_the_base_and_the_adapted(tmp_path: Path, plain_lora: Path) -> None:
     variants = pixart.FAMILY.variants
     assert variants is not None
