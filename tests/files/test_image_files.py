@@ -18,6 +18,8 @@ from PIL import EpsImagePlugin, Image, features
 
 from files.images import FORMATS, decode_rgb, is_our_png, open_image, read_rgb, save_png, without_text
 
+# pytest takes back what files.images says of warnings; the test of stderr has a process of its own.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 ROOT = Path(__file__).parents[2]
 DRAWN = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8))
 
