@@ -255,7 +255,9 @@ def check_published(depth: int, where: str) -> None:
     """Raise ValueError where there is no VAR of this depth. where: WEIGHTS=random, or a hub id."""
     if depth not in PUBLISHED_DEPTHS:
         depths = ", ".join(map(str, PUBLISHED_DEPTHS))
-        raise ValueError(f"VAR_DEPTH={depth} (var-d{depth} in MODELS) with {where}: expected a published depth, one of {depths}")
+        raise ValueError(
+            f"VAR_DEPTH={depth} (var-d{depth} in MODELS) with {where}: expected a published depth, one of {depths}"
+        )
 
 
 def check_embedded_depth(options: VAROptions) -> None:
