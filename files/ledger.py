@@ -7,7 +7,6 @@ somebody's own. Where the content of a file is final, its digest stands in the l
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,11 +87,6 @@ class Ledger:
         """Write a whole file. Raises OSError that names it."""
         with self.write(path) as partial:
             partial.write_bytes(content)
-
-    def warn(self) -> None:
-        """Say on stderr which line is damaged, if one is."""
-        if self.damaged:
-            print(f"{self.damaged}; the file that it named is no longer known as ours", file=sys.stderr)
 
     def _append(self, path: Path, digest: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

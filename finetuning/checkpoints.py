@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from files.ledger import Ledger
 from files.opening import load_checkpoint as open_checkpoint
+from finetuning.notes import tell
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)")
@@ -57,7 +57,7 @@ def load_checkpoint(folder: Path, ledger: Ledger) -> Checkpoint | None:
                 raise ValueError("it is not as it was written")
             return _checked(open_checkpoint(path), path)
         except (OSError, ValueError) as error:
-            print(f"{path} is damaged ({error}); the one before is taken", file=sys.stderr)
+            tell(f"{path} is damaged ({error}); the one before is taken")
     return None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from files.reading import is_regular, read_regular, shown
 from files.records import CHECKSUM, Damaged, read_record, write_record
 from files.writing import partial_path, remove_leftover_folders, sync_folder, write_text
 from finetuning.base import PARTS, check_base
+from finetuning.notes import tell
 from finetuning.verification import INDEX_SUFFIX, WEIGHT_SUFFIXES, WEIGHTS, read_json, verify, weight_files
 from models.diffusers_pipeline import find_folder
 from models.pixart import is_whole_pipeline
@@ -54,7 +54,7 @@ def build_combined_base(model: str, base: str, target: Path, vae: Path | None = 
         sources = {}  # the target itself was named as the model
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = f".{target.name}.lock"
-    with locked(target.parent, f"builds {target.name}", announce=_tell, name=lock):
+    with locked(target.parent, f"builds {target.name}", announce=tell, name=lock):
         remove_leftover_folders(target, MARKER_NAME)
         if target.is_dir() and any(target.iterdir()):
             return CombinedBase(target, False, _check_present(target, sources))
@@ -67,10 +67,6 @@ def build_combined_base(model: str, base: str, target: Path, vae: Path | None = 
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return CombinedBase(target, True, notes)
-
-
-def _tell(message: str) -> None:
-    print(message, file=sys.stderr)
 
 
 def _identity(source: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from benchmark.progress import Progress
 from files.caches import open_cache
 from files.opening import from_pretrained
 from files.tensors import load_sealed, save_sealed
+from finetuning.notes import tell
 from finetuning.pictures import TrainingPicture, read_pixels
 from models.diffusers_pipeline import quiet_libraries
 from models.pixart import PROMPT_TOKENS
@@ -175,7 +175,7 @@ def place_text_encoder(encoder: Any, device: str, offload: Literal["auto", "alwa
     if offload == "always" or (offload == "auto" and free < size + ROOM_BYTES):
         from accelerate import cpu_offload
 
-        print(f"T5 ({size / 1e9:.1f} GB) comes to the GPU part by part", file=sys.stderr)
+        tell(f"T5 ({size / 1e9:.1f} GB) comes to the GPU part by part")
         return cpu_offload(encoder, execution_device=torch.device(device))
     return encoder.to(device)
 
@@ -223,11 +223,11 @@ def _cached(folder: Path, name: str, compute: Callable[[], dict[str, Tensor]]) -
         try:
             return load_sealed(path, name)
         except (OSError, ValueError) as error:
-            print(f"{path} is damaged ({error}); it is made again", file=sys.stderr)
+            tell(f"{path} is damaged ({error}); it is made again")
     made = compute()
     try:
         open_cache(folder)
         save_sealed(path, made, name)
     except OSError as error:
-        print(f"{path} cannot be kept ({error}); the next training computes it again", file=sys.stderr)
+        tell(f"{path} cannot be kept ({error}); the next training computes it again")
     return made

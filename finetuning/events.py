@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from files.ledger import Ledger
+from files.writing import naming
 
 
 class Events:
@@ -20,6 +21,7 @@ class Events:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"events.out.tfevents.{time.time_ns() // 1000:016d}.{os.getpid()}"
         ledger.claim(path)
+        self._path = path
         self._records: Any = RecordWriter(path.open("xb"))
         self._add(file_version="brain.Event:2")
         self._add(step=start + 1, session_log=SessionLog(status=SessionLog.START))
@@ -44,5 +46,6 @@ class Events:
     def _add(self, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
-        self._records.flush()
+        with naming(self._path):
+            self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
+            self._records.flush()

@@ -16,6 +16,7 @@ from files.records import Damaged, seal, unseal
 from files.writing import append_line, sync_file, write_atomically, write_text
 from finetuning.events import Events
 from finetuning.folder import TrainingFolder
+from finetuning.notes import tell
 
 SECONDS_BETWEEN_LINES = 5.0
 SMOOTHED_LINES = 20
@@ -105,7 +106,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             damaged.append(f"line {number}: {error}")
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        print(f"{path} is damaged ({damaged[0]}{more}); what it says there is left out", file=sys.stderr)
+        tell(f"{path} is damaged ({damaged[0]}{more}); what it says there is left out")
     return lines
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -37,6 +36,7 @@ from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint,
 from finetuning.encodings import Encodings, encode_all, encode_captions, weights_digest
 from finetuning.folder import Mark, TrainingFolder
 from finetuning.memory import check_memory, estimate_memory, free_memory
+from finetuning.notes import tell
 from finetuning.pictures import TrainingPicture, prompt_files, read_pictures
 from finetuning.record import Record, peak_memory_bytes
 from finetuning.settings import TrainingSettings
@@ -133,19 +133,19 @@ def _claim(
     """
     folder.check_foreign()
     if not fresh and is_finished(folder):
-        pictures = _begun_with(folder, pictures, tell=True)
+        pictures = _begun_with(folder, pictures, aloud=True)
         _compare(folder, _asked(settings, pictures, processes))
         return pictures
     held.enter_context(folder.held())
     if fresh:
         folder.clear()
-    pictures = _begun_with(folder, pictures, tell=True)
+    pictures = _begun_with(folder, pictures, aloud=True)
     asked = _asked(settings, pictures, processes)
     mark = folder.read_mark()
     if mark is not None and (mark.finished or whole_checkpoints(folder.checkpoints, folder.ledger)):
         _compare(folder, asked)
         if mark.finished:
-            print(f"the adapter in {folder.output} is not as it was written; it is made again", file=sys.stderr)
+            tell(f"the adapter in {folder.output} is not as it was written; it is made again")
             folder.note(finished=False)
     else:
         folder.write_mark(Mark(asked))
@@ -180,25 +180,25 @@ def _compare(folder: TrainingFolder, asked: dict[str, str]) -> None:
 
 
 def _begun_with(
-    folder: TrainingFolder, pictures: list[TrainingPicture], *, tell: bool = False
+    folder: TrainingFolder, pictures: list[TrainingPicture], *, aloud: bool = False
 ) -> list[TrainingPicture]:
     """Return the images that the training which is there began with, where others were only added since: the
     benchmark writes more rows into the same folder.
     """
-    recorded = _recorded_pictures(folder, tell=tell)
+    recorded = _recorded_pictures(folder, aloud=aloud)
     if recorded is None:
         return pictures
     names = set(recorded)
     kept = [picture for picture in pictures if picture.path.name in names]
     if len(kept) < len(names):
         return pictures
-    if tell and len(kept) < len(pictures):
+    if aloud and len(kept) < len(pictures):
         added = len(pictures) - len(kept)
-        print(f"{added} pictures were added since this training began; --fresh takes them in", file=sys.stderr)
+        tell(f"{added} pictures were added since this training began; --fresh takes them in")
     return kept
 
 
-def _recorded_pictures(folder: TrainingFolder, *, tell: bool = False) -> list[str] | None:
+def _recorded_pictures(folder: TrainingFolder, *, aloud: bool = False) -> list[str] | None:
     """Return the names in pictures.json, or None where there is no such file or it is damaged."""
     path = folder.pictures_path
     if not path.is_file():
@@ -209,8 +209,8 @@ def _recorded_pictures(folder: TrainingFolder, *, tell: bool = False) -> list[st
         if found.keys() != {"pictures"} or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise Damaged("it is no list of images")
     except (OSError, Damaged) as error:
-        if tell:
-            print(f"{path} is damaged ({error}); it is made again", file=sys.stderr)
+        if aloud:
+            tell(f"{path} is damaged ({error}); it is made again")
         return None
     return names
 
@@ -320,7 +320,7 @@ class _Training:
         load_parameters(model, checkpoint.parameters)
         optimizer.load_state_dict(checkpoint.optimizer)
         if self._accelerator.is_main_process:
-            print(f"going on from step {checkpoint.step}", file=sys.stderr)
+            tell(f"going on from step {checkpoint.step}")
         return checkpoint.step
 
     # The steps.
@@ -365,7 +365,8 @@ class _Training:
     def _mean_loss(self, total: torch.Tensor, counted: int, done: int) -> float:
         mean = float(self._accelerator.reduce(total / counted, reduction="mean"))
         if not math.isfinite(mean):
-            checkpoint = load_checkpoint(self._folder.checkpoints, self._folder.ledger)
+            folder = TrainingFolder(self._folder.output)  # of several processes one alone knows what it wrote
+            checkpoint = load_checkpoint(folder.checkpoints, folder.ledger)
             kept = f"the checkpoint of step {checkpoint.step} is kept" if checkpoint else "there was no checkpoint yet"
             raise LossNotFinite(
                 f"the loss is {mean} at step {done}; {kept} in {self._folder.path}: try a smaller LR or a longer "

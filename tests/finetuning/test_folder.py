@@ -129,6 +129,15 @@ def test_a_folder_with_somebodys_files_at_our_names_is_left_as_it_is(finished: A
     assert not (settings.output_dir / "training" / ".lock").exists(), "refused before anything is written"
 
 
+def test_a_lock_file_that_is_somebodys_is_not_emptied(finished: Any, tmp_path: Path) -> None:
+    settings = dataclasses.replace(finished, output_dir=tmp_path / "theirs")
+    (settings.output_dir / "training").mkdir(parents=True)
+    lock = settings.output_dir / "training" / ".lock"
+    lock.write_text("mine")
+    refused(settings, r"at names that a training writes: training/\.lock", fresh=True)
+    assert lock.read_text() == "mine"
+
+
 def test_ours_and_theirs_mixed_is_left_as_it_is(copy: Any) -> None:
     (copy.output_dir / "training" / "checkpoints" / "step-000009.pt").write_text("mine")
     for fresh in (False, True):

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from benchmark.datasets import open_dataset
+from scripts.pixart_scripts.common.make_imagefolder_metadata import write_metadata
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "scripts/pixart_scripts/common/make_imagefolder_metadata.py"
@@ -58,6 +60,18 @@ def test_a_second_call_changes_nothing(tmp_path: Path) -> None:
     (folder / "00001_caption.txt").write_text("another")
     assert run(folder).stdout.endswith("2 pictures\n")
     assert "another" in (folder / "metadata.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "content", ['{"file_name": "00000_input.png", "text": "a", "rating": 5}\n', "my notes\n", "[1]\n"]
+)
+def test_a_table_that_says_more_is_not_replaced(tmp_path: Path, content: str) -> None:
+    folder = folder_of_two(tmp_path / "train")
+    (folder / "metadata.jsonl").write_text(content)
+    with pytest.raises(ValueError, match="which would be lost: move it away") as caught:
+        write_metadata(folder)
+    assert "\n" not in str(caught.value)
+    assert (folder / "metadata.jsonl").read_text() == content
 
 
 def test_a_picture_without_a_caption_is_named_and_the_other_folder_done(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def write_metadata(folder: Path) -> tuple[int, bool]:
     """Return how many pictures the folder's metadata.jsonl names, and whether it was written or was so already.
 
     Raises:
-        ValueError: the folder holds no pictures, or one without a caption or with an empty one.
+        ValueError: the folder holds no pictures, or one without a caption or with an empty one, or a table that says
+            more than ours.
     """
     files = captioned_pictures(folder)
     check_captions(folder, files)
@@ -35,8 +36,24 @@ def write_metadata(folder: Path) -> tuple[int, bool]:
     table = folder / METADATA_NAME
     if table.is_file() and read_regular(table) == content.encode():
         return len(files), False
+    if table.exists() or table.is_symlink():
+        check_replaceable(table)
     write_text(table, content)
     return len(files), True
+
+
+def check_replaceable(table: Path) -> None:
+    """Raise ValueError where a table holds anything but file names and captions, which would be lost."""
+    told = "which would be lost: move it away"
+    if table.is_symlink() or not table.is_file():
+        raise ValueError(f"{table} is no file of its own, {told}")
+    for number, text in enumerate(read_regular(table).splitlines(), 1):
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError(f"{table} was not written by this script (line {number} is no JSON), {told}") from None
+        if not isinstance(row, dict) or row.keys() != {"file_name", "text"}:
+            raise ValueError(f"line {number} of {table} holds more than file_name and text, {told}")
 
 
 def main() -> int:

@@ -1,0 +1,12 @@
+"""What a training says beside its progress."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmark.plain_text import visible
+
+
+def tell(text: str) -> None:
+    """Write one line to stderr, in which names of files and the like act on nothing."""
+    print(visible(text), file=sys.stderr, flush=True)
