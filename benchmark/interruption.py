@@ -84,6 +84,11 @@ class Stop:
     def status(self) -> int:
         return 128 + self._number if self._number else 0
 
+    def raise_stopped(self) -> None:
+        """Raise `Stopped` where a signal has asked to stop: for work that has nothing to show yet."""
+        if self._number:
+            raise Stopped(self._number)
+
     def handle(self, number: int, _frame: FrameType | None) -> None:
         """Note the first signal, and raise `Stopped` at the next."""
         now = time.monotonic()

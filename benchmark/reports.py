@@ -20,12 +20,15 @@ JSON_NAME, CSV_NAME, SHEET_NAME, HTML_NAME = REPORT_NAMES
 def write_reports(run: RunResult, rows: Sequence[SheetRow], folder: Path, announce: Callable[[str], None]) -> RunResult:
     """Write results.csv, samples.png, report.html, and then results.json, which has the failures of the others.
 
-    Return the run with these failures. A run without any result leaves the former files as they are, and says so.
+    Return the run with these failures. A run without any result, and one that was stopped before its first score, leave
+    the former files as they are, and say so.
     """
-    if not run.models:
-        former = [name for name in REPORT_NAMES if os.path.lexists(folder / name)]
+    former = [name for name in REPORT_NAMES if os.path.lexists(folder / name)]
+    has_no_score = run.interrupted and not run.no_quality and not any(model.scores for model in run.models)
+    if not run.models or (former and has_no_score):
         if former:
-            announce(f"no model has a result: {', '.join(former)} in {folder} stay as they were")
+            reason = "the run was stopped before its first score" if run.models else "no model has a result"
+            announce(f"{reason}: {', '.join(former)} in {folder} stay as they were")
         return run
     failures = dict(run.failures)
 

@@ -41,7 +41,10 @@ def run_benchmark(settings: Settings) -> RunResult:
     columns = plan_columns(settings, chosen, machine, held_out.reference, held_out.digest, failures)
     with stop_on_interrupt() as stop:
         generate(settings, columns, held_out.reference, machine, progress, stop, failures)
-        with locked(settings.output_dir, "scores images and writes the report", announce=progress.note):
+        with locked(
+            settings.output_dir, "scores images and writes the report", announce=progress.note,
+            between_tries=stop.raise_stopped,
+        ):  # fmt: skip
             models, pairs = score(settings, columns, held_out, machine, progress, stop, failures)
             run = describe_run(
                 settings, machine, held_out.reference, models, failures, started,

@@ -13,6 +13,7 @@ from files.writing import write_text
 
 LOCK_NAME, HOLDER_END = ".lock", "-holder"
 SECONDS_BETWEEN_TRIES = 0.2
+MOST_CHARACTERS = 300
 
 
 @contextmanager
@@ -23,12 +24,13 @@ def locked(
     announce: Callable[[str], None] | None = None,
     remedy: str = "another OUTPUT_DIR",
     name: str = LOCK_NAME,
+    between_tries: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """Keep an existing folder for this process during the block; the death of the process lets go of it.
 
     doing: what this process does there, for others to read: "generates images". announce: wait for the holder, and
     tell who it is; None: do not wait. remedy: what the user can choose instead of waiting. name: the lock's file, where
-    it is not the whole folder that is kept.
+    it is not the whole folder that is kept. between_tries: called while waiting; what it raises ends the wait.
 
     Raises:
         OSError: another process holds the folder (and `announce` is None); the line names it.
@@ -37,13 +39,18 @@ def locked(
 
     holder = folder / (name + HOLDER_END)
     lock = FileLock(folder / name, timeout=0, thread_local=False)
-    try:
-        lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
-    except Timeout:
-        if announce is None:
-            raise OSError(f"{folder} is in use: {read_holder(folder, name)}; wait for it, or choose {remedy}") from None
-        announce(f"waiting for {folder}: {read_holder(folder, name)}")
-        lock.acquire(timeout=-1, poll_interval=SECONDS_BETWEEN_TRIES)
+    is_told = False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=SECONDS_BETWEEN_TRIES if is_told else 0, poll_interval=SECONDS_BETWEEN_TRIES / 4)
+        except Timeout:
+            who = read_holder(folder, name)
+            if announce is None:
+                raise OSError(f"{folder} is in use: {who}; wait for it, or choose {remedy}") from None
+            if not is_told:
+                announce(f"waiting for {folder}: {who}")
+            is_told = True
+            between_tries()
     try:
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         with suppress(OSError):  # on a full disk the lock still holds; only its reader is told less
@@ -59,8 +66,7 @@ def locked(
 def read_holder(folder: Path, name: str = LOCK_NAME) -> str:
     """Return who holds the folder's lock, as one phrase."""
     try:
-        return (folder / (name + HOLDER_END)).read_text(encoding="utf-8", errors="replace")[
-            :300
-        ].strip() or "another process"
+        text = (folder / (name + HOLDER_END)).read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return "another process"
+        text = ""
+    return text[:MOST_CHARACTERS].strip() or "another process"
