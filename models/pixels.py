@@ -64,7 +64,7 @@ def check_decoded(extremes_2B: Tensor, name: str) -> None:
     Raises:
         ValueError: one is NaN or infinite.
     """
-    is_broken_B = ~extremes_2B.isfinite().all(dim=0)
+    is_broken_B = ~extremes_2B.cpu().isfinite().all(dim=0)  # one wait for the device
     if broken := is_broken_B.nonzero().flatten().tolist():
         raise not_a_number(name, broken[0])
 

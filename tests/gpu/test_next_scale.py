@@ -168,3 +168,19 @@ def test_kernels_that_are_prepared_do_not_run() -> None:
     assert (uniform_BLV == -1).all()
     FUSED.fill_uniform(uniform_BLV, keys_B2)
     assert ((uniform_BLV > 0) & (uniform_BLV < 1)).all()
+
+
+def test_nan_of_a_decoder_is_refused_outside_of_the_graph(tmp_path: Path) -> None:
+    """The conversion to bytes is captured, so that it cannot refuse by itself."""
+    generator: Any = load("var", DEVICE, tmp_path, mode="compiled")
+    asked = generator.prepare(make_requests(4))
+    before = generator.generate(asked)
+    bias = generator.vqvae.decoder.conv_out.bias
+    kept = bias.detach().clone()
+    with torch.no_grad():
+        bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"made pixels that are no numbers .* first in image 0 of its batch"):
+        generator.generate(asked)
+    with torch.no_grad():
+        bias.copy_(kept)
+    assert torch.equal(generator.generate(asked), before)

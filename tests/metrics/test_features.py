@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Sequence
@@ -219,6 +220,89 @@ def test_a_damaged_entry_is_computed_again_and_told(
     again = MeanColour()
     cached_features(images, again, scoring)
     assert again.seen == 0
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"features": torch.zeros(3, 3)},
+        {"features": torch.zeros(4)},
+        {"features": torch.zeros(4, 3, dtype=torch.float64)},
+        {"features": torch.full((4, 3), float("nan"))},
+        {"other": torch.zeros(4, 3)},
+    ],
+)
+def test_an_entry_that_cannot_be_of_these_images_is_computed_again_and_told(
+    tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str], tensors: dict[str, Tensor]
+) -> None:
+    """Its own digest is right: it was written so."""
+    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    first = cached_features(images, MeanColour(), scoring)
+    (entry,) = (scoring.cache / "features").iterdir()
+    features.write_entry(entry, tensors)
+    assert torch.equal(cached_features(images, MeanColour(), scoring), first)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{entry} is damaged (")
+
+
+def test_an_entry_under_another_ones_name_is_not_taken_for_it(
+    tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    cached_features(images, MeanColour("one"), scoring)
+    (one,) = (scoring.cache / "features").iterdir()
+    cached_features(images, MeanColour("other"), scoring)
+    (other,) = set((scoring.cache / "features").iterdir()) - {one}
+    shutil.copy(one, other)
+    extractor = MeanColour("other")
+    cached_features(images, extractor, scoring)
+    assert extractor.seen == 4
+    assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("obstacle", ["file for a folder", "folder for an entry", "full disk"])
+def test_a_cache_that_cannot_be_written_costs_a_warning_and_no_features(
+    tmp_path: Path,
+    scoring: Scoring,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    obstacle: str,
+) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    if obstacle == "file for a folder":
+        scoring.cache.write_text("not a folder")
+    elif obstacle == "folder for an entry":
+        features.entry_of(images, MeanColour(), scoring).mkdir(parents=True)
+    else:
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("files.writing.publish", full)
+    extractor = MeanColour()
+    assert cached_features(images, extractor, scoring).shape == (4, 3)
+    assert extractor.seen == 4
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
+    assert len(warnings) == 1
+    assert str(scoring.cache) in warnings[0]
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".t2i-partial")]
+
+
+def test_damaged_bytes_anywhere_in_an_entry_never_give_other_features(
+    tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    first = cached_features(images, MeanColour(), scoring)
+    (entry,) = (scoring.cache / "features").iterdir()
+    whole = entry.read_bytes()
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        content = bytearray(whole)
+        for place in generator.integers(0, len(whole), generator.integers(1, 4)):
+            content[place] ^= int(generator.integers(1, 256))
+        entry.write_bytes(content[: generator.integers(0, len(whole) + 1)] if generator.random() < 0.3 else content)
+        assert torch.equal(cached_features(images, MeanColour(), scoring), first)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_corrupt_picture_leaves_no_entry(tmp_path: Path, scoring: Scoring) -> None:

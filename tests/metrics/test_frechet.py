@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metrics.base import Comparison, ImageSet, Score, Scoring
+from metrics.features import write_entry
 from metrics.frechet import (
     FrechetDistance,
     Gaussian,
@@ -196,6 +198,62 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path: Path, content: dict[st
         read_statistics(tmp_path / "wrong.npz", 16)
     with pytest.raises(OSError, match="no file"):
         read_statistics(tmp_path / "nowhere.npz", 16)
+
+
+def test_a_covariance_with_the_rounding_of_float32_is_taken_and_a_wrong_one_is_not(tmp_path: Path) -> None:
+    sigma = np.cov(np.random.default_rng(0).normal(size=(16, 9)))  # of 9 samples: half of its eigenvalues are 0
+    np.savez(tmp_path / "rounded.npz", mu=np.zeros(16), sigma=sigma.astype(np.float32))
+    read = read_statistics(tmp_path / "rounded.npz", 16)
+    assert read.covariance_DD is not None
+    assert torch.equal(read.covariance_DD, read.covariance_DD.T)
+    first = np.diag([1.0] + [0.0] * 15)
+    wrong = {"a negative variance": sigma - 0.01 * first, "not symmetric": sigma + 0.01 * np.roll(first, 1, axis=1)}
+    for words, matrix in wrong.items():
+        np.savez(tmp_path / "wrong.npz", mu=np.zeros(16), sigma=matrix)
+        with pytest.raises(ValueError, match=words):
+            read_statistics(tmp_path / "wrong.npz", 16)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "other shapes", "float32", "not finite"])
+def test_damaged_statistics_in_the_cache_are_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    one, other = _features(45, 8, 1), _features(100, 8, 2)
+    first = _score(tmp_path, one, other, monkeypatch).value
+    (entry,) = tmp_path.glob("features/*.statistics")
+    if damage == "flipped":
+        content = bytearray(entry.read_bytes())
+        content[-9] ^= 1
+        entry.write_bytes(content)
+    else:
+        mu, sigma = torch.zeros(8, dtype=torch.float64), torch.eye(8, dtype=torch.float64)
+        write_entry(
+            entry,
+            {
+                "other shapes": {"mu": mu[:7], "sigma": sigma},
+                "float32": {"mu": mu.float(), "sigma": sigma.float()},
+                "not finite": {"mu": mu / 0, "sigma": sigma},
+            }[damage],
+        )
+    assert _score(tmp_path, one, other, monkeypatch).value == pytest.approx(first, rel=1e-12)
+    assert f"{entry} is damaged (" in capsys.readouterr().err
+
+
+def test_statistics_that_cannot_be_written_leave_the_former_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.npz"
+    write_statistics(path, _features(30, 4, 1))
+    former = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match=r"mine\.npz"):
+        write_statistics(path, _features(30, 4, 2))
+    assert path.read_bytes() == former
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_features_of_two_precisions_are_not_compared(tmp_path: Path) -> None:
