@@ -136,6 +136,11 @@ class TrainingFolder:
         self.mark_path.unlink(missing_ok=True)
         self.ledger = Ledger(self.output, self.ledger.path)
 
+    def is_finished(self) -> bool:
+        """Return whether the training is done and its adapter as it was written. Raises as `read_mark`."""
+        mark = self.read_mark()
+        return mark is not None and mark.finished and self.has_adapter()
+
     def has_adapter(self) -> bool:
         """Return whether the adapter is there as a training wrote it."""
         return all(self.ledger.is_whole(self.output / name) for name in ADAPTER_NAMES)

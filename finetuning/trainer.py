@@ -6,7 +6,6 @@ follows from the step's number (`finetuning.step`).
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ from benchmark.machine import choose_machine
 from benchmark.progress import Progress
 from files.images import decode_rgb
 from files.reading import read_regular
-from files.records import Damaged, read_record, seal
 from finetuning.adapter import (
     add_adapter,
     build_optimizer,
@@ -32,9 +30,10 @@ from finetuning.adapter import (
     trainable,
 )
 from finetuning.base import Base, open_base
-from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, whole_checkpoints
-from finetuning.encodings import Encodings, encode_all, encode_captions, weights_digest
-from finetuning.folder import Mark, TrainingFolder
+from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from finetuning.claim import begun_with, check_apart, claim
+from finetuning.encodings import Encodings, encode_all, encode_captions
+from finetuning.folder import TrainingFolder
 from finetuning.memory import check_memory, estimate_memory, free_memory
 from finetuning.notes import tell
 from finetuning.pictures import TrainingPicture, prompt_files, read_pictures
@@ -87,132 +86,15 @@ def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
     folder = TrainingFolder(settings.output_dir)
     with ExitStack() as held:
         if accelerator.is_main_process:
-            pictures = _claim(folder, settings, pictures, accelerator.num_processes, held, fresh)
+            pictures = claim(folder, settings, pictures, accelerator.num_processes, held, fresh)
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             folder = TrainingFolder(settings.output_dir)
-            pictures = _begun_with(folder, pictures)
-        if is_finished(folder):
+            pictures = begun_with(folder, pictures)
+        if folder.is_finished():
             accelerator.end_training()
             return Outcome(settings.output_dir, False, settings.steps, None, accelerator.is_main_process)
         return _Training(settings, base, pictures, accelerator, folder).run()
-
-
-def check_apart(settings: TrainingSettings) -> None:
-    """Raise ValueError where the adapter's folder and one of the images' lie in each other."""
-    output = settings.output_dir.resolve()
-    for name in ("train_dir", "test_dir"):
-        given = getattr(settings, name)
-        images = given.resolve() if given is not None else None
-        if images is not None and (output.is_relative_to(images) or images.is_relative_to(output)):
-            raise ValueError(
-                f"output_dir={settings.output_dir} and the folder of the images, {name}={given}, lie in each other: "
-                "choose another OUTPUT_DIR"
-            )
-
-
-def is_finished(folder: TrainingFolder) -> bool:
-    """Return whether the training there is done and its adapter as it was written. Raises as `read_mark`."""
-    mark = folder.read_mark()
-    return mark is not None and mark.finished and folder.has_adapter()
-
-
-def _claim(
-    folder: TrainingFolder,
-    settings: TrainingSettings,
-    pictures: list[TrainingPicture],
-    processes: int,
-    held: ExitStack,
-    fresh: bool,
-) -> list[TrainingPicture]:
-    """Keep the folder for this training, unless one is finished there, and return the images that it is about.
-
-    Raises:
-        OSError: another training holds the folder.
-        ValueError: it holds a training with other settings, or files that are not ours.
-    """
-    folder.check_foreign()
-    if not fresh and is_finished(folder):
-        pictures = _begun_with(folder, pictures, aloud=True)
-        _compare(folder, _asked(settings, pictures, processes))
-        return pictures
-    held.enter_context(folder.held())
-    if fresh:
-        folder.clear()
-    pictures = _begun_with(folder, pictures, aloud=True)
-    asked = _asked(settings, pictures, processes)
-    mark = folder.read_mark()
-    if mark is not None and (mark.finished or whole_checkpoints(folder.checkpoints, folder.ledger)):
-        _compare(folder, asked)
-        if mark.finished:
-            tell(f"the adapter in {folder.output} is not as it was written; it is made again")
-            folder.note(finished=False)
-    else:
-        folder.write_mark(Mark(asked))
-    if _recorded_pictures(folder) is None:
-        names = [picture.path.name for picture in pictures]
-        folder.ledger.write_bytes(folder.pictures_path, f"{seal({'pictures': names})}\n".encode())
-    folder.tidy()
-    return pictures
-
-
-def _asked(settings: TrainingSettings, pictures: Sequence[TrainingPicture], processes: int) -> dict[str, str]:
-    content = hashlib.sha256()
-    for picture in pictures:
-        content.update(f"{picture.file_digest} {picture.caption}\n".encode())
-    return settings.fingerprint() | {
-        "pictures": f"{len(pictures)} of {content.hexdigest()[:16]}",
-        "transformer": weights_digest(settings.base / "transformer")[:16],
-        "processes": str(processes),
-    }
-
-
-def _compare(folder: TrainingFolder, asked: dict[str, str]) -> None:
-    """Raise ValueError where the training that is there has other settings."""
-    mark = folder.read_mark()
-    found = mark.settings if mark is not None else {}
-    for name, value in asked.items():
-        if found.get(name) != value:
-            raise ValueError(
-                f"{folder.output} holds a training with {name}={found.get(name)}, now {name}={value}: "
-                "set it back, choose another OUTPUT_DIR, or start over with --fresh, which deletes that training"
-            )
-
-
-def _begun_with(
-    folder: TrainingFolder, pictures: list[TrainingPicture], *, aloud: bool = False
-) -> list[TrainingPicture]:
-    """Return the images that the training which is there began with, where others were only added since: the
-    benchmark writes more rows into the same folder.
-    """
-    recorded = _recorded_pictures(folder, aloud=aloud)
-    if recorded is None:
-        return pictures
-    names = set(recorded)
-    kept = [picture for picture in pictures if picture.path.name in names]
-    if len(kept) < len(names):
-        return pictures
-    if aloud and len(kept) < len(pictures):
-        added = len(pictures) - len(kept)
-        tell(f"{added} pictures were added since this training began; --fresh takes them in")
-    return kept
-
-
-def _recorded_pictures(folder: TrainingFolder, *, aloud: bool = False) -> list[str] | None:
-    """Return the names in pictures.json, or None where there is no such file or it is damaged."""
-    path = folder.pictures_path
-    if not path.is_file():
-        return None
-    try:
-        found = read_record(path)
-        names = found.get("pictures")
-        if found.keys() != {"pictures"} or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise Damaged("it is no list of images")
-    except (OSError, Damaged) as error:
-        if aloud:
-            tell(f"{path} is damaged ({error}); it is made again")
-        return None
-    return names
 
 
 def _open_accelerator(settings: TrainingSettings) -> Any:

@@ -115,7 +115,6 @@ def _train(settings: TrainingSettings) -> None:
 def differences(whole: Path, other: Path) -> Iterator[str]:
     """Yield what differs between two trainings' folders, and what is half written in the second."""
     from finetuning.folder import ADAPTER_NAMES, TrainingFolder
-    from finetuning.trainer import is_finished
 
     for name in ADAPTER_NAMES:
         if not (other / name).is_file() or (other / name).read_bytes() != (whole / name).read_bytes():
@@ -125,7 +124,7 @@ def differences(whole: Path, other: Path) -> Iterator[str]:
     if [(line["step"], line["loss"]) for line in _lines(whole)] != [(n["step"], n["loss"]) for n in _lines(other)]:
         yield "losses"
     yield from (str(path.relative_to(other.parent)) for path in other.parent.rglob(f"{PREFIX}*"))
-    if not is_finished(TrainingFolder(other)):
+    if not TrainingFolder(other).is_finished():
         yield "it is not finished"
     TrainingFolder(other).check_foreign()
 

@@ -14,9 +14,10 @@ from tiny_training import tiny_settings
 
 from files.ledger import Ledger
 from finetuning.checkpoints import load_checkpoint
+from finetuning.claim import recorded_pictures
 from finetuning.folder import TrainingFolder
 from finetuning.record import read_lines
-from finetuning.trainer import _recorded_pictures, train_lora
+from finetuning.trainer import train_lora
 from models.adapters import read_training_data
 
 TRIES = 15
@@ -51,7 +52,7 @@ def mark(output: Path) -> Any:
 
 
 def images(output: Path) -> Any:
-    return _recorded_pictures(TrainingFolder(output))
+    return recorded_pictures(TrainingFolder(output))
 
 
 def lines(output: Path) -> Any:

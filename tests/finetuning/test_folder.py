@@ -260,6 +260,19 @@ def test_a_damaged_list_of_images_is_made_again(
     assert path.read_bytes() == content
 
 
+def test_before_its_first_checkpoint_a_training_may_begin_with_other_images_and_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_settings(tmp_path, steps=3)
+    train_until(1, settings, monkeypatch)
+    (settings.train_dir / "00000_input.png").unlink()
+    (settings.train_dir / "00000_caption.txt").unlink()
+    other = dataclasses.replace(settings, rank=2)
+    assert train_lora(other).trained
+    assert not train_lora(other).trained
+    assert "00000_input.png" not in (settings.output_dir / "training" / "pictures.json").read_text()
+
+
 def test_a_kill_between_validation_image_and_checkpoint_loses_neither(
     finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,126 @@
+"""How a training takes its folder: apart from the images, with those that it began with, and with the same settings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from files.records import Damaged, read_record, seal
+from finetuning.checkpoints import whole_checkpoints
+from finetuning.encodings import weights_digest
+from finetuning.folder import Mark, TrainingFolder
+from finetuning.notes import tell
+from finetuning.pictures import TrainingPicture
+from finetuning.settings import TrainingSettings
+
+
+def check_apart(settings: TrainingSettings) -> None:
+    """Raise ValueError where the adapter's folder and one of the images' lie in each other."""
+    output = settings.output_dir.resolve()
+    for name in ("train_dir", "test_dir"):
+        given = getattr(settings, name)
+        images = given.resolve() if given is not None else None
+        if images is not None and (output.is_relative_to(images) or images.is_relative_to(output)):
+            raise ValueError(
+                f"output_dir={settings.output_dir} and the folder of the images, {name}={given}, lie in each other: "
+                "choose another OUTPUT_DIR"
+            )
+
+
+def claim(
+    folder: TrainingFolder,
+    settings: TrainingSettings,
+    pictures: list[TrainingPicture],
+    processes: int,
+    held: ExitStack,
+    fresh: bool,
+) -> list[TrainingPicture]:
+    """Keep the folder for this training, unless one is finished there, and return the images that it is about.
+
+    Raises:
+        OSError: another training holds the folder.
+        ValueError: it holds a training with other settings, or files that are not ours.
+    """
+    if not fresh and folder.is_finished():
+        folder.check_foreign()
+        pictures = begun_with(folder, pictures, aloud=True)
+        _compare(folder, _asked(settings, pictures, processes))
+        return pictures
+    held.enter_context(folder.held())
+    if fresh:
+        folder.clear()
+    pictures = begun_with(folder, pictures, aloud=True)
+    asked = _asked(settings, pictures, processes)
+    mark = folder.read_mark()
+    if mark is not None and (mark.finished or whole_checkpoints(folder.checkpoints, folder.ledger)):
+        _compare(folder, asked)
+        if mark.finished:
+            tell(f"the adapter in {folder.output} is not as it was written; it is made again")
+            folder.note(finished=False)
+    else:
+        folder.write_mark(Mark(asked))
+    names = [picture.path.name for picture in pictures]
+    if recorded_pictures(folder) != names:
+        folder.ledger.write_bytes(folder.pictures_path, f"{seal({'pictures': names})}\n".encode())
+    folder.tidy()
+    return pictures
+
+
+def _asked(settings: TrainingSettings, pictures: Sequence[TrainingPicture], processes: int) -> dict[str, str]:
+    content = hashlib.sha256()
+    for picture in pictures:
+        content.update(f"{picture.file_digest} {picture.caption}\n".encode())
+    return settings.fingerprint() | {
+        "pictures": f"{len(pictures)} of {content.hexdigest()[:16]}",
+        "transformer": weights_digest(settings.base / "transformer")[:16],
+        "processes": str(processes),
+    }
+
+
+def _compare(folder: TrainingFolder, asked: dict[str, str]) -> None:
+    """Raise ValueError where the training that is there has other settings."""
+    mark = folder.read_mark()
+    found = mark.settings if mark is not None else {}
+    for name, value in asked.items():
+        if found.get(name) != value:
+            raise ValueError(
+                f"{folder.output} holds a training with {name}={found.get(name)}, now {name}={value}: "
+                "set it back, choose another OUTPUT_DIR, or start over with --fresh, which deletes that training"
+            )
+
+
+def begun_with(
+    folder: TrainingFolder, pictures: list[TrainingPicture], *, aloud: bool = False
+) -> list[TrainingPicture]:
+    """Return the images that the training which is there began with, where others were only added since: the
+    benchmark writes more rows into the same folder.
+    """
+    recorded = recorded_pictures(folder, aloud=aloud)
+    if recorded is None:
+        return pictures
+    names = set(recorded)
+    kept = [picture for picture in pictures if picture.path.name in names]
+    if len(kept) < len(names):
+        return pictures
+    if aloud and len(kept) < len(pictures):
+        added = len(pictures) - len(kept)
+        tell(f"{added} pictures were added since this training began; --fresh takes them in")
+    return kept
+
+
+def recorded_pictures(folder: TrainingFolder, *, aloud: bool = False) -> list[str] | None:
+    """Return the names in pictures.json, or None where there is no such file or it is damaged."""
+    path = folder.pictures_path
+    if not path.is_file():
+        return None
+    try:
+        found = read_record(path)
+        names = found.get("pictures")
+        if found.keys() != {"pictures"} or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise Damaged("it is no list of images")
+    except (OSError, Damaged) as error:
+        if aloud:
+            tell(f"{path} is damaged ({error}); it is made again")
+        return None
+    return names
