@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from files.reading import is_regular, shown
+from files.writing import naming
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,7 @@ def load_checkpoint(path: Path, *, memory_map: bool = False) -> Any:
     """
     import torch
 
+    _check_regular(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=memory_map)
     except (
@@ -40,6 +42,12 @@ def load_checkpoint(path: Path, *, memory_map: bool = False) -> Any:
         AssertionError, RecursionError, MemoryError,
     ) as error:  # fmt: skip
         raise ValueError(f"{shown(path)} is no checkpoint of tensors ({_reason(error)})") from error
+
+
+def _check_regular(path: Path) -> None:
+    """Raise OSError for a folder, a pipe or a device: a library would wait for it, or read it without an end."""
+    if path.exists() and not is_regular(path):
+        raise OSError(f"{shown(path)} is no regular file (a folder, pipe or device)")
 
 
 def _reason(error: Exception) -> str:
@@ -61,6 +69,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    _check_regular(path)
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
@@ -84,6 +93,7 @@ def open_tensors(path: Path, framework: str = "np") -> Iterator[Any]:
     """Yield safetensors' open file, whose tensors are read one by one. Raises as `load_tensors`."""
     from safetensors import SafetensorError, safe_open
 
+    _check_regular(path)
     try:
         with safe_open(path, framework) as file:
             yield file
@@ -126,10 +136,9 @@ def _open_archive(path: Path) -> Iterator[dict[str, Callable[[], IO[bytes]]]]:
         OSError: it cannot be read.
         ValueError: it is no .npz file, or the block raised anything else; the text names the file.
     """
-    if not is_regular(path) and path.exists():
-        raise OSError(f"{shown(path)} is no regular file (a folder, pipe or device)")
+    _check_regular(path)
     try:
-        with zipfile.ZipFile(path) as archive, ExitStack() as opened:
+        with naming(path), zipfile.ZipFile(path) as archive, ExitStack() as opened:
 
             def opener(name: str) -> Callable[[], IO[bytes]]:
                 return lambda: opened.enter_context(archive.open(name))

@@ -11,6 +11,8 @@ import time
 from functools import cache
 from pathlib import Path
 
+from files.writing import naming
+
 # What one image, caption table or journal may have at most; weights are read by libraries that map them.
 MOST_BYTES = 512_000_000
 # A file system that gives less than a chunk in this time is as good as gone.
@@ -28,7 +30,7 @@ def read_regular(path: Path, *, most_bytes: int = MOST_BYTES, most_seconds: floa
             line names it.
     """
     descriptor = _open_regular(path)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with naming(path), os.fdopen(descriptor, "rb", buffering=0) as file:
         size = os.fstat(descriptor).st_size
         if size > most_bytes:
             raise OSError(f"{shown(path)} has {size:,} bytes; at most {most_bytes:,} are read")
@@ -47,7 +49,7 @@ def read_regular(path: Path, *, most_bytes: int = MOST_BYTES, most_seconds: floa
 
 def read_head(path: Path, most_bytes: int) -> bytes:
     """Return the first bytes of a regular file. Raises OSError where it is missing or no regular file."""
-    with os.fdopen(_open_regular(path), "rb") as file:
+    with naming(path), os.fdopen(_open_regular(path), "rb") as file:
         return file.read(most_bytes)
 
 
@@ -99,5 +101,5 @@ def file_digest(path: Path) -> str:
 
 @cache
 def _digest(path: Path, size: int, modified_ns: int, inode: int) -> str:  # noqa: ARG001 (they are the cache's key)
-    with os.fdopen(_open_regular(path), "rb") as file:
+    with naming(path), os.fdopen(_open_regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

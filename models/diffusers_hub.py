@@ -108,7 +108,7 @@ def download(model: str, found: Any) -> Path:
 
     Raises:
         OSError: it cannot be downloaded.
-        ValueError: diffusers would load other repositories with it.
+        ValueError: diffusers would load other repositories with it, or run code that it brings.
     """
     import diffusers
 
@@ -117,7 +117,10 @@ def download(model: str, found: Any) -> Path:
             f"{model} is a {found.__name__}, which is made of several repositories: save it as one folder "
             "(save_pretrained of diffusers), and name that"
         )
-    return Path(diffusers.DiffusionPipeline.download(model))
+    try:
+        return Path(diffusers.DiffusionPipeline.download(model))
+    except ValueError as error:
+        raise ValueError(f"{model} cannot be downloaded: {' '.join(str(error).split())[:300]}") from error
 
 
 def call_arguments(pipeline: Any, options: Options, image_size: int) -> dict[str, object]:

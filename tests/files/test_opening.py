@@ -259,6 +259,33 @@ def test_a_pipe_in_a_folder_is_refused_without_waiting(pipeline: Path) -> None:
     assert "extra.json is no regular file" in refusal(lambda: load(pipeline), OSError)
 
 
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.npz"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_without_waiting(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    calls: dict[str, list[Callable[[Path], object]]] = {
+        "a.pth": [load_checkpoint],
+        "a.safetensors": [load_tensors, tensor_shapes],
+        "a.npz": [array_shapes],
+    }
+    for call in calls[name]:
+        assert "is no regular file" in refusal(lambda call=call: call(tmp_path / name), OSError)
+
+
+def test_a_hub_pipeline_that_diffusers_would_load_others_with_or_run_code_of_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import diffusers
+
+    from models.diffusers_hub import download
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("It contains custom code.\n\nPass trust_remote_code=True.")
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", refuse)
+    assert "made of several repositories" in refusal(lambda: download("a/b", diffusers.KandinskyV22CombinedPipeline))
+    assert "a/b cannot be downloaded" in refusal(lambda: download("a/b", diffusers.StableDiffusionXLPipeline))
+
+
 def test_a_readme_that_names_other_pipelines_is_refused(nothing_runs: Path, folders: ModuleType) -> None:
     folder = nothing_runs / "kandinsky"
     folders.build_kandinsky().save_pretrained(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 import socket
 import time
@@ -93,6 +95,24 @@ def test_a_file_that_comes_too_slowly_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("files.reading.time.monotonic", lambda: next(clock))
     with pytest.raises(OSError, match="slow could not be read within 60 s"):
         read_regular(path)
+
+
+@pytest.mark.parametrize("read", [read_regular, file_digest])
+def test_an_error_of_the_disk_while_reading_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any
+) -> None:
+    (tmp_path / "bad-sector").write_bytes(b"x" * 100)
+
+    class Broken(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, _buffer: object) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdopen", lambda *_, **__: Broken())
+    with pytest.raises(OSError, match=r"Input/output error: .*bad-sector"):
+        read(tmp_path / "bad-sector")
 
 
 def test_a_digest_follows_the_content(tmp_path: Path) -> None:
