@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -146,15 +146,20 @@ class Journal:
             self._images.mkdir(parents=True, exist_ok=True)
         paths = [self.image_path(index) for index in range(batch.start, batch.stop)]
         digests = []
-        for path, image in zip(paths, images, strict=True):
-            with naming(path):
-                save_png(image, partial_path(path))
-                sync_file(partial_path(path))
-            digests.append(hashlib.sha256(partial_path(path).read_bytes()).hexdigest())
-        self._append({"kind": "batch", **asdict(batch), "digests": digests})
-        for path in paths:
-            with naming(path):
-                publish(partial_path(path), path, sync=False)
+        try:
+            for path, image in zip(paths, images, strict=True):
+                with naming(path):
+                    save_png(image, partial_path(path))
+                    sync_file(partial_path(path))
+                digests.append(hashlib.sha256(partial_path(path).read_bytes()).hexdigest())
+            self._append({"kind": "batch", **asdict(batch), "digests": digests})
+            for path in paths:
+                with naming(path):
+                    publish(partial_path(path), path, sync=False)
+        finally:
+            for path in paths:
+                with suppress(OSError):
+                    partial_path(path).unlink(missing_ok=True)
 
     def _is_whole(self, batch: Batch) -> bool:
         return all(

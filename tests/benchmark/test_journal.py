@@ -136,7 +136,7 @@ def test_every_image_under_its_name_is_named_by_a_line_before(tmp_path: Path, mo
     with journal.locked(), pytest.raises(KeyboardInterrupt):
         journal.record_batch(journals.Batch(0, 1, 1.0, ("",)), [Image.new("RGB", (8, 8))])
     assert journals.foreign_files(tmp_path, 10) == []
-    assert [path.name.startswith(PREFIX) for path in (tmp_path / "output").iterdir()] == [True]
+    assert list((tmp_path / "output").iterdir()) == [], "what was half written is gone"
     assert Journal(tmp_path, FINGERPRINT).batches() == []
 
 
@@ -214,3 +214,29 @@ def test_images_of_an_earlier_version_are_refused_as_such(made: Path, tmp_path: 
     (folder / "fingerprint.json").write_text(json.dumps({"schema_version": 1, **FINGERPRINT}))
     with pytest.raises(journals.FingerprintError, match=r"another version of this program \(schema_version=1, now 2\)"):
         Journal(folder, FINGERPRINT)
+
+
+@pytest.mark.parametrize("what", ["save_png", "append_line", "publish"])
+def test_a_disk_that_fills_up_names_the_path_and_costs_only_the_work_in_flight(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    real, calls = getattr(journals, what), 0
+
+    def fill(*arguments: object, **more: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise OSError(28, "No space left on device")
+        real(*arguments, **more)
+
+    monkeypatch.setattr(journals, what, fill)
+    with pytest.raises(OSError, match=r"No space left on device") as caught:
+        make(tmp_path)
+    assert what == "append_line" or str(tmp_path) in str(caught.value)
+    monkeypatch.setattr(journals, what, real)
+    assert not list(tmp_path.rglob(f"{PREFIX}*"))
+    kept = Journal(tmp_path, FINGERPRINT).batches()
+    assert kept, "what was whole before is kept"
+    make(tmp_path)
+    assert Journal(tmp_path, FINGERPRINT).batches()[: len(kept)] == kept
+    assert images(tmp_path) == images(made)
