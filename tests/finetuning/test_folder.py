@@ -273,6 +273,25 @@ def test_before_its_first_checkpoint_a_training_may_begin_with_other_images_and_
     assert "00000_input.png" not in (settings.output_dir / "training" / "pictures.json").read_text()
 
 
+def test_a_full_disk_is_one_line_that_names_the_file_and_the_training_goes_on(
+    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(finished, output_dir=tmp_path / "lora")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.torch, "save", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*/checkpoints/step-000002.pt'") as caught:
+            train_lora(settings)
+    assert "\n" not in str(caught.value)
+    assert not list(settings.output_dir.rglob(f"{PREFIX}*"))
+    train_lora(settings)
+    for name in ("adapter_model.safetensors", "adapter_config.json", "training/validation/step-000002.png"):
+        assert (settings.output_dir / name).read_bytes() == (finished.output_dir / name).read_bytes()
+
+
 def test_a_kill_between_validation_image_and_checkpoint_loses_neither(
     finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
