@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts.damaging import damage
 from PIL import Image
 
 import models
@@ -19,6 +18,7 @@ import run_inference
 from benchmark.ownership import REPORT_NAMES
 from files.locks import locked
 from models.base import ImageGenerator, ModelFamily, Request, Runtime
+from scripts.damaging import damage
 
 
 @dataclass(frozen=True)

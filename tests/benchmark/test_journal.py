@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts.damaging import copy_tree, damage
 from PIL import Image
 
 from benchmark import journal as journals
@@ -22,6 +21,7 @@ from files.images import is_our_png, save_png
 from files.records import read_record, seal
 from files.writing import PREFIX, partial_path
 from models.base import ImageGenerator, Request
+from scripts.damaging import copy_tree, damage
 
 FINGERPRINT = {"SEED": "42", "BATCH_SIZE": "2"}
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scripts.damaging import copy_tree, damage
 from PIL import Image
 
 from benchmark import manifest as manifests
 from benchmark.datasets.base import Example
 from benchmark.reference import Reference, prepare_reference
 from files.locks import locked
+from scripts.damaging import copy_tree, damage
 
 
 class Colours:
