@@ -18,7 +18,7 @@ from models import diffusers_hub
 from models.base import Request, Runtime
 from models.diffusers_pipeline import DiffusersGenerator
 from models.networks.decoding import decode_pictures
-from models.pixels import check_decoded, pil_to_uint8, to_uint8
+from models.pixels import check_decoded, keeps_range, pil_to_uint8, to_uint8
 
 REQUESTS = [Request("a pink robot", 0), Request("a blue cat", 1)]
 BUILDERS = {
@@ -50,6 +50,31 @@ def test_images_equal_the_pipelines_own_pil_images_byte_for_byte(tmp_path: Path,
         assert np.array_equal(image_CHW.permute(1, 2, 0).numpy(), np.asarray(image))
     assert images_BCHW.dtype == torch.uint8
     assert images_BCHW.float().std() > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "keeps"),
+    [
+        *((name, False) for name in (
+            "KandinskyCombinedPipeline", "KandinskyV22CombinedPipeline", "Kandinsky3Pipeline", "IFPipeline",
+            "StableCascadeCombinedPipeline", "WuerstchenCombinedPipeline", "LTXPipeline", "AnimateDiffPipeline",
+        )),
+        *((name, True) for name in (
+            "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline", "PixArtSigmaPipeline",
+            "FluxPipeline", "SanaPipeline", "AuraFlowPipeline", "LuminaPipeline", "HunyuanDiTPipeline",
+        )),
+    ],
+)  # fmt: skip
+def test_tensors_are_asked_for_where_diffusers_own_processor_makes_them(name: str, keeps: bool) -> None:
+    """Whatever processor a pipeline holds, it has to be what makes the images."""
+    import diffusers
+    from diffusers.image_processor import VaeImageProcessor
+
+    pipeline = object.__new__(getattr(diffusers, name))
+    vars(pipeline)["image_processor"] = VaeImageProcessor()
+    assert keeps_range(pipeline) is keeps
+    vars(pipeline)["image_processor"] = object()  # of transformers, say
+    assert not keeps_range(pipeline)
 
 
 @pytest.mark.parametrize("kind", ["kandinsky", "deepfloyd"])
