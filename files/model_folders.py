@@ -70,7 +70,9 @@ def _check_configuration(path: Path, root: Path) -> None:
         json.loads(content, object_pairs_hook=check)
     except _Refused as refused:
         raise ValueError(str(refused)) from None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise ValueError(f"{shown(path)} is nested too deeply to be checked; copy it again") from None
+    except ValueError:
         return  # no JSON: the library that reads it says so
 
 

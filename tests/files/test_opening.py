@@ -181,7 +181,11 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "number for a class": (lambda f: change(f / "model_index.json", unet=["diffusers", 3]), "expected [library"),
     "a list": (lambda f: (f / "model_index.json").write_text("[]"), "holds a list; expected the components"),
     "no JSON": (lambda f: (f / "model_index.json").write_text("{"), "model_index.json is no JSON"),
-    "deep JSON": (lambda f: (f / "model_index.json").write_text("[" * 100_000), "model_index.json is no JSON"),
+    "deep JSON": (lambda f: (f / "model_index.json").write_text("[" * 100_000), "nested too deeply"),
+    "deep configuration": (
+        lambda f: (f / "unet/config.json").write_text('{"a":' * 100_000),
+        "config.json is nested too deeply to be checked",
+    ),
     "weights elsewhere": (
         lambda f: elsewhere(f / "unet/diffusion_pytorch_model.safetensors"), "leads outside of",
     ),
@@ -320,6 +324,42 @@ def test_links_of_the_hubs_cache_are_followed(pipeline: Path, sdxl: Path) -> Non
 @pytest.mark.parametrize("folder", ["sdxl", "pixart"])
 def test_the_embedded_pipelines_pass(folder: str) -> None:
     check_pipeline(Path(__file__).parents[2] / "assets" / folder)
+
+
+SETTINGS = ("SDXL_MODEL", "PIXART_MODEL", "PIXART_BASE", "INFINITY_TEXT_ENCODER", "CLIP_MODEL", "DINOV2_MODEL")
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_setting_that_names_a_folder_refuses_its_code(
+    nothing_runs: Path, folders: ModuleType, setting: str
+) -> None:
+    from metrics.clip import CLIPFeatures
+    from metrics.dinov2 import ClassToken
+    from models import pixart, sdxl
+    from models.base import Runtime
+    from models.infinity_text import load_text_encoder
+
+    folder = nothing_runs / "model"
+    folder.mkdir()
+    if setting == "SDXL_MODEL":
+        folders.write_sdxl(folder)
+    model, base = folders.write_pixart_split(nothing_runs) if setting.startswith("PIXART") else (folder, folder)
+    runtime = Runtime("pretrained", "cpu", "float32", 32, assets=nothing_runs, cache=nothing_runs)
+    pixart_options = pixart.Options(model=str(model), base=str(base))
+    spoiled: Path
+    call: Callable[[], object]
+    spoiled, call = {
+        "SDXL_MODEL": (folder / "tokenizer_2", lambda: sdxl.FAMILY.load(sdxl.Options(model=str(folder)), runtime)),
+        "PIXART_MODEL": (model / "transformer", lambda: pixart.FAMILY.load(pixart_options, runtime)),
+        "PIXART_BASE": (base / "text_encoder", lambda: pixart.FAMILY.load(pixart_options, runtime)),
+        "INFINITY_TEXT_ENCODER": (folder, lambda: load_text_encoder(str(folder), "cpu", "float32")),
+        "CLIP_MODEL": (folder, lambda: CLIPFeatures(folder, "x", "cpu")),
+        "DINOV2_MODEL": (folder, lambda: ClassToken(folder)),
+    }[setting]
+    name = "tokenizer_config.json" if setting in ("SDXL_MODEL", "INFINITY_TEXT_ENCODER") else "config.json"
+    change(spoiled / name, auto_map=REMOTE)
+    code(spoiled / "evil.py")
+    assert f"{name} names code of its own (auto_map), which is never run here" in refusal(call)
 
 
 def test_a_tokenizer_alone_is_refused_alike(pipeline: Path) -> None:
