@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.columns import choose_models, column_folder, column_title
+from benchmark.columns import choose_models, column_folder, column_title, refuse_strangers
 from benchmark.datasets import open_dataset
 from benchmark.plain_text import visible
 from benchmark.settings import ASSETS, Settings
@@ -10,7 +10,11 @@ from models.base import Runtime
 
 
 def describe_run(settings: Settings) -> str:
-    """Return the plan as text; loads no model, no data and no torch."""
+    """Return the plan as text; loads no model, no data and no torch.
+
+    Raises:
+        ValueError: the output folder holds files of others at the names that the run would write.
+    """
     lines = [
         f"{settings.num_samples} images per model, {settings.image_size} px, batch size {settings.batch_size}, "
         f"weights {settings.weights}, device {settings.device}, dtype {settings.dtype}",
@@ -22,7 +26,9 @@ def describe_run(settings: Settings) -> str:
         settings.dataset, assets=ASSETS, seed=settings.seed,
         image_column=settings.image_column, caption_column=settings.caption_column,
     )  # fmt: skip
-    for choice in choose_models(settings, dataset.name, lines.append):
+    chosen = choose_models(settings, dataset.name, lines.append)
+    refuse_strangers(settings, dataset.name, chosen)
+    for choice in chosen:
         model = choice.model
         for mode in settings.mode:
             title = column_title(model, mode)
