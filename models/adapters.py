@@ -167,7 +167,7 @@ _UNDERSTOOD: dict[str, Callable[[Any], bool]] = {
     "use_rslora": lambda value: isinstance(value, bool),
     "use_dora": lambda value: isinstance(value, bool),
     # How the LoRA began: its tensors replace that. Other ways change the base's weights too.
-    "init_lora_weights": lambda value: isinstance(value, bool) or value == "gaussian",
+    "init_lora_weights": lambda value: isinstance(value, bool) or value in ("gaussian", "orthogonal"),
 }
 # Where the adapter came from, how it was trained, and which layers it was put on (its tensors say it as well).
 _WITHOUT_EFFECT = frozenset({
