@@ -66,7 +66,7 @@ class TrainingFolder:
             return _as_mark(read_record(path))
         except (OSError, Damaged) as error:
             raise ValueError(
-                f"{path} is damaged ({error}), so that the training there cannot go on and nothing of it is deleted: "
+                f"{path} is damaged or of an earlier version ({error}): the training there cannot go on, and nothing is deleted; "
                 f"choose another OUTPUT_DIR. There are {listed(self._there())}"
             ) from error
 
