@@ -66,8 +66,8 @@ class TrainingFolder:
             return _as_mark(read_record(path))
         except (OSError, Damaged) as error:
             raise ValueError(
-                f"{path} is damaged or of an earlier version ({error}): the training there cannot go on, and nothing is deleted; "
-                f"choose another OUTPUT_DIR. There are {listed(self._there())}"
+                f"{path} is damaged or of an earlier version ({error}): the training there cannot go on, and nothing "
+                f"is deleted; choose another OUTPUT_DIR. There are {listed(self._there())}"
             ) from error
 
     def write_mark(self, mark: Mark) -> None:

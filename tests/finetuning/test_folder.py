@@ -106,7 +106,11 @@ def test_with_a_damaged_or_missing_mark_nothing_is_deleted_and_the_files_are_nam
         mark.unlink()
     else:
         mark.write_bytes(content)
-    words = "settings.json is damaged" if content is not None else "holds files that no training of ours wrote"
+    words = (
+        "settings.json is damaged or of an earlier version"
+        if content is not None
+        else "holds files that no training of ours wrote"
+    )
     for fresh in (True, False):
         told = refused(copy, words, fresh=fresh)
         assert "adapter_config.json, adapter_model.safetensors, training_data.json" in told
