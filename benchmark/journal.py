@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from benchmark import ownership
 from benchmark.journal_lines import MOST_BYTES, context_of, read_batch, read_lines, read_loaded
 from benchmark.journal_lines import Batch as Batch
 from benchmark.journal_lines import Loaded as Loaded
@@ -259,22 +260,8 @@ def foreign_files(folder: Path, count: int | None = None) -> list[str]:
 
 
 def check_clearable(folder: Path) -> None:
-    """Raise ValueError where FRESH=1 may delete nothing in a column's folder, since its mark is missing or damaged."""
-    there = names_taken(folder)
-    if not there:
-        return
-    try:
-        found = read_record(folder / MARK_NAME)
-        reason = "" if found.get("program") == PROGRAM else f"{MARK_NAME} is not of this program"
-    except Damaged as error:
-        reason = f"{MARK_NAME} is damaged ({error})"
-    except OSError:
-        reason = f"there is no {MARK_NAME}"
-    if reason:
-        raise ValueError(
-            f"FRESH=1 deletes nothing in {folder}: {reason}, so these files may not be this program's: "
-            f"{listed(there)}; choose another OUTPUT_DIR (--output-dir), or move them away"
-        )
+    """Raise ValueError where FRESH=1 may delete nothing in `folder`, since its mark is missing or damaged."""
+    ownership.check_clearable(folder, MARK_NAME, _read_mark, names_taken(folder))
 
 
 def clear(folder: Path) -> None:
@@ -290,9 +277,14 @@ def clear(folder: Path) -> None:
         delete_named(folder, [LINES_NAME, MARK_NAME])
 
 
+def _read_mark(folder: Path) -> dict[str, Any]:
+    """Return what a folder's mark says. Raises as `read_record`."""
+    return read_record(folder / MARK_NAME)
+
+
 def _named_images(folder: Path) -> Iterator[str]:
     """Yield the images that a folder's journal names, relative to the folder. Raises as `read_record`."""
-    context = context_of(read_record(folder / MARK_NAME))
+    context = context_of(_read_mark(folder))
     for line, _ in read_lines(folder / LINES_NAME, context):
         if line is not None and line.get("kind") == "batch" and (batch := read_batch(line)) is not None:
             yield from (f"{IMAGES_NAME}/{image_name(index)}" for index in range(batch.start, batch.stop))

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmark import ownership
 from benchmark.datasets.base import CaptionedImages
 from benchmark.datasets.selection import Selection
 from benchmark.manifest_lines import SPLITS as SPLITS
@@ -235,20 +236,7 @@ def _file_names(split: Path) -> list[str]:
 
 def check_clearable(folder: Path) -> None:
     """Raise ValueError where FRESH=1 may delete nothing in `folder`, since its mark is missing or damaged."""
-    there = names_taken(folder)
-    if not there:
-        return
-    try:
-        reason = "" if read_header(folder).get("program") == PROGRAM else f"{NAME} is not of this program"
-    except Damaged as error:
-        reason = f"the first line of {NAME} is damaged ({error})"
-    except OSError:
-        reason = f"there is no {NAME}"
-    if reason:
-        raise ValueError(
-            f"FRESH=1 deletes nothing in {folder}: {reason}, so these files may not be this program's: "
-            f"{listed(there)}; choose another OUTPUT_DIR (--output_dir), or move them away"
-        )
+    ownership.check_clearable(folder, NAME, read_header, names_taken(folder))
 
 
 def clear(folder: Path) -> None:

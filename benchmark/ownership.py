@@ -1,16 +1,19 @@
-"""Which report files in an output folder are ours, told by what is in them: no other program's is ever replaced."""
+"""Which files in an output folder are ours, told by what is in them: no other program's is replaced or deleted."""
 
 from __future__ import annotations
 
 import json
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from files import PROGRAM
+from files.deletion import listed
 from files.images import is_our_png
-from files.reading import read_regular
+from files.reading import is_there, read_regular
+from files.records import Damaged
 
 REPORT_NAMES = ("results.json", "results.csv", "samples.png", "report.html")
 GENERATOR = f'<meta name="generator" content="{PROGRAM}">'  # in the head of report.html
@@ -35,17 +38,9 @@ def foreign_reports(output_dir: Path) -> list[str]:
         "samples.png": is_our_png,
         "report.html": lambda path: GENERATOR.encode() in _head(path),
     }
-    return [name for name in REPORT_NAMES if _is_there(output_dir / name) and not (
+    return [name for name in REPORT_NAMES if is_there(output_dir / name) and not (
         _is_file(output_dir / name) and is_ours[name](output_dir / name)
     )]  # fmt: skip
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _is_file(path: Path) -> bool:
@@ -69,3 +64,26 @@ def _is_our_json(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and "program" not in content and content.keys() >= _EARLIER_KEYS
+
+
+def check_clearable(
+    folder: Path, mark: str, read_mark: Callable[[Path], Mapping[str, Any]], there: Sequence[str]
+) -> None:
+    """Raise ValueError where FRESH=1 may delete nothing in `folder`, since its mark is missing, damaged or another's.
+
+    mark: the mark's name. read_mark: reads the mark of a folder; raises OSError where there is none, and Damaged.
+    there: the files at names of ours, for the message; without any there is nothing to delete.
+    """
+    if not there:
+        return
+    try:
+        reason = "" if read_mark(folder).get("program") == PROGRAM else f"{mark} is not of this program"
+    except Damaged as error:
+        reason = f"{mark} is damaged ({error})"
+    except OSError:
+        reason = f"there is no {mark}"
+    if reason:
+        raise ValueError(
+            f"FRESH=1 deletes nothing in {folder}: {reason}, so these files may not be this program's: "
+            f"{listed(there)}; choose another OUTPUT_DIR (--output-dir), or move them away"
+        )

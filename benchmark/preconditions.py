@@ -12,7 +12,7 @@ from benchmark.accelerators import count_gpus
 from benchmark.datasets import find_folder
 from benchmark.datasets.folder import PICTURE_SUFFIXES, TABLE_NAMES
 from benchmark.settings import ASSETS, Settings
-from files.reading import shown
+from files.reading import is_there, shown
 from models.base import Mode, Runtime
 
 MOST_ENTRIES = 20_000  # of a folder, looked at for images: some tenths of a second
@@ -40,7 +40,7 @@ def check_output_dir(folder: Path) -> None:
     """Check that a folder can be made and written, without making it. Raises OSError where it cannot."""
     path = folder
     try:
-        while not _is_there(path) and path != path.parent:
+        while not is_there(path) and path != path.parent:
             path = path.parent
         if not path.is_dir():
             raise OSError(
@@ -55,15 +55,6 @@ def check_output_dir(folder: Path) -> None:
         if error.strerror is None:
             raise
         raise OSError(f"OUTPUT_DIR={shown(folder)} cannot be made ({error.strerror}); choose another folder") from None
-
-
-def _is_there(path: Path) -> bool:
-    """Return whether something has this name, if only a link. Raises OSError where no file can have it."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def refuse_overlap(output: Path, data: Path) -> None:

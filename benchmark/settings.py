@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     output_dir: Annotated[Path, AfterValidator(expanded)] = Field(
         Path("local_repo"), description="folder for images, timings, references and results"
     )
-    fresh: bool = Field(False, description="1: delete what earlier runs wrote to OUTPUT_DIR for these models, and start over")
+    fresh: bool = Field(False, description="1: delete what earlier runs of these models wrote, and start over")
     offload: bool = Field(False, description="1: diffusers' model offload, for GPUs too small; costs time")
 
     @model_validator(mode="before")

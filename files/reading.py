@@ -70,6 +70,15 @@ def _open_regular(path: Path) -> int:
     return descriptor
 
 
+def is_there(path: Path) -> bool:
+    """Return whether something has this name, if only a link. Raises OSError where no file can have it."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def is_regular(path: Path) -> bool:
     """Return whether a path leads to a regular file; an impossible name leads nowhere."""
     try:

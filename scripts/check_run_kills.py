@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,19 +53,19 @@ def check_kills(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
         RuntimeError: a run fails without being killed.
     """
     whole, timed = folder / "whole", folder / "timed"
-    finish(_run, whole, preload=PRELOAD)
+    finish(_run, whole, SETTINGS, preload=PRELOAD)
     seconds_of = _time_phases(timed)  # a second run, without what is imported once
     moments = random.Random(seed)
     done = 0
     for number in itertools.count():
         place, phase = folder / f"killed-{number}", PHASES[number % len(PHASES)]
         if not kill_after(
-            moments.uniform(0, seconds_of[phase]), _run, place, preload=PRELOAD,
+            moments.uniform(0, seconds_of[phase]), _run, place, SETTINGS, preload=PRELOAD,
             ready=lambda place=place, phase=phase: PHASES.index(phase_of(place)) >= PHASES.index(phase),  # type: ignore[misc]
         ):  # fmt: skip
             continue  # it ended by itself
         was = phase_of(place)
-        finish(_run, place, preload=PRELOAD)
+        finish(_run, place, SETTINGS, preload=PRELOAD)
         yield Kill(was, tuple(differences(whole, place)))
         done += 1
         if done == kills:
@@ -74,7 +74,7 @@ def check_kills(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
 
 def _time_phases(output: Path) -> dict[str, float]:
     """Run once and return how many seconds each phase took."""
-    process = begin(_run, output, preload=PRELOAD)
+    process = begin(_run, output, SETTINGS, preload=PRELOAD)
     began = dict.fromkeys(PHASES, 0.0)
     while process.exitcode is None:
         phase = phase_of(output)
@@ -87,13 +87,13 @@ def _time_phases(output: Path) -> dict[str, float]:
     }
 
 
-def _run(output: Path) -> None:
+def _run(output: Path, settings: Mapping[str, str]) -> None:
     import torch
 
     import run_inference
 
     torch.set_num_threads(1)
-    os.environ.update(SETTINGS, OUTPUT_DIR=str(output))
+    os.environ.update(settings, OUTPUT_DIR=str(output))
     with Path(os.devnull).open("w") as nowhere, (output.parent / f"{output.name}.log").open("a") as log:
         sys.stdout, sys.stderr = nowhere, log
         status = run_inference.main([])
@@ -139,7 +139,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill whole runs at random moments.", allow_abbrev=False)
     parser.add_argument("--kills", type=int, default=50, help="[%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [%(default)s]")
+    parser.add_argument("--device", default="cpu", help="DEVICE of the runs [%(default)s]")
     options = parser.parse_args()
+    SETTINGS["DEVICE"] = options.device
     phases: Counter[str] = Counter()
     faulty = 0
     with tempfile.TemporaryDirectory() as folder:
