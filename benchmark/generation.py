@@ -114,6 +114,7 @@ def _run_batches(
                 break
             asked = prepared[indices.start : indices.stop]
             images_BCHW, seconds = clock.time(lambda asked=asked: generator.generate(asked))  # type: ignore[misc]
+            generator.check()
             prompts = tuple(request.prompt for request in asked)
             batch = Batch(indices.start, indices.stop, seconds, prompts, cold=cold)
             writer.put(batch, _to_host(images_BCHW, len(asked), generator))

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from files.reading import is_there
 from files.writing import write_text
 
-LOCK_NAME, HOLDER_END = ".lock", "-holder"
+LOCK_NAME, HOLDER_END = ".t2i-lock", "-holder"
 SECONDS_BETWEEN_TRIES = 0.2
 MOST_CHARACTERS = 300
 
@@ -33,11 +34,14 @@ def locked(
     it is not the whole folder that is kept. between_tries: called while waiting; what it raises ends the wait.
 
     Raises:
-        OSError: another process holds the folder (and `announce` is None); the line names it.
+        OSError: another process holds the folder (and `announce` is None); the line names it. Or a file of somebody
+            else has the lock's name.
     """
     from filelock import FileLock, Timeout
 
     holder = folder / (name + HOLDER_END)
+    if is_there(folder / name) and not is_lock(folder / name):
+        raise OSError(f"{folder / name} is not this program's, and locking would empty it: move it away")
     lock = FileLock(folder / name, timeout=0, thread_local=False)
     is_told = False
     while not lock.is_locked:
@@ -61,6 +65,11 @@ def locked(
         with suppress(OSError):
             holder.unlink(missing_ok=True)
         lock.release()
+
+
+def is_lock(path: Path) -> bool:
+    """Return whether a file can be a lock of ours, which is always empty: locking empties any other."""
+    return not path.is_symlink() and path.is_file() and path.stat().st_size == 0
 
 
 def read_holder(folder: Path, name: str = LOCK_NAME) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from files.deletion import delete_named, listed
 from files.ledger import Ledger
-from files.locks import LOCK_NAME, locked
+from files.locks import LOCK_NAME, is_lock, locked
+from files.reading import is_there
 from files.records import Damaged, read_record, write_record
 from files.writing import remove_leftovers
 from finetuning.notes import tell
@@ -85,7 +86,7 @@ class TrainingFolder:
         has_mark = self.read_mark() is not None
         folders = [self.path, *(self.path / name for name in _SUBFOLDERS)]
         foreign = [path.name for path in folders if path.is_symlink() or (path.exists() and not path.is_dir())]
-        if (self.path / LOCK_NAME).exists() and not self._has_lock():
+        if is_there(self.path / LOCK_NAME) and not is_lock(self.path / LOCK_NAME):
             foreign.append(f"training/{LOCK_NAME}")
         if has_mark:
             foreign += self.ledger.foreign(self._candidates())
@@ -106,7 +107,7 @@ class TrainingFolder:
             OSError: another training holds it.
             ValueError: see `check_foreign` and `read_mark`.
         """
-        if not self._has_lock():
+        if not is_lock(self.path / LOCK_NAME):
             self.check_foreign()  # before anything is written
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path, "trains a LoRA"):
@@ -144,11 +145,6 @@ class TrainingFolder:
     def has_adapter(self) -> bool:
         """Return whether the adapter is there as a training wrote it."""
         return all(self.ledger.is_whole(self.output / name) for name in ADAPTER_NAMES)
-
-    def _has_lock(self) -> bool:
-        """Return whether the lock's file is there; it is always empty, and locking would empty another."""
-        path = self.path / LOCK_NAME
-        return path.is_file() and not path.is_symlink() and path.stat().st_size == 0
 
     def _candidates(self) -> list[Path]:
         """Return the paths of this folder that a training writes and that may be there."""

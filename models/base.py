@@ -79,6 +79,14 @@ class ImageGenerator(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Check the last images, where `generate` leaves a check to this. Call it after each `generate`, untimed.
+
+        Raises:
+            ValueError: they were made of NaN or infinite values, which their bytes do not show.
+        """
+        return
+
 
 def option(
     default: Any,

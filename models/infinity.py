@@ -90,6 +90,7 @@ class InfinityGenerator(ImageGenerator):
         self.sampling = BitSampling(options.cfg, options.tau, options.top_k, options.top_p, options.insertion)
         self.rotation = infinity.rotation(schedule)
         self.tokens = 0  # every text is padded to hold at least so many
+        self._extremes_2B: Tensor | None = None  # of the last images, before they were clamped
         self.programs: ProgramPool[InfinityProgram] = make_pool(runtime, (infinity, vae), vae.decoder)
         height, width = (side * vae.shape.downsampling for side in schedule.grids[-1])
         self.image_size = max(height, width)
@@ -113,7 +114,6 @@ class InfinityGenerator(ImageGenerator):
         import torch
 
         from models.next_scale_programs import InfinityProgram
-        from models.pixels import check_decoded
 
         batch, seeds = len(requests), [request.seed for request in requests]
         with torch.inference_mode():
@@ -127,8 +127,14 @@ class InfinityGenerator(ImageGenerator):
                 )  # fmt: skip
 
             images_BCHW = self.programs((batch, tokens), make, lambda program: program.fill(text, seeds))
-            check_decoded(self.programs[batch, tokens].extremes_2B, self.name)
+            self._extremes_2B = self.programs[batch, tokens].extremes_2B
             return images_BCHW
+
+    def check(self) -> None:
+        from models.pixels import check_decoded
+
+        if self._extremes_2B is not None:
+            check_decoded(self._extremes_2B, self.name)
 
     def encode(self, prompts: Sequence[str]) -> Text:
         """Return the text of all rows: those of the prompts, then, with guidance, the unconditional ones."""

@@ -84,6 +84,7 @@ class VARGenerator(ImageGenerator):
         self.parameters = var.parameter_count
         self.choice = choose_classes(options.classes, runtime, class_names)
         self.sampling = Sampling(options.cfg, options.top_k, options.top_p, options.more_smooth)
+        self._extremes_2B: Tensor | None = None  # of the last images, before they were clamped
         self.programs: ProgramPool[VARProgram] = make_pool(runtime, (var, vqvae), vqvae.decoder)
         self.notes = (
             *notes,
@@ -122,7 +123,6 @@ class VARGenerator(ImageGenerator):
         import torch
 
         from models.next_scale_programs import VARProgram
-        from models.pixels import check_decoded
 
         batch = len(requests)
         labels = [request.class_label for request in requests if request.class_label is not None]
@@ -135,8 +135,14 @@ class VARGenerator(ImageGenerator):
 
         with torch.inference_mode():
             images_BCHW = self.programs(batch, make, lambda program: program.fill(labels, seeds))
-            check_decoded(self.programs[batch].extremes_2B, self.name)
+            self._extremes_2B = self.programs[batch].extremes_2B
             return images_BCHW
+
+    def check(self) -> None:
+        from models.pixels import check_decoded
+
+        if self._extremes_2B is not None:
+            check_decoded(self._extremes_2B, self.name)
 
 
 def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...]) -> ClassChoice:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.interruption import exit_status_of, leave
+from files.locks import LOCK_NAME
 from scripts.damaging import copy_tree, damage
 from scripts.killing import begin
 
@@ -108,7 +109,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name != LOCK_NAME
     }
 
 

@@ -53,28 +53,33 @@ def check_kills(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
         RuntimeError: a run fails without being killed.
     """
     whole, timed = folder / "whole", folder / "timed"
-    finish(_run, whole, SETTINGS, preload=PRELOAD)
+    finish(_run, whole, SETTINGS, preload=_preload())
     seconds_of = _time_phases(timed)  # a second run, without what is imported once
     moments = random.Random(seed)
     done = 0
     for number in itertools.count():
         place, phase = folder / f"killed-{number}", PHASES[number % len(PHASES)]
         if not kill_after(
-            moments.uniform(0, seconds_of[phase]), _run, place, SETTINGS, preload=PRELOAD,
+            moments.uniform(0, seconds_of[phase]), _run, place, SETTINGS, preload=_preload(),
             ready=lambda place=place, phase=phase: PHASES.index(phase_of(place)) >= PHASES.index(phase),  # type: ignore[misc]
         ):  # fmt: skip
             continue  # it ended by itself
         was = phase_of(place)
-        finish(_run, place, SETTINGS, preload=PRELOAD)
+        finish(_run, place, SETTINGS, preload=_preload())
         yield Kill(was, tuple(differences(whole, place)))
         done += 1
         if done == kills:
             return
 
 
+def _preload() -> list[str]:
+    """Return what may be imported before a fork: with a GPU nothing, since importing diffusers counts CUDA devices."""
+    return PRELOAD if SETTINGS["DEVICE"] == "cpu" else []
+
+
 def _time_phases(output: Path) -> dict[str, float]:
     """Run once and return how many seconds each phase took."""
-    process = begin(_run, output, SETTINGS, preload=PRELOAD)
+    process = begin(_run, output, SETTINGS, preload=_preload())
     began = dict.fromkeys(PHASES, 0.0)
     while process.exitcode is None:
         phase = phase_of(output)

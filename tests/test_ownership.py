@@ -16,7 +16,7 @@ from PIL import Image
 import models
 import run_inference
 from benchmark.ownership import REPORT_NAMES
-from files.locks import locked
+from files.locks import LOCK_NAME, locked
 from models.base import ImageGenerator, ModelFamily, Request, Runtime
 from scripts.damaging import damage
 
@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
         for path in folder.rglob("*")
-        if (path.is_file() or path.is_symlink()) and path.name != ".lock"
+        if (path.is_file() or path.is_symlink()) and path.name != LOCK_NAME
     }
 
 
@@ -174,7 +174,7 @@ def test_fresh_deletes_nothing_while_another_run_generates(tmp_path: Path, capsy
         capsys.readouterr()
         assert run(out, fresh=True) == 2
         assert f"process {os.getpid()}" in capsys.readouterr().err
-        assert {name: content for name, content in contents(out).items() if ".lock" not in name} == before
+        assert {name: content for name, content in contents(out).items() if LOCK_NAME not in name} == before
 
 
 def test_a_column_without_an_image_is_a_failure(

@@ -151,6 +151,17 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     assert len(Journal(tmp_path, {"BATCH_SIZE": "1"}).batches()) == 2
 
 
+def test_images_that_the_model_calls_broken_are_not_recorded(tmp_path: Path) -> None:
+    class Broken(Noise):
+        def check(self) -> None:
+            if len(self.calls) == 4:
+                raise ValueError("made of NaN")
+
+    with pytest.raises(ValueError, match="made of NaN"):
+        run(tmp_path, 5, generator=Broken())
+    assert [batch.start for batch in Journal(tmp_path, {"BATCH_SIZE": "1"}).batches()] == [0, 1]
+
+
 KILLED = """
 import sys
 from pathlib import Path

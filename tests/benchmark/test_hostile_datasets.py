@@ -122,9 +122,7 @@ def test_hostile_data_sets_read_nothing_outside_and_lose_only_their_bad_rows(lay
 
 
 @pytest.mark.parametrize("seed", range(len(LAYOUTS)))
-def test_a_hostile_data_set_can_be_prepared_and_its_lost_rows_are_explained(
-    seed: int, tmp_path: Path
-) -> None:
+def test_a_hostile_data_set_can_be_prepared_and_its_lost_rows_are_explained(seed: int, tmp_path: Path) -> None:
     place = make_hostile(tmp_path / "hostile", seed)
     examples = list(open_folder(place).examples())
     lost = [number for number, example in enumerate(examples) if example.image is None]

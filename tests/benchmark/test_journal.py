@@ -18,6 +18,7 @@ from benchmark.generation import Plan, generate_images
 from benchmark.journal import DamagedFolder, Journal
 from benchmark.progress import Progress
 from files.images import is_our_png, save_png
+from files.locks import LOCK_NAME
 from files.records import read_record, seal
 from files.writing import PREFIX, partial_path
 from models.base import ImageGenerator, Request
@@ -180,7 +181,7 @@ def test_fresh_deletes_what_the_journal_names_and_nothing_else(made: Path, tmp_p
     (tmp_path / "elsewhere.png").write_bytes(b"theirs")
     journals.clear(folder)
     left = sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != LOCK_NAME
     )
     assert left == ["notes.txt", "output/00002.png", "output/00099.png", "output/figure.png"]
     assert (tmp_path / "elsewhere.png").read_bytes() == b"theirs"

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmark import manifest as manifests
 from benchmark.datasets.base import Example
 from benchmark.reference import Reference, prepare_reference
-from files.locks import locked
+from files.locks import LOCK_NAME, locked
 from scripts.damaging import copy_tree, damage
 
 
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name != LOCK_NAME
     }
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from benchmark.datasets.base import Example
 from benchmark.reference import THREADS, Reference, content_digest, prepare_reference, split_of
+from files.locks import LOCK_NAME
 from models.base import Request
 
 
@@ -66,7 +67,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name != LOCK_NAME
     }
 
 

@@ -61,3 +61,15 @@ def test_a_disk_without_room_for_the_holders_line_does_not_unlock(
     monkeypatch.setattr("files.locks.write_text", full)
     with locked(tmp_path, "holds the folder"), pytest.raises(OSError, match="in use: another process"):
         locked(tmp_path, "wants it").__enter__()
+
+
+def test_a_file_of_somebody_else_at_the_locks_name_is_not_emptied(tmp_path: Path) -> None:
+    path = tmp_path / LOCK_NAME
+    path.write_text("mine")
+    with pytest.raises(OSError, match="is not this program's"):
+        locked(tmp_path, "wants it").__enter__()
+    assert path.read_text() == "mine"
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is not this program's"):
+        locked(tmp_path, "wants it").__enter__()

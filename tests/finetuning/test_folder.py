@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_training import tiny_settings, train_until
 
 from files.ledger import Ledger
-from files.locks import locked
+from files.locks import LOCK_NAME, locked
 from files.records import seal
 from files.writing import PREFIX, partial_path
 from finetuning import checkpoints, trainer
@@ -31,7 +31,7 @@ SCRIPT = ROOT / "scripts" / "pixart_scripts" / "common" / "train_lora.py"
 
 def files(folder: Path) -> dict[str, bytes]:
     """Return each file's content by its path, without the lock's own."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(LOCK_NAME))
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
@@ -130,15 +130,15 @@ def test_a_folder_with_somebodys_files_at_our_names_is_left_as_it_is(finished: A
     for fresh in (False, True):
         told = refused(settings, "damaged" if name.endswith("settings.json") else "holds files that no", fresh=fresh)
         assert name in told
-    assert not (settings.output_dir / "training" / ".lock").exists(), "refused before anything is written"
+    assert not (settings.output_dir / "training" / LOCK_NAME).exists(), "refused before anything is written"
 
 
 def test_a_lock_file_that_is_somebodys_is_not_emptied(finished: Any, tmp_path: Path) -> None:
     settings = dataclasses.replace(finished, output_dir=tmp_path / "theirs")
     (settings.output_dir / "training").mkdir(parents=True)
-    lock = settings.output_dir / "training" / ".lock"
+    lock = settings.output_dir / "training" / LOCK_NAME
     lock.write_text("mine")
-    refused(settings, r"at names that a training writes: training/\.lock", fresh=True)
+    refused(settings, r"at names that a training writes: training/\.t2i-lock", fresh=True)
     assert lock.read_text() == "mine"
 
 

@@ -185,11 +185,14 @@ def test_nan_in_a_next_scale_model_is_refused_and_the_next_batch_is_judged_anew(
         bias = [value for key, value in loaded.vae.decoder.named_parameters() if key.startswith("conv_out")][-1]
     requests = [dataclasses.replace(request, class_label=1) for request in loaded.prepare(REQUESTS)]
     before = loaded.generate(requests)
+    loaded.check()
     kept = bias.detach().clone()
     with torch.no_grad():
         bias.fill_(float("nan"))
+    loaded.generate(requests)
     with pytest.raises(ValueError, match=r"made pixels that are no numbers .*DTYPE=float32"):
-        loaded.generate(requests)
+        loaded.check()
     with torch.no_grad():
         bias.copy_(kept)
     assert torch.equal(loaded.generate(requests), before)
+    loaded.check()
