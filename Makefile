@@ -13,7 +13,7 @@ finetune-demo: $(VENV)/.dev-installed
 	PYTHON_BIN="$(abspath $(BIN)/python)" bash scripts/finetune_demo.sh
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .
