@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from benchmark import journal as journals
@@ -17,7 +17,8 @@ from benchmark.reference import Reference
 from benchmark.settings import ASSETS, SelectedModel, Settings
 from benchmark.titles import check_titles, folder_name, title_with_mode
 from files.deletion import listed
-from files.locks import locked
+from files.locks import foreign_locks, locked
+from files.sources import is_folder
 from models.base import Adaptation, ImageGenerator, Mode, Runtime
 
 
@@ -105,17 +106,43 @@ def column_folders(settings: Settings, chosen: Sequence[ChosenModel]) -> list[Pa
 
 
 def refuse_strangers(settings: Settings, dataset: str, chosen: Sequence[ChosenModel]) -> None:
-    """Raise ValueError where a name that this run writes is taken by a file that is not this program's."""
-    strangers = [settings.output_dir / name for name in foreign_reports(settings.output_dir)]
-    for folder in column_folders(settings, chosen):
+    """Raise ValueError where a name that this run writes is taken by a file that is not this program's.
+
+    So it is where the run would write into the folder of one of its models, or into results of another version.
+    """
+    output, references = settings.output_dir, settings.output_dir / dataset / "input"
+    columns = column_folders(settings, chosen)
+    refuse_models_folders(output, [*columns, references], chosen)
+    for folder in columns:
+        journals.refuse_earlier(folder)
+    manifest.refuse_earlier(references)
+    strangers = [output / name for name in foreign_reports(output)]
+    for folder in columns:
         strangers += [folder / name for name in journals.foreign_files(folder, settings.num_samples)]
-    references = settings.output_dir / dataset / "input"
     strangers += [references / name for name in manifest.foreign_files(references, settings.rows_needed())]
+    strangers += [folder / name for folder in (output, *columns, references) for name in foreign_locks(folder)]
     if strangers:
         raise ValueError(
             f"OUTPUT_DIR={settings.output_dir} holds files that may not be this program's at the names that it writes: "
             f"{listed(map(str, strangers))}; choose another OUTPUT_DIR (--output-dir), or move them away"
         )
+
+
+def refuse_models_folders(output: Path, written: Sequence[Path], chosen: Sequence[ChosenModel]) -> None:
+    """Raise ValueError where a folder that the run writes is a folder that a model's options name, or lies in one."""
+    named = {
+        Path(value).expanduser()
+        for choice in chosen
+        for field in fields(choice.model.options)
+        if field.metadata.get("check") and isinstance(value := getattr(choice.model.options, field.name), str) and value
+    }  # options that have a check of their value are those that name files
+    for model in (folder.resolve() for folder in named if is_folder(folder)):
+        for folder in (output, *written):
+            if folder.resolve().is_relative_to(model):
+                raise ValueError(
+                    f"OUTPUT_DIR={output}: the run would write {folder} in a model's folder, {model}; choose another "
+                    "OUTPUT_DIR (--output-dir)"
+                )
 
 
 def clear_output(settings: Settings, dataset: str, chosen: Sequence[ChosenModel]) -> None:
@@ -128,15 +155,20 @@ def clear_output(settings: Settings, dataset: str, chosen: Sequence[ChosenModel]
         OSError: another process uses a folder; nothing was deleted.
     """
     references = settings.output_dir / dataset / "input"
-    places = [(folder, journals.check_clearable, journals.clear) for folder in column_folders(settings, chosen)]
-    places = [place for place in (*places, (references, manifest.check_clearable, manifest.clear)) if place[0].is_dir()]
-    for folder, check, _ in places:
-        check(folder)
+    count, rows = settings.num_samples, settings.rows_needed()
+    columns = [folder for folder in column_folders(settings, chosen) if folder.is_dir()]
+    places = [*columns, references] if references.is_dir() else columns
     with ExitStack() as locks:
-        for folder, _, _ in places:
-            locks.enter_context(locked(folder, "deletes what earlier runs wrote"))
-        for folder, _, clear in places:
-            clear(folder)
+        for is_locked in (False, True):  # before anything is written, and again when nothing can change any more
+            for folder in columns:
+                journals.check_clearable(folder, count)
+            manifest.check_clearable(references, rows)
+            if not is_locked:
+                for folder in places:
+                    locks.enter_context(locked(folder, "deletes what earlier runs wrote"))
+        for folder in columns:
+            journals.clear(folder, count)
+        manifest.clear(references, rows)
 
 
 def plan_columns(

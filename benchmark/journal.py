@@ -180,11 +180,7 @@ class Journal:
                 )
             return
         if fault := self._mark_fault():
-            if (version := version_of(path.read_bytes())) not in (None, SCHEMA_VERSION):
-                raise FingerprintError(
-                    f"{self.folder} holds images of another version of this program (schema_version={version}, now "
-                    f"{SCHEMA_VERSION}): {elsewhere}"
-                )
+            refuse_earlier(self.folder)
             lines = [line for _, line in self._numbered()]
             begun = not lines and names_taken(self.folder) == [MARK_NAME] and PROGRAM.encode() in path.read_bytes()
             if None in lines or not (lines or begun):
@@ -242,10 +238,7 @@ def foreign_files(folder: Path, count: int | None = None) -> list[str]:
 
     Ours are, in a folder with a mark, those that the journal names, and PNGs that name this program as their maker.
     """
-    taken = names_taken(folder)
-    if count is not None:
-        written = {f"{IMAGES_NAME}/{image_name(index)}" for index in range(count)}
-        taken = [name for name in taken if not name.startswith(f"{IMAGES_NAME}/") or name in written]
+    taken = _written_taken(folder, count)
     mark = folder / MARK_NAME
     has_mark = MARK_NAME in taken and (
         LINES_NAME in taken or (mark.is_file() and PROGRAM.encode() in mark.read_bytes())
@@ -259,22 +252,49 @@ def foreign_files(folder: Path, count: int | None = None) -> list[str]:
     return [name for name in taken if name not in ours and not is_our_png(folder / name)]
 
 
-def check_clearable(folder: Path) -> None:
-    """Raise ValueError where FRESH=1 may delete nothing in `folder`, since its mark is missing or damaged."""
-    ownership.check_clearable(folder, MARK_NAME, _read_mark, names_taken(folder))
+def check_clearable(folder: Path, count: int | None = None) -> None:
+    """Raise ValueError where FRESH=1 may delete nothing in `folder`: see `ownership.check_clearable`.
+
+    count: how many images the next run writes; files at further names do not matter. None: files at any name do.
+    """
+    ownership.check_clearable(folder, MARK_NAME, _read_mark, _written_taken(folder, count), lambda: _named(folder))
 
 
-def clear(folder: Path) -> None:
+def clear(folder: Path, count: int | None = None) -> None:
     """Delete the images that a folder's journal names, then the journal; the mark goes last. Call it under the lock.
 
     Raises:
-        ValueError: as `check_clearable`.
+        ValueError: as `check_clearable`; nothing was deleted.
     """
-    check_clearable(folder)
+    check_clearable(folder, count)
     if (folder / MARK_NAME).is_file():
-        delete_named(folder, _named_images(folder))
+        delete_named(folder, _named(folder))
         remove_leftovers(folder / IMAGES_NAME)
-        delete_named(folder, [LINES_NAME, MARK_NAME])
+
+
+def refuse_earlier(folder: Path) -> None:
+    """Raise FingerprintError where the folder holds images of another version of this program."""
+    mark = folder / MARK_NAME
+    version = version_of(mark.read_bytes()) if mark.is_file() else None
+    if version not in (None, SCHEMA_VERSION):
+        raise FingerprintError(
+            f"{folder} holds images of another version of this program (schema_version={version}, now "
+            f"{SCHEMA_VERSION}): choose another OUTPUT_DIR (--output-dir), or move {folder} away"
+        )
+
+
+def _written_taken(folder: Path, count: int | None) -> list[str]:
+    """Return which names are taken of those that a column of `count` images writes, or of images of any number."""
+    taken = names_taken(folder)
+    if count is None:
+        return taken
+    written = {f"{IMAGES_NAME}/{image_name(index)}" for index in range(count)}
+    return [name for name in taken if not name.startswith(f"{IMAGES_NAME}/") or name in written]
+
+
+def _named(folder: Path) -> list[str]:
+    """Return all files that a folder's journal names, the journal and, last, its mark. Raises as `read_record`."""
+    return [*_named_images(folder), LINES_NAME, MARK_NAME]
 
 
 def _read_mark(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from files.writing import append_line, naming, partial_path, publish, remove_lef
 
 SCHEMA_VERSION = 2
 NAME = "manifest.jsonl"
+ELSEWHERE = "choose another OUTPUT_DIR (--output_dir of a script)"
 _FILE = re.compile(r"(\d{5,})_(input\.png|caption\.txt)")
 
 
@@ -48,7 +49,8 @@ class Manifest:
         self.end: int | None = None
         self._header: dict[str, Any] | None = None
         self._context = ""  # of the lines' checksums
-        self._faults: list[str] = []
+        self._faults: list[str] = []  # what is made again
+        self._remarks: list[str] = []
         self._in_order, self._is_torn = True, False
         self._read()
 
@@ -64,8 +66,8 @@ class Manifest:
                 (self.folder / split).mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, *(self.folder / split for split in SPLITS)):
             remove_leftovers(folder)
-        for fault in self._faults:
-            announce(fault)
+        for remark in (*self._faults, *self._remarks):
+            announce(remark)
         if is_new or self._faults or self._is_torn:
             self._write_all()
 
@@ -100,7 +102,7 @@ class Manifest:
 
     def _read(self) -> None:
         self.lines, self.end, self._header, self._context = {}, None, None, ""
-        self._faults, self._in_order = [], True
+        self._faults, self._remarks, self._in_order = [], [], True
         texts = read_texts(self._path)
         self._is_torn = texts.pop() != b"" if texts else False
         if not texts and not self._is_torn:
@@ -110,7 +112,7 @@ class Manifest:
             self._context = context_of(self._header)
             records = list(read_records(texts[1:], self._context))
         except Damaged as error:
-            self._refuse_earlier(texts)
+            refuse_earlier(self.folder)
             # The rows carry their checksums in the context of the first line, so they tell what it said.
             header = self._new_header()
             records = list(read_records(texts[1:], context_of(header)))
@@ -140,19 +142,16 @@ class Manifest:
         broken = [line.file for line, is_whole in zip(lines, whole, strict=True) if not is_whole]
         if broken:
             self._faults.append(f"{self.folder}: {listed(broken)} changed or lost; made again")
+        if edited := [str(caption_path(Path(line.file))) for line in lines if line.is_edited(self.folder)]:
+            self._remarks.append(
+                f"{self.folder}: {listed(edited)} differ from the data set's captions; they are kept, and fine-tuning "
+                "reads them"
+            )
         self.lines = {line.index: line for line, is_whole in zip(lines, whole, strict=True) if is_whole}
         self._in_order = list(self.lines) == sorted(self.lines)
 
-    def _refuse_earlier(self, texts: list[bytes]) -> None:
-        version = version_of(texts[0]) if texts else None
-        if version not in (None, SCHEMA_VERSION):
-            raise ValueError(
-                f"{self.folder} holds references of another version of this program (manifest version [{version}], now "
-                f"[{SCHEMA_VERSION}]): choose another OUTPUT_DIR (--output_dir), or move them away"
-            )
-
     def _check_header(self, header: dict[str, Any]) -> dict[str, Any]:
-        other = "choose another OUTPUT_DIR (--output_dir), or start over with FRESH=1"
+        other = f"{ELSEWHERE}, or start over with FRESH=1"
         for what, found, wanted in (
             ("manifest version", header.get("schema_version"), SCHEMA_VERSION),
             ("the data set", header.get("identity"), self._dataset.identity),
@@ -234,23 +233,45 @@ def _file_names(split: Path) -> list[str]:
         return sorted(entry.name for entry in entries if _FILE.fullmatch(entry.name))
 
 
-def check_clearable(folder: Path) -> None:
-    """Raise ValueError where FRESH=1 may delete nothing in `folder`, since its mark is missing or damaged."""
-    ownership.check_clearable(folder, NAME, read_header, names_taken(folder))
+def check_clearable(folder: Path, rows: int | None = None) -> None:
+    """Raise ValueError where FRESH=1 may delete nothing in `folder`: see `ownership.check_clearable`.
+
+    rows: how many rows the next run writes; files at further names do not matter. None: files at any name do.
+    """
+    there = [
+        name for name in names_taken(folder)
+        if rows is None or (found := _FILE.fullmatch(name.partition("/")[2])) is None or int(found[1]) < rows
+    ]  # fmt: skip
+    ownership.check_clearable(folder, NAME, read_header, there, lambda: _named(folder))
 
 
-def clear(folder: Path) -> None:
+def clear(folder: Path, rows: int | None = None) -> None:
     """Delete the files that a manifest names, and then the manifest itself. Call it under the lock.
 
     Raises:
-        ValueError: as `check_clearable`.
+        ValueError: as `check_clearable`; nothing was deleted.
     """
-    check_clearable(folder)
-    if not (folder / NAME).is_file():
-        return
-    context = context_of(read_header(folder))
-    images = [line.file for line in read_rows(read_texts(folder / NAME)[1:-1], context) if line.file]
-    delete_named(folder, [*images, *(str(caption_path(Path(image))) for image in images)])
-    for split in SPLITS:
-        remove_leftovers(folder / split)
-    delete_named(folder, [NAME])
+    check_clearable(folder, rows)
+    if (folder / NAME).is_file():
+        delete_named(folder, _named(folder))
+        for split in SPLITS:
+            remove_leftovers(folder / split)
+
+
+def refuse_earlier(folder: Path) -> None:
+    """Raise ValueError where the folder holds references of another version of this program."""
+    texts = read_texts(folder / NAME)
+    version = version_of(texts[0]) if texts else None
+    if version not in (None, SCHEMA_VERSION):
+        raise ValueError(
+            f"{folder} holds references of another version of this program (manifest version [{version}], now "
+            f"[{SCHEMA_VERSION}]): {ELSEWHERE}, or move them away"
+        )
+
+
+def _named(folder: Path) -> list[str]:
+    """Return the files that a manifest names, and, last, the manifest; a caption that was edited is its editor's."""
+    lines = read_rows(read_texts(folder / NAME)[1:-1], context_of(read_header(folder)))
+    lines = [line for line in lines if line.file]
+    captions = [str(caption_path(Path(line.file))) for line in lines if not line.is_edited(folder)]
+    return [*(line.file for line in lines), *captions, NAME]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from files.reading import file_digest, read_regular
+from files.reading import file_digest, is_regular, read_regular
 from files.records import Damaged, unseal
 
 Split = Literal["train", "test"]
@@ -54,13 +54,18 @@ class Line:
         return Row(self.index, self.caption, self.label, path, self.split, self.sha256)
 
     def is_whole(self, folder: Path) -> bool:
-        """Return whether the row's files are there as they were written."""
+        """Return whether the row's image is there as it was written, with a caption."""
         path = folder / self.file
         try:
-            return not self.file or (
-                file_digest(path) == self.file_sha256
-                and caption_path(path).read_bytes() == f"{self.caption}\n".encode()
-            )
+            return not self.file or (file_digest(path) == self.file_sha256 and is_regular(caption_path(path)))
+        except OSError:
+            return False
+
+    def is_edited(self, folder: Path) -> bool:
+        """Return whether the caption's file says something else than the data set: somebody edited it to train on."""
+        path = caption_path(folder / self.file)
+        try:
+            return bool(self.file) and read_regular(path) != f"{self.caption}\n".encode()
         except OSError:
             return False
 

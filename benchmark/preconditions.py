@@ -12,6 +12,7 @@ from benchmark.accelerators import count_gpus
 from benchmark.datasets import find_folder
 from benchmark.datasets.folder import PICTURE_SUFFIXES, TABLE_NAMES
 from benchmark.settings import ASSETS, Settings
+from benchmark.titles import check_dataset_name
 from files.reading import is_there, shown
 from models.base import Mode, Runtime
 
@@ -26,6 +27,7 @@ def check_preconditions(settings: Settings) -> None:
     """
     check_output_dir(settings.output_dir)
     folder = find_folder(settings.dataset, settings.image_column, settings.caption_column)
+    check_dataset_name(folder.resolve().name if folder is not None else settings.dataset.rpartition("/")[2])
     if folder is not None:
         refuse_overlap(settings.output_dir, folder)
         refuse_bare(folder)

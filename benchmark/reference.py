@@ -26,6 +26,7 @@ from benchmark.datasets.hub import Table
 from benchmark.datasets.pictures import content_digest as content_digest
 from benchmark.datasets.selection import Selection
 from benchmark.manifest import (
+    ELSEWHERE,
     NAME,
     SPLITS,
     Line,
@@ -128,10 +129,12 @@ def prepare_reference(
     folder = folder / "input"
     manifest = Manifest(dataset, folder)  # refuses another data set before anything is written
     if strangers := foreign_files(folder, rows):
-        reason = "a manifest.jsonl that does not name them" if (folder / NAME).is_file() else "no manifest.jsonl"
+        mark = folder / NAME
+        size = mark.stat().st_size if mark.is_file() else None
+        reason = {None: f"no {NAME}", 0: f"an empty {NAME}"}.get(size, f"a {NAME} that does not name them")
         raise ValueError(
-            f"{folder} holds {listed(strangers)} and {reason}, so they may not be this program's: choose another "
-            "OUTPUT_DIR (--output_dir), or move them away"
+            f"{folder} holds {listed(strangers)} and {reason}, so they may not be this program's: {ELSEWHERE}, or move "
+            "them away"
         )
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,8 +176,8 @@ def _fill(dataset: CaptionedImages, manifest: Manifest, rows: int, progress: Cal
     there = max(manifest.lines, default=-1) + 1
     if lost and lost[0] < there:
         raise ValueError(
-            f"{manifest.folder} lacks row {lost[0]}, which {dataset.name} no longer has: choose another OUTPUT_DIR "
-            "(--output_dir), or start over with FRESH=1"
+            f"{manifest.folder} lacks row {lost[0]}, which {dataset.name} no longer has: {ELSEWHERE}, "
+            "or start over with FRESH=1"
         )
     if lost and manifest.end is None:
         manifest.finish(there)

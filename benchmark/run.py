@@ -70,10 +70,10 @@ def prepare(settings: Settings, progress: Progress) -> tuple[list[ChosenModel], 
     )  # fmt: skip
     chosen = choose_models(settings, dataset.name, progress.note)
     refuse_strangers(settings, dataset.name, chosen)
+    folder = settings.output_dir / dataset.name
+    dataset = adopt_arrangement(dataset, folder)  # what fine-tuning prepared there, also where it is made anew
     if settings.fresh:
         clear_output(settings, dataset.name, chosen)
-    folder = settings.output_dir / dataset.name
-    dataset = adopt_arrangement(dataset, folder)  # what fine-tuning prepared there
     training = {
         choice.title: choice.adaptation.training_data
         for choice in chosen

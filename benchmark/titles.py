@@ -52,6 +52,12 @@ def check_titles(titles: Sequence[str], modes: Sequence[Mode]) -> None:
                     )
 
 
+def check_dataset_name(name: str) -> None:
+    """Raise ValueError where a data set's folder in OUTPUT_DIR would be called like what the program writes there."""
+    if problem := _problem(name):
+        raise ValueError(f"DATASET: a data set cannot be called {name!r}, {problem}; rename its folder")
+
+
 def _problem(title: str) -> str:
     """Return what is wrong with a title by itself, or nothing."""
     if _compared(folder_name(title)) in map(_compared, WRITTEN_NAMES):

@@ -11,22 +11,29 @@ from files.paths import resolve_inside
 MOST_NAMED = 5
 
 
-def delete_named(folder: Path, names: Iterable[str]) -> int:
-    """Delete files of `folder` by their names relative to it, then the subfolders that are empty; return how many.
+def deletable(folder: Path, names: Iterable[str]) -> list[str]:
+    """Return which of the names, relative to `folder`, are regular files in it; a link and what lies behind it is none.
 
-    A name that leads outside of the folder, a folder at a file's name, and files without a name here stay.
+    A name that leads outside of the folder is none either.
     """
-    deleted, parents = 0, set()
+    found = []
     for name in names:
         try:
             path = resolve_inside(folder, name)
         except ValueError:
             continue
-        if path.is_symlink() or not path.is_file():
-            continue
-        path.unlink()
+        if path.is_file() and not path.is_symlink():
+            found.append(name)
+    return found
+
+
+def delete_named(folder: Path, names: Iterable[str]) -> int:
+    """Delete the files of `folder` that are `deletable`, then the subfolders that are empty; return how many."""
+    deleted, parents = 0, set()
+    for name in deletable(folder, names):
+        (folder / name).unlink()
         deleted += 1
-        parents.add(path.parent)
+        parents.add((folder / name).parent)
     for parent in sorted(parents, key=lambda path: len(path.parts), reverse=True):
         if parent != folder:
             with suppress(OSError):  # it holds something else

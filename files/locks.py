@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from files.reading import is_there
+from files.reading import is_there, read_head
 from files.writing import write_text
 
 LOCK_NAME, HOLDER_END = ".t2i-lock", "-holder"
+HOLDER_BEGINS = b"process "
 SECONDS_BETWEEN_TRIES = 0.2
 MOST_CHARACTERS = 300
 
@@ -40,8 +41,8 @@ def locked(
     from filelock import FileLock, Timeout
 
     holder = folder / (name + HOLDER_END)
-    if is_there(folder / name) and not is_lock(folder / name):
-        raise OSError(f"{folder / name} is not this program's, and locking would empty it: move it away")
+    if strangers := foreign_locks(folder, name):
+        raise OSError(f"{folder / strangers[0]} is not this program's, and locking would replace it: move it away")
     lock = FileLock(folder / name, timeout=0, thread_local=False)
     is_told = False
     while not lock.is_locked:
@@ -65,6 +66,16 @@ def locked(
         with suppress(OSError):
             holder.unlink(missing_ok=True)
         lock.release()
+
+
+def foreign_locks(folder: Path, name: str = LOCK_NAME) -> list[str]:
+    """Return which of the two names that a lock takes in `folder` are taken by files that are not ours."""
+    lock, holder = folder / name, folder / (name + HOLDER_END)
+    strangers = [name] if is_there(lock) and not is_lock(lock) else []
+    with suppress(FileNotFoundError):  # its process may let go at this moment
+        if is_there(holder) and (holder.is_symlink() or read_head(holder, len(HOLDER_BEGINS)) != HOLDER_BEGINS):
+            strangers.append(holder.name)
+    return strangers
 
 
 def is_lock(path: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -36,11 +37,13 @@ def load_checkpoint(path: Path, *, memory_map: bool = False) -> Any:
 
     _check_regular(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=memory_map)
-    except (
-        pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError,
-        AssertionError, RecursionError, MemoryError,
-    ) as error:  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch asks to file an issue where a pickle is of an unusual kind
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=memory_map)
+    except OSError:
+        raise
+    # torch and pickle report damage with nearly every type: struct.error, KeyError, AssertionError, ...
+    except Exception as error:
         raise ValueError(f"{shown(path)} is no checkpoint of tensors ({_reason(error)})") from error
 
 

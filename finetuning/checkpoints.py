@@ -77,4 +77,5 @@ def _checked(content: Any, path: Path) -> Checkpoint:
 
 
 def _found(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.stem))
+    paths = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.stem)]
+    return sorted(paths, key=lambda path: int(path.stem.partition("-")[2]))

@@ -224,3 +224,68 @@ def test_damaged_reports_are_replaced_or_refused_and_never_end_in_a_traceback(
             status = run(out)
         assert status == 0
         assert json.loads((out / "results.json").read_text())["models"][0]["images"] == whole
+
+
+@pytest.mark.parametrize("name", ["timings.jsonl", "manifest.jsonl"])
+def test_fresh_with_one_damaged_line_deletes_nothing_anywhere_and_a_plain_run_repairs_it(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(out) == 0
+    path = next(out.rglob(name))
+    lines = path.read_text().splitlines()
+    lines[2] = lines[2].replace(": 1", ": 7", 1).replace('"checksum": "', '"checksum": "0')
+    path.write_text("\n".join(lines) + "\n")
+    before = contents(out)
+    capsys.readouterr()
+    assert run(out, fresh=True) == 2
+    assert "FRESH=1 deletes nothing" in capsys.readouterr().err
+    assert contents(out) == before
+    assert run(out) == 0
+    assert run(out, fresh=True) == 0
+
+
+@pytest.mark.parametrize("name", [".t2i-lock", "Grey/.t2i-lock", "Robots/input/.t2i-lock", ".t2i-lock-holder"])
+def test_a_file_of_somebody_else_at_a_locks_name_is_refused_before_anything_is_written(
+    home: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / name).parent.mkdir(parents=True, exist_ok=True)
+    (home / name).write_text("mine")
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert run(home) == 2
+    assert name in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["results.json", "Cache"])
+def test_a_data_set_cannot_be_called_like_a_file_of_ours(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "out", dataset=captioned(tmp_path / name)) == 2
+    assert f"DATASET: a data set cannot be called {name!r}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_models_own_folder_is_not_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmark.columns import ChosenModel, refuse_models_folders
+    from benchmark.settings import settings_class
+
+    model = tmp_path / "mymodel"
+    model.mkdir()
+    monkeypatch.setenv("VAR_MODEL", str(model))
+    monkeypatch.setenv("MODELS", "var-d16")
+    (chosen,) = settings_class()().selected_models()
+    for written in (model, model / "output"):
+        with pytest.raises(ValueError, match="in a model's folder"):
+            refuse_models_folders(tmp_path, [written], [ChosenModel(chosen)])
+    refuse_models_folders(tmp_path, [tmp_path / "VAR-d16"], [ChosenModel(chosen)])
+
+
+def test_results_of_an_earlier_version_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    photo(out / "Grey" / "output" / "00000.png")
+    photo(out / "samples.png")
+    (out / "Grey" / "fingerprint.json").write_text('{"schema_version": 1, "SEED": "42"}')
+    (out / "Grey" / "timings.jsonl").write_text('{"kind": "batch"}\n')
+    assert run(out) == 2
+    assert "another version of this program (schema_version=1, now 2)" in capsys.readouterr().err

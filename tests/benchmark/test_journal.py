@@ -176,15 +176,37 @@ def test_fresh_deletes_what_the_journal_names_and_nothing_else(made: Path, tmp_p
     theirs = [folder / "output" / "figure.png", folder / "output" / "00099.png", folder / "notes.txt"]
     for path in theirs:
         path.write_bytes(b"theirs")
-    (folder / "output" / "00002.png").unlink()
-    (folder / "output" / "00002.png").symlink_to(tmp_path / "elsewhere.png")
-    (tmp_path / "elsewhere.png").write_bytes(b"theirs")
-    journals.clear(folder)
+    journals.clear(folder, 6)
     left = sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != LOCK_NAME
     )
-    assert left == ["notes.txt", "output/00002.png", "output/00099.png", "output/figure.png"]
-    assert (tmp_path / "elsewhere.png").read_bytes() == b"theirs"
+    assert left == ["notes.txt", "output/00099.png", "output/figure.png"]
+
+
+@pytest.mark.parametrize("fault", ["damaged line", "no lines", "link to an image", "linked folder"])
+def test_fresh_deletes_nothing_where_the_next_run_would_be_refused(made: Path, tmp_path: Path, fault: str) -> None:
+    folder = copy_tree(made, tmp_path / "column")
+    image = folder / "output" / "00002.png"
+    if fault == "damaged line":
+        lines = (folder / "timings.jsonl").read_text().splitlines()
+        lines[2] = lines[2].replace('"seconds": ', '"seconds": 1')
+        (folder / "timings.jsonl").write_text("\n".join(lines) + "\n")
+    elif fault == "no lines":
+        (folder / "timings.jsonl").unlink()
+    elif fault == "link to an image":
+        image.rename(tmp_path / "elsewhere.png")
+        image.symlink_to(tmp_path / "elsewhere.png")
+    else:
+        (folder / "output").rename(tmp_path / "elsewhere")
+        (folder / "output").symlink_to(tmp_path / "elsewhere")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"FRESH=1 deletes nothing.*00002\.png.* would be left"):
+        journals.clear(folder, 6)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    if fault in ("damaged line", "no lines"):
+        make(folder)  # as the message says
+        journals.clear(folder, 6)
+        assert not (folder / "output").exists()
 
 
 def test_fresh_deletes_nothing_where_the_mark_is_damaged(made: Path, tmp_path: Path) -> None:

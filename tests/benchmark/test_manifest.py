@@ -76,7 +76,9 @@ def test_damage_at_random_places_is_seen_and_made_again(made: Path, tmp_path: Pa
             assert "\n" not in refusal
             assert contents(folder) == before, f"{done}: a refusal changed a file"
             continue
-        assert contents(folder) == whole, done
+        # A caption is the user's to edit: it is kept as it is, and told.
+        expected = {**whole, name: before[name]} if name.endswith(".txt") else whole
+        assert contents(folder) == expected, done
         assert [row.index for row in reference.rows] == list(range(12)), done
         assert notes or before == whole or done.startswith("truncate"), f"{done}: made again without a word"
     assert refused <= 25, "only where the first line and others are gone together"
@@ -128,7 +130,7 @@ def test_fresh_deletes_what_the_manifest_names_and_nothing_else(made: Path, tmp_
     folder = copy_tree(made, tmp_path / "copy") / "input"
     for name in ("data.csv", "train/00099_input.png", "train/mine.png"):
         (folder / name).write_bytes(b"theirs")
-    manifests.clear(folder)
+    manifests.clear(folder, 20)
     assert sorted(contents(folder)) == ["data.csv", "train/00099_input.png", "train/mine.png"]
     with pytest.raises(ValueError, match=r"FRESH=1 deletes nothing.*no manifest\.jsonl.*00099_input\.png"):
         manifests.clear(folder)
@@ -201,3 +203,32 @@ def test_references_of_an_earlier_version_are_refused_as_such(made: Path, tmp_pa
     path.write_text("\n".join(['{"schema_version": 1, "identity": "colours", "label_names": []}', *rows]) + "\n")
     with pytest.raises(ValueError, match=r"another version of this program \(manifest version \[1\], now \[2\]\)"):
         prepare(folder, 20)
+
+
+def test_a_caption_that_was_edited_is_kept_and_told_and_spared_by_fresh(made: Path, tmp_path: Path) -> None:
+    folder = copy_tree(made, tmp_path / "copy")
+    caption = next((folder / "input" / "train").glob("*_caption.txt"))
+    caption.write_text("a better caption\n")
+    _, notes = prepare(folder, 20)
+    assert f"{caption.parent.name}/{caption.name} differ from the data set's captions; they are kept" in notes[0]
+    assert caption.read_text() == "a better caption\n"
+    before = contents(folder)
+    with pytest.raises(ValueError, match=rf"FRESH=1 deletes nothing.*{caption.name} would be left.*edited"):
+        manifests.clear(folder / "input", 20)
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("fault", ["damaged line", "linked split"])
+def test_fresh_deletes_nothing_where_the_next_run_would_be_refused(made: Path, tmp_path: Path, fault: str) -> None:
+    folder = copy_tree(made, tmp_path / "copy") / "input"
+    if fault == "damaged line":
+        lines = (folder / "manifest.jsonl").read_text().splitlines()
+        lines[5] = lines[5].replace('"index": ', '"index": 1')
+        (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+    else:
+        (folder / "train").rename(tmp_path / "elsewhere")
+        (folder / "train").symlink_to(tmp_path / "elsewhere")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"FRESH=1 deletes nothing.*would be left"):
+        manifests.clear(folder, 20)
+    assert contents(tmp_path) == before

@@ -453,3 +453,17 @@ def test_shapes_of_arrays_are_what_their_headers_say(tmp_path: Path) -> None:
 def test_an_array_of_objects_is_refused(nothing_runs: Path) -> None:
     np.savez(nothing_runs / "a.npz", mu=np.array([Payload()], dtype=object))
     assert "mu holds object" in refusal(lambda: load_arrays(nothing_runs / "a.npz", {"mu": (1,)}))
+
+
+@pytest.mark.parametrize(
+    "content", [b"GIF89a", b"", b"\x80", b"\x80\x02", b"PK\x03\x04", b"\x00" * 40, b"1", b"\x80\x32."]
+)
+def test_a_checkpoint_that_is_something_else_is_one_line(
+    tmp_path: Path, content: bytes, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.pth is no checkpoint of tensors") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert not recwarn.list
