@@ -288,8 +288,8 @@ def _written_taken(folder: Path, count: int | None) -> list[str]:
     taken = names_taken(folder)
     if count is None:
         return taken
-    written = {f"{IMAGES_NAME}/{image_name(index)}" for index in range(count)}
-    return [name for name in taken if not name.startswith(f"{IMAGES_NAME}/") or name in written]
+    numbers = {name: name.removeprefix(f"{IMAGES_NAME}/").removesuffix(".png") for name in taken}
+    return [name for name in taken if not numbers[name].isdecimal() or int(numbers[name]) < count]
 
 
 def _named(folder: Path) -> list[str]:

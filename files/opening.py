@@ -152,7 +152,7 @@ def _open_archive(path: Path) -> Iterator[dict[str, Callable[[], IO[bytes]]]]:
     # A damaged archive shows as nearly anything: BadZipFile, zlib.error, struct.error, NotImplementedError, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{shown(path)} is no .npz file as expected: {reason}") from error
+        raise ValueError(f"{shown(path)} is not a valid .npz file: {reason}") from error
 
 
 def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

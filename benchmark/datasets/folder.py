@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmark.datasets.base import CaptionedImages, Example
-from benchmark.datasets.hub import CAPTION_COLUMNS, ParquetFolder, list_columns
+from benchmark.datasets.columns import CAPTION_COLUMNS, list_columns
+from benchmark.datasets.hub import ParquetFolder
 from benchmark.datasets.pictures import decode_example, outside, read_inside, without_image
 from files.images import SUFFIXES
 from files.paths import is_inside

@@ -17,7 +17,8 @@ from PIL import Image as Pillow
 
 from benchmark.datasets import open_dataset
 from benchmark.datasets.base import CaptionedImages, Undecoded
-from benchmark.datasets.hub import Columns, HubImages, Table, choose_columns, is_file_of, tidy_name
+from benchmark.datasets.columns import Columns, choose_columns, tidy_name
+from benchmark.datasets.hub import HubImages, Table, is_file_of
 
 GUNDAM = Features({"image": Image(), "text": Value("string")})
 WIKIART = Features(

@@ -215,12 +215,12 @@ def negative(size: float) -> np.ndarray:
 STATISTICS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (
         lambda path: (write_npz(path), path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])),
-        "is no .npz file as expected",
+        "is not a valid .npz file",
     ),
     "scalar mu": (lambda path: write_npz(path, mu=np.float64(3)), "mu has shape ()"),
-    "npy named npz": (lambda path: path.write_bytes(npy(np.zeros(3))), "is no .npz file as expected"),
-    "empty": (lambda path: path.write_bytes(b""), "is no .npz file as expected"),
-    "text": (lambda path: path.write_text("mu sigma"), "is no .npz file as expected"),
+    "npy named npz": (lambda path: path.write_bytes(npy(np.zeros(3))), "is not a valid .npz file"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a valid .npz file"),
+    "text": (lambda path: path.write_text("mu sigma"), "is not a valid .npz file"),
     "pickled": (lambda path: write_npz(path, mu=np.array([object()] * FEATURES)), "holds object; expected numbers"),
     "complex": (lambda path: write_npz(path, mu=np.zeros(FEATURES, complex)), "expected numbers"),
     "declares 12,000 x 12,000": (lambda path: write_declaration(path, 12_000), "sigma has shape (12000, 12000)"),

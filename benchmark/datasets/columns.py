@@ -1,0 +1,103 @@
+"""Which columns of a table hold image, caption and label, and what a row's caption is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from files.reading import shown, valid_text
+
+CAPTION_COLUMNS = ("text", "caption", "prompt")
+# WikiArt has no captions: these columns make one, in this order.
+COMPOSED_COLUMNS = ("artist", "style", "genre")
+COLUMNS_NAMED = 20  # in an error
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a table keeps what is needed of it. `captions` are one column of text, or several to compose."""
+
+    image: str
+    captions: tuple[str, ...]
+    label: str | None
+    class_names: Mapping[str, tuple[str, ...]]
+
+    def used(self) -> list[str]:
+        return list(dict.fromkeys([self.image, *self.captions, *([self.label] if self.label else [])]))
+
+    def caption(self, row: Mapping[str, Any]) -> str:
+        """Return the row's text, or "Artist: X, Style: Y, Genre: Z"; a missing text is the empty caption."""
+        values = {column: self._value(column, row[column]) for column in self.captions}
+        if len(self.captions) == 1:
+            return values[self.captions[0]]
+        return ", ".join(f"{column.title()}: {tidy_name(value)}" for column, value in values.items())
+
+    def known_label(self, value: Any) -> int | None:
+        """Return a label as it is, or None where it is not known: the hub's -1, or no number of a class."""
+        if self.label is None or not isinstance(value, int):
+            return None
+        return value if 0 <= value < len(self.class_names[self.label]) else None
+
+    def _value(self, column: str, value: Any) -> str:
+        names = self.class_names.get(column)
+        if names is None:
+            return "" if value is None else str(value).strip()
+        if not isinstance(value, int) or not 0 <= value < len(names):  # -1 is a label that is not known
+            return f"Unknown {column.title()}"
+        return names[value].strip()
+
+
+def tidy_name(name: str) -> str:
+    """Return a class name as words: - and _ are spaces, each word begins with a capital ("vincent-van-gogh")."""
+    words = name.replace("-", " ").replace("_", " ").split()
+    return " ".join(word[:1].upper() + word[1:] for word in words)
+
+
+def list_columns(columns: Sequence[str]) -> str:
+    """Return a table's columns as an error names them: the first of them, on one line."""
+    names = ", ".join(shown(column) for column in columns[:COLUMNS_NAMED])
+    return names if len(columns) <= COLUMNS_NAMED else f"{names} and {len(columns) - COLUMNS_NAMED} more"
+
+
+def choose_columns(features: Mapping[str, Any], image_column: str, caption_column: str) -> Columns:
+    """Return the columns to read of a table with these `datasets` features; what is named wins over a guess.
+
+    The picture is the single Image column; the caption is composed where artist, style and genre are all there, else
+    `text`, `caption` or `prompt`, else the single column of text. The label is `style`, or the single ClassLabel.
+
+    Raises:
+        ValueError: a named column is not there, or nothing obvious is.
+    """
+    from datasets import ClassLabel, Image, Value
+
+    there = f"the columns are {list_columns(list(features))}"
+    for variable, name in (("IMAGE_COLUMN", image_column), ("CAPTION_COLUMN", caption_column)):
+        if name and name not in features:
+            raise ValueError(f"{variable}={name} is no column of the data set; {there}")
+    images = [name for name, feature in features.items() if isinstance(feature, Image)]
+    if not image_column and len(images) != 1:
+        raise ValueError(f"the data set has {len(images)} picture columns: name one with IMAGE_COLUMN; {there}")
+    texts = [
+        name for name, feature in features.items()
+        if isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    ]  # fmt: skip
+    classes = {
+        name: tuple(valid_text(str(label)) for label in feature.names)
+        for name, feature in features.items()
+        if isinstance(feature, ClassLabel)
+    }
+    readable = {*texts, *classes}
+    if caption_column:
+        captions: tuple[str, ...] = (caption_column,)
+    elif readable.issuperset(COMPOSED_COLUMNS):
+        captions = COMPOSED_COLUMNS
+    else:
+        known = [name for name in CAPTION_COLUMNS if name in texts]
+        captions = (known[0],) if known else (texts[0],) if len(texts) == 1 else ()
+    if not captions:
+        raise ValueError(f"it is not clear which column holds the captions: name it with CAPTION_COLUMN; {there}")
+    if not readable.issuperset(captions):
+        raise ValueError(f"CAPTION_COLUMN={caption_column} holds neither text nor class names; {there}")
+    label = "style" if "style" in classes else next(iter(classes)) if len(classes) == 1 else None
+    return Columns(image_column or images[0], captions, label, classes)
