@@ -315,3 +315,25 @@ def test_without_its_first_line_a_manifest_is_not_adopted(shards: Path, tmp_path
     (tmp_path / "input" / "manifest.jsonl").write_text("[]\n")
     plain = open_table(shards)
     assert adopt_arrangement(plain, tmp_path) is plain
+
+
+@pytest.mark.usefixtures("prepared")
+def test_fresh_makes_the_selection_anew_that_was_prepared(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.progress import Progress
+    from benchmark.run import prepare
+    from benchmark.settings import settings_class
+
+    output = tmp_path / "run"
+    output.mkdir()
+    (tmp_path / "out").rename(output / shards.name)
+    for name, value in {
+        "DATASET": str(shards), "OUTPUT_DIR": str(output), "MODELS": "var-d16", "WEIGHTS": "tiny", "NUM_SAMPLES": "4",
+        "NUM_REFERENCES": "12", "FRESH": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    before = (output / shards.name / "input" / "manifest.jsonl").read_text()
+    _, held_out = prepare(settings_class()(), Progress())
+    assert "stratified by label" in held_out.reference.identity
+    assert (output / shards.name / "input" / "manifest.jsonl").read_text() == before
