@@ -18,7 +18,7 @@ from benchmark.settings import ASSETS, SelectedModel, Settings
 from benchmark.titles import check_titles, folder_name, title_with_mode
 from files.deletion import listed
 from files.locks import foreign_locks, locked
-from files.sources import is_folder
+from files.sources import expanded, is_folder
 from models.base import Adaptation, ImageGenerator, Mode, Runtime
 
 
@@ -131,7 +131,7 @@ def refuse_strangers(settings: Settings, dataset: str, chosen: Sequence[ChosenMo
 def refuse_models_folders(output: Path, written: Sequence[Path], chosen: Sequence[ChosenModel]) -> None:
     """Raise ValueError where a folder that the run writes is a folder that a model's options name, or lies in one."""
     named = {
-        Path(value).expanduser()
+        expanded(value)
         for choice in chosen
         for field in fields(choice.model.options)
         if field.metadata.get("check") and isinstance(value := getattr(choice.model.options, field.name), str) and value

@@ -21,7 +21,7 @@ from files import PROGRAM
 from files.deletion import delete_named, listed
 from files.images import is_our_png, save_png
 from files.locks import locked
-from files.reading import file_digest, read_regular
+from files.reading import file_digest, is_there, read_regular
 from files.records import Damaged, read_record, seal, version_of, write_record
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, sync_file, write_text
 
@@ -313,11 +313,11 @@ def _named_images(folder: Path) -> Iterator[str]:
 def names_taken(folder: Path) -> list[str]:
     """Return which of the names that a journal writes are taken in `folder`."""
     images = folder / IMAGES_NAME
-    names = [name for name in (MARK_NAME, LINES_NAME) if (folder / name).exists() or (folder / name).is_symlink()]
+    names = [name for name in (MARK_NAME, LINES_NAME) if is_there(folder / name)]
     if images.is_dir():
         taken = sorted(entry.name for entry in os.scandir(images))
         names += [f"{IMAGES_NAME}/{name}" for name in taken if name.endswith(".png") and name[:-4].isdigit()]
-    elif images.exists() or images.is_symlink():
+    elif is_there(images):
         names.append(IMAGES_NAME)
     return names
 

@@ -23,6 +23,7 @@ from benchmark.manifest_lines import image_name as image_name
 from files import PROGRAM
 from files.deletion import delete_named, listed
 from files.images import is_our_png
+from files.reading import is_there
 from files.records import Damaged, seal, unseal, version_of
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, write_text
 
@@ -52,6 +53,7 @@ class Manifest:
         self._faults: list[str] = []  # what is made again
         self._remarks: list[str] = []
         self._in_order, self._is_torn = True, False
+        self._last = -1  # the highest index of `lines`
         self._read()
 
     def claim(self, announce: Callable[[str], None]) -> None:
@@ -85,8 +87,9 @@ class Manifest:
             for file in (path, caption_path(path)):
                 with naming(file):
                     publish(partial_path(file), file, sync=False)
+        self._in_order = self._in_order and line.index > self._last and self.end is None
         self.lines[line.index] = line
-        self._in_order = self._in_order and line.index == max(self.lines) and self.end is None
+        self._last = max(self._last, line.index)
 
     def finish(self, rows: int) -> None:
         """Record that the data set has no more than so many rows."""
@@ -102,7 +105,7 @@ class Manifest:
 
     def _read(self) -> None:
         self.lines, self.end, self._header, self._context = {}, None, None, ""
-        self._faults, self._remarks, self._in_order = [], [], True
+        self._faults, self._remarks, self._in_order, self._last = [], [], True, -1
         texts = read_texts(self._path)
         self._is_torn = texts.pop() != b"" if texts else False
         if not texts and not self._is_torn:
@@ -118,8 +121,8 @@ class Manifest:
             records = list(read_records(texts[1:], context_of(header)))
             if not records or None in records:
                 raise ValueError(
-                    f"{self._path} is damaged, its first line does not say what it holds ({error}): choose another "
-                    f"OUTPUT_DIR (--output_dir), or move {self.folder} away"
+                    f"{self._path} is damaged, its first line does not say what it holds ({error}): {ELSEWHERE}, or "
+                    f"move {self.folder} away"
                 ) from None
             self._header, self._context = header, context_of(header)
             self._faults.append(f"{self._path} is damaged in line 1, which is written again")
@@ -149,6 +152,7 @@ class Manifest:
             )
         self.lines = {line.index: line for line, is_whole in zip(lines, whole, strict=True) if is_whole}
         self._in_order = list(self.lines) == sorted(self.lines)
+        self._last = max(self.lines, default=-1)
 
     def _check_header(self, header: dict[str, Any]) -> dict[str, Any]:
         other = f"{ELSEWHERE}, or start over with FRESH=1"
@@ -196,7 +200,7 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 def names_taken(folder: Path) -> list[str]:
     """Return which of the names that a manifest writes are taken in `folder`."""
-    names = [NAME] if (folder / NAME).exists() or (folder / NAME).is_symlink() else []
+    names = [NAME] if is_there(folder / NAME) else []
     for split in SPLITS:
         names += [f"{split}/{name}" for name in _file_names(folder / split)]
     return names

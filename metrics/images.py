@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from files.images import as_rgb as as_rgb
 from files.images import read_rgb as read_rgb
 
 MOST_THREADS = 32
