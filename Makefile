@@ -35,7 +35,7 @@ smoke: $(VENV)/.runtime-installed
 # The figures of docs/results.md that a machine without a GPU can measure.
 bench: $(VENV)/.dev-installed
 	mkdir -p runs && $(BIN)/python -m scripts.embedded.measure_quality --out runs/quality.json --pictures-out runs/quality.png
-	$(BIN)/python scripts/measure_run.py
+	$(BIN)/python scripts/measuring/measure_run.py
 
 lock: $(VENV)/.dev-installed
 	(head -n 1 requirements.lock; $(BIN)/python -m pip freeze --exclude-editable) > requirements.new && mv requirements.new requirements.lock

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 
 # What takes longer to import is imported below, where a signal already ends the program in one line.
-from benchmark.interruption import exit_status_of, leave
-from benchmark.plain_text import one_line
-from benchmark.streams import print_whole
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line
+from benchmark.console.streams import print_whole
 
 NAME = "run_inference.py"
 OK, FAILED, UNUSABLE = 0, 1, 2
@@ -31,18 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from benchmark.command_line import parse_command
+    from benchmark.settings.command_line import parse_command
 
     try:
         command = parse_command(arguments, os.environ)
         with contextlib.redirect_stdout(sys.stderr):  # what libraries print meanwhile is no part of the table
             if command.check:  # imports no torch
-                from benchmark.check import describe_run
+                from benchmark.run.check import describe_run
 
                 status, text, remedy = OK, describe_run(command.settings), ""
             else:
-                from benchmark.run import run_benchmark
-                from benchmark.table import format_report
+                from benchmark.report.table import format_report
+                from benchmark.run.phases import run_benchmark
 
                 run = run_benchmark(command.settings)
                 status = run.stop_status or (FAILED if run.failures or not run.models else OK)

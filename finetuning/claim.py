@@ -10,8 +10,8 @@ from files.records import Damaged, read_record, seal
 from finetuning.checkpoints import whole_checkpoints
 from finetuning.encodings import weights_digest
 from finetuning.folder import Mark, TrainingFolder
+from finetuning.images import TrainingPicture
 from finetuning.notes import tell
-from finetuning.pictures import TrainingPicture
 from finetuning.settings import TrainingSettings
 
 

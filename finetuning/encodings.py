@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from benchmark.progress import Progress
+from benchmark.console.progress import Progress
 from files.caches import open_cache
 from files.opening import from_pretrained
 from files.tensors import load_sealed, save_sealed
+from finetuning.images import TrainingPicture, read_pixels
 from finetuning.notes import tell
-from finetuning.pictures import TrainingPicture, read_pixels
 from models.diffusers_pipeline import quiet_libraries
 from models.pixart import PROMPT_TOKENS
 

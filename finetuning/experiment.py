@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.generation import Plan, generate_images
-from benchmark.journal import Journal
-from benchmark.progress import Progress
+from benchmark.console.progress import Progress
+from benchmark.run.generation import Plan, generate_images
+from benchmark.run.journal import Journal
 from metrics import METRICS
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring, add_rows
 from models.base import ImageGenerator, Request

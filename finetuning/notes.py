@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmark.plain_text import visible
+from benchmark.console.plain_text import visible
 
 
 def tell(text: str) -> None:

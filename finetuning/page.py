@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.plain_text import visible
+from benchmark.console.plain_text import visible
 from files import PROGRAM
 from files.deletion import listed
 from files.images import is_our_png

@@ -17,11 +17,17 @@ from typing import Any
 
 import torch
 
-from benchmark.machine import choose_machine
-from benchmark.progress import Progress
+from benchmark.console.progress import Progress
+from benchmark.measure.machine import choose_machine
 from files.images import decode_rgb
 from files.reading import read_regular
-from finetuning.adapter import (
+from finetuning.base import Base, open_base
+from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from finetuning.claim import begun_with, check_apart, claim
+from finetuning.encodings import Encodings, encode_all, encode_captions
+from finetuning.folder import TrainingFolder
+from finetuning.images import TrainingPicture, prompt_files, read_pictures
+from finetuning.lora import (
     add_adapter,
     build_optimizer,
     check_target_modules,
@@ -29,20 +35,14 @@ from finetuning.adapter import (
     save_adapter,
     trainable,
 )
-from finetuning.base import Base, open_base
-from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from finetuning.claim import begun_with, check_apart, claim
-from finetuning.encodings import Encodings, encode_all, encode_captions
-from finetuning.folder import TrainingFolder
 from finetuning.memory import check_memory, estimate_memory, free_memory
 from finetuning.notes import tell
-from finetuning.pictures import TrainingPicture, prompt_files, read_pictures
 from finetuning.record import Record, peak_memory_bytes
 from finetuning.settings import TrainingSettings
 from finetuning.step import TrainingStep
 from finetuning.validation import Validation
-from models.adapters import TRAINING_DATA_NAME, describe_training_data, training_data_text
 from models.diffusers_pipeline import dtype_named
+from models.lora_files import TRAINING_DATA_NAME, describe_training_data, training_data_text
 
 VALIDATION_PROMPTS = 4
 ENCODING_HOURS = 12  # how long the other processes wait for the one that encodes
@@ -288,7 +288,7 @@ def validation_prompts(settings: TrainingSettings) -> tuple[str, ...]:
 
 def content_digests(pictures: Sequence[TrainingPicture]) -> list[str]:
     """Return the content digests by which the benchmark knows these pictures: their sources', or else their own."""
-    from benchmark.reference import content_digest
+    from benchmark.data.reference import content_digest
 
     own = [content_digest(decode_rgb(read_regular(picture.path))) for picture in pictures if not picture.source_digest]
     return own + [picture.source_digest for picture in pictures if picture.source_digest]

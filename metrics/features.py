@@ -57,11 +57,11 @@ def defer(module: str, name: str) -> Callable[[Scoring], FeatureExtractor]:
 
 # An extractor is one file beside this one and one line here. Each raises MetricUnavailable where its weights are not.
 EXTRACTORS: dict[str, Callable[[Scoring], FeatureExtractor]] = {
-    "inception": defer("metrics.inception", "open_inception"),
+    "inception": defer("metrics.extractors.inception", "open_inception"),
     "robots": defer("metrics.robots", "open_robots"),
-    "efficientnet": defer("metrics.efficientnet", "open_efficientnet"),
-    "dinov2": defer("metrics.dinov2", "open_dinov2"),
-    "clip": defer("metrics.clip", "open_clip"),
+    "efficientnet": defer("metrics.extractors.efficientnet", "open_efficientnet"),
+    "dinov2": defer("metrics.extractors.dinov2", "open_dinov2"),
+    "clip": defer("metrics.extractors.clip", "open_clip"),
 }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from files.opening import array_shapes, load_arrays
 from files.writing import write_atomically
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.extractors.precision import float64_device
 from metrics.features import (
     FeatureExtractor,
     cached_features,
@@ -26,7 +27,6 @@ from metrics.features import (
     write_entry,
 )
 from metrics.intervals import groups_of, jackknife_interval
-from metrics.precision import float64_device
 
 _CHUNK = 4096
 # A replicate costs a decomposition, so that there are fewer than of the metrics whose sums are kept.

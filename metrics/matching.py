@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.extractors.precision import float64_device
 from metrics.features import cached_features, choose_extractor
 from metrics.intervals import mean_interval, mean_replicates
 from metrics.neighbours import squared_distances
-from metrics.precision import float64_device
 
 
 def match_shares(made_ND: Tensor, own_ND: Tensor, captions: list[str], device: str = "cpu") -> Tensor:

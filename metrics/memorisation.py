@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
+from metrics.extractors.precision import float64_device
 from metrics.features import cached_features, choose_extractor
 from metrics.intervals import mean_replicates, proportion_interval
 from metrics.neighbours import nearest_distances
-from metrics.precision import float64_device
 
 HELD_OUT_SHARE = 0.01
 

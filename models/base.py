@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from models.adapters import Adaptation as Adaptation
-from models.adapters import TrainingData as TrainingData
+from models.lora_files import Adaptation as Adaptation
+from models.lora_files import TrainingData as TrainingData
 
 if TYPE_CHECKING:
     from torch import Tensor

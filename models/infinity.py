@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.networks.bsq_vae import BSQVAE
     from models.networks.convolutions import ConvolutionShape
     from models.networks.cuda_graphs import ProgramPool
-    from models.networks.infinity import Infinity, Text
+    from models.networks.infinity_transformer import Infinity, Text
     from models.networks.next_scale import Grid, Schedule
     from models.next_scale_programs import InfinityProgram
 
@@ -76,7 +76,7 @@ class InfinityGenerator(ImageGenerator):
         runtime: Runtime,
         notes: tuple[str, ...] = (),
     ) -> None:
-        from models.networks.infinity import BitSampling
+        from models.networks.infinity_transformer import BitSampling
         from models.next_scale_programs import make_pool, mode_notes
 
         self.name = name
@@ -138,7 +138,7 @@ class InfinityGenerator(ImageGenerator):
 
     def encode(self, prompts: Sequence[str]) -> Text:
         """Return the text of all rows: those of the prompts, then, with guidance, the unconditional ones."""
-        from models.networks.infinity import Text
+        from models.networks.infinity_transformer import Text
 
         features_RTt, mask_RT = self.encoder.encode(self._texts(prompts), at_least=self.tokens)
         count = len(prompts)
@@ -231,7 +231,7 @@ def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: st
     import torch
 
     from models.networks.bsq_vae import BSQVAE, plain_names
-    from models.networks.infinity import Infinity, plain_block_names, read_infinity_shape
+    from models.networks.infinity_transformer import Infinity, plain_block_names, read_infinity_shape
     from models.random_weights import build_random
     from models.weights import load_strictly, read_shape, read_state
 
@@ -295,7 +295,7 @@ def random_networks(device: str, dtype: str) -> tuple[Infinity, BSQVAE]:
     import torch
 
     from models.networks.bsq_vae import BSQVAE, bsq_vae_shape
-    from models.networks.infinity import Infinity, infinity_2b_shape
+    from models.networks.infinity_transformer import Infinity, infinity_2b_shape
     from models.random_weights import build_random
 
     # In float32 first: text, modulation and head stay so.
@@ -362,7 +362,7 @@ def load(options: InfinityOptions, runtime: Runtime) -> InfinityGenerator:
 
 def _shape_note(infinity: Infinity) -> tuple[str, ...]:
     """Return the footer's note where the title would say more than there is."""
-    from models.networks.infinity import infinity_2b_shape
+    from models.networks.infinity_transformer import infinity_2b_shape
 
     shape, published = infinity.shape, infinity_2b_shape()
     if (shape.depth, shape.width) == (published.depth, published.width):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from files.opening import from_pretrained
-from models.networks.infinity import Text
+from models.networks.infinity_transformer import Text
 
 MAX_TOKENS = 512
 # Few lengths, so that a CUDA graph serves many prompts and a prompt rarely has another length beside longer ones.

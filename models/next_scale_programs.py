@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.networks import infinity as infinity_network
-from models.networks import var as var_network
+from models.networks import infinity_transformer as infinity_network
+from models.networks import var_transformer as var_network
 from models.networks.cuda_graphs import ProgramPool, ProgramT
 from models.networks.decoding import decode_pictures
 from models.networks.noise import Noise
@@ -18,10 +18,10 @@ from models.networks.operations import use_operations
 if TYPE_CHECKING:
     from models.base import Runtime
     from models.networks.bsq_vae import BSQVAE
-    from models.networks.infinity import BitSampling, Infinity, Text
+    from models.networks.infinity_transformer import BitSampling, Infinity, Text
     from models.networks.next_scale import Schedule
     from models.networks.operations import Rotation
-    from models.networks.var import VAR, Sampling
+    from models.networks.var_transformer import VAR, Sampling
     from models.networks.vqvae import VQVAE
 
 StepT = TypeVar("StepT")
@@ -113,7 +113,7 @@ class InfinityProgram:
         tokens: int,
         official: bool = False,
     ) -> None:
-        from models.networks.infinity import Text
+        from models.networks.infinity_transformer import Text
 
         device, shape = infinity.pos_start.device, infinity.shape
         self.infinity, self.vae, self.official = infinity, vae, official

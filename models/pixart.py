@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from files.opening import from_pretrained
 from files.sources import check_holds, check_source, expanded, is_local
-from models.adapters import Adaptation, adapter_digest, is_adapter, read_adapter, read_training_data
 from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, check_size, option, size_note
+from models.lora_files import Adaptation, adapter_digest, is_adapter, read_adapter, read_training_data
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from files.opening import load_tensors
 from files.reading import shown
-from models.adapters import CONFIG_NAME, WEIGHTS_NAME, LoraConfig, read_adapter
 from models.diffusers_pipeline import quiet_libraries
+from models.lora_files import CONFIG_NAME, WEIGHTS_NAME, LoraConfig, read_adapter
 
 # Largest relative difference of the fused network's answer, by what rounding the weights once more costs.
 FUSED_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}

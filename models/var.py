@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.networks.cuda_graphs import ProgramPool
-    from models.networks.var import VAR
+    from models.networks.var_transformer import VAR
     from models.networks.vqvae import VQVAE
     from models.next_scale_programs import VARProgram
 
@@ -71,7 +71,7 @@ class VARGenerator(ImageGenerator):
         class_names: tuple[str, ...],
         notes: tuple[str, ...] = (),
     ) -> None:
-        from models.networks.var import Sampling
+        from models.networks.var_transformer import Sampling
         from models.next_scale_programs import make_pool, mode_notes
 
         self.name = name
@@ -211,7 +211,7 @@ def load_networks(
     """
     import torch
 
-    from models.networks.var import VAR, read_var_shape
+    from models.networks.var_transformer import VAR, read_var_shape
     from models.networks.vqvae import VQVAE, read_vqvae_shape
     from models.random_weights import build_random
     from models.weights import load_strictly, read_shape, read_state
@@ -245,7 +245,7 @@ def random_networks(depth: int, device: str, dtype: str) -> tuple[VAR, VQVAE]:
     """Return the published architecture of this depth at full size with random weights."""
     import torch
 
-    from models.networks.var import VAR, var_shape
+    from models.networks.var_transformer import VAR, var_shape
     from models.networks.vqvae import VQVAE, vqvae_shape
     from models.random_weights import build_random
 

@@ -13,9 +13,9 @@ DATASET=${DATASET:-gundam}
 # The folder is called as the benchmark calls it.
 name_dataset='
 import sys
-from benchmark.datasets import open_dataset
-from benchmark.plain_text import one_line
-from benchmark.settings import ASSETS
+from benchmark.data.sources import open_dataset
+from benchmark.console.plain_text import one_line
+from benchmark.settings.fields import ASSETS
 try:
     print(open_dataset(sys.argv[1], assets=ASSETS, seed=42).name)
 except (OSError, ValueError) as error:

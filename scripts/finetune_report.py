@@ -22,10 +22,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.command_line import SettingsError, parse_command
-from benchmark.interruption import exit_status_of, leave
-from benchmark.plain_text import one_line
-from benchmark.settings import ASSETS, Settings
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line
+from benchmark.settings.command_line import SettingsError, parse_command
+from benchmark.settings.fields import ASSETS, Settings
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer
 
 DRIFT_OF_TARGET = {"Robots": "emoji"}
@@ -63,10 +63,10 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     Raises:
         OSError, ValueError: what is missing, in one line.
     """
-    from benchmark.contact_sheet import SheetRow, draw_contact_sheet
-    from benchmark.generation import Plan
-    from benchmark.machine import choose_machine
-    from benchmark.progress import Progress
+    from benchmark.console.progress import Progress
+    from benchmark.measure.machine import choose_machine
+    from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
+    from benchmark.run.generation import Plan
     from finetuning.base import base_options, find_adapter
     from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment, first_images
     from finetuning.page import (
@@ -81,8 +81,8 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     )
     from metrics.base import Scoring
     from models import pixart
-    from models.adapters import adapter_digest
     from models.base import Runtime
+    from models.lora_files import adapter_digest
 
     begin = time.monotonic()
     strengths = read_strengths(arguments.strengths)
@@ -177,7 +177,7 @@ def read_target(base_dir: Path, most: int, most_training: int | None) -> Any:
 
 
 def _read_set(folder: Path) -> Any:
-    from benchmark.datasets.folder import picture_files
+    from benchmark.data.sources.folder import picture_files
     from metrics.base import ImageSet
 
     files = picture_files(folder)
@@ -189,8 +189,8 @@ def _read_set(folder: Path) -> Any:
 
 def read_drift(arguments: argparse.Namespace, target: str, output: Path) -> Any:
     """Return the domain outside the target, its pictures written beside the report."""
-    from benchmark.datasets import open_dataset
-    from benchmark.reference import prepare_reference
+    from benchmark.data.reference import prepare_reference
+    from benchmark.data.sources import open_dataset
     from finetuning.experiment import Domain
 
     name = arguments.drift or DRIFT_OF_TARGET.get(target, "robots")

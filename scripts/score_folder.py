@@ -22,10 +22,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from benchmark.interruption import exit_status_of, leave
-from benchmark.machine import choose_machine
-from benchmark.plain_text import one_line, visible
-from benchmark.progress import Progress
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line, visible
+from benchmark.console.progress import Progress
+from benchmark.measure.machine import choose_machine
 from files.images import SUFFIXES
 from files.reading import read_regular
 from metrics import METRICS
@@ -105,8 +105,8 @@ def pair_by_name(generated: ImageSet, reference: ImageSet) -> ImageSet:
 def _read_pictures(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
     generated = read_folder(folder)
     if reference == "robots":
-        from benchmark.datasets import open_dataset
-        from benchmark.reference import prepare_reference
+        from benchmark.data.reference import prepare_reference
+        from benchmark.data.sources import open_dataset
 
         prepared = prepare_reference(open_dataset("robots", assets=ROOT / "assets", seed=42), cache / "Robots", robots)
         return Comparison(generated, prepared.pictures(robots))

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmark.interruption import exit_status_of, leave
+from benchmark.console.interruption import exit_status_of, leave
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("VAR", "PixArt", "Infinity")

@@ -14,13 +14,13 @@ from PIL import Image
 
 import models
 import run_inference
-from benchmark.command_line import parse_command
-from benchmark.contact_sheet import SheetRow
-from benchmark.reference import content_digest
-from benchmark.settings import ASSETS
+from benchmark.data.reference import content_digest
+from benchmark.report.contact_sheet import SheetRow
+from benchmark.settings.command_line import parse_command
+from benchmark.settings.fields import ASSETS
 from metrics.base import Comparison, MetricUnavailable, Score
-from models.adapters import describe_training_data, read_training_data, write_training_data
 from models.base import Adaptation, ImageGenerator, ModelFamily, Request, Runtime, option
+from models.lora_files import describe_training_data, read_training_data, write_training_data
 
 
 def write_adapter(folder: Path, seed: int = 0, strength: float = 0.02) -> Path:
@@ -247,7 +247,7 @@ def test_no_column_sees_what_one_was_trained_on(
         path.write_bytes(b"drawn")
 
     monkeypatch.setattr("metrics.paired.PeakSignalToNoise.score", spy)
-    monkeypatch.setattr("benchmark.reports.draw_contact_sheet", draw)
+    monkeypatch.setattr("benchmark.report.files.draw_contact_sheet", draw)
     assert run_inference.main([]) == 0
     kept = [f"shade {number}" for number in (4, 6, 7, 8, 9, 10)]
     for title in ("Grey", "Grey+A", "Other"):

@@ -18,8 +18,8 @@ import torch
 
 import models
 import run_inference
-from benchmark.command_line import parse_command
-from benchmark.results import read_results
+from benchmark.report.results import read_results
+from benchmark.settings.command_line import parse_command
 from metrics import METRICS
 from metrics.base import Comparison, Score, Scoring
 from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
@@ -183,7 +183,7 @@ def test_a_signal_while_data_is_prepared_is_one_line_and_its_status(
     def interrupt(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("benchmark.run.prepare_held_out", interrupt)
+    monkeypatch.setattr("benchmark.run.phases.prepare_held_out", interrupt)
     assert run_inference.main([]) == 143
     printed = capsys.readouterr()
     assert printed.out == ""

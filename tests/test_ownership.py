@@ -15,10 +15,10 @@ from PIL import Image
 
 import models
 import run_inference
-from benchmark.ownership import REPORT_NAMES
+from benchmark.report.ownership import REPORT_NAMES
 from files.locks import LOCK_NAME, locked
 from models.base import ImageGenerator, ModelFamily, Request, Runtime
-from scripts.damaging import damage
+from scripts.measuring.damaging import damage
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def test_fresh_deletes_nothing_while_another_run_generates(tmp_path: Path, capsy
 def test_a_column_without_an_image_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmark.run.generate_images", lambda *_: None)
+    monkeypatch.setattr("benchmark.run.phases.generate_images", lambda *_: None)
     assert run(tmp_path / "out") == 1
     assert "Grey: failed: none of its images is there" in capsys.readouterr().out
 
@@ -198,7 +198,7 @@ def test_a_run_that_can_score_nothing_leaves_the_former_report(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("benchmark.run.generate_images", full)
+    monkeypatch.setattr("benchmark.run.phases.generate_images", full)
     assert run(out) == 1
     assert {name: (out / name).read_bytes() for name in reports} == reports
     assert "stay as they were" in capsys.readouterr().err
@@ -267,8 +267,8 @@ def test_a_data_set_cannot_be_called_like_a_file_of_ours(
 
 
 def test_a_models_own_folder_is_not_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.columns import ChosenModel, refuse_models_folders
-    from benchmark.settings import settings_class
+    from benchmark.run.columns import ChosenModel, refuse_models_folders
+    from benchmark.settings.fields import settings_class
 
     model = tmp_path / "mymodel"
     model.mkdir()

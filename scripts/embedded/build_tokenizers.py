@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.datasets.emoji import Emoji
+from benchmark.data.sources.emoji import Emoji
 from metrics.attributes import load_grammar
 
 TOKENS = 40  # the longest robot caption has 33

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metrics.attribute_network import load_attribute_network
+from metrics.extractors.attribute_network import load_attribute_network
 from scripts.embedded.judging import Judgement, judge
 from scripts.embedded.sprites import RobotSprites
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metrics.attribute_network import AttributeNetwork
 from metrics.attributes import PARTS
+from metrics.extractors.attribute_network import AttributeNetwork
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.datasets.robots import Robots
+from benchmark.data.sources.robots import Robots
 from files.opening import from_pretrained
-from metrics.attribute_network import AttributeNetwork, load_attribute_network
 from metrics.attributes import PARTS
+from metrics.extractors.attribute_network import AttributeNetwork, load_attribute_network
 from models import FAMILIES
 from models.base import ImageGenerator, Request, Runtime
 from scripts.embedded.judging import Judgement, judge, psnr_db

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.datasets.robots import ATLAS_KINDS, LAYERS, SIZE
+from benchmark.data.sources.robots import ATLAS_KINDS, LAYERS, SIZE
 from files.images import open_image
 from metrics.attributes import PARTS, RobotGrammar, load_grammar
 

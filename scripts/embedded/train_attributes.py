@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metrics.attribute_network import AttributeNetwork, read_attribute_network, save_attribute_network
+from metrics.extractors.attribute_network import AttributeNetwork, read_attribute_network, save_attribute_network
 from scripts.embedded.judging import judge
 from scripts.embedded.sprites import RobotSprites
 from scripts.embedded.training import (

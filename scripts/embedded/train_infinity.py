@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metrics.attribute_network import load_attribute_network
+from metrics.extractors.attribute_network import load_attribute_network
 from models.base import Request, Runtime
 from models.infinity import InfinityOptions, load_embedded, save_embedded
 from models.infinity_text import TextEncoder, load_tiny_text_encoder
 from models.networks.bsq_vae import BSQVAE
-from models.networks.infinity import Infinity, InfinityShape, Text
+from models.networks.infinity_transformer import Infinity, InfinityShape, Text
 from models.networks.next_scale import Grid, Schedule
 from scripts.embedded.bitwise import FlatScales
 from scripts.embedded.judging import Judgement, judge

@@ -14,9 +14,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
 
-from benchmark.datasets.emoji import Emoji
+from benchmark.data.sources.emoji import Emoji
 from files.opening import from_pretrained
-from metrics.attribute_network import AttributeNetwork, load_attribute_network, read_attribute_network
+from metrics.extractors.attribute_network import AttributeNetwork, load_attribute_network, read_attribute_network
 from scripts.embedded.diffusion import halve
 from scripts.embedded.judging import judge, psnr_db
 from scripts.embedded.sprites import RobotSprites

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metrics.attribute_network import load_attribute_network
 from metrics.attributes import PARTS
+from metrics.extractors.attribute_network import load_attribute_network
 from models.base import Request, Runtime
-from models.networks.var import VAR, VARShape
+from models.networks.var_transformer import VAR, VARShape
 from models.networks.vqvae import VQVAE
 from models.var import FAMILY, VAROptions, load_embedded, save_embedded
 from scripts.embedded.sprites import RobotSprites

@@ -333,8 +333,8 @@ SETTINGS = ("SDXL_MODEL", "PIXART_MODEL", "PIXART_BASE", "INFINITY_TEXT_ENCODER"
 def test_every_setting_that_names_a_folder_refuses_its_code(
     nothing_runs: Path, folders: ModuleType, setting: str
 ) -> None:
-    from metrics.clip import CLIPFeatures
-    from metrics.dinov2 import ClassToken
+    from metrics.extractors.clip import CLIPFeatures
+    from metrics.extractors.dinov2 import ClassToken
     from models import pixart, sdxl
     from models.base import Runtime
     from models.infinity_text import load_text_encoder

@@ -52,19 +52,19 @@ TEXTS = frozenset({"from_pretrained", "trust_remote_code", "custom_pipeline", "w
 
 # (file, what is found there): why nothing in a file can run there, and why it is not elsewhere.
 ALLOWED: dict[tuple[str, str], str] = {
-    ("benchmark/accelerators.py", "ctypes"): "calls the driver's own library by a fixed name",
-    ("benchmark/datasets/hub.py", "datasets.load_dataset"): (
+    ("benchmark/measure/accelerators.py", "ctypes"): "calls the driver's own library by a fixed name",
+    ("benchmark/data/sources/hub.py", "datasets.load_dataset"): (
         "reads parquet and other tables in which no code can stand: datasets runs no loading scripts any more"
     ),
-    ("benchmark/datasets/hub.py", "datasets.load_dataset_builder"): "as load_dataset: it lists the tables' files",
+    ("benchmark/data/sources/hub.py", "datasets.load_dataset_builder"): "as load_dataset: it lists the tables' files",
     (
-        "benchmark/datasets/hub.py",
+        "benchmark/data/sources/hub.py",
         "fsspec",
     ): "reads files of the repository that was named, checked by their address",
-    ("benchmark/datasets/hub.py", "tarfile"): "for the name of an error alone",
-    ("benchmark/datasets/hub.py", "zipfile"): "for the name of an error alone",
-    ("benchmark/datasets/parquet.py", "fsspec"): "opens the shards that the hub lists for the repository, as bytes",
-    ("benchmark/datasets/parquet.py", "pyarrow"): (
+    ("benchmark/data/sources/hub.py", "tarfile"): "for the name of an error alone",
+    ("benchmark/data/sources/hub.py", "zipfile"): "for the name of an error alone",
+    ("benchmark/data/sources/parquet.py", "fsspec"): "opens the shards that the hub lists for the repository, as bytes",
+    ("benchmark/data/sources/parquet.py", "pyarrow"): (
         "parquet holds values of plain types; pyarrow has no types that are pickled since 21"
     ),
     ("files/images.py", "PIL.Image.open"): "the one place: a list of formats, of content that was read before",
@@ -83,8 +83,11 @@ ALLOWED: dict[tuple[str, str], str] = {
     ): "imports packages of its own table, to see whether they work",
     ("metrics/__init__.py", "importlib.import_module"): "imports the modules of METRICS, a table in that file",
     ("metrics/features.py", "importlib.import_module"): "imports the modules of EXTRACTORS, a table in that file",
-    ("metrics/pretrained.py", "huggingface_hub.snapshot_download"): "downloads; what came is opened by files.opening",
-    ("metrics/pretrained.py", "urllib"): "takes the host out of the hub's address; it fetches nothing",
+    (
+        "metrics/extractors/pretrained.py",
+        "huggingface_hub.snapshot_download",
+    ): "downloads; what came is opened by files.opening",
+    ("metrics/extractors/pretrained.py", "urllib"): "takes the host out of the hub's address; it fetches nothing",
     ("models/diffusers_pipeline.py", "huggingface_hub.snapshot_download"): (
         "downloads; what came is opened by files.opening"
     ),
@@ -121,7 +124,7 @@ LIBRARIES: dict[str, tuple[str, str, str]] = {
     "torch-fidelity's Inception": (
         "torch_fidelity.feature_extractor_inceptionv3",
         "torch.load(feature_extractor_weights_path, weights_only=False)",
-        "metrics.inception gives it bytes that it saved itself, from tensors read with weights_only",
+        "metrics.extractors.inception gives it bytes that it saved itself, from tensors read with weights_only",
     ),
 }  # fmt: skip
 

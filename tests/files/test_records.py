@@ -9,7 +9,7 @@ import pytest
 
 from files.deletion import delete_named, listed
 from files.records import Damaged, read_record, seal, unseal, write_record
-from scripts.damaging import damage
+from scripts.measuring.damaging import damage
 
 RECORD = {"start": 3, "seconds": 0.1 + 0.2, "prompts": ["a \ud800 ünï\n", ""], "cold": False, "label": None}
 

@@ -18,7 +18,7 @@ from finetuning.claim import recorded_pictures
 from finetuning.folder import TrainingFolder
 from finetuning.record import read_lines
 from finetuning.trainer import train_lora
-from models.adapters import read_training_data
+from models.lora_files import read_training_data
 
 TRIES = 15
 

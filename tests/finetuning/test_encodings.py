@@ -10,12 +10,12 @@ import torch
 from PIL import Image, ImageDraw
 from tiny_training import CAPTIONS, tiny_settings, write_base, write_pictures
 
-from benchmark.manifest_lines import context_of
-from benchmark.progress import Progress
+from benchmark.console.progress import Progress
+from benchmark.data.manifest_lines import context_of
 from files.records import seal
 from finetuning import encodings
 from finetuning.encodings import Captions, encode_all, encode_captions, encode_latents
-from finetuning.pictures import read_pictures, read_pixels
+from finetuning.images import read_pictures, read_pixels
 
 PROGRESS = Progress()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiny_training import tiny_settings
 
-from scripts.check_training_kills import check_kills
+from scripts.measuring.check_training_kills import check_kills
 
 KILLS = int(os.environ.get("FINETUNE_KILLS", "3"))
 

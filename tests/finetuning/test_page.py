@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmark.plain_text import visible
+from benchmark.console.plain_text import visible
 from finetuning.experiment import Domain, Scored
 from finetuning.page import CurvePoint, Findings, check_reports, draw_curve, plain, write_page
 from metrics.base import ImageSet, Score

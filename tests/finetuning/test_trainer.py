@@ -24,7 +24,7 @@ from finetuning.checkpoints import load_checkpoint
 from finetuning.folder import TrainingFolder
 from finetuning.record import read_lines
 from finetuning.trainer import LossNotFinite, train_lora
-from models.adapters import read_training_data
+from models.lora_files import read_training_data
 from scripts.pixart_scripts.common.train_lora import build_parser
 
 ROOT = Path(__file__).parents[2]

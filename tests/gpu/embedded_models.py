@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.datasets.robots import Robots
-from benchmark.settings import ASSETS, settings_class
+from benchmark.data.sources.robots import Robots
+from benchmark.settings.fields import ASSETS, settings_class
 from models.base import DType, ImageGenerator, Mode, Request, Runtime
 
 

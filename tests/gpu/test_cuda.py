@@ -9,10 +9,10 @@ import torch
 from embedded_models import load, make_requests
 
 import models
-from benchmark.clock import Clock
-from benchmark.generation import Plan, generate_images
-from benchmark.journal import Journal
-from benchmark.progress import Progress
+from benchmark.console.progress import Progress
+from benchmark.measure.clock import Clock
+from benchmark.run.generation import Plan, generate_images
+from benchmark.run.journal import Journal
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

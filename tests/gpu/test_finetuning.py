@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parents[1] / "finetuning"))
 from tiny_training import tiny_settings, train_until
 
-from benchmark.progress import Progress
+from benchmark.console.progress import Progress
 from finetuning.encodings import encode_captions
 from finetuning.record import read_lines
 from finetuning.trainer import train_lora

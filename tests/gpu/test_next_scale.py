@@ -11,7 +11,7 @@ import torch
 from embedded_models import ASSETS, load, make_requests
 from torch import Tensor
 
-from metrics.attribute_network import load_attribute_network
+from metrics.extractors.attribute_network import load_attribute_network
 from models.base import Request
 from models.networks.cuda_graphs import CAPACITY
 from models.next_scale_programs import VARProgram

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from metrics.attribute_network import AttributeNetwork, read_attribute_network, save_attribute_network
 from metrics.attributes import PARTS, asked_attributes, load_grammar
+from metrics.extractors.attribute_network import AttributeNetwork, read_attribute_network, save_attribute_network
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 

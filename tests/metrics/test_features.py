@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from metrics import METRICS, features
-from metrics.attribute_network import AttributeNetwork, save_attribute_network
 from metrics.attributes import load_grammar
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
+from metrics.extractors.attribute_network import AttributeNetwork, save_attribute_network
+from metrics.extractors.inception import WEIGHTS_NAME, InceptionFeatures
+from metrics.extractors.precision import full_float32
 from metrics.features import cached_features, choose_extractor, extract_features, halves_of
 from metrics.frechet import fit_gaussian, frechet_distance
-from metrics.inception import WEIGHTS_NAME, InceptionFeatures
-from metrics.precision import full_float32
-from scripts.measure_features import random_inception
+from scripts.measuring.measure_features import random_inception
 
 ASSETS = Path(__file__).parents[2] / "assets"
 CLASS_NAME = "a blue robot with a round head"
@@ -89,7 +89,7 @@ def test_robots_without_inception_weights_are_scored_by_the_embedded_network_and
 def test_other_pictures_without_inception_weights_get_the_remedy(
     tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metrics.efficientnet.PACKAGES", ("not_installed_a", "not_installed_b"))
+    monkeypatch.setattr("metrics.extractors.efficientnet.PACKAGES", ("not_installed_a", "not_installed_b"))
     images = ImageSet("x", _pictures(tmp_path / "x", 4), ("RX-78-2 Gundam, a white robot with a shield",) * 4)
     with pytest.raises(MetricUnavailable) as caught:
         METRICS["fid"](scoring).score(Comparison(images, images))

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from metrics import METRICS
 from metrics.base import Comparison, FidProtocol, ImageSet, Score, Scoring
+from metrics.extractors.inception import STAGES, FoldedInception, load_inception, resize_as_tensorflow
 from metrics.frechet import fit_gaussian, frechet_distance
 from metrics.images import as_tensor, read_rgb, resize_antialiased, stream_images
-from metrics.inception import STAGES, FoldedInception, load_inception, resize_as_tensorflow
 from metrics.kernel import kernel_distance
-from scripts.measure_features import random_inception
+from scripts.measuring.measure_features import random_inception
 
 IMAGES, REFERENCES = 200, 80
 

@@ -13,7 +13,7 @@ def test_adapters_are_measured_beside_stock_and_strategies(tmp_path: Path) -> No
     root = Path(__file__).parents[2]
     output = tmp_path / "adapters.json"
     command = [
-        "scripts/measure_adapters.py",
+        "scripts/measuring/measure_models.py",
         "--small",
         "--device",
         "cpu",

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from models.networks.bsq_vae import BSQVAE
 from models.networks.convolutions import ConvolutionShape
 from models.networks.fused import FUSED, Pass, is_skinny, parts_of
-from models.networks.infinity import BitSampling, Infinity, InfinityShape, Text
+from models.networks.infinity_transformer import BitSampling, Infinity, InfinityShape, Text
 from models.networks.next_scale import Schedule
 from models.networks.noise import noise_keys
 from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation, use_operations
-from models.networks.var import VAR, Sampling, VARShape
+from models.networks.var_transformer import VAR, Sampling, VARShape
 from models.networks.vqvae import VQVAE, VQVAEShape
 from models.next_scale_programs import InfinityProgram, VARProgram
 

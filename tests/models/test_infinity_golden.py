@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.networks.bsq_vae import BSQVAE, BitwiseScales, plain_names, read_bsq_vae_shape
-from models.networks.infinity import (
+from models.networks.infinity_transformer import (
     BitSampling,
     Infinity,
     ScaleStep,

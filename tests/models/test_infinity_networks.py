@@ -23,7 +23,7 @@ from models.networks.bsq_vae import (
     resize_bilinear,
 )
 from models.networks.convolutions import ConvolutionShape
-from models.networks.infinity import (
+from models.networks.infinity_transformer import (
     BitSampling,
     Block,
     CrossAttention,

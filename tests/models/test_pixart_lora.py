@@ -13,8 +13,8 @@ from diffusers_folders import build_pixart
 from torch import Tensor
 
 from models import pixart
-from models.adapters import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
 from models.base import ImageGenerator, Request, Runtime
+from models.lora_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
 from models.pixart_lora import attach_adapter, check_adapter, fuse_adapter
 
 REQUESTS = [Request("a pink robot", 0), Request("a blue cat in a forest", 1)]

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from diffusers import PixArtTransformer2DModel
 
-from benchmark.datasets.emoji import Emoji
+from benchmark.data.sources.emoji import Emoji
 from models import pixart
-from models.adapters import read_training_data
 from models.base import Request, Runtime
+from models.lora_files import read_training_data
 from models.pixart_lora import fuse_adapter
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from models.networks.bsq_vae import BSQVAE
 from models.networks.convolutions import ConvolutionShape
-from models.networks.infinity import Infinity, InfinityShape
-from models.networks.var import VAR, VARShape
+from models.networks.infinity_transformer import Infinity, InfinityShape
+from models.networks.var_transformer import VAR, VARShape
 from models.networks.vqvae import VQVAE, VQVAEShape
 from models.var import VQVAE_FILE, load_networks
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.networks.next_scale import guidance_strength, guide, keep_likeliest, token_offsets
-from models.networks.var import VAR, Choice, ScaleStep, read_var_shape, sample_scales
+from models.networks.var_transformer import VAR, Choice, ScaleStep, read_var_shape, sample_scales
 from models.networks.vqvae import VQVAE, read_vqvae_shape
 from models.weights import load_strictly
 

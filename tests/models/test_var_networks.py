@@ -15,7 +15,7 @@ from models.networks import next_scale
 from models.networks.convolutions import ConvolutionShape, Decoder, Encoder, ResidualBlock
 from models.networks.noise import Noise
 from models.networks.operations import PLAIN, Operations, use_operations
-from models.networks.var import (
+from models.networks.var_transformer import (
     VAR,
     Block,
     Choice,

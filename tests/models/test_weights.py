@@ -10,8 +10,8 @@ import torch
 
 from models.networks.bsq_vae import BSQVAE
 from models.networks.convolutions import ConvolutionShape
-from models.networks.infinity import Infinity, InfinityShape
-from models.networks.var import VAR, VARShape
+from models.networks.infinity_transformer import Infinity, InfinityShape
+from models.networks.var_transformer import VAR, VARShape
 from models.networks.vqvae import VQVAE, VQVAEShape
 from models.weights import load_strictly, locate, read_state, recognise, save_half
 

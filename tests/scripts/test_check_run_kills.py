@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.check_run_kills import check_kills, differences
+from scripts.measuring.check_run_kills import check_kills, differences
 
 
 def test_runs_killed_at_five_random_moments_end_as_an_undisturbed_one(tmp_path: Path) -> None:

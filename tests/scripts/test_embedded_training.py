@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.datasets.robots import load_art
+from benchmark.data.sources.robots import load_art
 from metrics.attributes import load_grammar
 from scripts.embedded.sprites import CaptionTokens, RobotSprites
 from scripts.embedded.training import Budget, train

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.datasets import open_dataset
-from benchmark.reference import prepare_reference
+from benchmark.data.reference import prepare_reference
+from benchmark.data.sources import open_dataset
 
 ROOT = Path(__file__).parents[2]
 FINE_TUNE = ROOT / "scripts" / "pixart_scripts" / "common" / "fine_tune.sh"

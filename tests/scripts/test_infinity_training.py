@@ -11,7 +11,7 @@ from models.infinity import FAMILY, load_embedded
 from models.infinity_text import TextEncoder, load_tiny_text_encoder
 from models.networks.bsq_vae import BSQVAE, BitwiseScales
 from models.networks.convolutions import ConvolutionShape
-from models.networks.infinity import Infinity, InfinityShape
+from models.networks.infinity_transformer import Infinity, InfinityShape
 from scripts.embedded import train_bsq_vae, train_infinity
 from scripts.embedded.bitwise import FlatScales
 from scripts.embedded.sprites import RobotSprites

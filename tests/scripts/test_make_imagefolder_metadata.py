@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmark.datasets import open_dataset
+from benchmark.data.sources import open_dataset
 from scripts.pixart_scripts.common.make_imagefolder_metadata import write_metadata
 
 ROOT = Path(__file__).parents[2]

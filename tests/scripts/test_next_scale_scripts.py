@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import check_next_scale, measure_next_scale
+from scripts.measuring import check_next_scale, measure_next_scale
 
 
 def run(script: object, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:

@@ -30,8 +30,8 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Draw robots into two folders, captions beside them."""
-    from benchmark.datasets import open_dataset
-    from benchmark.reference import prepare_reference
+    from benchmark.data.reference import prepare_reference
+    from benchmark.data.sources import open_dataset
 
     root = tmp_path_factory.mktemp("robots")
     rows = prepare_reference(open_dataset("robots", assets=ROOT / "assets", seed=7), root / "all", 90).rows

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.datasets import open_dataset
-from benchmark.reference import prepare_reference
+from benchmark.data.reference import prepare_reference
+from benchmark.data.sources import open_dataset
 from metrics import METRICS
 from metrics.base import Comparison, ImageSet, Score, Scoring
-from scripts.measure_sensitivity import SPOILED, make_sets
+from scripts.measuring.measure_sensitivity import SPOILED, make_sets
 
 ROOT = Path(__file__).parents[2]
 COUNT, REFERENCES = 384, 1000

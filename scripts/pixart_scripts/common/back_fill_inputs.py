@@ -15,11 +15,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.datasets import open_dataset
-from benchmark.datasets.folder import PICTURE_SUFFIXES, captioned_pictures
-from benchmark.interruption import exit_status_of, leave
-from benchmark.plain_text import one_line, visible
-from benchmark.settings import ASSETS
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line, visible
+from benchmark.data.sources import open_dataset
+from benchmark.data.sources.folder import PICTURE_SUFFIXES, captioned_pictures
+from benchmark.settings.fields import ASSETS
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer, prepare, summarize
 
 FEW_ROWS = 100  # too few for a LoRA to learn a domain from

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.interruption import exit_status_of, leave
-from benchmark.plain_text import one_line, visible
-from benchmark.settings import ASSETS
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line, visible
+from benchmark.settings.fields import ASSETS
 from finetuning.base import combined_base
 from finetuning.combined_base import build_combined_base
 from models.pixart import HUB_BASE, HUB_MODELS

@@ -35,7 +35,7 @@ except ModuleNotFoundError as missing:  # a bare Python, where not even versions
     sys.exit(f"conflict: {missing}; mend it with: {shlex.join([sys.executable, '-m', 'pip', 'install', '-r'])} "
              f"{shlex.quote(str(Path(__file__).resolve().parents[3] / 'requirements.txt'))}")  # fmt: skip
 
-from benchmark.interruption import exit_status_of, leave
+from benchmark.console.interruption import exit_status_of, leave
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("torch", "diffusers", "transformers", "peft", "accelerate")

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.command_line import parse_command
-from benchmark.interruption import exit_status_of, leave
-from benchmark.plain_text import one_line, visible
-from benchmark.settings import ASSETS
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line, visible
+from benchmark.settings.command_line import parse_command
+from benchmark.settings.fields import ASSETS
 from finetuning.base import base_options, find_adapter
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer
 
@@ -63,15 +63,15 @@ def generate(arguments: argparse.Namespace) -> str:
     Raises:
         OSError, ValueError: no adapter, no prompts, no weights.
     """
-    from benchmark.contact_sheet import SheetRow, draw_contact_sheet
-    from benchmark.generation import Plan, generate_images
-    from benchmark.journal import Journal
-    from benchmark.machine import choose_machine
-    from benchmark.progress import Progress
+    from benchmark.console.progress import Progress
+    from benchmark.measure.machine import choose_machine
+    from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
+    from benchmark.run.generation import Plan, generate_images
+    from benchmark.run.journal import Journal
     from files.images import is_our_png
     from models import pixart
-    from models.adapters import adapter_digest
     from models.base import Request, Runtime
+    from models.lora_files import adapter_digest
 
     adapter = find_adapter(arguments.base_dir, arguments.adapter)
     prompts, real = read_prompts(arguments)
@@ -110,7 +110,7 @@ def generate(arguments: argparse.Namespace) -> str:
 
 def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Path]]:
     """Return the prompts, and the real picture of each that has one."""
-    from finetuning.pictures import prompt_files
+    from finetuning.images import prompt_files
 
     if arguments.use_meta:
         files = prompt_files(arguments.base_dir / "input" / "train", arguments.base_dir / "input" / "test")

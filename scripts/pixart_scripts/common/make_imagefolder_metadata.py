@@ -13,9 +13,9 @@ import json
 import sys
 from pathlib import Path
 
-from benchmark.datasets.folder import captioned_pictures, check_captions
-from benchmark.interruption import exit_status_of, leave
-from benchmark.plain_text import one_line, visible
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line, visible
+from benchmark.data.sources.folder import captioned_pictures, check_captions
 from files.reading import read_regular
 from files.writing import write_text
 

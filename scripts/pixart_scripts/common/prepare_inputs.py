@@ -16,15 +16,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.datasets import open_dataset
-from benchmark.datasets.base import CaptionedImages
-from benchmark.datasets.hub import Table
-from benchmark.datasets.selection import Selection
-from benchmark.interruption import exit_status_of, leave
-from benchmark.plain_text import one_line, visible
-from benchmark.progress import Progress
-from benchmark.reference import Reference, adopt_arrangement, prepare_reference
-from benchmark.settings import ASSETS
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line, visible
+from benchmark.console.progress import Progress
+from benchmark.data.reference import Reference, adopt_arrangement, prepare_reference
+from benchmark.data.selection import Selection
+from benchmark.data.sources import open_dataset
+from benchmark.data.sources.base import CaptionedImages
+from benchmark.data.sources.hub import Table
+from benchmark.settings.fields import ASSETS
 
 
 def main(arguments: Sequence[str] | None = None, *, dataset: str = "", name: str = "", stratify: bool = False) -> int:

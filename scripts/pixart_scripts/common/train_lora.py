@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmark.interruption import exit_status_of, leave
-from benchmark.plain_text import one_line, visible
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line, visible
 from finetuning.settings import TARGET_MODULES, LossWeighting, Schedule, TrainingSettings
 from models.base import DType
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 
-from benchmark.interruption import exit_status_of, leave
+from benchmark.console.interruption import exit_status_of, leave
 from scripts.pixart_scripts.common.infer_finetuned import main
 
 if __name__ == "__main__":

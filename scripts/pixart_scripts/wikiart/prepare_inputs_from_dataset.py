@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import os
 
-from benchmark.interruption import exit_status_of, leave
+from benchmark.console.interruption import exit_status_of, leave
 from scripts.pixart_scripts.common.prepare_inputs import main
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""SIGINT (Ctrl-C), SIGTERM and SIGHUP end a program alike: in one line, with a status that says which, no traceback.
+
+Imports nothing that takes time: programs install the handling before they import the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+from benchmark.console.streams import guarded
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_HANGUP = getattr(signal, "SIGHUP", None)
+# The shell and the system both tell of a terminal that closes.
+_SECONDS_OF_ONE_HANGUP = 1.0
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ends the program; `status` is the exit status that says which: 130, 143, 129."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+class GivenUp(BaseException):
+    """One piece of work is given up since a signal asked to stop; what comes after it goes on."""
+
+
+def status_of(stop: KeyboardInterrupt) -> int:
+    """Return the exit status that says which signal stopped the program."""
+    return stop.status if isinstance(stop, Stopped) else 128 + signal.SIGINT
+
+
+def exit_status_of(program: Callable[[], int], name: str, message: str) -> int:
+    """Return the exit status of `program`, which signals may stop and whose streams may fail.
+
+    The three signals raise `Stopped` in the program. Where that arrives here, "name: message" is the one line on
+    stderr, and the status is 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP. A program that catches KeyboardInterrupt
+    itself returns `status_of` it. The streams are guarded as `benchmark.console.streams.guarded` says. A script ends with
+
+        if __name__ == "__main__":
+            leave(exit_status_of(main, "prepare_inputs", "stopped; the same command goes on from here"))
+    """
+    line = f"{name}: {message}"
+    try:
+        with guarded(name), _handling(_Raising(line)):
+            try:
+                return program()
+            except KeyboardInterrupt as stop:
+                print(line, file=sys.stderr)
+                return status_of(stop)
+    except KeyboardInterrupt as second:  # while the line was printed
+        return status_of(second)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with `status`. A signal from here on ends it at once, without a traceback."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    sys.exit(status)
+
+
+class Stop:
+    """Says whether a signal has asked to stop. `status` is the exit status for it, 0 where none has."""
+
+    def __init__(self, number: int = 0) -> None:
+        self._number = number
+        self._since = time.monotonic()
+
+    def __call__(self) -> bool:
+        return self._number != 0
+
+    @property
+    def status(self) -> int:
+        return 128 + self._number if self._number else 0
+
+    def raise_stopped(self) -> None:
+        """Raise `Stopped` where a signal has asked to stop: for work that has nothing to show yet."""
+        if self._number:
+            raise Stopped(self._number)
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Note the first signal, and raise `Stopped` at the next."""
+        now = time.monotonic()
+        if self._number:
+            if number == self._number == _HANGUP and now - self._since < _SECONDS_OF_ONE_HANGUP:
+                return
+            raise Stopped(number)
+        self._number, self._since = number, now
+        _tell("Stopping after this batch; Ctrl-C again stops at once.")
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Stop]:
+    """Yield what says whether a signal has asked to stop; a second signal raises `Stopped` at once.
+
+    The handlers before are put back at the end. What a library has caught of `Stopped` before the block counts.
+    """
+    former = signal.getsignal(signal.SIGINT)
+    stop = Stop(former.seen if isinstance(former, _Raising) else 0)
+    with _handling(stop.handle):
+        yield stop
+
+
+class _Raising:
+    """A handler that raises `Stopped`, and remembers it, since some libraries catch all that is raised in them.
+
+    While modules are imported it ends the process instead, with the line: nothing is written yet, and what is raised
+    there is shown as "Exception ignored" where the import system calls back.
+    """
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+        self.seen = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.seen = self.seen or number
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                _tell(self._line)
+                os._exit(128 + number)
+            frame = frame.f_back
+        raise Stopped(number)
+
+
+@contextmanager
+def _handling(handler: Handler) -> Iterator[None]:
+    """Have the signals handled during the block, where this is the main thread; SIGHUP stays ignored under nohup."""
+    former = {}
+    for number in SIGNALS:
+        if number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        try:
+            former[number] = signal.signal(number, handler)
+        except ValueError:  # not the main thread, the only one that may
+            break
+    try:
+        yield
+    finally:
+        for number, handler_before in former.items():
+            signal.signal(number, signal.SIG_DFL if handler_before is None else handler_before)
+
+
+def _tell(line: str) -> None:
+    """Write a line to stderr's descriptor: a handler may not use sys.stderr, which it may have interrupted."""
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode())

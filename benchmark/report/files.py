@@ -1,0 +1,50 @@
+"""The four report files of a run: written whole or not at all, and never in the place of another program's."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.console.plain_text import one_line
+from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
+from benchmark.report.html.page import write_html_report
+from benchmark.report.ownership import REPORT_NAMES
+from benchmark.report.results import RunResult, write_csv, write_json
+
+JSON_NAME, CSV_NAME, SHEET_NAME, HTML_NAME = REPORT_NAMES
+
+
+def write_reports(run: RunResult, rows: Sequence[SheetRow], folder: Path, announce: Callable[[str], None]) -> RunResult:
+    """Write results.csv, samples.png, report.html, and then results.json, which has the failures of the others.
+
+    Return the run with these failures. A run without any result, and one that was stopped before its first score, leave
+    the former files as they are, and say so.
+    """
+    former = [name for name in REPORT_NAMES if os.path.lexists(folder / name)]
+    has_no_score = run.interrupted and not run.no_quality and not any(model.scores for model in run.models)
+    if not run.models or (former and has_no_score):
+        if former:
+            reason = "the run was stopped before its first score" if run.models else "no model has a result"
+            announce(f"{reason}: {', '.join(former)} in {folder} stay as they were")
+        return run
+    failures = dict(run.failures)
+
+    def attempt(name: str, write: Callable[[Path], None]) -> bool:
+        try:
+            write(folder / name)
+        except Exception as error:  # the table is still to be printed
+            if not isinstance(error, OSError | ValueError):
+                traceback.print_exc()
+            failures[name] = one_line(error)
+        return name not in failures
+
+    titles = [model.name for model in run.models]
+    attempt(CSV_NAME, lambda path: write_csv(run, path))
+    has_sheet = attempt(SHEET_NAME, lambda path: draw_contact_sheet(rows, [*titles, "reference"], path))
+    sheet = folder / SHEET_NAME if has_sheet else None
+    attempt(HTML_NAME, lambda path: write_html_report(replace(run, failures=failures), sheet, path))
+    attempt(JSON_NAME, lambda path: write_json(replace(run, failures=failures), path))
+    return replace(run, failures=failures)

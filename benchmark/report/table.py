@@ -1,0 +1,206 @@
+"""The comparison table, the winners and the footer: what a run prints on stdout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from benchmark.console.plain_text import visible
+from benchmark.report.results import ModelResult, RunResult
+from benchmark.report.verdicts import name_winners
+from metrics import METRICS
+from metrics.base import Score
+from metrics.intervals import difference_interval
+
+TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
+LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
+SMALL_SECONDS = 0.1
+FRECHET_BIASED_BELOW = 5000
+WEIGHTS_MEANING = {
+    "pretrained": "official (hub, or the local folders in results.json)",
+    "random": "random, in the full-size architectures: speed and memory are real, pictures are noise",
+    "tiny": "small embedded models of the same architectures, not the published ones",
+}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of the table: its label, and a cell for each model."""
+
+    label: str
+    cells: tuple[str, ...]
+
+
+def format_report(run: RunResult) -> str:
+    """Return the whole of stdout: table, winners, footer. Without any result: the reasons alone."""
+    lines = [] if not run.models else [*_table_lines(run.models), "", "PERFORMANCE ANALYSIS:", "-" * 40]
+    lines += name_winners(run.models) if run.models else [TITLE, "No model has a result."]
+    return "\n".join(map(visible, [*lines, "", *footer_lines(run)]))
+
+
+def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
+    """Return the table's rows in order: the seven that are always there, then what else this run measured."""
+
+    def row(label: str, cell: Callable[[ModelResult], str]) -> TableRow:
+        return TableRow(label, tuple(cell(model) for model in models))
+
+    # Two decimals as seconds are read; more where two would hide the difference between fast models.
+    decimals = 2 if min(model.mean_latency_s for model in models) >= SMALL_SECONDS else 4
+    rows = [
+        row("Model Size (M params)", lambda model: f"{model.parameters / 1e6:.1f}"),
+        row("Avg Inference Time (s)", lambda model: _seconds(model.mean_latency_s, decimals)),
+        row("Std Inference Time (s)", lambda model: _seconds(model.std_latency_s, decimals)),
+        row("Min Inference Time (s)", lambda model: _seconds(min(model.latencies_s), decimals)),
+        row("Max Inference Time (s)", lambda model: _seconds(max(model.latencies_s), decimals)),
+        row("Throughput (images/sec)", lambda model: _rate(model.throughput_per_s)),
+        *(row(label, partial(_score, key=key)) for key, label in _score_labels(models)),
+    ]
+    if any(model.peak_memory_bytes for model in models):
+        rows.append(row("Peak Device Memory (GB)", _peak))
+    if any(model.mode == "compiled" for model in models):
+        rows.append(row("Compile + First Call (s)", _first_call))
+    return rows
+
+
+def _table_lines(models: Sequence[ModelResult]) -> list[str]:
+    names = [visible(model.name) for model in models]
+    columns = max(COLUMN_WIDTH, *map(len, names))
+    width = max(LEAST_WIDTH, LABEL_WIDTH + len(models) * (columns + 1))
+
+    def line(label: str, cells: Sequence[str]) -> str:
+        return " ".join([f"{label:<{LABEL_WIDTH}}", *(f"{cell:<{columns}}" for cell in cells)])
+
+    header = [TITLE, "=" * width, line("Metric", names), "-" * width]
+    return header + [line(visible(row.label), list(map(visible, row.cells))) for row in table_rows(models)]
+
+
+def _score_labels(models: Sequence[ModelResult]) -> list[tuple[str, str]]:
+    """Return key and label of every row of quality: those with a value, then those that have none anywhere."""
+    labels = {score.key: score.label for model in models for score in model.scores}
+    for model in models:
+        for name in model.unscored or {}:
+            labels.setdefault(_row_of(name), METRICS[name].label if name in METRICS else name)
+    order = {_row_of(name): place for place, name in enumerate(METRICS)}
+    places: dict[str, int] = {}
+    for key in labels:  # a metric's further rows stay behind its first
+        places[key] = order.get(key, list(places.values())[-1] if places else 0)
+    return sorted(labels.items(), key=lambda item: places[item[0]])
+
+
+def _row_of(name: str) -> str:
+    """Return the key of a metric's first row."""
+    return METRICS[name].row or name if name in METRICS else name
+
+
+def _seconds(seconds: float, decimals: int) -> str:
+    return "n/a" if math.isnan(seconds) else f"{seconds:.{decimals}f}"
+
+
+def _rate(images_per_s: float) -> str:
+    return f"{images_per_s:.2f}" if images_per_s >= SMALL_SECONDS else f"{images_per_s:.4f}"
+
+
+def _score(model: ModelResult, key: str) -> str:
+    score = model.score(key)
+    if score is not None:
+        return f"{score.value:.{score.decimals}f}"
+    reason = next((reason for name, reason in (model.unscored or {}).items() if _row_of(name) == key), "")
+    return f"n/a ({reason})" if 0 < len(reason) <= COLUMN_WIDTH - len("n/a ()") else "n/a"
+
+
+def _peak(model: ModelResult) -> str:
+    return "n/a" if model.peak_memory_bytes is None else f"{model.peak_memory_bytes / 1e9:.1f}"
+
+
+def _first_call(model: ModelResult) -> str:
+    return "-" if model.mode != "compiled" or model.first_call_s is None else f"{model.first_call_s:.1f}"
+
+
+def footer_lines(run: RunResult) -> list[str]:
+    """Return what the table must be read with: machine, data, protocol, weights, identities, notes, failures."""
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    lines = [
+        f"Device: {run.device}, {run.dtype}; {versions}; {run.started}",
+        f"Data: {run.dataset}, {run.num_samples} requests per model{run.dataset_note}",
+        f"Protocol: {run.protocol}",
+        f"Weights: {WEIGHTS_MEANING[run.weights]}",
+    ]
+    lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
+    lines += [] if run.no_quality else [*_paired(run.models), *_unscored(run.models)]
+    for model in run.models:
+        lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
+        lines += [f"{model.name}: {note}" for note in model.notes]
+        if model.images < run.num_samples:
+            lines.append(f"{model.name}: {model.images} of {run.num_samples} images")
+        if model.left_out_batches:
+            lines.append(
+                f"{model.name}: {model.left_out_batches} batch(es) left out of the times (first call, or another size)"
+            )
+    lines += [f"{name}: failed: {reason}" for name, reason in run.failures.items()]
+    if run.interrupted:
+        lines.append("Interrupted: this is what there is; the same command goes on from here.")
+    return lines
+
+
+def _paired(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each column that is another with an adapter: what that changed, of the same prompts and seeds."""
+    by_name = {model.name: model for model in models}
+    lines = []
+    for model in models:
+        baseline = by_name.get(model.baseline)
+        if baseline is None:
+            continue
+        changes = []
+        for score in model.scores:
+            before = baseline.score(score.key)
+            if before is None or (before.identity, before.n_generated) != (score.identity, score.n_generated):
+                continue
+            text = f"{score.short} {score.value - before.value:+.{score.decimals}f}"
+            interval = difference_interval(score, before)
+            if interval is not None:
+                text += f" (95 %: {interval[0]:+.{score.decimals}f}..{interval[1]:+.{score.decimals}f})"
+            changes.append(text)
+        if changes:
+            lines.append(f"{model.name} against {baseline.name}, paired: {', '.join(changes)}")
+    return lines
+
+
+def _unscored(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each reason why metrics have no value: which metrics, for which models."""
+    models_of: dict[tuple[str, str], list[str]] = {}
+    for model in models:
+        for name, reason in (model.unscored or {}).items():
+            models_of.setdefault((name, reason), []).append(model.name)
+    names_of: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), who in models_of.items():
+        whose = "" if len(who) == len(models) else f" for {', '.join(who)}"
+        names_of.setdefault((reason, whose), []).append(name)
+    return [f"No {', '.join(names)}{whose}: {reason}" for (reason, whose), names in names_of.items()]
+
+
+def _identities(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each kind of score: what it was computed with, on how many pictures, and how sure it is."""
+    lines: dict[str, list[str]] = {}
+    for model in models:
+        for score in model.scores:
+            against = f" against {score.n_reference}" if score.n_reference else ""
+            line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
+            if score.floor is not None:
+                at = "" if score.floor_count == score.n_generated else f" at N = {score.floor_count}"
+                line += f"; {score.floor_meaning} {score.floor:.{score.decimals}f}{at}"
+            if score.key == "fid" and score.n_generated < FRECHET_BIASED_BELOW:
+                line += f"; biased upwards below {FRECHET_BIASED_BELOW:,} images, small differences are noise"
+            lines.setdefault(line, []).append(_interval(score, model))
+    return [
+        line + (f"; 95 % interval {', '.join(filter(None, intervals))}" if any(intervals) else "")
+        for line, intervals in lines.items()
+    ]
+
+
+def _interval(score: Score, model: ModelResult) -> str:
+    if score.interval is None:
+        return ""
+    low, high = score.interval
+    return f"{model.name} {low:.{score.decimals}f}..{high:.{score.decimals}f}"

@@ -1,0 +1,273 @@
+"""The settings of a run: one typed, immutable object, read from environment variables and flags of the same names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, create_model, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+import metrics
+import models
+from benchmark.settings.titles import check_titles
+from files.reading import is_regular
+from files.sources import check_source, expanded
+from metrics.base import CLIP_MODEL, DINOV2_MODEL, FeatureDType, FidProtocol
+from models.base import Mode, ModelFamily, Weights
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+DATASET_OF_WEIGHTS = {"pretrained": "gundam", "random": "robots", "tiny": "robots"}
+OUTPUT_OF_WEIGHTS = {"pretrained": "local_repo", "random": "local_repo/random", "tiny": "local_repo/tiny"}
+METRICS_OF_WEIGHTS = {"pretrained": "fid,kid", "random": "fid,kid", "tiny": "fid,kid,fidelity,psnr"}
+TINY_IMAGE_SIZE = 64
+MINIMUM_REFERENCES = 2000
+MOST_IMAGES = 10_000_000
+_INTEGER = TypeAdapter(int)
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not parts:
+        raise ValueError("the list has no entries; name some, or leave the setting out")
+    return parts
+
+
+def _checked(check: Callable[[Any], None]) -> AfterValidator:
+    """Return a validator of a value that was given: what `check` raises is the setting's error."""
+
+    def validate(value: Any) -> Any:
+        try:
+            check(value)
+        except OSError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    return AfterValidator(validate)
+
+
+ModelSource = Annotated[str, _checked(check_source)]
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectedModel:
+    """One model of a run: its family and its options, all defaults filled in."""
+
+    family: ModelFamily
+    options: Any
+
+    @property
+    def title(self) -> str:
+        return self.family.title(self.options)
+
+
+class Settings(BaseSettings):
+    """Everything a user can choose that does not belong to one model. Field `num_samples` is variable NUM_SAMPLES."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", alias_generator=str.upper, populate_by_name=True, env_ignore_empty=True,
+        case_sensitive=True, protected_namespaces=(),
+    )  # fmt: skip
+
+    num_samples: int = Field(50, ge=1, le=MOST_IMAGES, description="images per model")
+    image_size: int = Field(
+        512, ge=8, le=8192, multiple_of=8, description="side in pixels asked of models that can choose"
+    )
+    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="explicit list instead of SKIP_/RUN_, e.g. sdxl,var-d16,pixart,hub:org/name or hub:./folder"
+    )
+    weights: Weights = Field(
+        "pretrained",
+        description="pretrained: official weights from the hub or local folders; random: full-size architectures with "
+        "random weights, for speed alone; tiny: the embedded models",
+    )
+    dataset: str = Field("gundam", description="gundam, wikiart, robots, emoji, a local folder, or a hub id org/name")
+    image_column: str = Field("", description="image column of a hub data set, where it cannot be guessed")
+    caption_column: str = Field("", description="caption column of a hub data set, where it cannot be guessed")
+    num_references: int = Field(
+        MINIMUM_REFERENCES,
+        ge=1,
+        le=MOST_IMAGES,
+        description="reference images for the quality metrics: max(NUM_SAMPLES, 2000)",
+    )
+    batch_size: int = Field(1, ge=1, le=4096, description="requests per generate() call")
+    mode: Annotated[tuple[Mode, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("eager",), min_length=1, description="eager, compiled, or eager,compiled for a column each"
+    )
+    metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"
+    )
+    inception_weights: Annotated[Path, AfterValidator(expanded)] | None = Field(
+        None, description="weights-inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
+    )
+    fid_protocol: FidProtocol = Field(
+        "clean", description="clean: resize as clean-fid; torch-fidelity: as TensorFlow 1, as torch-fidelity does"
+    )
+    feature_dtype: FeatureDType = Field(
+        "float32", description="arithmetic of the metrics' networks: float32, tf32 or bfloat16; scores of two never mix"
+    )
+    dinov2_model: ModelSource = Field(DINOV2_MODEL, description="hub id or local folder, for fd-dinov2")
+    clip_model: ModelSource = Field(CLIP_MODEL, description="hub id or local folder, for cmmd and clipscore")
+    seed: int = Field(42, ge=0, le=2**62, description="image i is drawn from SEED + i")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="bfloat16 on GPUs that have it, float32 on a CPU"
+    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
+    warmup: int = Field(3, ge=0, le=1000, description="untimed generate() calls before the timed ones")
+    output_dir: Annotated[Path, AfterValidator(expanded)] = Field(
+        Path("local_repo"), description="folder for images, timings, references and results"
+    )
+    fresh: bool = Field(False, description="1: delete what earlier runs of these models wrote, and start over")
+    offload: bool = Field(False, description="1: diffusers' model offload, for GPUs too small; costs time")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what is empty, and fill in the defaults that depend on WEIGHTS and NUM_SAMPLES; what was given stays.
+
+        Of the environment an empty variable does not arrive here: it means unset. An empty flag does.
+        """
+        for name, field in cls.model_fields.items():
+            value = values.get(name.upper())
+            if isinstance(value, str) and not value.strip() and field.default != "":
+                raise ValueError(f"{name.upper()} is empty: give a value, or leave it out ({field.description})")
+        weights = str(values.get("WEIGHTS", "pretrained"))
+        values.setdefault("DATASET", DATASET_OF_WEIGHTS.get(weights, "gundam"))
+        values.setdefault("OUTPUT_DIR", OUTPUT_OF_WEIGHTS.get(weights, "local_repo"))
+        values.setdefault("METRICS", METRICS_OF_WEIGHTS.get(weights, "fid,kid"))
+        try:
+            samples = _INTEGER.validate_python(values.get("NUM_SAMPLES", 50))
+        except ValidationError:
+            pass  # its own field says so
+        else:
+            values.setdefault("NUM_REFERENCES", max(samples, MINIMUM_REFERENCES))
+        if weights == "tiny":
+            values.setdefault("IMAGE_SIZE", TINY_IMAGE_SIZE)
+            for family in models.FAMILIES:
+                for option, default in family.tiny_options.items():
+                    values.setdefault(f"{family.key}_{option}".upper(), default)
+        return values
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        unknown = [name for name in self.metrics if name not in metrics.METRICS and name != "all"]
+        if unknown:
+            raise ValueError(f"METRICS: {unknown[0]!r} is no metric; there are {', '.join(metrics.METRICS)}, or all")
+        if len(set(self.metrics)) != len(self.metrics):
+            raise ValueError(f"METRICS={','.join(self.metrics)}: each metric at most once")
+        if len(set(self.mode)) != len(self.mode):
+            raise ValueError(f"MODE={','.join(self.mode)}: each mode at most once")
+        if self.inception_weights is not None and not is_regular(self.inception_weights):
+            raise ValueError(
+                f"INCEPTION_WEIGHTS={self.inception_weights}: no such file; name one, or unset the variable"
+            )
+        if not self.selected_models():
+            raise ValueError("every model is skipped: leave out one SKIP_ variable, or name models in MODELS")
+        check_titles([model.title for model in self.selected_models()], self.mode)
+        return self
+
+    def selected_models(self) -> list[SelectedModel]:
+        """Return the models of this run in the order of the columns. Raises ValueError for contradictions."""
+        if self.models:
+            named = [self._model_named(name) for name in self.models]
+            self._check_switches({model.family.key for model in named})
+            return named
+        return [
+            SelectedModel(family, self._options(family, {}))
+            for family in models.FAMILIES
+            if family.switchable and self._is_switched_on(family)
+        ]
+
+    def rows_needed(self) -> int:
+        """Return how many rows of the data set this run reads: its prompts, and references if there is a score."""
+        return self.num_samples if self.weights == "random" else max(self.num_samples, self.num_references)
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the metrics of this run, `all` spelled out."""
+        return tuple(metrics.METRICS) if "all" in self.metrics else self.metrics
+
+    def fingerprint(self, model: SelectedModel, mode: Mode, resolved: Mapping[str, str]) -> dict[str, str]:
+        """Return what decides this model's images and timings, name to value; `resolved` says what auto became.
+
+        NUM_SAMPLES, NUM_REFERENCES and METRICS are not in it, so that a run can be extended.
+        """
+        shared = ("image_size", "weights", "dataset", "image_column", "caption_column", "batch_size", "seed", "warmup",
+                  "offload")  # fmt: skip
+        own = {f"{model.family.key}_{name}": value for name, value in dataclasses.asdict(model.options).items()}
+        values = {name: getattr(self, name) for name in shared} | own | {"mode": mode} | dict(resolved)
+        return {name.upper(): str(value) for name, value in values.items()}
+
+    def _is_switched_on(self, family: ModelFamily) -> bool:
+        skip, run = getattr(self, f"skip_{family.key}"), getattr(self, f"run_{family.key}")
+        key = family.key.upper()
+        if skip is not None and run is not None and skip == run:
+            raise ValueError(f"SKIP_{key}={skip:d} and RUN_{key}={run:d} contradict each other: leave one of them out")
+        return run is not False and not skip
+
+    def _check_switches(self, named: set[str]) -> None:
+        """Raise ValueError where a switch says otherwise than MODELS does."""
+        for family in models.FAMILIES:
+            if not family.switchable:
+                continue
+            for switch, wants in (("skip", False), ("run", True)):
+                value = getattr(self, f"{switch}_{family.key}")
+                if value is not None and (value == wants) != (family.key in named):
+                    what = "names" if family.key in named else "does not name"
+                    variable = f"{switch}_{family.key}".upper()
+                    raise ValueError(f"MODELS {what} {family.key}, but {variable}={value:d}: drop one of them")
+
+    def _model_named(self, name: str) -> SelectedModel:
+        for family in models.FAMILIES:
+            chosen = family.selected_by(name)
+            if chosen is not None:
+                self._refuse_others(name, family, chosen)
+                return SelectedModel(family, self._options(family, chosen))
+        known = ", ".join(family.key for family in models.FAMILIES)
+        raise ValueError(f"MODELS: {name!r} is no model; there are {known} (hub:org/name for any diffusers pipeline)")
+
+    def _refuse_others(self, name: str, family: ModelFamily, chosen: Mapping[str, object]) -> None:
+        """Raise ValueError where a variable sets what the name of a model in MODELS says otherwise: var-d30."""
+        for option, value in chosen.items():
+            setting = f"{family.key}_{option}"
+            if setting in self.model_fields_set and getattr(self, setting) != value:
+                variable = f"{setting.upper()}={getattr(self, setting)}"
+                raise ValueError(f"MODELS names {name}, but {variable}: drop one of them")
+
+    def _options(self, family: ModelFamily, chosen: Mapping[str, object]) -> Any:
+        names = [field.name for field in dataclasses.fields(family.options)]
+        return family.options(**{name: getattr(self, f"{family.key}_{name}") for name in names} | dict(chosen))
+
+
+def model_fields(families: Sequence[ModelFamily]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, type and field of every per-model setting: the registry's switches and each family's options."""
+    for family in families:
+        if family.switchable:
+            yield f"skip_{family.key}", bool | None, Field(None, description=f"1: leave {family.key} out")
+            yield f"run_{family.key}", bool | None, Field(None, description=f"0: leave {family.key} out")
+        types = get_type_hints(family.options)
+        for field in dataclasses.fields(family.options):
+            tiny = family.tiny_options.get(field.name)
+            note = "" if tiny is None else f" ({tiny} with tiny weights)"
+            text = field.metadata.get("help", "") + note
+            limits: dict[str, Any] = {
+                "ge": field.metadata.get("least"),
+                "le": field.metadata.get("most"),
+                "pattern": field.metadata.get("pattern"),
+            }
+            if types[field.name] is float:
+                limits["allow_inf_nan"] = False
+            check = field.metadata.get("check")
+            type_ = types[field.name] if check is None else Annotated[types[field.name], _checked(check)]
+            yield f"{family.key}_{field.name}", type_, Field(field.default, description=text, **limits)
+
+
+def settings_class(families: Sequence[ModelFamily] | None = None) -> type[Settings]:
+    """Return Settings with the variables of every model family in it."""
+    fields: dict[str, Any] = {
+        name: (type_, field) for name, type_, field in model_fields(models.FAMILIES if families is None else families)
+    }
+    return create_model("RunSettings", __base__=Settings, **fields)

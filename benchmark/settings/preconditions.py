@@ -1,0 +1,138 @@
+"""What settings ask of this machine, as far as it shows before anything is read: paths, devices, models' files.
+
+Nothing here imports torch or opens more than names of files, so that a refusal takes no second.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from benchmark.data.sources import find_folder
+from benchmark.data.sources.folder import PICTURE_SUFFIXES, TABLE_NAMES
+from benchmark.measure.accelerators import count_gpus
+from benchmark.settings.fields import ASSETS, Settings
+from benchmark.settings.titles import check_dataset_name
+from files.reading import is_there, shown
+from models.base import Mode, Runtime
+
+MOST_ENTRIES = 20_000  # of a folder, looked at for images: some tenths of a second
+
+
+def check_preconditions(settings: Settings) -> None:
+    """Check what the settings name, and that parts of it do not exclude each other.
+
+    Raises:
+        ValueError, OSError: one line with the variable, what was found, and what to do.
+    """
+    check_output_dir(settings.output_dir)
+    folder = find_folder(settings.dataset, settings.image_column, settings.caption_column)
+    check_dataset_name(folder.resolve().name if folder is not None else settings.dataset.rpartition("/")[2])
+    if folder is not None:
+        refuse_overlap(settings.output_dir, folder)
+        refuse_bare(folder)
+    check_device(settings.device, settings.offload)
+    for model in settings.selected_models():
+        if model.family.check is not None:
+            for mode in settings.mode:
+                model.family.check(model.options, _runtime(settings, mode))
+
+
+def check_output_dir(folder: Path) -> None:
+    """Check that a folder can be made and written, without making it. Raises OSError where it cannot."""
+    path = folder
+    try:
+        while not is_there(path) and path != path.parent:
+            path = path.parent
+        if not path.is_dir():
+            raise OSError(
+                f"OUTPUT_DIR={shown(folder)} cannot be made: {shown(path)} is no folder; "
+                "choose another folder, or move that away"
+            )
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise OSError(f"OUTPUT_DIR={shown(folder)}: {shown(path)} cannot be written; choose a folder you may write")
+    except ValueError as error:  # a NUL
+        raise OSError(f"OUTPUT_DIR={shown(folder)} cannot be a folder's name ({error})") from None
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        raise OSError(f"OUTPUT_DIR={shown(folder)} cannot be made ({error.strerror}); choose another folder") from None
+
+
+def refuse_overlap(output: Path, data: Path) -> None:
+    """Raise ValueError where the run's folder and the data set's are the same, or one lies in the other.
+
+    Symlinks are followed; a folder that is mounted at two places counts as one.
+    """
+    inner, outer = _identities(output), _identities(data)
+    what = (
+        "is the data set's folder"
+        if inner[0] == outer[0]
+        else "lies in the data set's folder"
+        if outer[0] in inner
+        else "holds the data set's folder"
+        if inner[0] in outer
+        else ""
+    )
+    if what:
+        raise ValueError(
+            f"OUTPUT_DIR={shown(output)} {what} DATASET={shown(data)}: the run would write among your images; "
+            "choose an OUTPUT_DIR outside of it"
+        )
+
+
+def refuse_bare(folder: Path) -> None:
+    """Raise ValueError where a data set's folder holds nothing that could be one, as far as its first files tell."""
+    seen = 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of many thousands)
+            if not name.startswith(".") and (suffix in PICTURE_SUFFIXES or suffix == ".parquet" or name in TABLE_NAMES):
+                return
+        seen += len(folders) + len(files)
+        if seen > MOST_ENTRIES:
+            return  # the data set tells when it is opened
+    raise ValueError(f"DATASET={shown(folder)} holds neither images nor parquet shards; give a folder that does")
+
+
+def _identities(folder: Path) -> list[object]:
+    """Return what tells a folder and all above it from others: the file system's own numbers where it exists."""
+    folder = folder.resolve()
+    found: list[object] = []
+    for place in (folder, *folder.parents):
+        try:
+            state = place.stat()
+            found.append((state.st_dev, state.st_ino) if state.st_ino else str(place))
+        except OSError:
+            found.append(str(place))
+    return found
+
+
+def check_device(device: str, offload: bool) -> None:
+    """Raise ValueError where a GPU is asked for that this machine does not have, as far as its driver says."""
+    wanted = device.partition(":")
+    if wanted[0] != "cuda" and not offload:
+        return
+    if offload and device == "cpu":
+        raise ValueError("OFFLOAD=1 moves weights to and from a GPU, but DEVICE is cpu: set OFFLOAD=0 or DEVICE=cuda")
+    count = count_gpus()
+    if count is None:
+        return  # torch tells, before data is read
+    if wanted[0] == "cuda" and int(wanted[2] or 0) >= count:
+        names = f"; there is cuda:0 to cuda:{count - 1}" if count else ""
+        raise ValueError(
+            f"DEVICE={device}: this machine shows {count} GPU(s){names}; use DEVICE=cpu, or fix the driver or "
+            "CUDA_VISIBLE_DEVICES"
+        )
+    if offload and count == 0:
+        raise ValueError("OFFLOAD=1 moves weights to and from a GPU, and this machine shows none: set OFFLOAD=0")
+
+
+def _runtime(settings: Settings, mode: Mode) -> Runtime:
+    """Return what models are told of the run; device and dtype are still as the settings say."""
+    dtype = "float32" if settings.dtype == "auto" else settings.dtype
+    return Runtime(
+        weights=settings.weights, device=settings.device, dtype=dtype, image_size=settings.image_size, assets=ASSETS,
+        cache=settings.output_dir / "cache", mode=mode, offload=settings.offload,
+    )  # fmt: skip

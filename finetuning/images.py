@@ -1,0 +1,118 @@
+"""The training pictures: a folder of captioned pictures, read, checked and cropped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from benchmark.data.manifest import NAME as MANIFEST_NAME
+from benchmark.data.manifest_lines import MOST_BYTES, context_of
+from benchmark.data.sources.folder import PictureFile, check_captions, picture_files
+from files.images import decode_rgb
+from files.reading import is_regular, read_regular
+from files.records import CHECKSUM, Damaged, unseal
+
+
+@dataclass(frozen=True)
+class TrainingPicture:
+    """A picture to train on. file_digest: SHA-256 of its file; source_digest: of the picture that it was made of,
+    where the folder's manifest tells it (a crop's own content is another).
+    """
+
+    path: Path
+    caption: str
+    file_digest: str
+    source_digest: str
+
+
+def read_pictures(folder: Path) -> list[TrainingPicture]:
+    """Return a folder's captioned pictures in the order of their names.
+
+    Raises:
+        OSError, ValueError: no such folder, no pictures, or some without a caption.
+    """
+    files = picture_files(folder)
+    check_captions(folder, files)
+    missing = [file.path for file in files if not is_regular(file.path)]
+    if missing:
+        raise OSError(f"{len(missing)} of {len(files)} pictures in {folder} are not there, first {missing[0]}")
+    sources = _source_digests(folder)
+
+    def read(file: PictureFile) -> TrainingPicture:
+        digest, source = hashlib.sha256(file.read()).hexdigest(), sources.get(file.path.name, "")
+        return TrainingPicture(file.path, file.caption, digest, source)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(read, files))
+
+
+def prompt_files(train_dir: Path, test_dir: Path | None) -> list[PictureFile]:
+    """Return the files whose captions serve as prompts: the held-out ones, or those trained on where there are none."""
+    if test_dir is not None and test_dir.is_dir() and any(test_dir.iterdir()):
+        files = picture_files(test_dir)
+    else:
+        files = picture_files(train_dir)
+    return [file for file in files if not file.error]
+
+
+def _source_digests(folder: Path) -> dict[str, str]:
+    """Return file name to content digest of the source image, from the manifest that lies beside the splits.
+
+    Raises:
+        OSError: the manifest cannot be read.
+        ValueError: it is damaged: which images were trained on could not be told.
+    """
+    path = folder.parent / MANIFEST_NAME
+    if not path.is_file():
+        return {}
+    texts = read_regular(path, most_bytes=MOST_BYTES).split(b"\n")[:-1]  # the last is empty, or torn
+    header = _json_object(texts[0]) if texts else {}
+    if CHECKSUM not in header and not any(CHECKSUM in _json_object(text) for text in texts[1:3]):
+        # Of an older version, or of another program.
+        rows = [_json_object(text) for text in texts]
+    else:
+        try:
+            context = context_of(unseal(texts[0]))
+            rows = [unseal(text, context) for text in texts[1:]]
+        except Damaged as error:
+            raise ValueError(f"{path} is damaged ({error}): prepare the images again") from error
+    files = [(str(row.get("file", "")), str(row.get("sha256", ""))) for row in rows]
+    return {Path(name).name: digest for name, digest in files if name.startswith(f"{folder.name}/")}
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    """Return the JSON object of a line, empty where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_pixels(pictures: Sequence[TrainingPicture], side: int) -> Tensor:
+    """Return `pixels_BCHW`, float32 in -1..1: each cut to its central square, then brought to `side` pixels.
+
+    Raises:
+        ValueError: a picture does not decode; the line names it.
+    """
+    with ThreadPoolExecutor() as pool:
+        return torch.stack(list(pool.map(lambda picture: _read(picture, side), pictures)))
+
+
+def _read(picture: TrainingPicture, side: int) -> Tensor:
+    try:
+        image = decode_rgb(read_regular(picture.path))
+    except ValueError as error:
+        raise ValueError(f"{picture.path} does not decode ({error}): replace or remove it with its caption") from error
+    fitted = ImageOps.fit(image, (side, side), method=Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).float().div(127.5).sub(1)

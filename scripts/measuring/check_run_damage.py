@@ -1,0 +1,147 @@
+"""Damages the files of finished runs at random places and starts the same run again.
+
+    python -m scripts.measuring.check_run_damage --tries 20
+
+Each try copies a finished run of two embedded models, damages one file of it, and runs again. The second run must end
+with the figures of the first, or refuse with a line that names what is damaged; it must never show a traceback, and
+never change an image or a line of the column that was not damaged. Exit status: 0, 1 where a try failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.console.interruption import exit_status_of, leave
+from files.locks import LOCK_NAME
+from scripts.measuring.damaging import copy_tree, damage
+from scripts.measuring.killing import begin
+
+SETTINGS = {
+    "WEIGHTS": "tiny", "MODELS": "var,pixart", "PIXART_STEPS": "2", "NUM_SAMPLES": "8", "NUM_REFERENCES": "60",
+    "METRICS": "fid,kid,psnr", "WARMUP": "1", "BATCH_SIZE": "2", "DEVICE": "cpu",
+}  # fmt: skip
+PRELOAD = [
+    "diffusers",
+    "transformers",
+    "torchmetrics",
+    "benchmark.run.phases",
+    "benchmark.report.table",
+    "run_inference",
+]
+COLUMNS = ("VAR-d16", "PixArt")
+SAME = 1e-6
+
+
+@dataclass(frozen=True)
+class Try:
+    """What was damaged, how the next run ended, and what was wrong with that."""
+
+    damage: str
+    status: int
+    faults: tuple[str, ...]
+
+
+def check_damage(folder: Path, tries: int, seed: int = 0) -> Iterator[Try]:
+    """Make one run under `folder`, damage copies of it, run each again, and yield how that ended."""
+    whole = folder / "whole"
+    status, told = _run_again(whole)
+    if status != 0:
+        raise RuntimeError(f"the run that nothing disturbed ended with status {status}: {told}")
+    moments = random.Random(seed)
+    for number in range(tries):
+        copy = copy_tree(whole, folder / f"damaged-{number}")
+        file = moments.choice(state_files(copy))
+        done = f"{file.relative_to(copy).parent}: {damage(file, moments)}"
+        status, told = _run_again(copy)
+        yield Try(done, status, tuple(_faults(whole, copy, file, status, told)))
+
+
+def state_files(output: Path) -> list[Path]:
+    """Return the files of a run that another run reads, each kind about as often as the others."""
+    kinds = ("*/timings.jsonl", "*/fingerprint.json", "*/output/*.png", "*/input/manifest.jsonl", "*/input/*/*.png",
+             "*/input/*/*.txt", "cache/*/*", "results.json")  # fmt: skip
+    found = [sorted(output.glob(kind)) for kind in kinds]
+    most = max(len(files) for files in found)
+    return [files[place % len(files)] for files in found if files for place in range(most)]
+
+
+def _run_again(output: Path) -> tuple[int, str]:
+    """Run into `output`; return the exit status and what stderr told."""
+    process = begin(_run, output, preload=PRELOAD)
+    process.join()
+    return process.exitcode, (output.parent / f"{output.name}.log").read_text(encoding="utf-8")
+
+
+def _run(output: Path) -> None:
+    import torch
+
+    import run_inference
+
+    torch.set_num_threads(1)
+    os.environ.update(SETTINGS, OUTPUT_DIR=str(output))
+    with Path(os.devnull).open("w") as nowhere, (output.parent / f"{output.name}.log").open("w") as log:
+        sys.stdout, sys.stderr = nowhere, log
+        status = run_inference.main([])
+    sys.exit(status)
+
+
+def _faults(whole: Path, copy: Path, damaged: Path, status: int, told: str) -> Iterator[str]:
+    if "Traceback" in told:
+        yield f"a traceback: {told[-300:]}"
+    if status not in (0, 1, 2):
+        yield f"exit status {status}"
+    if status != 0 and str(copy) not in told and damaged.name not in told:
+        yield f"a refusal that names nothing: {told[-300:]}"
+    for column in COLUMNS:
+        if column not in damaged.parts and _contents(whole / column) != _contents(copy / column):
+            yield f"{column} changed, which was not damaged"
+    if status == 0:
+        for column in COLUMNS:
+            if _images(whole / column) != _images(copy / column):
+                yield f"{column} has other images"
+        expected, found = _scores(whole), _scores(copy)
+        if expected.keys() != found.keys() or any(abs(expected[name] - found[name]) > SAME for name in expected):
+            yield f"other scores: {found} instead of {expected}"
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != LOCK_NAME
+    }
+
+
+def _images(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "output").glob("*.png")}
+
+
+def _scores(output: Path) -> dict[str, float]:
+    found = json.loads((output / "results.json").read_text(encoding="utf-8"))
+    return {f"{model['name']} {score['key']}": score["value"] for model in found["models"] for score in model["scores"]}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Damage finished runs and run again.", allow_abbrev=False)
+    parser.add_argument("--tries", type=int, default=20, help="[%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
+    options = parser.parse_args()
+    faulty = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for found in check_damage(Path(folder), options.tries, options.seed):
+            faulty += bool(found.faults)
+            print(f"{found.damage}: exit {found.status}; {'; '.join(found.faults) or 'as promised'}", flush=True)
+    print(f"{options.tries - faulty} of {options.tries} as promised")
+    return 1 if faulty else 0
+
+
+if __name__ == "__main__":
+    leave(exit_status_of(main, "check_run_damage", "stopped"))

@@ -1,0 +1,305 @@
+"""Times the metrics' own work: features per second, the Fréchet distance, memory, a second run.
+
+    python -m scripts.measuring.measure_features                            # CPU: against torch-fidelity, torchmetrics, clean-fid
+    python -m scripts.measuring.measure_features --device cuda --images 4096 --side 512
+    python -m scripts.measuring.measure_features --what frechet,memory
+
+Pictures are smooth noise; the Inception has random weights in the official layout, since speed does not hang on them.
+Each ratio is against others measured in the same process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmark.measure.machine import installed_versions
+from files.images import read_rgb
+from metrics import METRICS
+from metrics.base import Comparison, FeatureDType, ImageSet, Scoring
+from metrics.degenerate import find_degenerate
+from metrics.extractors.inception import InceptionFeatures
+from metrics.extractors.precision import full_float32, memory_format
+from metrics.features import cached_features, open_extractor
+from metrics.frechet import fit_gaussian, frechet_distance
+from metrics.images import stream_images
+
+DTYPES: tuple[FeatureDType, ...] = ("float32", "tf32", "bfloat16")
+
+
+def random_inception(path: Path) -> nn.Module:
+    """Return torch-fidelity's Inception, He-initialised, and write its weights to `path` in the official key layout."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        def load_state_dict(self, *_: object, **__: object) -> None:
+            """Keep the initial weights: there is no file yet."""
+
+    torch.save({}, path)
+    torch.manual_seed(0)
+    network: nn.Module = Unloaded("inception-v3-compat", ["2048"], str(path))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    torch.save(network.state_dict(), path)
+    return network
+
+
+def write_picture(folder: Path, side: int, index: int) -> None:
+    """Write one PNG of smooth noise, about as large as a photograph's."""
+    generator = np.random.default_rng(index)
+    coarse = Image.fromarray(generator.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8))
+    fine = generator.integers(-3, 4, (side, side, 3))
+    pixels = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)).astype(int) + fine
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{index:05d}.png", compress_level=1)
+
+
+def write_pictures(folder: Path, count: int, side: int) -> tuple[Path, ...]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(partial(write_picture, folder, side), range(count), chunksize=16))
+    return tuple(sorted(folder.iterdir()))
+
+
+def timed(work: Callable[[], Any]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def ours(paths: tuple[Path, ...], weights: Path, folder: Path, device: str, dtype: FeatureDType) -> float:
+    """Return seconds of a folder through our pipeline, its network loaded and warm, nothing kept from before."""
+    scoring = Scoring(device, folder, folder / "cache", inception_weights=weights, feature_dtype=dtype)
+    extractor = open_extractor("inception", scoring)
+    extractor.extract(list(stream_images(paths[: scoring.images_at_once])))
+    shutil.rmtree(scoring.cache, ignore_errors=True)
+    seconds = timed(lambda: cached_features(ImageSet("x", paths), extractor, scoring))
+    shutil.rmtree(scoring.cache, ignore_errors=True)
+    return seconds
+
+
+def by_torch_fidelity(paths: tuple[Path, ...], weights: Path) -> float:
+    from torch_fidelity import calculate_metrics
+
+    return timed(
+        lambda: calculate_metrics(
+            input1=str(paths[0].parent), isc=False, fid=True, input2=str(paths[0].parent), cuda=False, verbose=False,
+            feature_extractor_weights_path=str(weights), cache=False, feature_extractor_internal_dtype="float32",
+            save_cpu_ram=False, batch_size=32,
+        )
+    ) / 2  # fmt: skip
+
+
+def by_torchmetrics(paths: tuple[Path, ...], weights: Path) -> float:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=str(weights))
+
+    def run() -> None:
+        for start in range(0, len(paths), 32):
+            images = [np.asarray(read_rgb(path)) for path in paths[start : start + 32]]
+            metric.update(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), real=True)
+
+    return timed(run)
+
+
+def by_clean_fid(paths: tuple[Path, ...], weights: Path) -> float:
+    """Return seconds by clean-fid's loader and resize (two processes) and the stock network without its own resize."""
+    from cleanfid.fid import ResizeDataset, build_resizer
+
+    from metrics.extractors.inception import STAGES, load_inception
+
+    stock = load_inception(weights)
+    network = nn.Sequential(*(stock.get_submodule(name) for name in STAGES))
+    dataset = ResizeDataset([str(path) for path in paths], "clean")
+    dataset.fn_resize = build_resizer("clean")
+    loader = torch.utils.data.DataLoader(dataset, batch_size=32, num_workers=2)
+
+    def run() -> None:
+        with torch.inference_mode():
+            for images_BCHW in loader:
+                network((images_BCHW - 128) / 128)
+
+    return timed(run)
+
+
+def measure_pipelines(paths: tuple[Path, ...], weights: Path, folder: Path, rounds: int) -> dict[str, Any]:
+    """Return images/s of a folder by us and by the others, taking turns."""
+    rates: dict[str, list[float]] = {}
+    ways: dict[str, Callable[[], float]] = {
+        "ours": lambda: ours(paths, weights, folder, "cpu", "float32"),
+        "torch-fidelity": lambda: by_torch_fidelity(paths, weights),
+        "torchmetrics": lambda: by_torchmetrics(paths, weights),
+        "clean-fid's loader and resize": lambda: by_clean_fid(paths, weights),
+    }
+    for _ in range(rounds):
+        for name, measured in ways.items():
+            rates.setdefault(name, []).append(len(paths) / measured())
+            print(f"{name}: {rates[name][-1]:.2f} images/s", flush=True)
+    return {name: {"median_per_s": statistics.median(values), "all": values} for name, values in rates.items()}
+
+
+def measure_gpu(paths: tuple[Path, ...], weights: Path, folder: Path, device: str) -> dict[str, Any]:
+    """Return features/s of the network on images that are there, of the whole pipeline, and of decoding alone."""
+    found: dict[str, Any] = {"decode_per_s": len(paths) / timed(lambda: [None for _ in stream_images(paths, 256)])}
+    print(f"decoding alone: {found['decode_per_s']:.0f} images/s", flush=True)
+    for dtype in DTYPES:
+        extractor = InceptionFeatures(weights, device, dtype=dtype)
+        extractor.extract(list(stream_images(paths[:256])))
+        network = extractor._network
+        assert network is not None
+        kept = next(network.parameters()).dtype
+        batch_BCHW = torch.randn(256, 3, 299, 299, device=device).to(kept, memory_format=memory_format(device, dtype))
+        found[dtype] = {"network_per_s": network_rate(network, batch_BCHW, dtype)}
+        found[dtype]["pipeline_per_s"] = len(paths) / ours(paths, weights, folder, device, dtype)
+        print(f"{dtype}: {found[dtype]}", flush=True)
+    return found
+
+
+def network_rate(network: nn.Module, batch_BCHW: Tensor, dtype: FeatureDType, calls: int = 20) -> float:
+    with torch.inference_mode(), full_float32(allow_tf32=dtype == "tf32"):
+        for _ in range(3):
+            network(batch_BCHW)
+        return calls * len(batch_BCHW) / timed(lambda: [network(batch_BCHW) for _ in range(calls)])
+
+
+def measure_frechet(device: str) -> dict[str, Any]:
+    """Return seconds of a distance of 1,000 samples to the kept statistics of 10,000, D = 2048, beside the others'."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(2048, 2048, generator=generator) / 45
+    few, many = (torch.randn(count, 2048, generator=generator) @ mixing for count in (1000, 10_000))
+    kept = fit_gaussian(many, device)
+    found: dict[str, Any] = {}
+    times = [timed(lambda: found.update(value=frechet_distance(fit_gaussian(few, device), kept))) for _ in range(5)]
+    found["ours_s"] = statistics.median(times)
+    if device == "cpu":
+        from torch_fidelity.metric_fid import fid_statistics_to_metric
+        from torchmetrics.image.fid import _compute_fid
+
+        few64, many64 = few.double(), many.double()
+        mu_few, sigma_few, mu_many, sigma_many = few64.mean(0), few64.T.cov(), many64.mean(0), many64.T.cov()
+        found["torchmetrics_s"] = timed(
+            lambda: found.update(torchmetrics=float(_compute_fid(mu_few, sigma_few, mu_many, sigma_many)))
+        )
+        one, other = (
+            {"mu": mu.numpy(), "sigma": sigma.numpy()} for mu, sigma in ((mu_few, sigma_few), (mu_many, sigma_many))
+        )
+        found["torch_fidelity_s"] = timed(lambda: found.update(fid_statistics_to_metric(one, other, verbose=False)))
+    print(found, flush=True)
+    return found
+
+
+def measure_second_run(paths: tuple[Path, ...], weights: Path, folder: Path) -> dict[str, Any]:
+    """Return seconds of FID, KID and PRDC of a quarter of the pictures against the rest, at first and again.
+
+    The second time is what a new process finds: nothing in memory, all features in the cache.
+    """
+    scoring = Scoring("cpu", folder, folder / "again", inception_weights=weights)
+    count = len(paths) // 4
+    comparison = Comparison(ImageSet("generated", paths[:count]), ImageSet("reference", paths[count:]))
+    found: dict[str, Any] = {"generated": count, "reference": len(paths) - count}
+    for name in ("first_s", "second_s"):
+        open_extractor.cache_clear()
+        found[name] = timed(lambda: [METRICS[metric](scoring).score(comparison) for metric in ("fid", "kid", "prdc")])
+    return found | {"share": found["second_s"] / found["first_s"]}
+
+
+def measure_memory(images: int) -> dict[str, float]:
+    """Return the growth of this process, GB, while `images` pictures go through cache, FID and the look for copies.
+
+    Once with few references' statistics, once with as many references as there are pictures; of the replicates one on
+    each side. The network is left out: its features are drawn at random.
+    """
+    from metrics.features import extract_features, read_entry, write_entry
+    from metrics.frechet import replicates_of
+
+    class Drawn:
+        name = identity = distance_label = distance_short = kernel_label = kernel_short = "drawn"
+
+        def extract(self, batch: Any) -> Tensor:
+            return torch.randn(len(batch), 2048)
+
+    found: dict[str, float] = {"images": images}
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_pictures(Path(folder) / "pictures", 1, 64)[0]
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+        def growth_gb() -> float:
+            return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
+
+        write_entry(Path(folder) / "features" / "x", {"features": extract_features([path] * images, Drawn(), 32)})
+        mine_ND = (read_entry(Path(folder) / "features" / "x", lambda _: None) or {})["features"]
+        mine = fit_gaussian(mine_ND)
+        replicates_of(mine_ND, mine, lambda gaussian: frechet_distance(mine, gaussian))
+        find_degenerate([path] * images)
+        found["growth_gb"] = growth_gb()
+        real_ND = (read_entry(Path(folder) / "features" / "x", lambda _: None) or {})["features"]
+        real = fit_gaussian(real_ND)
+        frechet_distance(real, fit_gaussian(real_ND[torch.randperm(images)[: images // 2]]))
+        frechet_distance(real, mine)
+        found["growth_with_as_many_references_gb"] = growth_gb()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--what", default="", help="of pipelines,gpu,frechet,again,memory; default: what suits the device"
+    )
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory-images", type=int, default=50_000)
+    parser.add_argument("--output", type=Path, default=Path("runs/features.json"))
+    arguments = parser.parse_args()
+    on_cpu = arguments.device == "cpu"
+    what = (arguments.what or ("memory,pipelines,frechet,again" if on_cpu else "gpu,frechet")).split(",")
+    report: dict[str, Any] = {
+        "images": arguments.images, "side_px": arguments.side, "threads": torch.get_num_threads(),
+        "device": "CPU" if on_cpu else torch.cuda.get_device_name(), "versions": installed_versions(),
+        "date": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+    if "memory" in what:  # first: the largest size a process ever had is what is measured
+        report["memory"] = measure_memory(arguments.memory_images)
+        print(report["memory"], flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = folder / "inception.pth"
+        random_inception(weights)
+        paths = write_pictures(folder / "pictures", arguments.images, arguments.side)
+        if "pipelines" in what:
+            report["pipelines"] = measure_pipelines(paths, weights, folder, arguments.rounds)
+        if "gpu" in what:
+            report["gpu"] = measure_gpu(paths, weights, folder, arguments.device)
+        if "frechet" in what:
+            report["frechet"] = measure_frechet(arguments.device)
+        if "again" in what:
+            report["again"] = measure_second_run(paths, weights, folder)
+            print(report["again"], flush=True)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

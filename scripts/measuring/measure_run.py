@@ -1,0 +1,173 @@
+"""Measures the run itself with the embedded models on this machine: demo, overhead, resume after kills, batch sizes.
+
+    python scripts/measuring/measure_run.py                     # everything, some minutes
+    python scripts/measuring/measure_run.py overhead batches    # only these
+
+Prints one line for each figure with its bar, writes them as JSON with --output, and exits with 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from files.images import read_rgb
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = ("SDXL", "VAR", "PixArt", "Infinity")
+DEMO_SECONDS = 90  # four models
+KILLS, KILL_SAMPLES = 20, 24
+BATCH_SIZES, BATCH_SAMPLES = (1, 3, 8), 8
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure with its bar; `met` says whether it is on the right side of it."""
+
+    name: str
+    value: float
+    unit: str
+    bar: float
+    met: bool
+
+    def __str__(self) -> str:
+        return f"{self.name:<62} {self.value:>9.3f} {self.unit:<8} bar {self.bar:g}: {'met' if self.met else 'MISSED'}"
+
+
+def start_run(folder: Path, **settings: object) -> subprocess.Popen[bytes]:
+    """Start the benchmark with the embedded models, writing into `folder`; its output is thrown away."""
+    variables = {"WEIGHTS": "tiny", "OUTPUT_DIR": str(folder)} | {name: str(value) for name, value in settings.items()}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run_inference.py")],
+        cwd=ROOT, env=os.environ | variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def finish_run(folder: Path, **settings: object) -> None:
+    status = start_run(folder, **settings).wait()
+    if status:
+        raise RuntimeError(f"the benchmark exited with {status}; run it by hand with WEIGHTS=tiny to see why")
+
+
+def journal_lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the journal's lines of one kind, of every model under `folder`, with the model's folder in each."""
+    lines = [
+        {"model": path.parent.name, **json.loads(line)}
+        for path in sorted(folder.glob("*/timings.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def images_of(folder: Path) -> dict[str, Path]:
+    return {str(path.relative_to(folder)): path for path in sorted(folder.glob("*/output/*.png"))}
+
+
+def measure_demo(folder: Path) -> Iterator[Figure]:
+    """What `make demo` does after its install: wall time, and the highest resident memory of any child."""
+    start = time.perf_counter()
+    finish_run(folder / "demo", NUM_SAMPLES=16)
+    seconds = time.perf_counter() - start
+    peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    yield Figure("demo, 16 images from each model, wall", seconds, "s", DEMO_SECONDS, seconds < DEMO_SECONDS)
+    yield Figure("demo, peak resident memory", peak_gb, "GB", 4, peak_gb < 4)
+
+
+def measure_overhead(folder: Path) -> Iterator[Figure]:
+    """Wall time of the generate phase over the sum of its timed seconds, batch size 1."""
+    finish_run(folder / "overhead", NUM_SAMPLES=16, METRICS="fidelity", NUM_REFERENCES=2)
+    lines = journal_lines(folder / "overhead", "finished")
+    ratio = sum(line["loop_s"] for line in lines) / sum(line["timed_s"] for line in lines)
+    yield Figure("generate phase, wall / timed seconds, batch 1", ratio, "x", 1.05, ratio <= 1.05)
+
+
+def measure_resume(folder: Path) -> Iterator[Figure]:
+    """Kill -9 at random moments, run again each time, and compare with an undisturbed run byte for byte."""
+    settings = {"NUM_SAMPLES": KILL_SAMPLES, "BATCH_SIZE": 3, "WARMUP": 0, "METRICS": "fidelity", "NUM_REFERENCES": 24}
+    start = time.perf_counter()
+    finish_run(folder / "undisturbed", **settings)
+    whole_s = time.perf_counter() - start
+    killed, moments, kills = folder / "killed", random.Random(20), 0
+    while kills < KILLS:
+        run = start_run(killed, **settings)
+        try:
+            run.wait(timeout=moments.uniform(0.2, 1.0) * whole_s)
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+        kills += 1
+    finish_run(killed, **settings)
+    before, after = images_of(folder / "undisturbed"), images_of(killed)
+    differing = sum(name not in after or after[name].read_bytes() != path.read_bytes() for name, path in before.items())
+    batches = journal_lines(killed, "batch")
+    repeated = len(batches) - len({(line["model"], line["start"]) for line in batches})
+    recorded = len(batches) - repeated
+    expected = len(COLUMNS) * -(-KILL_SAMPLES // 3)
+    yield Figure(f"{KILLS} kills: images that differ from an undisturbed run", differing, "images", 0, differing == 0)
+    yield Figure("batches recorded twice", repeated, "batches", 0, repeated == 0 and recorded == expected)
+
+
+def measure_batches(folder: Path) -> Iterator[Figure]:
+    """The largest difference of any pixel between batch sizes, same seeds, float32."""
+    for size in BATCH_SIZES:
+        finish_run(
+            folder / f"batch{size}", NUM_SAMPLES=BATCH_SAMPLES, BATCH_SIZE=size, WARMUP=0, METRICS="fidelity",
+            NUM_REFERENCES=8, DTYPE="float32", DEVICE="cpu",
+        )  # fmt: skip
+    first = images_of(folder / f"batch{BATCH_SIZES[0]}")
+    for size in BATCH_SIZES[1:]:
+        other = images_of(folder / f"batch{size}")
+        assert other.keys() == first.keys()
+        worst = max(largest_difference(first[name], other[name]) for name in first)
+        yield Figure(f"images at batch {size} against batch 1, largest difference", worst, "/255", 1, worst <= 1)
+
+
+def largest_difference(one: Path, other: Path) -> int:
+    return int(np.abs(np.asarray(read_rgb(one), np.int16) - np.asarray(read_rgb(other), np.int16)).max())
+
+
+MEASUREMENTS: dict[str, Callable[[Path], Iterator[Figure]]] = {
+    "demo": measure_demo,
+    "overhead": measure_overhead,
+    "batches": measure_batches,
+    "resume": measure_resume,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument(
+        "measurements", nargs="*", metavar="NAME", help=f"any of {', '.join(MEASUREMENTS)}; default all"
+    )
+    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
+    arguments = parser.parse_args()
+    for name in arguments.measurements:
+        if name not in MEASUREMENTS:
+            parser.error(f"no measurement {name!r}; there are {', '.join(MEASUREMENTS)}")
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.measurements or MEASUREMENTS:
+            for figure in MEASUREMENTS[name](Path(folder)):
+                print(figure, flush=True)
+                figures.append(figure)
+    if arguments.output:
+        arguments.output.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+    return 0 if all(figure.met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
