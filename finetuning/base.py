@@ -34,13 +34,13 @@ class Base:
         return self.sample_size * self.vae_factor
 
     def check_side(self, side: int) -> None:
-        """Raise ValueError where pictures of this side cannot be cut into patches."""
+        """Raise ValueError where images of this side cannot be cut into patches."""
         multiple = self.vae_factor * self.patch_size
         if side <= 0 or side % multiple:
             raise ValueError(f"resolution={side}: this base needs a multiple of {multiple}")
 
     def tokens(self, side: int) -> int:
-        """Return how many patches the transformer sees of a picture."""
+        """Return how many patches the transformer sees of an image."""
         return int((side // self.vae_factor // self.patch_size) ** 2)
 
     def load_transformer(self, dtype: torch.dtype) -> Any:

@@ -10,7 +10,7 @@ from files.records import Damaged, read_record, seal
 from finetuning.checkpoints import whole_checkpoints
 from finetuning.encodings import weights_digest
 from finetuning.folder import Mark, TrainingFolder
-from finetuning.images import TrainingPicture
+from finetuning.images import TrainingImage
 from finetuning.notes import tell
 from finetuning.settings import TrainingSettings
 
@@ -31,11 +31,11 @@ def check_apart(settings: TrainingSettings) -> None:
 def claim(
     folder: TrainingFolder,
     settings: TrainingSettings,
-    pictures: list[TrainingPicture],
+    pictures: list[TrainingImage],
     processes: int,
     held: ExitStack,
     fresh: bool,
-) -> list[TrainingPicture]:
+) -> list[TrainingImage]:
     """Keep the folder for this training, unless one is finished there, and return the images that it is about.
 
     Raises:
@@ -61,13 +61,13 @@ def claim(
     else:
         folder.write_mark(Mark(asked))
     names = [picture.path.name for picture in pictures]
-    if recorded_pictures(folder) != names:
-        folder.ledger.write_bytes(folder.pictures_path, f"{seal({'pictures': names})}\n".encode())
+    if recorded_images(folder) != names:
+        folder.ledger.write_bytes(folder.images_path, f"{seal({'pictures': names})}\n".encode())
     folder.tidy()
     return pictures
 
 
-def _asked(settings: TrainingSettings, pictures: Sequence[TrainingPicture], processes: int) -> dict[str, str]:
+def _asked(settings: TrainingSettings, pictures: Sequence[TrainingImage], processes: int) -> dict[str, str]:
     content = hashlib.sha256()
     for picture in pictures:
         content.update(f"{picture.file_digest} {picture.caption}\n".encode())
@@ -90,13 +90,11 @@ def _compare(folder: TrainingFolder, asked: dict[str, str]) -> None:
             )
 
 
-def begun_with(
-    folder: TrainingFolder, pictures: list[TrainingPicture], *, aloud: bool = False
-) -> list[TrainingPicture]:
+def begun_with(folder: TrainingFolder, pictures: list[TrainingImage], *, aloud: bool = False) -> list[TrainingImage]:
     """Return the images that the training which is there began with, where others were only added since: the
     benchmark writes more rows into the same folder.
     """
-    recorded = recorded_pictures(folder, aloud=aloud)
+    recorded = recorded_images(folder, aloud=aloud)
     if recorded is None:
         return pictures
     names = set(recorded)
@@ -105,13 +103,13 @@ def begun_with(
         return pictures
     if aloud and len(kept) < len(pictures):
         added = len(pictures) - len(kept)
-        tell(f"{added} pictures were added since this training began; --fresh takes them in")
+        tell(f"{added} images were added since this training began; --fresh takes them in")
     return kept
 
 
-def recorded_pictures(folder: TrainingFolder, *, aloud: bool = False) -> list[str] | None:
+def recorded_images(folder: TrainingFolder, *, aloud: bool = False) -> list[str] | None:
     """Return the names in pictures.json, or None where there is no such file or it is damaged."""
-    path = folder.pictures_path
+    path = folder.images_path
     if not path.is_file():
         return None
     try:

@@ -16,12 +16,12 @@ from benchmark.console.progress import Progress
 from files.caches import open_cache
 from files.opening import from_pretrained
 from files.tensors import load_sealed, save_sealed
-from finetuning.images import TrainingPicture, read_pixels
+from finetuning.images import TrainingImage, read_pixels
 from finetuning.notes import tell
 from models.diffusers_pipeline import quiet_libraries
 from models.pixart import PROMPT_TOKENS
 
-PICTURES_AT_ONCE, CAPTIONS_AT_ONCE = 16, 64
+IMAGES_AT_ONCE, CAPTIONS_AT_ONCE = 16, 64
 # T5-XXL's own weights are 9.5 GB in bfloat16; with less than this left beside them its parts come one by one.
 ROOM_BYTES = 2 * 2**30
 TOKENS_MULTIPLE = 8
@@ -58,10 +58,10 @@ class Captions:
 
 @dataclass(frozen=True)
 class Encodings:
-    """All that training needs of pictures and captions.
+    """All that training needs of images and captions.
 
-    latents_VNCHW: scaled latents; V is 2 where the second are of the mirrored pictures, else 1.
-    captions: the distinct captions, the empty one first. caption_of_N: which one is each picture's.
+    latents_VNCHW: scaled latents; V is 2 where the second are of the mirrored images, else 1.
+    captions: the distinct captions, the empty one first. caption_of_N: which one is each image's.
     """
 
     latents_VNCHW: Tensor
@@ -88,12 +88,12 @@ def weights_digest(folder: Path) -> str:
 
 
 def encode_latents(
-    pictures: Sequence[TrainingPicture], base: Path, cache: Path, side: int, flip: bool, device: str, progress: Progress
+    pictures: Sequence[TrainingImage], base: Path, cache: Path, side: int, flip: bool, device: str, progress: Progress
 ) -> Tensor:
-    """Return `latents_VNCHW`, float32 on the CPU: the VAE's mode for each picture, times its scaling factor.
+    """Return `latents_VNCHW`, float32 on the CPU: the VAE's mode for each image, times its scaling factor.
 
     Raises:
-        ValueError: a picture does not decode.
+        ValueError: an image does not decode.
     """
     from diffusers import AutoencoderKL
 
@@ -106,9 +106,9 @@ def encode_latents(
             # float32: published VAEs overflow in float16, and this is done once.
             vae = from_pretrained(AutoencoderKL, base / "vae", dtype=torch.float32).to(device)
         parts = []
-        with progress.task("pictures to latents", len(pictures), unit="pictures") as task, torch.inference_mode():
-            for start in range(0, len(pictures), PICTURES_AT_ONCE):
-                pixels_BCHW = read_pixels(pictures[start : start + PICTURES_AT_ONCE], side).to(device)
+        with progress.task("images to latents", len(pictures), unit="pictures") as task, torch.inference_mode():
+            for start in range(0, len(pictures), IMAGES_AT_ONCE):
+                pixels_BCHW = read_pixels(pictures[start : start + IMAGES_AT_ONCE], side).to(device)
                 views = [pixels_BCHW, pixels_BCHW.flip(-1)] if flip else [pixels_BCHW]
                 parts.append(torch.stack([vae.encode(view).latent_dist.mode() for view in views]).cpu())
                 task.advance(len(pixels_BCHW))
@@ -181,7 +181,7 @@ def place_text_encoder(encoder: Any, device: str, offload: Literal["auto", "alwa
 
 
 def encode_all(
-    pictures: Sequence[TrainingPicture],
+    pictures: Sequence[TrainingImage],
     base: Path,
     cache: Path,
     *,
@@ -192,7 +192,7 @@ def encode_all(
     progress: Progress,
     offload: Literal["auto", "always", "never"] = "auto",
 ) -> Encodings:
-    """Return latents and captions of the pictures, from `cache` where they were made before; networks are dropped."""
+    """Return latents and captions of the images, from `cache` where they were made before; networks are dropped."""
     distinct = list(dict.fromkeys(["", *(picture.caption for picture in pictures)]))
     number_of = {caption: number for number, caption in enumerate(distinct)}
     with released_memory(device):

@@ -1,4 +1,4 @@
-"""Whether the installed packages and the GPU serve training: what conflicts, and the pip command that mends it.
+"""Whether the installed packages and the GPU serve training: what conflicts, and the pip command that fixes it.
 
 The versions are held against the project's own ranges and against what the packages declare of each other; then what
 training needs is really imported, because a broken build shows only there.
@@ -27,7 +27,7 @@ TRAINING_PACKAGES = (
     "torch", "torchvision", "numpy", "pillow", "safetensors", "tokenizers", "sentencepiece", "protobuf",
     "huggingface-hub", "accelerate", "transformers", "peft", "diffusers", "psutil", "tensorboard", "matplotlib",
 )  # fmt: skip
-# Each stands after what it is built on: of several that fail, the first is the one to mend.
+# Each stands after what it is built on: of several that fail, the first is the one to fix.
 TRAINING_NAMES = (
     ("torch", "Tensor"),
     ("torchvision", "transforms"),

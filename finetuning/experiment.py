@@ -19,7 +19,7 @@ DRIFT_METRICS = ("fid", "kid", "clipscore", "fidelity")
 
 @dataclass(frozen=True)
 class Domain:
-    """Captions to generate from, the real picture of each, and what was trained on (none outside the target)."""
+    """Captions to generate from, the real image of each, and what was trained on (none outside the target)."""
 
     name: str
     real: ImageSet
@@ -39,9 +39,9 @@ class Scored:
 
 
 class Experiment:
-    """Generates at a strength of the LoRA (0: the base) and scores; pictures are kept, so that it goes on when killed.
+    """Generates at a strength of the LoRA (0: the base) and scores; images are kept, so that it goes on when killed.
 
-    load: returns the generator at a strength. identity: what decides the pictures, for their fingerprint.
+    load: returns the generator at a strength. identity: what decides the images, for their fingerprint.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Experiment:
         self._scoring, self._seed, self._progress = scoring, seed, progress
 
     def generate(self, domains: Sequence[Domain], strength: float) -> list[ImageSet]:
-        """Return the pictures of the domains' captions at this strength, made as far as they are not there."""
+        """Return the images of the domains' captions at this strength, made as far as they are not there."""
         kept: list[ImageGenerator] = []
 
         def load() -> ImageGenerator:
@@ -78,7 +78,7 @@ class Experiment:
         return made
 
     def score(self, made: ImageSet, domain: Domain, metrics: Sequence[str]) -> Scored:
-        """Return the scores of pictures of the domain's captions against its real ones."""
+        """Return the scores of images of the domain's captions against its real ones."""
         comparison = Comparison(made, domain.real, targets=domain.real, training=domain.training)
         scores: list[Score] = []
         unscored = {}
@@ -90,7 +90,7 @@ class Experiment:
         return Scored({score.key: score for score in scores}, unscored)
 
     def kernel_distance(self, made: ImageSet, domain: Domain) -> Score:
-        """Return KID (or KD) to the domain's real pictures: unbiased, so that few captions will do.
+        """Return KID (or KD) to the domain's real images: unbiased, so that few captions will do.
 
         Raises:
             ValueError: there is none, and why.
@@ -101,13 +101,13 @@ class Experiment:
         return scored.scores["kid"]
 
     def floor_images(self, domain: Domain) -> ImageSet:
-        """Return as many training pictures as the domain has captions, none of them of a held-out caption."""
+        """Return as many training images as the domain has captions, none of them of a held-out caption."""
         assert domain.training is not None
         return spread(domain.training, len(domain.real))
 
     def floor(self, domain: Domain) -> Scored:
-        """Return what as many training pictures score as if they had been generated: none of them is of a held-out
-        caption, so a model that draws as well as the real pictures are drawn scores this.
+        """Return what as many training images score as if they had been generated: none of them is of a held-out
+        caption, so a model that draws as well as the real images are drawn scores this.
         """
         return self.score(self.floor_images(domain), replace(domain, training=None), ("fid", "kid", "prdc"))
 

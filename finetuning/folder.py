@@ -49,7 +49,7 @@ class TrainingFolder:
     def __init__(self, output: Path) -> None:
         self.output, self.path = output, output / "training"
         self.mark_path = self.path / "settings.json"
-        self.pictures_path = self.path / "pictures.json"
+        self.images_path = self.path / "pictures.json"
         self.checkpoints = self.path / "checkpoints"
         self.validation = self.path / "validation"
         self.ledger = Ledger(output, self.path / "files.jsonl")

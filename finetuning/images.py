@@ -1,4 +1,4 @@
-"""The training pictures: a folder of captioned pictures, read, checked and cropped."""
+"""The training images: a folder of captioned images, read, checked and cropped."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from torch import Tensor
 
 from benchmark.data.manifest import NAME as MANIFEST_NAME
 from benchmark.data.manifest_lines import MOST_BYTES, context_of
-from benchmark.data.sources.folder import PictureFile, check_captions, picture_files
+from benchmark.data.sources.folder import ImageFile, check_captions, image_files
 from files.images import decode_rgb
 from files.reading import is_regular, read_regular
 from files.records import CHECKSUM, Damaged, unseal
 
 
 @dataclass(frozen=True)
-class TrainingPicture:
-    """A picture to train on. file_digest: SHA-256 of its file; source_digest: of the picture that it was made of,
+class TrainingImage:
+    """An image to train on. file_digest: SHA-256 of its file; source_digest: of the image that it was made of,
     where the folder's manifest tells it (a crop's own content is another).
     """
 
@@ -35,33 +35,33 @@ class TrainingPicture:
     source_digest: str
 
 
-def read_pictures(folder: Path) -> list[TrainingPicture]:
-    """Return a folder's captioned pictures in the order of their names.
+def read_images(folder: Path) -> list[TrainingImage]:
+    """Return a folder's captioned images in the order of their names.
 
     Raises:
-        OSError, ValueError: no such folder, no pictures, or some without a caption.
+        OSError, ValueError: no such folder, no images, or some without a caption.
     """
-    files = picture_files(folder)
+    files = image_files(folder)
     check_captions(folder, files)
     missing = [file.path for file in files if not is_regular(file.path)]
     if missing:
-        raise OSError(f"{len(missing)} of {len(files)} pictures in {folder} are not there, first {missing[0]}")
+        raise OSError(f"{len(missing)} of {len(files)} images in {folder} are not there, first {missing[0]}")
     sources = _source_digests(folder)
 
-    def read(file: PictureFile) -> TrainingPicture:
+    def read(file: ImageFile) -> TrainingImage:
         digest, source = hashlib.sha256(file.read()).hexdigest(), sources.get(file.path.name, "")
-        return TrainingPicture(file.path, file.caption, digest, source)
+        return TrainingImage(file.path, file.caption, digest, source)
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(read, files))
 
 
-def prompt_files(train_dir: Path, test_dir: Path | None) -> list[PictureFile]:
+def prompt_files(train_dir: Path, test_dir: Path | None) -> list[ImageFile]:
     """Return the files whose captions serve as prompts: the held-out ones, or those trained on where there are none."""
     if test_dir is not None and test_dir.is_dir() and any(test_dir.iterdir()):
-        files = picture_files(test_dir)
+        files = image_files(test_dir)
     else:
-        files = picture_files(train_dir)
+        files = image_files(train_dir)
     return [file for file in files if not file.error]
 
 
@@ -99,17 +99,17 @@ def _json_object(text: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_pixels(pictures: Sequence[TrainingPicture], side: int) -> Tensor:
+def read_pixels(pictures: Sequence[TrainingImage], side: int) -> Tensor:
     """Return `pixels_BCHW`, float32 in -1..1: each cut to its central square, then brought to `side` pixels.
 
     Raises:
-        ValueError: a picture does not decode; the line names it.
+        ValueError: an image does not decode; the line names it.
     """
     with ThreadPoolExecutor() as pool:
         return torch.stack(list(pool.map(lambda picture: _read(picture, side), pictures)))
 
 
-def _read(picture: TrainingPicture, side: int) -> Tensor:
+def _read(picture: TrainingImage, side: int) -> Tensor:
     try:
         image = decode_rgb(read_regular(picture.path))
     except ValueError as error:

@@ -18,7 +18,7 @@ _ROOM = 0.5e9
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes on the device: frozen weights, the LoRA with gradients and AdamW's moments, activations of one picture."""
+    """Bytes on the device: frozen weights, the LoRA with gradients and AdamW's moments, activations of one image."""
 
     weights: float
     adapter: float
@@ -28,12 +28,12 @@ class MemoryEstimate:
         return self.weights + self.adapter + batch_size * self.activations_of_one + _ROOM
 
     def largest_batch(self, free: float) -> int:
-        """Return how many pictures fit, 0 where not even one does."""
+        """Return how many images fit, 0 where not even one does."""
         return max(0, int((free - self.total(0)) / self.activations_of_one))
 
 
 def estimate_memory(transformer: Any, settings: TrainingSettings, tokens: int, dtype: torch.dtype) -> MemoryEstimate:
-    """Return the estimate for a transformer (on the meta device serves) that sees `tokens` patches of a picture."""
+    """Return the estimate for a transformer (on the meta device serves) that sees `tokens` patches of an image."""
     config = transformer.config
     channels = config.num_attention_heads * config.attention_head_dim
     weights = sum(parameter.numel() for parameter in transformer.parameters()) * dtype.itemsize

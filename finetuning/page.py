@@ -1,4 +1,4 @@
-"""finetune.md and its pictures: what changed, by how much, and how sure that is."""
+"""finetune.md and its images: what changed, by how much, and how sure that is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARKUP = str.maketrans(
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One strength of the LoRA: KID to the target's held-out pictures, and to the drift domain's."""
+    """One strength of the LoRA: KID to the target's held-out images, and to the drift domain's."""
 
     strength: float
     target: float
@@ -34,7 +34,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the page says. `floor` is what training pictures score; facts stand in its first table."""
+    """All that the page says. `floor` is what training images score; facts stand in its first table."""
 
     target: Domain
     drift: Domain
@@ -118,7 +118,7 @@ def _table(before: Scored, after: Scored, floor: Mapping[str, Score]) -> list[st
 
 
 def write_page(findings: Findings, path: Path) -> None:
-    """Write the page; the pictures that it shows lie beside it."""
+    """Write the page; the images that it shows lie beside it."""
     target, drift = findings.target, findings.drift
     gone = findings.gone
     fid = findings.after.scores.get("fid")
@@ -138,20 +138,20 @@ def write_page(findings: Findings, path: Path) -> None:
     lines += [
         f"## The target: {plain(target.name)}", "",
         f"{len(target.real)} captions that were not trained on, the same seeds before and after. Values have 95 % "
-        "intervals; the change is paired. The floor is what as many training pictures score against the held-out ones: "
-        "real pictures of other captions.", "",
+        "intervals; the change is paired. The floor is what as many training images score against the held-out ones: "
+        "real images of other captions.", "",
         *_table(findings.before, findings.after, findings.floor.scores), "",
     ]  # fmt: skip
     memorised = findings.after.scores.get("memorisation")
     if memorised is not None:
         lines += [
-            f"Memorisation guard: {memorised.value:.1f} % of the pictures are nearer to a training picture than 99 % "
+            f"Memorisation guard: {memorised.value:.1f} % of the images are nearer to a training image than 99 % "
             "of the held-out real ones are; 1 % would be chance.", "",
         ]  # fmt: skip
     lines += [
         "![base, LoRA and reference](finetune.png)", "",
         f"## Drift: {plain(drift.name)}", "",
-        f"The same on {len(drift.real)} captions outside the target, with the real pictures of that domain.", "",
+        f"The same on {len(drift.real)} captions outside the target, with the real images of that domain.", "",
         *_table(findings.drift_before, findings.drift_after, {}), "",
         "## Strength", "",
         f"{findings.curve_floor.short} and its like on the first {findings.curve_count} captions of each domain: "

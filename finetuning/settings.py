@@ -22,7 +22,7 @@ _FREE = ("train_dir", "test_dir", "base", "output_dir", "cache_dir", "device", "
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """One training of a LoRA; a batch is `batch_size * gradient_accumulation` pictures a process.
+    """One training of a LoRA; a batch is `batch_size * gradient_accumulation` images a process.
 
     base: a whole local diffusers folder. resolution: pixels a side, 0: what the base was trained at.
     alpha: 0: the rank, so that the scale is 1. adapter_dtype: of the saved file. loss_weighting: PixArt's own is

@@ -1,4 +1,4 @@
-"""One step of a training: which pictures, which noise, the loss, its gradients, the optimizer.
+"""One step of a training: which images, which noise, the loss, its gradients, the optimizer.
 
 Every random draw follows from the seed and the step's number, and is made for the batch of all processes together, of
 which each takes its share. So a step can be made again, and two processes learn what one does with twice the batch.
@@ -35,7 +35,7 @@ from models.pixart_lora import size_conditions
 class TrainingStep:
     """Makes step 0, 1, ... of a training. `model` is a PeftModel as accelerate has prepared it.
 
-    pictures: how many of them a step is made of, over all processes.
+    images: how many of them a step is made of, over all processes.
     compiled: whether compiled passes are made; before the first step they must give the plain pass's gradients.
     compiled_error: by how much these differed, see `gradient_error`; None before the first step.
     """
@@ -76,7 +76,7 @@ class TrainingStep:
         )
 
     def __call__(self, step: int) -> Tensor:
-        """Make one step and return its mean loss over this process's pictures, a tensor on the device."""
+        """Make one step and return its mean loss over this process's images, a tensor on the device."""
         settings = self._settings
         if self.compiled and self.compiled_error is None:
             self._check_compiled(step)
@@ -203,7 +203,7 @@ class TrainingStep:
         return [gradient for gradient in gradients if gradient is not None]
 
     def _chosen(self, count: int, step: int, part: int) -> Tensor:
-        """Return the pictures of this pass, `numbers_G`: the next of an endless row of shuffled epochs."""
+        """Return the images of this pass, `numbers_G`: the next of an endless row of shuffled epochs."""
         first = step * self.pictures + part * self._in_a_pass
         places = range(first, first + self._in_a_pass)
         orders = {

@@ -26,7 +26,7 @@ from finetuning.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from finetuning.claim import begun_with, check_apart, claim
 from finetuning.encodings import Encodings, encode_all, encode_captions
 from finetuning.folder import TrainingFolder
-from finetuning.images import TrainingPicture, prompt_files, read_pictures
+from finetuning.images import TrainingImage, prompt_files, read_images
 from finetuning.lora import (
     add_adapter,
     build_optimizer,
@@ -78,7 +78,7 @@ def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
             that differ from those of a training that is there, files that are not ours, another training there.
         LossNotFinite: the loss is no number; the last good checkpoint is kept.
     """
-    pictures = read_pictures(settings.train_dir)
+    pictures = read_images(settings.train_dir)
     base = open_base(settings.base)
     base.check_side(settings.resolution or base.native_side)
     check_apart(settings)
@@ -114,7 +114,7 @@ class _Training:
         self,
         settings: TrainingSettings,
         base: Base,
-        pictures: Sequence[TrainingPicture],
+        pictures: Sequence[TrainingImage],
         accelerator: Any,
         folder: TrainingFolder,
     ) -> None:
@@ -279,15 +279,15 @@ class _Training:
 
 
 def validation_prompts(settings: TrainingSettings) -> tuple[str, ...]:
-    """Return the prompts that were named, else the first captions of the held-out pictures, or of those trained on."""
+    """Return the prompts that were named, else the first captions of the held-out images, or of those trained on."""
     if settings.validation_prompts:
         return settings.validation_prompts
     files = prompt_files(settings.train_dir, settings.test_dir)
     return tuple(dict.fromkeys(file.caption for file in files))[:VALIDATION_PROMPTS]
 
 
-def content_digests(pictures: Sequence[TrainingPicture]) -> list[str]:
-    """Return the content digests by which the benchmark knows these pictures: their sources', or else their own."""
+def content_digests(pictures: Sequence[TrainingImage]) -> list[str]:
+    """Return the content digests by which the benchmark knows these images: their sources', or else their own."""
     from benchmark.data.reference import content_digest
 
     own = [content_digest(decode_rgb(read_regular(picture.path))) for picture in pictures if not picture.source_digest]

@@ -1,4 +1,4 @@
-"""Validation pictures: the same prompts and seeds at every look, beside what the base makes of them."""
+"""Validation images: the same prompts and seeds at every look, beside what the base makes of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Validation:
 
     @torch.inference_mode()
     def draw(self, transformer: Any, path: Path, seed: int) -> None:
-        """Write one row of pictures, one for each prompt, as PNG; the network is left in the mode it was in."""
+        """Write one row of images, one for each prompt, as PNG; the network is left in the mode it was in."""
         pipeline = self._load(transformer)
         dtype = transformer.dtype
         captions = self._captions.to(self._device)

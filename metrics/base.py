@@ -42,12 +42,12 @@ class ImageSet:
 class Comparison:
     """What is scored against what.
 
-    reference: the real pictures whose distribution counts.
-    targets: one picture for each generated one, the real picture of that request's caption, or None. A pair counts
+    reference: the real images whose distribution counts.
+    targets: one image for each generated one, the real image of that request's caption, or None. A pair counts
     only where the generated image was asked for just the target's caption.
-    statistics: a file with mean and covariance of the reference's features, in the place of its pictures.
+    statistics: a file with mean and covariance of the reference's features, in the place of its images.
     training: what a fine-tuned model was trained on, where that is known.
-    paired: each generated picture has its target, whatever was asked.
+    paired: each generated image has its target, whatever was asked.
     """
 
     generated: ImageSet
@@ -63,8 +63,8 @@ class Scoring:
     """Where and how metrics run: all that they learn of the run. `cache` keeps reference features.
 
     batch_size: images at once through an extractor; 0: what suits the device.
-    fid_protocol: how pictures come to the Inception's size. feature_dtype: arithmetic of the extractors, part of their
-    identity. dinov2_model, clip_model: a hub id or a local folder. progress: is told of pictures on their way.
+    fid_protocol: how images come to the Inception's size. feature_dtype: arithmetic of the extractors, part of their
+    identity. dinov2_model, clip_model: a hub id or a local folder. progress: is told of images on their way.
     """
 
     device: str
@@ -94,7 +94,7 @@ class Score:
     groups, in order. Two models' replicates without the same group give the interval of their difference.
     identity: extractor, protocol, precision: scores with different identities are never compared.
     n_reference: 0 for scores that need no reference.
-    floor: the same score between real pictures, `floor_count` against others of the reference; what it is of is in
+    floor: the same score between real images, `floor_count` against others of the reference; what it is of is in
     `floor_meaning`.
     """
 
@@ -110,7 +110,7 @@ class Score:
     replicates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     floor: float | None = None
     floor_count: int = 0
-    floor_meaning: str = "real pictures score"
+    floor_meaning: str = "real images score"
     decimals: int = 1
     unit: str = ""
 
@@ -128,7 +128,7 @@ class MetricUnavailable(Exception):
 class Metric(Protocol):
     """One entry of METRICS. `score` may give several rows; it streams the images and never holds all of them.
 
-    Raises MetricUnavailable (shown as n/a with the reason), or ValueError/OSError for what the user can mend.
+    Raises MetricUnavailable (shown as n/a with the reason), or ValueError/OSError for what the user can fix.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Output that no score should hide: frames of one colour, and many copies of one picture."""
+"""Output that no score should hide: frames of one colour, and many copies of one image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metrics.neighbours import MOST_PICTURES, squared_distances_to_others
 # Levels of 255. A broken decoder's NaN become black frames; a copy differs by what an encoder's rounding does.
 CONSTANT_BELOW = 2.0
 COPY_BELOW = 2.0
-# A few pictures of one request look alike; a tenth of a set does not.
+# A few images of one request look alike; a tenth of a set does not.
 COPIES_SHARE = 0.1
 _THUMBNAIL = 32
 _NAMED = 3
@@ -25,26 +25,26 @@ def find_degenerate(paths: Sequence[Path], reference: Sequence[Path] = ()) -> li
     """Return a warning for each kind of degenerate output found, with how many there are and examples' numbers.
 
     Constant: the standard deviation of every channel is under 2 of 255. Copies: at 32 x 32 px the root mean square
-    difference to another picture is under 2 of 255, for a tenth of the pictures or more; no copies where pictures of
-    the `reference` (sparse drawings) are as alike. Of more than 10,000 pictures copies are looked for among as many.
+    difference to another image is under 2 of 255, for a tenth of the images or more; no copies where images of
+    the `reference` (sparse drawings) are as alike. Of more than 10,000 images copies are looked for among as many.
     """
     constant, copies, pair = _look_at(paths)
     warnings = []
     if constant:
-        warnings.append(f"{len(constant)} of {len(paths)} pictures are of one colour ({_examples(constant, paths)})")
+        warnings.append(f"{len(constant)} of {len(paths)} images are of one colour ({_examples(constant, paths)})")
     looked_at = min(len(paths), MOST_PICTURES)
     if len(copies) >= max(2, COPIES_SHARE * looked_at):
         _, alike, _ = _look_at(reference[: len(paths)])
         if len(alike) < COPIES_SHARE * min(len(reference), len(paths)) or not reference:
             names = " and ".join(paths[index].stem for index in pair)
             warnings.append(
-                f"{len(copies)} of {looked_at} pictures are copies of another ({names}, ...): a mode collapse"
+                f"{len(copies)} of {looked_at} images are copies of another ({names}, ...): a mode collapse"
             )
     return warnings
 
 
 def _look_at(paths: Sequence[Path]) -> tuple[list[int], list[int], tuple[int, int]]:
-    """Return the places of pictures of one colour, of those with a near copy, and the first such pair."""
+    """Return the places of images of one colour, of those with a near copy, and the first such pair."""
     if len(paths) < 2:
         return [], [], (0, 0)
     every = max(1, -(-len(paths) // MOST_PICTURES))

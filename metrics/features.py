@@ -213,10 +213,10 @@ _open_cache = cache(open_cache)  # once in a process for each folder
 
 
 def halves_of(count: int, size: int) -> tuple[Tensor, Tensor] | None:
-    """Return the places of two disjoint parts of `count` real pictures: `size` drawn at random, and the rest.
+    """Return the places of two disjoint parts of `count` real images: `size` drawn at random, and the rest.
 
     Where there are not twice as many, both are halves; None where a half is less than two. What is between them is what
-    pictures as good as real would score. The draw has a fixed seed: a data set may be sorted, and two runs must agree.
+    images as good as real would score. The draw has a fixed seed: a data set may be sorted, and two runs must agree.
     """
     size = min(size, count // 2)
     if size < 2:

@@ -129,7 +129,7 @@ def root_of_covariance(covariance_DD: Tensor) -> Tensor:
 
 
 def cached_gaussian(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Gaussian:
-    """Return the Gaussian of a set, from the cache where the same pictures met the same extractor before."""
+    """Return the Gaussian of a set, from the cache where the same images met the same extractor before."""
     entry = entry_of(images, extractor, scoring, "statistics")
     device = float64_device(scoring.device)
     if (kept := read_entry(entry, check_statistics)) is not None:
@@ -293,7 +293,7 @@ class DINOv2Distance(FrechetDistance):
 
     key = "fd-dinov2"
 
-    def extractor(self, reference: ImageSet) -> FeatureExtractor:  # noqa: ARG002 (any pictures will do)
+    def extractor(self, reference: ImageSet) -> FeatureExtractor:  # noqa: ARG002 (any images will do)
         return open_extractor("dinov2", self._scoring)
 
 
@@ -302,5 +302,5 @@ class EfficientNetDistance(FrechetDistance):
 
     key = "fd-effnet"
 
-    def extractor(self, reference: ImageSet) -> FeatureExtractor:  # noqa: ARG002 (any pictures will do)
+    def extractor(self, reference: ImageSet) -> FeatureExtractor:  # noqa: ARG002 (any images will do)
         return open_extractor("efficientnet", self._scoring)

@@ -64,7 +64,7 @@ def stack_by_size(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]
     for place, image_CHW in enumerate(images):
         places.setdefault(image_CHW.shape, []).append(place)
     for same_size in places.values():
-        # As decoders leave them: a stack is then a copy of whole pictures, and no transposition.
+        # As decoders leave them: a stack is then a copy of whole images, and no transposition.
         images_BHWC = torch.stack([images[place].permute(1, 2, 0) for place in same_size])
         yield same_size, images_BHWC.permute(0, 3, 1, 2)
 

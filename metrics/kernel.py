@@ -123,7 +123,7 @@ class KernelDistance:
     def score(self, comparison: Comparison) -> list[Score]:
         generated, reference = comparison.generated, comparison.reference
         if comparison.statistics is not None:
-            raise MetricUnavailable("the reference is statistics alone; pairs of pictures are needed")
+            raise MetricUnavailable("the reference is statistics alone; pairs of images are needed")
         if min(len(generated), len(reference)) < 2:
             raise MetricUnavailable(f"{len(generated)} images against {len(reference)}; pairs need at least 2 of each")
         extractor, device = self.extractor(reference), float64_device(self._scoring.device)
@@ -160,7 +160,7 @@ class CLIPDistance(KernelDistance):
     key = "cmmd"
     scale = 1000.0
 
-    def extractor(self, reference: ImageSet) -> FeatureExtractor:  # noqa: ARG002 (any pictures will do)
+    def extractor(self, reference: ImageSet) -> FeatureExtractor:  # noqa: ARG002 (any images will do)
         return open_extractor("clip", self._scoring)
 
     def kernel(self, dimension: int) -> Kernel:  # noqa: ARG002 (it has a scale of its own)

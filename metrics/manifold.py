@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: whether pictures lie among the real ones, and the real ones among them."""
+"""Precision, recall, density and coverage: whether images lie among the real ones, and the real ones among them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class ManifoldEstimate:
 def manifold_scores(
     real_ND: Tensor, generated_MD: Tensor, device: str = "cpu", k: int = NEIGHBOURS
 ) -> ManifoldEstimate:
-    """Return precision, recall, density and coverage; a picture's ball reaches to its k-th nearest of its own kind.
+    """Return precision, recall, density and coverage; an image's ball reaches to its k-th nearest of its own kind.
 
     Replicates leave one of ten groups of one side out. float64; distances are made a few rows at a time.
 
     Raises:
-        ValueError: a side has no more than k pictures.
+        ValueError: a side has no more than k images.
     Source: Kynkäänniemi et al. 2019, "Improved precision and recall metric"; Naeem et al. 2020, "Reliable fidelity and
     diversity metrics for generative models", equations 3 to 6.
     """
@@ -70,7 +70,7 @@ def manifold_scores(
 
 
 class _Variants:
-    """Counts for all pictures (0), without each group of the real ones (1..G), and of the generated ones (G+1..2G)."""
+    """Counts for all images (0), without each group of the real ones (1..G), and of the generated ones (G+1..2G)."""
 
     def __init__(self, reals: int, mades: int, groups_real: Tensor, groups_made: Tensor) -> None:
         device = groups_real.device
@@ -128,7 +128,7 @@ def _radii(x_ND: Tensor, groups_N: Tensor, k: int) -> Tensor:
 class Manifold:
     """The metric `prdc`: four rows, five neighbours, over the features that `choose_extractor` finds.
 
-    The reference is without the pictures that the floor is made of, as many as were generated.
+    The reference is without the images that the floor is made of, as many as were generated.
     """
 
     key = "prdc"
@@ -139,7 +139,7 @@ class Manifold:
     def score(self, comparison: Comparison) -> list[Score]:
         generated, reference = comparison.generated, comparison.reference
         if comparison.statistics is not None:
-            raise MetricUnavailable("the reference is statistics alone; neighbours need pictures")
+            raise MetricUnavailable("the reference is statistics alone; neighbours need images")
         if min(len(generated), len(reference)) <= NEIGHBOURS:
             raise MetricUnavailable(
                 f"{len(generated)} images against {len(reference)}; {NEIGHBOURS} neighbours need at least "
@@ -148,7 +148,7 @@ class Manifold:
         extractor, device = choose_extractor(reference, self._scoring), float64_device(self._scoring.device)
         real_ND = _at_most(cached_features(reference, extractor, self._scoring))
         made_MD = _at_most(cached_features(generated, extractor, self._scoring))
-        # These values hang on how many real pictures there are, so that generated and real ones meet the same ones.
+        # These values depend on how many real images there are, so that generated and real ones meet the same ones.
         halves = halves_of(len(real_ND), len(made_MD))
         floors: dict[str, float] = {}
         if halves is not None and min(map(len, halves)) > NEIGHBOURS:

@@ -1,4 +1,4 @@
-"""Caption match: whether a picture is nearer to the real one of its own caption than to those of other captions."""
+"""Caption match: whether an image is nearer to the real one of its own caption than to those of other captions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from metrics.neighbours import squared_distances
 
 
 def match_shares(made_ND: Tensor, own_ND: Tensor, captions: list[str], device: str = "cpu") -> Tensor:
-    """Return `shares_N`, float64: the share of real pictures of other captions that are farther than the own one.
+    """Return `shares_N`, float64: the share of real images of other captions that are farther than the own one.
 
-    Row i of `own_ND` is the real picture of caption i. Half a picture is counted where two are equally far.
+    Row i of `own_ND` is the real image of caption i. Half an image is counted where two are equally far.
 
     Raises:
         ValueError: all captions are the same.
     """
     if len(set(captions)) < 2:
-        raise ValueError("found one caption alone; a match needs pictures of other captions")
+        raise ValueError("found one caption alone; a match needs images of other captions")
     numbers = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
     caption_N = torch.tensor([numbers[caption] for caption in captions], device=device)
     made_ND, own_ND = made_ND.to(device, torch.float64), own_ND.to(device, torch.float64)
@@ -36,7 +36,7 @@ def match_shares(made_ND: Tensor, own_ND: Tensor, captions: list[str], device: s
 
 
 class CaptionMatch:
-    """The metric `match`: 50 % is what pictures that know nothing of their captions score, 100 % those that are told
+    """The metric `match`: 50 % is what images that know nothing of their captions score, 100 % those that are told
     from all others. It works for any captions, with the features that FID has.
     """
 
@@ -48,7 +48,7 @@ class CaptionMatch:
     def score(self, comparison: Comparison) -> list[Score]:
         generated, targets = comparison.generated, comparison.targets
         if targets is None or not targets.captions or not generated.captions:
-            raise MetricUnavailable("no real picture of the captions is known")
+            raise MetricUnavailable("no real image of the captions is known")
         kept = [
             number
             for number, (asked, own) in enumerate(zip(generated.captions, targets.captions, strict=True))
@@ -72,7 +72,7 @@ class CaptionMatch:
                 better="higher",
                 n_generated=len(made),
                 n_reference=len(own),
-                identity=f"own real picture nearer than others'; {extractor.identity}",
+                identity=f"own real image nearer than others'; {extractor.identity}",
                 interval=mean_interval(shares_N),
                 replicates=mean_replicates(shares_N),
                 floor=50.0,

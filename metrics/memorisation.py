@@ -1,4 +1,4 @@
-"""Memorisation: the share of a fine-tuned model's pictures that are nearer to a training picture than real ones are."""
+"""Memorisation: the share of a fine-tuned model's images that are nearer to a training image than real ones are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ HELD_OUT_SHARE = 0.01
 
 
 class Memorisation:
-    """The metric `memorisation`: nearer to a training picture than 99 % of held-out real pictures are.
+    """The metric `memorisation`: nearer to a training image than 99 % of held-out real images are.
 
-    1 % is what pictures that know nothing of the training set would score.
+    1 % is what images that know nothing of the training set would score.
     """
 
     key = "memorisation"
@@ -27,10 +27,10 @@ class Memorisation:
     def score(self, comparison: Comparison) -> list[Score]:
         training, reference = comparison.training, comparison.reference
         if training is None:
-            raise MetricUnavailable("no picture is known that it was trained on and that is not among the references")
+            raise MetricUnavailable("no image is known that it was trained on and that is not among the references")
         least = int(1 / HELD_OUT_SHARE)
         if len(reference) < least:
-            raise MetricUnavailable(f"{len(reference)} held-out pictures; a share of 1 % needs at least {least}")
+            raise MetricUnavailable(f"{len(reference)} held-out images; a share of 1 % needs at least {least}")
         extractor, device = choose_extractor(reference, self._scoring), float64_device(self._scoring.device)
         sets = (comparison.generated, reference, training)
         made_ND, held_out_ND, training_ND = (cached_features(images, extractor, self._scoring) for images in sets)
@@ -46,12 +46,12 @@ class Memorisation:
                 better="lower",
                 n_generated=len(copied_N),
                 n_reference=len(reference),
-                identity=f"{extractor.identity}; {len(training)} training pictures",
+                identity=f"{extractor.identity}; {len(training)} training images",
                 interval=(100 * low, 100 * high),
                 replicates={of: tuple(100 * v for v in vs) for of, vs in mean_replicates(copied_N).items()},
                 floor=100 * HELD_OUT_SHARE,
                 floor_count=len(reference),
-                floor_meaning="held-out real pictures score",
+                floor_meaning="held-out real images score",
                 unit="%",
             )
         ]

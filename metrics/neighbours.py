@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _ROWS = 512
-# Every picture meets every other: of more than this many on a side, as many are drawn.
+# Every image meets every other: of more than this many on a side, as many are drawn.
 MOST_PICTURES = 10_000
 
 

@@ -1,4 +1,4 @@
-"""Metrics of image pairs: how near each generated image is to the exact picture of its caption."""
+"""Metrics of image pairs: how near each generated image is to the exact image of its caption."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metrics.features import halves_of
 from metrics.images import as_tensor, read_rgb
 from metrics.intervals import mean_interval, mean_replicates
 
-# Rounding to 8 bits alone errs by this much; a smaller difference (equal pictures) is not told apart: 58.9 dB.
+# Rounding to 8 bits alone errs by this much; a smaller difference (equal images) is not told apart: 58.9 dB.
 _ROUNDING_ERROR = 1 / 12
 LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
@@ -29,7 +29,7 @@ LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 def exact_pairs(comparison: Comparison, assets: Path) -> list[tuple[Path, Path]]:
     """Return each generated image that was asked for just its target's caption, with that target.
 
-    Only captions that name every part of a robot fix their picture: of "hedgehog, twemoji style" there are many.
+    Only captions that name every part of a robot fix their image: of "hedgehog, twemoji style" there are many.
 
     Raises:
         MetricUnavailable: there is none.
@@ -38,13 +38,13 @@ def exact_pairs(comparison: Comparison, assets: Path) -> list[tuple[Path, Path]]
     if comparison.paired and targets is not None:
         return list(zip(generated.paths, targets.paths, strict=True))
     if targets is None or not targets.captions:
-        raise MetricUnavailable("no exact picture of the captions is known")
+        raise MetricUnavailable("no exact image of the captions is known")
     if not generated.captions:
         raise MetricUnavailable("what the images were asked to show is not known")
     assert len(targets) == len(generated)
     asked = zip(generated.paths, generated.captions, targets.paths, targets.captions, strict=True)
     if not any(len(asked_attributes(caption, assets)) == len(PARTS) for caption in targets.captions):
-        raise MetricUnavailable("captions do not fix a picture")
+        raise MetricUnavailable("captions do not fix an image")
     pairs = [
         (path, target)
         for path, caption, target, exact_caption in asked
@@ -66,7 +66,7 @@ def read_pair(picture: Path, target: Path) -> tuple[Tensor, Tensor]:
 class PairedMetric(ABC):
     """A mean over pairs; pairs are independent, so is the interval.
 
-    Its floor pairs real pictures with other real pictures: what a good picture of something else scores.
+    Its floor pairs real images with other real images: what a good image of something else scores.
     """
 
     key: str
@@ -111,7 +111,7 @@ class PairedMetric(ABC):
                 replicates=mean_replicates(values_N),
                 floor=None if others_N is None else float(others_N.mean()),
                 floor_count=0 if others_N is None else len(others_N),
-                floor_meaning="real pictures of something else score",
+                floor_meaning="real images of something else score",
                 decimals=self.decimals,
                 unit=self.unit,
             )
@@ -127,7 +127,7 @@ class PeakSignalToNoise(PairedMetric):
 
     key, short, better, unit = "psnr", "PSNR", "higher", "dB"
     label = "PSNR dB (higher = better)"
-    identity = "mean over images of RGB PSNR to the exact picture of the caption"
+    identity = "mean over images of RGB PSNR to the exact image of the caption"
 
     def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
         from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -141,7 +141,7 @@ class StructuralSimilarity(PairedMetric):
 
     key, short, better, decimals = "ssim", "SSIM", "higher", 3
     label = "SSIM (higher = better)"
-    identity = "mean over images of RGB SSIM (window 11 px) to the exact picture of the caption"
+    identity = "mean over images of RGB SSIM (window 11 px) to the exact image of the caption"
 
     def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
         from torchmetrics.functional.image import structural_similarity_index_measure
@@ -160,7 +160,7 @@ class PerceptualDistance(PairedMetric):
 
     key, short, better, decimals = "lpips", "LPIPS", "lower", 3
     label = "LPIPS (lower = better)"
-    identity = "mean over images of LPIPS (AlexNet) to the exact picture of the caption"
+    identity = "mean over images of LPIPS (AlexNet) to the exact image of the caption"
 
     def prepare(self) -> None:
         downloads = Path(torch.hub.get_dir()) / "checkpoints"
@@ -203,7 +203,7 @@ class ColourDifference(PairedMetric):
 
     key, short, better, decimals = "delta-e", "Delta E", "lower", 2
     label = "Delta E 2000 (lower = better)"
-    identity = "mean over images of the pixels' mean CIEDE2000 to the exact picture of the caption"
+    identity = "mean over images of the pixels' mean CIEDE2000 to the exact image of the caption"
 
     def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
         from skimage.color import deltaE_ciede2000, rgb2lab

@@ -1,4 +1,4 @@
-"""Prompt fidelity: the share of the parts that captions ask for which the attribute network sees in the pictures."""
+"""Prompt fidelity: the share of the parts that captions ask for which the attribute network sees in the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metrics.robots import RobotFeatures
 
 @dataclass(frozen=True)
 class PartsFound:
-    """Of the parts that each picture's caption names, `asked_N`, as many were seen as `found_N` says."""
+    """Of the parts that each image's caption names, `asked_N`, as many were seen as `found_N` says."""
 
     found_N: Tensor
     asked_N: Tensor
@@ -26,7 +26,7 @@ class PartsFound:
         return 100 * float(self.found_N.sum() / self.asked_N.sum())
 
     def replicates(self) -> dict[str, tuple[float, ...]]:
-        """Return the percentages without each group of pictures, or none where there are too few."""
+        """Return the percentages without each group of images, or none where there are too few."""
         found, asked = mean_replicates(self.found_N), mean_replicates(self.asked_N)
         return {of: tuple(100 * f / a for f, a in zip(found[of], asked[of], strict=True)) for of in found}
 
@@ -34,7 +34,7 @@ class PartsFound:
 def count_parts(images: ImageSet, extractor: RobotFeatures, scoring: Scoring) -> PartsFound | None:
     """Return how many asked parts are seen in the set, or None where no caption names one.
 
-    A picture whose caption names only some parts (a class name: colour and head) is judged on those alone.
+    An image whose caption names only some parts (a class name: colour and head) is judged on those alone.
     """
     judged = [
         (path, asked)
@@ -53,10 +53,10 @@ def count_parts(images: ImageSet, extractor: RobotFeatures, scoring: Scoring) ->
 
 
 class PromptFidelity:
-    """The metric `fidelity`; its floor is the score of the reference pictures on their own captions.
+    """The metric `fidelity`; its floor is the score of the reference images on their own captions.
 
-    The interval is Wilson's at as many trials as pictures, as if all parts of a picture stood and fell together:
-    parts of one picture are not independent, so this is rather too wide than too narrow.
+    The interval is Wilson's at as many trials as images, as if all parts of an image stood and fell together:
+    parts of one image are not independent, so this is rather too wide than too narrow.
     """
 
     key = "fidelity"

@@ -19,7 +19,7 @@ _CAPTIONS_LOOKED_AT = 8
 
 
 def captions_are_robots(captions: Sequence[str], assets: Path) -> bool:
-    """Say whether the pictures are robots of ours, on which alone the attribute network means something."""
+    """Say whether the images are robots of ours, on which alone the attribute network means something."""
     looked_at = captions[:_CAPTIONS_LOOKED_AT]
     return len(looked_at) > 0 and all(asked_attributes(caption, assets) for caption in looked_at)
 

@@ -18,12 +18,12 @@ Mode = Literal["eager", "compiled"]
 DType = Literal["float32", "float16", "bfloat16"]
 
 
-OFFICIAL_RNG_NOTE = "one generator a batch, as the published code draws: pictures depend on the batch size"
+OFFICIAL_RNG_NOTE = "one generator a batch, as the published code draws: images depend on the batch size"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One picture that is asked for; `class_label` is for models that are conditioned on a class."""
+    """One image that is asked for; `class_label` is for models that are conditioned on a class."""
 
     prompt: str
     seed: int
@@ -54,7 +54,7 @@ class ImageGenerator(Protocol):
     """A loaded text-to-image (or class-to-image) model.
 
     name: the column's title, "VAR-d16".
-    image_size: pixels per side that `generate` returns, of the longer side where the pictures are not square.
+    image_size: pixels per side that `generate` returns, of the longer side where the images are not square.
     parameters: of the generating network alone (UNet, transformer), as papers count.
     notes: one line each for the table's footer: another size than the native one, offload, how classes were chosen.
     """
@@ -68,7 +68,7 @@ class ImageGenerator(Protocol):
         """Return the requests as this model will be asked them; called once, outside any timer.
 
         A class-conditional model puts the class in `class_label` and the class's name in `prompt`, so that the
-        benchmark knows what each picture was really asked for.
+        benchmark knows what each image was really asked for.
         """
         return list(requests)
 

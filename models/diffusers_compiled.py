@@ -28,8 +28,8 @@ MODIFIERS = {
     "bench": "cuDNN tries its kernels for the convolutions that are left to it",
     "cudnn": "attention by cuDNN where it can",
     "text": "text encoders are compiled too",
-    "empty": "the empty prompt is encoded once, not with every picture",
-    "once": "PixArt's cross-attention keys and values are worked out once a picture; for whole compilation",
+    "empty": "the empty prompt is encoded once, not with every image",
+    "once": "PixArt's cross-attention keys and values are worked out once an image; for whole compilation",
     "nograph": "no CUDA graphs of our own",
 }
 _INDUCTOR_OPTIONS = {
@@ -126,7 +126,7 @@ class GraphedCall:
                     self.function(*args, **kwargs)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            # Another thread may be copying pictures meanwhile, which a global capture would take for an error.
+            # Another thread may be copying images meanwhile, which a global capture would take for an error.
             with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 answer = self.function(*args, **kwargs)
         return graph, [leaf for leaf in held if isinstance(leaf, torch.Tensor)], answer
@@ -193,7 +193,7 @@ def _fresh_step(compiled: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _encode_empty_prompt_once(pipeline: Any) -> None:
-    """Keep the negative prompt's encoding where it is the empty one of PixArt: it is the same for every picture."""
+    """Keep the negative prompt's encoding where it is the empty one of PixArt: it is the same for every image."""
     encode = pipeline.encode_prompt
     if "prompt_attention_mask" not in inspect.signature(encode).parameters:
         raise ValueError(f"{type(pipeline).__name__} does not encode its empty prompt as PixArt does")

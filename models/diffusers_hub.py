@@ -131,7 +131,7 @@ def call_arguments(pipeline: Any, options: Options, image_size: int) -> dict[str
     if options.guidance >= 0:
         wanted["guidance_scale"] = options.guidance
     taken = inspect.signature(type(pipeline).__call__).parameters
-    # As for PixArt: these rewrite the prompt or resize the picture behind the benchmark's back.
+    # As for PixArt: these rewrite the prompt or resize the image behind the benchmark's back.
     wanted |= {"clean_caption": False, "use_resolution_binning": False}
     return {name: value for name, value in wanted.items() if name in taken}
 

@@ -21,7 +21,7 @@ def count_parameters(network: torch.nn.Module) -> int:
 
 
 def decoder_of(pipeline: Any) -> torch.nn.Module | None:
-    """Return the VAE's decoder, unless the pipeline changes its dtype with every picture (float16)."""
+    """Return the VAE's decoder, unless the pipeline changes its dtype with every image (float16)."""
     vae = getattr(pipeline, "vae", None)
     decoder = getattr(vae, "decoder", None)
     if not isinstance(decoder, torch.nn.Module) or vae is None:

@@ -222,7 +222,7 @@ def _sampling_notes(options: InfinityOptions) -> tuple[str, ...]:
 def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: str) -> tuple[Infinity, BSQVAE]:
     """Return the two networks on `device` in `dtype`, every size read from the files.
 
-    A tokenizer's file without the encoder is enough to make pictures: the encoder is then random.
+    A tokenizer's file without the encoder is enough to make images: the encoder is then random.
 
     Raises:
         OSError: a file cannot be read.
@@ -250,7 +250,7 @@ def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: st
     infinity.cast(getattr(torch, dtype))
     vae = build_random(lambda: BSQVAE(vae_shape), device, torch.float32)
     names = vae.state_dict().keys()
-    # What is neither encoder nor decoder has no part in the pictures; the published code passes over it as well.
+    # What is neither encoder nor decoder has no part in the images; the published code passes over it as well.
     parts = {key: value for key, value in vae_state.items() if key.startswith(("encoder.", "decoder."))}
     without_encoder = not any(key.startswith("encoder.") for key in parts)
     derivable = [*VAE_DERIVABLE, *(key for key in names if without_encoder and key.startswith("encoder."))]

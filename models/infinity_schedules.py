@@ -11,11 +11,11 @@ from models.networks.next_scale import Grid, Schedule
 
 Pixels = Literal["0.06M", "0.25M", "0.60M", "1M"]
 
-# How many scales each size takes of its ratio's grids, and the side in pixels of its square pictures.
+# How many scales each size takes of its ratio's grids, and the side in pixels of its square images.
 SCALES: dict[Pixels, int] = {"0.06M": 7, "0.25M": 10, "0.60M": 12, "1M": 13}
 SIDES: dict[Pixels, int] = {"0.06M": 256, "0.25M": 512, "0.60M": 768, "1M": 1024}
 
-# Height x width in tokens, for pictures at least as high as wide; the others are these turned over.
+# Height x width in tokens, for images at least as high as wide; the others are these turned over.
 _TALL = {
     1.0: "1x1 2x2 4x4 6x6 8x8 12x12 16x16 20x20 24x24 32x32 40x40 48x48 64x64",
     1.25: "1x1 2x2 3x3 5x4 10x8 15x12 20x16 25x20 30x24 35x28 45x36 55x44 70x56",
@@ -63,6 +63,6 @@ def schedule_for(pixels: Pixels, aspect: float = 1.0) -> Schedule:
 
 
 def nearest_pixels(side: int) -> Pixels:
-    """Return the published size whose square pictures have the side nearest to this one, the larger at a tie."""
+    """Return the published size whose square images have the side nearest to this one, the larger at a tie."""
     sizes: tuple[Pixels, ...] = get_args(Pixels)
     return min(sizes, key=lambda pixels: (abs(SIDES[pixels] - side), -SIDES[pixels]))

@@ -22,21 +22,21 @@ TRAINING_DATA_NAME = "training_data.json"
 SCHEMA_VERSION = 2
 MOST_CONFIG_BYTES, MOST_WEIGHTS_BYTES = 10_000_000, 4_000_000_000
 MOST_RANK = 100_000
-# 64 bits: two of a million pictures share a digest with a chance of 1 in 40 million.
+# 64 bits: two of a million images share a digest with a chance of 1 in 40 million.
 DIGEST_CHARACTERS = 16
 _DIGEST = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The pictures (by content) and captions that a model has seen, as the beginnings of their SHA-256."""
+    """The images (by content) and captions that a model has seen, as the beginnings of their SHA-256."""
 
     dataset: str
     pictures: frozenset[str]
     captions: frozenset[str]
 
-    def holds_picture(self, digest: str) -> bool:
-        """Return whether a picture of this content digest was trained on."""
+    def holds_image(self, digest: str) -> bool:
+        """Return whether an image of this content digest was trained on."""
         return digest[:DIGEST_CHARACTERS] in self.pictures
 
     def holds_caption(self, caption: str) -> bool:
@@ -200,7 +200,7 @@ def caption_digest(caption: str) -> str:
 
 
 def describe_training_data(dataset: str, digests: Iterable[str], captions: Iterable[str]) -> TrainingData:
-    """Return the record of pictures by their content digests, and of captions."""
+    """Return the record of images by their content digests, and of captions."""
     return TrainingData(
         dataset,
         frozenset(digest[:DIGEST_CHARACTERS] for digest in digests if digest),

@@ -1,4 +1,4 @@
-"""The next-scale models as programs: from tensors at fixed places to pictures, run plainly or as CUDA graphs."""
+"""The next-scale models as programs: from tensors at fixed places to images, run plainly or as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.networks import infinity_transformer as infinity_network
 from models.networks import var_transformer as var_network
 from models.networks.cuda_graphs import ProgramPool, ProgramT
-from models.networks.decoding import decode_pictures
+from models.networks.decoding import decode_images
 from models.networks.noise import Noise
 from models.networks.operations import use_operations
 
@@ -55,7 +55,7 @@ def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Modul
 
 
 class VARProgram:
-    """One batch of classes to pictures.
+    """One batch of classes to images.
 
     official: noise as the published code draws it, from the first seed for the whole batch.
     extremes_2B: after a run, each image's least and greatest value before it was clamped.
@@ -92,11 +92,11 @@ class VARProgram:
     def run(self) -> Tensor:
         """Return `images_BCHW`, uint8 0..255."""
         downsampling = self.vqvae.shape.convolutions.downsampling
-        return decode_pictures(self.vqvae.decode_latents, self.latents(), downsampling, self.extremes_2B)
+        return decode_images(self.vqvae.decode_latents, self.latents(), downsampling, self.extremes_2B)
 
 
 class InfinityProgram:
-    """One batch of encoded prompts, padded to `tokens`, to pictures.
+    """One batch of encoded prompts, padded to `tokens`, to images.
 
     The prompts' rows come first, then, with guidance, the unconditional ones.
     extremes_2B: after a run, each image's least and greatest value before it was clamped.
@@ -131,7 +131,7 @@ class InfinityProgram:
         self.mixing = [sampling.mixing(scale, shape.depth) for scale in range(len(schedule.grids))]
 
     def fill(self, text: Text, seeds: Sequence[int]) -> None:
-        """Say what is to be drawn, for whom; `text` holds all rows: with guidance two for each picture."""
+        """Say what is to be drawn, for whom; `text` holds all rows: with guidance two for each image."""
         self.text.features_RTt.copy_(text.features_RTt)
         self.text.mask_RT.copy_(text.mask_RT)
         fill_noise(self.noise, seeds, self.official)
@@ -158,7 +158,7 @@ class InfinityProgram:
     def run(self) -> Tensor:
         """Return `images_BCHW`, uint8 0..255."""
         downsampling = self.vae.shape.downsampling
-        return decode_pictures(self.vae.decode_latents, self.latents(), downsampling, self.extremes_2B)
+        return decode_images(self.vae.decode_latents, self.latents(), downsampling, self.extremes_2B)
 
 
 def last_of(steps: Iterable[StepT]) -> StepT:

@@ -1,4 +1,4 @@
-"""PixArt's cross-attention keys and values, computed once a picture instead of once a step."""
+"""PixArt's cross-attention keys and values, computed once an image instead of once a step."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def keep_conditions(
     kept: list[tuple[torch.Tensor, Conditions]] = []
 
     def call(hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **settings: Any) -> Any:
-        # The very same tensor stands for the same picture: the pipeline makes a new one for each call.
+        # The very same tensor stands for the same image: the pipeline makes a new one for each call.
         if not kept or kept[0][0] is not encoder_hidden_states:
             kept[:] = [(encoder_hidden_states, conditions(encoder_hidden_states))]
         return forward(hidden_states, encoder_hidden_states=kept[0][1], **settings)

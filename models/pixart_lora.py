@@ -156,7 +156,7 @@ def _probe(network: Any) -> Tensor:
 
 
 def size_conditions(transformer: Any, count: int, latent_side: int, device: Any) -> dict[str, Tensor | None]:
-    """Return what the network is told of the pictures' size: nothing, but for the PixArt-alpha of 1024 px."""
+    """Return what the network is told of the images' size: nothing, but for the PixArt-alpha of 1024 px."""
     if not transformer.config.use_additional_conditions:
         return {"resolution": None, "aspect_ratio": None}
     side = torch.full((count, 2), 8.0 * latent_side, device=device, dtype=transformer.dtype)

@@ -41,7 +41,7 @@ class VAROptions:
         "ids like 1,207,980 (cycled), or auto (nearest; dataset with tiny weights; index mod 1000 with random ones)",
         pattern=r"^\s*(auto|nearest|dataset|[0-9]{1,9}(\s*,\s*[0-9]{1,9})*)\s*$",
     )
-    more_smooth: bool = option(False, "1: smoother pictures, for looking at; never for quality figures")
+    more_smooth: bool = option(False, "1: smoother images, for looking at; never for quality figures")
     official_rng: bool = option(
         False, "1: draw as the published code does, one generator a batch seeded by its first request"
     )
@@ -90,7 +90,7 @@ class VARGenerator(ImageGenerator):
             *notes,
             *_size_note(runtime.image_size, self.image_size),
             _describe(self.choice, runtime),
-            *(("more_smooth: pictures for looking at, not for quality figures",) if options.more_smooth else ()),
+            *(("more_smooth: images for looking at, not for quality figures",) if options.more_smooth else ()),
             *((OFFICIAL_RNG_NOTE,) if options.official_rng else ()),
             *mode_notes(runtime),
         )

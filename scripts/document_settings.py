@@ -12,7 +12,7 @@ from benchmark.settings.fields import settings_class
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- settings: written by scripts/document_settings.py -->", "<!-- end of settings -->"
-# Defaults that hang on other settings cannot be read off a field.
+# Defaults that depend on other settings cannot be read off a field.
 DEFAULTS = {
     "DATASET": "`gundam` (`robots` with random and tiny weights)",
     "OUTPUT_DIR": "`local_repo` (`local_repo/random`, `local_repo/tiny`)",

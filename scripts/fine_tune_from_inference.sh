@@ -5,7 +5,7 @@
 #     DATASET=emoji WEIGHTS=tiny STEPS=200 bash scripts/fine_tune_from_inference.sh
 #
 # DATASET is as the benchmark's (gundam); the other names, and further arguments, are those of fine_tune.sh. How many
-# pictures are written follows from the images that lie there, of whatever data set (2,000 where there are none).
+# images are written follows from the images that lie there, of whatever data set (2,000 where there are none).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/pixart_scripts/common/places.sh"

@@ -4,9 +4,9 @@
     WEIGHTS=tiny python scripts/finetune_report.py --base_dir local_repo/tiny/Emoji
 
 Held-out captions (BASE_DIR/input/test) go through the base and through the LoRA with the same seeds; both are scored
-against the held-out pictures. Drift is the same on a domain outside the target, `--drift`: any data set or folder that
+against the held-out images. Drift is the same on a domain outside the target, `--drift`: any data set or folder that
 DATASET takes. Weights, models and metrics are set as for run_inference.py (WEIGHTS, PIXART_MODEL, PIXART_BASE,
-PIXART_STEPS, PIXART_GUIDANCE, IMAGE_SIZE, INCEPTION_WEIGHTS, ...). Pictures are kept in the output
+PIXART_STEPS, PIXART_GUIDANCE, IMAGE_SIZE, INCEPTION_WEIGHTS, ...). Images are kept in the output
 folder: a second call goes on.
 Exit status: 0, 2 where it cannot be done.
 """
@@ -49,7 +49,7 @@ def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "--curve_samples", type=positive_integer, default=128, help="captions of each for the curve [%(default)s]"
     )
     parser.add_argument(
-        "--training_samples", type=positive_integer, help="most training pictures to look for copies of [all]"
+        "--training_samples", type=positive_integer, help="most training images to look for copies of [all]"
     )
     parser.add_argument("--strengths", default="0,0.25,0.5,0.75,1", help="of the LoRA, for the curve [%(default)s]")
     parser.add_argument("--batch_size", type=positive_integer, default=16)
@@ -141,7 +141,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         curve_floor=experiment.kernel_distance(experiment.floor_images(few[0]), few[0]),
         facts={
             "Adapter": f"{digest} ({(adapter / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
-            "For the memorisation guard": f"{len(target.training or ())} training pictures of {target.name}",
+            "For the memorisation guard": f"{len(target.training or ())} training images of {target.name}",
             "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
             "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",
             "Time of the report": f"{time.monotonic() - begin:.0f} s",
@@ -167,7 +167,7 @@ def read_strengths(text: str) -> list[float]:
 
 
 def read_target(base_dir: Path, most: int, most_training: int | None) -> Any:
-    """Return the target domain: held-out captions and pictures, and the training pictures or as many of them."""
+    """Return the target domain: held-out captions and images, and the training images or as many of them."""
     from finetuning.experiment import Domain, spread
 
     held_out, training = (_read_set(base_dir / "input" / split) for split in ("test", "train"))
@@ -177,10 +177,10 @@ def read_target(base_dir: Path, most: int, most_training: int | None) -> Any:
 
 
 def _read_set(folder: Path) -> Any:
-    from benchmark.data.sources.folder import picture_files
+    from benchmark.data.sources.folder import image_files
     from metrics.base import ImageSet
 
-    files = picture_files(folder)
+    files = image_files(folder)
     unusable = [fault for file in files if (fault := file.fault())]
     if unusable:
         raise ValueError(f"{len(unusable)} of {len(files)} rows of {folder} cannot be used: {unusable[0]}")
@@ -188,7 +188,7 @@ def _read_set(folder: Path) -> Any:
 
 
 def read_drift(arguments: argparse.Namespace, target: str, output: Path) -> Any:
-    """Return the domain outside the target, its pictures written beside the report."""
+    """Return the domain outside the target, its images written beside the report."""
     from benchmark.data.reference import prepare_reference
     from benchmark.data.sources import open_dataset
     from finetuning.experiment import Domain

@@ -1,11 +1,11 @@
 """Scores a folder of images against real ones, without generating anything.
 
     python scripts/score_folder.py local_repo/VAR-d16/output --reference local_repo/Gundam/input/test
-    python scripts/score_folder.py pictures --reference robots --metrics fid,kid,prdc --json
-    python scripts/score_folder.py pictures --reference imagenet_256.npz --metrics fid
+    python scripts/score_folder.py images --reference robots --metrics fid,kid,prdc --json
+    python scripts/score_folder.py images --reference imagenet_256.npz --metrics fid
 
 The reference is a folder, `robots` (drawn from assets/), or statistics: an .npz file with `mu` and `sigma`, as
-clean-fid, pytorch-fid and the ADM evaluator write them, which serve the Fréchet distance alone. A picture's caption,
+clean-fid, pytorch-fid and the ADM evaluator write them, which serve the Fréchet distance alone. An image's caption,
 where a metric needs it, is read from the text beside it: 00000_caption.txt (or 00000.txt) for 00000.png and
 00000_input.png. stdout carries the scores, stderr the progress and why a metric has no value.
 """
@@ -83,7 +83,7 @@ def _caption(path: Path) -> str | None:
 def read_comparison(arguments: argparse.Namespace) -> Comparison:
     """Return what is compared with what. Raises OSError or ValueError where one of them is not to be had."""
     training = read_folder(arguments.training) if arguments.training else None
-    comparison = _read_pictures(arguments.folder, arguments.reference, arguments.cache, arguments.robots)
+    comparison = _read_images(arguments.folder, arguments.reference, arguments.cache, arguments.robots)
     comparison = replace(comparison, training=training)
     if arguments.paired:
         targets = pair_by_name(comparison.generated, comparison.reference)
@@ -92,7 +92,7 @@ def read_comparison(arguments: argparse.Namespace) -> Comparison:
 
 
 def pair_by_name(generated: ImageSet, reference: ImageSet) -> ImageSet:
-    """Return the reference's picture of the same name for each generated one. Raises ValueError where one has none."""
+    """Return the reference's image of the same name for each generated one. Raises ValueError where one has none."""
     by_name = {path.stem.removesuffix("_input"): path for path in reference.paths}
     missing = [path.name for path in generated.paths if path.stem.removesuffix("_input") not in by_name]
     if missing:
@@ -102,7 +102,7 @@ def pair_by_name(generated: ImageSet, reference: ImageSet) -> ImageSet:
     return ImageSet(reference.name, tuple(by_name[path.stem.removesuffix("_input")] for path in generated.paths))
 
 
-def _read_pictures(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
+def _read_images(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
     generated = read_folder(folder)
     if reference == "robots":
         from benchmark.data.reference import prepare_reference
@@ -150,7 +150,7 @@ def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, 
 
 
 def write_reference_statistics(comparison: Comparison, scoring: Scoring, path: Path) -> None:
-    """Write mean and covariance of the reference's features. Raises ValueError where there are no pictures of it."""
+    """Write mean and covariance of the reference's features. Raises ValueError where there are no images of it."""
     from metrics.features import cached_features, choose_extractor
     from metrics.frechet import write_statistics
 

@@ -211,7 +211,7 @@ PICTURES = 12
 
 @pytest.fixture
 def grey(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of three columns on a folder of twelve captioned pictures; returns the adapter's folder, still empty."""
+    """A run of three columns on a folder of twelve captioned images; returns the adapter's folder, still empty."""
     monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, GREY, OTHER))
     pictures = tmp_path / "Shades"
     pictures.mkdir()
@@ -269,7 +269,7 @@ def test_no_column_sees_what_one_was_trained_on(
     told = capsys.readouterr()
     assert "Grey+A: adapter found in" in told.err
     assert "(GREY_ADAPTER=none leaves it out)" in told.err
-    assert "5 of 11 rows, whose picture (4) or caption Grey+A was trained on" in told.out
+    assert "5 of 11 rows, whose image (4) or caption Grey+A was trained on" in told.out
 
 
 def test_each_mode_pairs_its_own_two_columns(output: Path, grey: Path) -> None:

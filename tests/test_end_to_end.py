@@ -340,7 +340,7 @@ def test_an_output_folder_that_cannot_be_made_is_one_line(
     assert "OUTPUT_DIR=" in capsys.readouterr().err
 
 
-def test_a_picture_that_does_not_decode_is_told(
+def test_an_image_that_does_not_decode_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from PIL import Image
@@ -349,8 +349,8 @@ def test_a_picture_that_does_not_decode_is_told(
     mine.mkdir()
     for index in range(3):
         Image.new("RGB", (64, 64), (40 * index, 0, 0)).save(mine / f"{index}.png")
-        (mine / f"{index}.txt").write_text(f"picture {index}")
-    (mine / "1.png").write_bytes(b"not a picture")
+        (mine / f"{index}.txt").write_text(f"image {index}")
+    (mine / "1.png").write_bytes(b"not an image")
     monkeypatch.setenv("DATASET", str(mine))
     assert run_inference.main([]) == 0
-    assert "1 of 3 rows have no picture that decodes" in capsys.readouterr().out
+    assert "1 of 3 rows have no image that decodes" in capsys.readouterr().out

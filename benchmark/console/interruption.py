@@ -45,7 +45,8 @@ def exit_status_of(program: Callable[[], int], name: str, message: str) -> int:
 
     The three signals raise `Stopped` in the program. Where that arrives here, "name: message" is the one line on
     stderr, and the status is 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP. A program that catches KeyboardInterrupt
-    itself returns `status_of` it. The streams are guarded as `benchmark.console.streams.guarded` says. A script ends with
+    itself returns `status_of` it. The streams are guarded as `benchmark.console.streams.guarded` says. A script ends
+    with
 
         if __name__ == "__main__":
             leave(exit_status_of(main, "prepare_inputs", "stopped; the same command goes on from here"))

@@ -12,7 +12,7 @@ from benchmark.data.sources.base import CaptionedImages
 from metrics.base import ImageSet, OpenTask, no_progress
 from models.base import TrainingData
 
-# With fewer held-out pictures than this (or than the run asks for) nothing could be said of a model's quality.
+# With fewer held-out images than this (or than the run asks for) nothing could be said of a model's quality.
 LEAST_HELD_OUT = 100
 
 
@@ -20,8 +20,8 @@ LEAST_HELD_OUT = 100
 class HeldOut:
     """The reference that a run uses. digest: of what was left out, "" where nothing was; note: for the footer.
 
-    left_out: for each adapted column, its training pictures among the rows. leaks: for each adapted column whose
-    training pictures could not be left out, what its scores must be read with.
+    left_out: for each adapted column, its training images among the rows. leaks: for each adapted column whose
+    training images could not be left out, what its scores must be read with.
     """
 
     reference: Reference
@@ -65,18 +65,18 @@ def prepare_held_out(
     if len(kept.rows) == len(reference.rows):
         return HeldOut(reference)
     usable = sum(row.path is not None for row in kept.rows)
-    # Rows without a picture are no sign of it as long as there are as many rows as were asked for.
+    # Rows without an image are no sign of it as long as there are as many rows as were asked for.
     if len(kept.rows) < rows and usable < min(LEAST_HELD_OUT, rows):
         reference = prepare(rows)
         return HeldOut(reference, leaks=_leaks(reference, training, usable))
     removed = [row for row in reference.rows if _is_seen(row, seen)]
-    pictures = [row for row in removed if any(data.holds_picture(row.digest) for data in seen)]
+    pictures = [row for row in removed if any(data.holds_image(row.digest) for data in seen)]
     digest = hashlib.sha256("".join(sorted({d for data in seen for d in data.pictures | data.captions})).encode())
     note = (
-        f"; {len(removed)} of {len(reference.rows)} rows, whose picture ({len(pictures)}) or caption "
+        f"; {len(removed)} of {len(reference.rows)} rows, whose image ({len(pictures)}) or caption "
         f"{' and '.join(training)} was trained on, are left out of prompts and references, for every column"
     )
-    left_out = {title: _training_pictures(pictures, data) for title, data in training.items()}
+    left_out = {title: _training_images(pictures, data) for title, data in training.items()}
     return HeldOut(kept, left_out, digest.hexdigest()[:16], note)
 
 
@@ -88,17 +88,17 @@ def first_rows(reference: Reference, count: int) -> Reference:
 
 
 def without(reference: Reference, seen: tuple[TrainingData, ...]) -> Reference:
-    """Return the reference without the rows whose picture or caption was trained on; requests count the others."""
+    """Return the reference without the rows whose image or caption was trained on; requests count the others."""
     return replace(reference, rows=tuple(row for row in reference.rows if not _is_seen(row, seen)))
 
 
 def _is_seen(row: Row, seen: tuple[TrainingData, ...]) -> bool:
-    return any(data.holds_picture(row.digest) or data.holds_caption(row.caption) for data in seen)
+    return any(data.holds_image(row.digest) or data.holds_caption(row.caption) for data in seen)
 
 
-def _training_pictures(rows: Sequence[Row], data: TrainingData) -> ImageSet:
-    paths = (row.path for row in rows if row.path is not None and data.holds_picture(row.digest))
-    return ImageSet("training pictures", tuple(paths))
+def _training_images(rows: Sequence[Row], data: TrainingData) -> ImageSet:
+    paths = (row.path for row in rows if row.path is not None and data.holds_image(row.digest))
+    return ImageSet("training images", tuple(paths))
 
 
 def _leaks(reference: Reference, training: Mapping[str, TrainingData], left: int) -> dict[str, str]:
@@ -108,6 +108,6 @@ def _leaks(reference: Reference, training: Mapping[str, TrainingData], left: int
         if trained:
             leaks[title] = (
                 f"trained on {trained} of the {len(reference.rows)} reference rows, and only {left} others are left: "
-                "its scores say nothing about new pictures"
+                "its scores say nothing about new images"
             )
     return leaks

@@ -48,7 +48,7 @@ from metrics.base import ImageSet
 from models.base import Request
 
 Made = TypeVar("Made")
-# Each thread holds a decoded picture, and a painting can have 300 MB.
+# Each thread holds a decoded image, and a painting can have 300 MB.
 THREADS = min(16, os.cpu_count() or 1)
 
 
@@ -80,17 +80,17 @@ class Reference:
         return -(-n // len(self.rows))
 
     def without_picture(self) -> int:
-        """Return how many rows have a caption and no picture that decodes; the manifest says why."""
+        """Return how many rows have a caption and no image that decodes; the manifest says why."""
         return sum(row.path is None for row in self.rows)
 
     def pictures(self, n: int) -> ImageSet:
-        """Return the first n rows that have pictures, or all of them where there are fewer."""
+        """Return the first n rows that have images, or all of them where there are fewer."""
         return self._image_set([row for row in self.rows if row.path is not None][:n])
 
     def targets(self, indices: Iterable[int]) -> ImageSet:
-        """Return the real picture of each request, aligned with `indices`.
+        """Return the real image of each request, aligned with `indices`.
 
-        Where a row has no picture, the path does not exist and the caption is one that nothing was asked for, so that
+        Where a row has no image, the path does not exist and the caption is one that nothing was asked for, so that
         the request pairs with nothing.
         """
         return self._image_set([self.row(index) for index in indices])
@@ -98,8 +98,8 @@ class Reference:
     def _image_set(self, rows: Sequence[Row]) -> ImageSet:
         return ImageSet(
             self.name,
-            tuple(row.path or Path(f"no picture in row {row.index}") for row in rows),
-            tuple(f"no picture in row {row.index}" if row.path is None else row.caption for row in rows),
+            tuple(row.path or Path(f"no image in row {row.index}") for row in rows),
+            tuple(f"no image in row {row.index}" if row.path is None else row.caption for row in rows),
         )
 
 
@@ -200,7 +200,7 @@ def adopt_arrangement(dataset: CaptionedImages, folder: Path) -> CaptionedImages
 
 
 def split_of(digest: str) -> Split:
-    """Return test for a tenth of all digests; the same picture is in the same split in every run and data set."""
+    """Return test for a tenth of all digests; the same image is in the same split in every run and data set."""
     return "test" if int(digest, 16) % 10 == 0 else "train"
 
 

@@ -1,4 +1,4 @@
-"""A stratified sample of a table, its pictures cropped to squares: what fine-tuning is prepared from."""
+"""A stratified sample of a table, its images cropped to squares: what fine-tuning is prepared from."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Stratum = TypeVar("Stratum", bound=Hashable)
 class Selection:
     """A table whose first `stratified` rows are a sample of it, in equal shares of its labels; then come all others.
 
-    Both parts are in the table's own order, so that reading goes through it once. Pictures are central squares of at
-    most `side` pixels; their digest and so their split is that of the whole picture.
+    Both parts are in the table's own order, so that reading goes through it once. Images are central squares of at
+    most `side` pixels; their digest and so their split is that of the whole image.
     """
 
     def __init__(self, table: Table, stratified: int, seed: int, side: int) -> None:

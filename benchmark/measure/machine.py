@@ -42,6 +42,6 @@ def choose_machine(device: str, dtype: str) -> Machine:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of the packages that decide speed and pictures."""
+    """Return the versions of the packages that decide speed and images."""
     packages = {name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES}
     return {"python": platform.python_version()} | packages

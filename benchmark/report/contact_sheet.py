@@ -21,7 +21,7 @@ COMPRESS_LEVEL = 6
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One prompt: its text, and the picture of each column (None where there is none) with what else was asked."""
+    """One prompt: its text, and the image of each column (None where there is none) with what else was asked."""
 
     caption: str
     tiles: Mapping[str, Path | None]

@@ -57,7 +57,7 @@ class ModelResult:
 
     baseline: the column that this one is paired with, the same model without its adapter; "" for all others.
     error: why this model has no (or not all) images; empty if all went well. unscored: metric name to the reason
-    why it has no value. warnings: what is wrong with the pictures themselves, whatever they score.
+    why it has no value. warnings: what is wrong with the images themselves, whatever they score.
     """
 
     name: str
@@ -165,14 +165,12 @@ def describe_run(
     cycles = reference.cycles(settings.num_samples)
     note = f"; each caption was used up to {cycles} times, with new seeds" if cycles > 1 else ""
     if settings.weights != "random":
-        note += (
-            "; their own pictures are among the references, so that a model may be nearer than other real pictures are"
-        )
+        note += "; their own images are among the references, so that a model may be nearer than other real images are"
     note += left_out
     unreadable = reference.without_picture()
     if unreadable:
         note += (
-            f"; {unreadable} of {len(reference.rows)} rows have no picture that decodes (input/manifest.jsonl says why)"
+            f"; {unreadable} of {len(reference.rows)} rows have no image that decodes (input/manifest.jsonl says why)"
         )
     return RunResult(
         models=tuple(models), failures=failures, dataset=reference.name, dataset_note=note,

@@ -20,7 +20,7 @@ SMALL_SECONDS = 0.1
 FRECHET_BIASED_BELOW = 5000
 WEIGHTS_MEANING = {
     "pretrained": "official (hub, or the local folders in results.json)",
-    "random": "random, in the full-size architectures: speed and memory are real, pictures are noise",
+    "random": "random, in the full-size architectures: speed and memory are real, images are noise",
     "tiny": "small embedded models of the same architectures, not the published ones",
 }
 
@@ -181,7 +181,7 @@ def _unscored(models: Sequence[ModelResult]) -> list[str]:
 
 
 def _identities(models: Sequence[ModelResult]) -> list[str]:
-    """One line for each kind of score: what it was computed with, on how many pictures, and how sure it is."""
+    """One line for each kind of score: what it was computed with, on how many images, and how sure it is."""
     lines: dict[str, list[str]] = {}
     for model in models:
         for score in model.scores:

@@ -1,4 +1,4 @@
-"""Scoring what was generated: each model's folder of images against the reference pictures, metric by metric."""
+"""Scoring what was generated: each model's folder of images against the reference images, metric by metric."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INTERRUPTED = "interrupted"
 
 
 def generated_set(name: str, journal: Journal, count: int) -> tuple[ImageSet, list[int]]:
-    """Return the recorded pictures of requests 0..count-1 with what each was asked for, and their indices."""
+    """Return the recorded images of requests 0..count-1 with what each was asked for, and their indices."""
     prompts = {
         batch.start + offset: prompt
         for batch in journal.batches()
@@ -100,7 +100,7 @@ def _stoppable(progress: OpenTask, stopped: Callable[[], bool]) -> OpenTask:
 
 
 def warnings_of(generated: ImageSet, reference: ImageSet) -> tuple[str, ...]:
-    """Return what is wrong with the pictures themselves."""
+    """Return what is wrong with the images themselves."""
     try:
         return tuple(find_degenerate(generated.paths, reference.paths))
     except OSError as error:  # its scores say the same
@@ -108,7 +108,7 @@ def warnings_of(generated: ImageSet, reference: ImageSet) -> tuple[str, ...]:
 
 
 def sheet_rows(pairs: Sequence[tuple[ModelResult, Journal]], reference: Reference, count: int) -> list[SheetRow]:
-    """Return the contact sheet's rows: the first prompts, what each model made of them, and the real picture."""
+    """Return the contact sheet's rows: the first prompts, what each model made of them, and the real image."""
     sets = {result.name: generated_set(result.name, journal, count) for result, journal in pairs}
     rows = []
     asked_first = zip(reference.requests(min(count, MOST_ROWS), 0), reference.rows, strict=False)

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from benchmark.data.sources import find_folder
-from benchmark.data.sources.folder import PICTURE_SUFFIXES, TABLE_NAMES
+from benchmark.data.sources.folder import IMAGE_SUFFIXES, TABLE_NAMES
 from benchmark.measure.accelerators import count_gpus
 from benchmark.settings.fields import ASSETS, Settings
 from benchmark.settings.titles import check_dataset_name
@@ -88,7 +88,7 @@ def refuse_bare(folder: Path) -> None:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of many thousands)
-            if not name.startswith(".") and (suffix in PICTURE_SUFFIXES or suffix == ".parquet" or name in TABLE_NAMES):
+            if not name.startswith(".") and (suffix in IMAGE_SUFFIXES or suffix == ".parquet" or name in TABLE_NAMES):
                 return
         seen += len(folders) + len(files)
         if seen > MOST_ENTRIES:

@@ -1,4 +1,4 @@
-"""The attribute network: reads a robot's seven parts from its picture, and gives features for distances."""
+"""The attribute network: reads a robot's seven parts from its image, and gives features for distances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLIP: embeddings of pictures for CMMD, and how well a picture fits its caption, CLIPScore."""
+"""CLIP: embeddings of images for CMMD, and how well an image fits its caption, CLIPScore."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_clip(scoring: Scoring) -> CLIPFeatures:
 
 
 class CLIPFeatures:
-    """Projected embeddings of unit length, of whole pictures at the network's own size (antialiased bicubic).
+    """Projected embeddings of unit length, of whole images at the network's own size (antialiased bicubic).
 
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
     """
@@ -90,7 +90,7 @@ class ImageTower(nn.Module):
 
 
 class CLIPScore:
-    """The metric `clipscore`: 100 times the cosine between a picture and what it was asked to show, at least 0.
+    """The metric `clipscore`: 100 times the cosine between an image and what it was asked to show, at least 0.
 
     Source: Hessel et al. 2021, "CLIPScore", with the weight 100 that torchmetrics has in the place of 2.5.
     """
@@ -122,14 +122,14 @@ class CLIPScore:
                 replicates=mean_replicates(values_N),
                 floor=None if real_N is None else float(real_N.mean()),
                 floor_count=len(reference),
-                floor_meaning="real pictures with their own captions score",
+                floor_meaning="real images with their own captions score",
                 decimals=2,
             )
         ]
 
     def _values(self, images: ImageSet, extractor: CLIPFeatures) -> Tensor:
-        pictures_ND = cached_features(images, extractor, self._scoring)
+        images_ND = cached_features(images, extractor, self._scoring)
         distinct = list(dict.fromkeys(images.captions))
         place = {caption: index for index, caption in enumerate(distinct)}
         captions_ND = extractor.embed_captions(distinct)[[place[caption] for caption in images.captions]]
-        return 100 * (pictures_ND * captions_ND).sum(dim=1).clamp(min=0)
+        return 100 * (images_ND * captions_ND).sum(dim=1).clamp(min=0)

@@ -26,7 +26,7 @@ def open_dinov2(scoring: Scoring) -> DINOv2Features:
 
 
 class DINOv2Features:
-    """The class token after the last norm, of pictures at 224 px (antialiased bicubic).
+    """The class token after the last norm, of images at 224 px (antialiased bicubic).
 
     Source: Oquab et al. 2023, "DINOv2"; Stein et al. 2023, "Exposing flaws of generative model evaluation metrics and
     their unfair treatment of diffusion models".

@@ -74,7 +74,7 @@ class ProgramPool(Generic[ProgramT]):
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # the graph has memory of its own
         graph = torch.cuda.CUDAGraph()
-        # thread_local: another thread may copy finished pictures to the host meanwhile.
+        # thread_local: another thread may copy finished images to the host meanwhile.
         capture = torch.cuda.graph(graph, pool=self._memory, stream=stream, capture_error_mode="thread_local")
         with fastest_convolutions(), capture:
             answer = program.run()

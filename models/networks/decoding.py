@@ -11,7 +11,7 @@ from torch import Tensor
 PIXELS_AT_ONCE = 64 * 256 * 256
 
 
-def decode_pictures(
+def decode_images(
     decode: Callable[[Tensor], Tensor], latents_BCHW: Tensor, downsampling: int, extremes_2B: Tensor | None = None
 ) -> Tensor:
     """Return `images_BCHW`, uint8 0..255, of latents; `decode` answers with images of about [-1, 1].

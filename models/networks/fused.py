@@ -1,7 +1,7 @@
 """The arithmetic between the matrix products as one Triton kernel each, for CUDA devices.
 
 Between two matrix products plain torch runs up to a dozen elementwise kernels, which cost more than the products
-themselves where a picture has few tokens (docs/performance.md has the figures). Every kernel reads its inputs once and
+themselves where an image has few tokens (docs/performance.md has the figures). Every kernel reads its inputs once and
 works in float32 whatever the storage; where it cannot serve, the plain operation does.
 """
 

@@ -102,7 +102,7 @@ class Text(NamedTuple):
 
 
 class TextPooling(nn.Module):
-    """One learnt query attends to a prompt's tokens: its answer is the condition of the whole picture."""
+    """One learnt query attends to a prompt's tokens: its answer is the condition of the whole image."""
 
     def __init__(self, shape: InfinityShape) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def keys_and_values(kv_RTE: Tensor, v_bias: Tensor, heads: int) -> tuple[Tensor,
 
 
 class CrossAttention(nn.Module):
-    """Attention of the picture's tokens to the text; keys and values are made once a picture."""
+    """Attention of the image's tokens to the text; keys and values are made once an image."""
 
     operations: Operations = PLAIN
 
@@ -232,7 +232,7 @@ class Places(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """What the text of R rows contributes, the same at every scale: made once a picture."""
+    """What the text of R rows contributes, the same at every scale: made once an image."""
 
     first_R1C: Tensor
     blocks: tuple[BlockCondition, ...]
@@ -297,7 +297,7 @@ class Infinity(nn.Module):
         return Text(torch.cat([part.features_RTt for part in both]), torch.cat([part.mask_RT for part in both]))
 
     def constants(self) -> Constants:
-        """Return what is the same for all pictures: worth keeping where the weights do not change."""
+        """Return what is the same for all images: worth keeping where the weights do not change."""
         return Constants(
             tuple(block.sa.constants() for block in self.blocks),  # type: ignore[union-attr, operator]
             torch.stack([block.ada_gss for block in self.blocks]),  # type: ignore[misc]
@@ -430,9 +430,9 @@ class BitSampling:
         return {depth + self.insertion: self.cfg_at(scale)} if self.insertion and self.cfg_at(scale) != 1 else None
 
     def guided(self, scale: int, logits_RLV: Tensor, batch: int | None = None) -> Tensor:
-        """Return `logits_BLV` of the rows of each picture, with temperature and guidance; there are two rows a picture.
+        """Return `logits_BLV` of the rows of each image, with temperature and guidance; there are two rows an image.
 
-        batch: where there may be one row a picture, without guidance.
+        batch: where there may be one row an image, without guidance.
         """
         logits_RLV = logits_RLV / self.tau_at(scale)
         if self.insertion or self.cfg_at(scale) == 1:
@@ -440,7 +440,7 @@ class BitSampling:
         return guide(logits_RLV, self.cfg_at(scale) - 1)
 
     def chooser(self, noise: Noise) -> Callable[[int, Tensor], Tensor]:
-        """Return the function that draws the bits of a scale, given the logits of both rows of each picture."""
+        """Return the function that draws the bits of a scale, given the logits of both rows of each image."""
 
         def choose(scale: int, logits_RLV: Tensor) -> Tensor:
             exponentials_BNW = noise.exponentials[scale]
@@ -451,7 +451,7 @@ class BitSampling:
 
 
 class ScaleStep(NamedTuple):
-    """What one scale of the sampler made: logits of both rows of each picture, bits, the estimate so far."""
+    """What one scale of the sampler made: logits of both rows of each image, bits, the estimate so far."""
 
     logits_RLV: Tensor
     bits_BLd: Tensor
@@ -468,7 +468,7 @@ def sample_scales(
     constants: Constants | None = None,
     rows_each: int = 2,
 ) -> Iterator[ScaleStep]:
-    """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents.
+    """Generate scale by scale with a KV cache; the last step's estimate is the image's latents.
 
     text: of R rows, `Infinity.with_unconditional`, or of the prompts alone with `rows_each` = 1, without guidance.
     rotation: `Infinity.rotation(schedule)`.

@@ -1,6 +1,6 @@
 """Arithmetic of next-scale prediction: scales and their tokens, resizing between them, guidance, filters, the draw.
 
-A picture is a pyramid of S square grids of tokens, sides `patch_nums`, generated from coarse to fine; the tokens of
+An image is a pyramid of S square grids of tokens, sides `patch_nums`, generated from coarse to fine; the tokens of
 all scales stand in one sequence of L = sum(side^2), row-major inside a scale.
 Source: Tian et al., Visual Autoregressive Modeling (arXiv 2404.02905).
 """

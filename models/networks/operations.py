@@ -2,7 +2,7 @@
 
 Networks call these through their attribute `operations`, so that one definition of a network runs either way:
 `use_operations(network, FUSED)` (models/networks/fused.py) puts one kernel in the place of each of them.
-R rows (a picture's conditional and its unconditional one), L tokens, C width, H heads, D head dimension, V vocabulary.
+R rows (an image's conditional and its unconditional one), L tokens, C width, H heads, D head dimension, V vocabulary.
 """
 
 from __future__ import annotations

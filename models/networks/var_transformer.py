@@ -154,7 +154,7 @@ class Constants(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """What the classes of R rows contribute, the same at every scale: made once a picture."""
+    """What the classes of R rows contribute, the same at every scale: made once an image."""
 
     first_R1C: Tensor
     blocks: tuple[BlockCondition, ...]
@@ -207,7 +207,7 @@ class VAR(nn.Module):
         return self
 
     def constants(self) -> Constants:
-        """Return what is the same for all pictures: worth keeping where the weights do not change."""
+        """Return what is the same for all images: worth keeping where the weights do not change."""
         places_1LC: Tensor = self.lvl_embed(self.lvl_1L) + self.pos_1LC
         return Constants(tuple(block.attn.constants() for block in self.blocks), places_1LC)  # type: ignore[union-attr, operator]
 
@@ -272,7 +272,7 @@ class VAR(nn.Module):
 
 
 class Choice(NamedTuple):
-    """What was drawn at one scale: codes, and the weights of all codes where the picture is to be their mean."""
+    """What was drawn at one scale: codes, and the weights of all codes where the image is to be their mean."""
 
     codes_BL: Tensor
     weights_BLV: Tensor | None = None
@@ -283,7 +283,7 @@ class Sampling:
     """How codes are drawn. cfg: guidance at the last scale, growing from 0. top_k, top_p: 0 turns them off.
 
     more_smooth: take at each place a mean of codes, weighted by a Gumbel softmax that sharpens from scale to scale,
-    in the place of the code drawn: smoother pictures, for looking at alone.
+    in the place of the code drawn: smoother images, for looking at alone.
     """
 
     cfg: float = 1.5
@@ -292,7 +292,7 @@ class Sampling:
     more_smooth: bool = False
 
     def chooser(self, num_scales: int, noise: Noise, operations: Operations = PLAIN) -> Callable[[int, Tensor], Choice]:
-        """Return the function that draws the codes of a scale, given the logits of both rows of each picture."""
+        """Return the function that draws the codes of a scale, given the logits of both rows of each image."""
 
         def choose(scale: int, logits_RLV: Tensor) -> Choice:
             strength = guidance_strength(self.cfg, scale, num_scales)
@@ -310,7 +310,7 @@ class Sampling:
 
 
 class ScaleStep(NamedTuple):
-    """What one scale of the sampler made: logits of both rows of each picture, codes, the estimate so far."""
+    """What one scale of the sampler made: logits of both rows of each image, codes, the estimate so far."""
 
     logits_RLV: Tensor
     codes_BL: Tensor
@@ -324,7 +324,7 @@ def sample_scales(
     choose: Callable[[int, Tensor], Choice],
     constants: Constants | None = None,
 ) -> Iterator[ScaleStep]:
-    """Generate scale by scale with a KV cache; the last step's estimate is the picture's latents."""
+    """Generate scale by scale with a KV cache; the last step's estimate is the image's latents."""
     condition = var.condition(torch.cat((labels_B, torch.full_like(labels_B, var.shape.classes))), constants)
     caches = var.new_cache(2 * len(labels_B))
     f_hat = quantizer.empty_estimate(len(labels_B))

@@ -46,7 +46,7 @@ def read_vqvae_shape(state: dict[str, Tensor], patch_nums: Sequence[int]) -> VQV
 
 
 class Phi(nn.Conv2d):
-    """Half the input, half a 3x3 convolution of it: mends what upsampling blurs."""
+    """Half the input, half a 3x3 convolution of it: fixes what upsampling blurs."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, padding=1)

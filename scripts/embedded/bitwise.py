@@ -1,8 +1,8 @@
 """Residual bitwise quantisation for training: as matrix products, and with bits flipped at random.
 
-B pictures, d bits of a place, n places of a scale, N of the finest one. The same arithmetic as
+B images, d bits of a place, n places of a scale, N of the finest one. The same arithmetic as
 `models.networks.bsq_vae.BitwiseScales`, whose bilinear kernel runs on a GPU with one thread a place, one after the
-other over pictures and channels: it would take longer than the networks.
+other over images and channels: it would take longer than the networks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FlatScales:
     def walk(self, latents_BdN: Tensor, most_flipped: float = 0.0) -> Walk:
         """Quantise latents, float32, scale by scale.
 
-        most_flipped: of each scale of each picture a share of the bits, drawn between 0 and this one, is added to the
+        most_flipped: of each scale of each image a share of the bits, drawn between 0 and this one, is added to the
         estimate the wrong way round; the bits of later scales are those of what is then left, so that they correct it.
         Source: Infinity (arXiv 2412.04431), bitwise self-correction.
         """
@@ -71,6 +71,6 @@ class FlatScales:
 
 
 def _resizing(source: Grid, target: Grid, mode: str) -> Tensor:
-    """Return the matrix that resizes a picture whose places stand in a row, row-major."""
+    """Return the matrix that resizes an image whose places stand in a row, row-major."""
     rows, columns = (resize_matrix(old, new, mode) for old, new in zip(source, target, strict=True))
     return torch.kron(rows, columns)

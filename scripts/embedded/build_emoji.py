@@ -1,4 +1,4 @@
-"""Builds assets/emoji from three npm packages: one sheet of 64-px pictures for each drawing style, and captions.
+"""Builds assets/emoji from three npm packages: one sheet of 64-px images for each drawing style, and captions.
 
     npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0 @lobehub/fluent-emoji-3d@1.1.0
     python -m scripts.embedded.build_emoji FOLDER_WITH_THE_THREE_TGZ
@@ -34,8 +34,8 @@ def code_points(name: str) -> str:
     return "-".join(code for code in Path(name).stem.lower().split("-") if code != "fe0f")
 
 
-def read_pictures(package: Path, folder: str) -> Iterator[tuple[str, Image.Image]]:
-    """Yield the code points and the picture, on white, of each file in the package's folder."""
+def read_images(package: Path, folder: str) -> Iterator[tuple[str, Image.Image]]:
+    """Yield the code points and the image, on white, of each file in the package's folder."""
     with tarfile.open(package) as archive:
         for member in archive:
             if member.name.startswith(folder) and (content := archive.extractfile(member)) is not None:
@@ -65,14 +65,14 @@ def read_concepts(package: Path) -> list[dict[str, str]]:
 
 
 def build_emoji(source: Path, target: Path) -> None:
-    """Write one WebP sheet for each style, and emoji.json, whose tiles say where each picture lies on its sheet."""
+    """Write one WebP sheet for each style, and emoji.json, whose tiles say where each image lies on its sheet."""
     target.mkdir(parents=True, exist_ok=True)
     concepts = read_concepts(source / PACKAGES["noto"][0])
     index: dict[str, object] = {"size": SIZE, "columns": COLUMNS, "concepts": concepts}
     tiles: dict[str, list[int]] = {}
     for style, (file, folder) in PACKAGES.items():
-        pictures = dict(read_pictures(source / file, folder))
-        # tiles[style][i] is the number of the concept whose picture is the sheet's tile i.
+        pictures = dict(read_images(source / file, folder))
+        # tiles[style][i] is the number of the concept whose image is the sheet's tile i.
         tiles[style] = [number for number, concept in enumerate(concepts) if concept["code_points"] in pictures]
         rows = -(-len(tiles[style]) // COLUMNS)
         sheet = Image.new("RGB", (SIZE * COLUMNS, SIZE * rows), "white")

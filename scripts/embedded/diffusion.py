@@ -89,7 +89,7 @@ def save_pipeline(pipeline: Any, folder: Path, assets: Path) -> None:
 
 @torch.inference_mode()
 def judge_pipeline(pipeline: Any, sprites: RobotSprites, assets: Path, count: int, **arguments: Any) -> Judgement:
-    """Generate `count` captions with held-out pairs, 10 steps, guidance 1.5, and judge the pictures."""
+    """Generate `count` captions with held-out pairs, 10 steps, guidance 1.5, and judge the images."""
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator(sprites.device).manual_seed(7)
     attributes_BA = sprites.random_attributes(generator, count, "held_out")

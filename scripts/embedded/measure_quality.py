@@ -51,7 +51,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Robots that no training drew: pictures in -1..1, their parts, captions and classes."""
+    """Robots that no training drew: images in -1..1, their parts, captions and classes."""
 
     images_BCHW: Tensor
     attributes_BA: Tensor
@@ -124,7 +124,7 @@ def measure_vae(assets: Path, held_out: HeldOut, network: AttributeNetwork) -> t
 def measure_prompted(title: str, found: Judgement, bar_db: float | None) -> list[Figure]:
     figures = [
         Figure(f"{title}: all seven parts right at once", found.all_right, "%", 95.0),
-        Figure(f"{title}: PSNR to the exact picture", found.psnr_db, "dB", bar_db),
+        Figure(f"{title}: PSNR to the exact image", found.psnr_db, "dB", bar_db),
     ]
     return figures + [Figure(f"{title}: {part} right", share, "%") for part, share in found.parts.items()]
 
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--models", default="sdxl,pixart,var,infinity", help="which of them (default all)")
     parser.add_argument("--out", type=Path, help="write the figures as JSON here")
-    parser.add_argument("--pictures-out", type=Path, help="also write each model's first 16 pictures as one PNG here")
+    parser.add_argument("--pictures-out", type=Path, help="also write each model's first 16 images as one PNG here")
     arguments = parser.parse_args()
     assets: Path = arguments.assets
     names = [name for name in arguments.models.split(",") if name]
@@ -233,12 +233,12 @@ def main() -> None:
             "figures": [{"what": f.what, "value": f.value, "unit": f.unit, "bar": f.bar} for f in figures],
         }
         arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if arguments.pictures_out:
-        write_sheet(sheets, arguments.pictures_out)
+    if arguments.images_out:
+        write_sheet(sheets, arguments.images_out)
 
 
 def write_sheet(rows: Sequence[Tensor], path: Path) -> None:
-    """Write pictures in -1..1 as one PNG: a row for the real ones, then one for each model."""
+    """Write images in -1..1 as one PNG: a row for the real ones, then one for each model."""
     from PIL import Image
 
     row_images = [torch.cat(list(images_BCHW), dim=2) for images_BCHW in rows]

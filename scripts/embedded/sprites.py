@@ -58,7 +58,7 @@ class RobotSprites:
         return torch.stack([named[part] for part in PARTS], dim=1)
 
     def compose(self, attributes_BA: Tensor) -> Tensor:
-        """Return `images_BCHW`, float32 -1..1: the exact pictures of these attributes.
+        """Return `images_BCHW`, float32 -1..1: the exact images of these attributes.
 
         Rounds to whole levels after each layer, as drawing with Pillow does.
         """

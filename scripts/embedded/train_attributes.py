@@ -33,7 +33,7 @@ SEEDS = {"judge": 0, "losses": 1000}
 
 
 def blur_some(images_BCHW: Tensor) -> Tensor:
-    """Soften and add noise to each picture by a random amount: what is judged is rarely as clean as what is drawn."""
+    """Soften and add noise to each image by a random amount: what is judged is rarely as clean as what is drawn."""
     amounts = torch.rand(2, len(images_BCHW), 1, 1, 1, device=images_BCHW.device)
     soft = functional.avg_pool2d(functional.pad(images_BCHW, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     images_BCHW = images_BCHW + (amounts[0] - 0.5).clamp(min=0) * 1.6 * (soft - images_BCHW)

@@ -122,7 +122,7 @@ def round_trip(vae: BSQVAE, scales: BitwiseScales, images_BCHW: Tensor) -> tuple
 def measure(vae: BSQVAE, grids: Sequence[Grid], sprites: RobotSprites, pictures: int) -> dict[str, float]:
     """Return the round trip's figures on held-out robots: mean PSNR in dB, with and without quantisation, use of bits.
 
-    Of a bit (a channel of a scale): its entropy over pictures and places, and how often it has its rarer value.
+    Of a bit (a channel of a scale): its entropy over images and places, and how often it has its rarer value.
     """
     scales = BitwiseScales(tuple(grids))
     generator = torch.Generator(sprites.device).manual_seed(1)

@@ -82,7 +82,7 @@ class InfinityTraining:
         return loss, {"bits_right": right}
 
     def draw_bits(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the transformer's inputs for these pictures, some of their bits flipped, and the bits to predict."""
+        """Return the transformer's inputs for these images, some of their bits flipped, and the bits to predict."""
         latents_BdHW = self.vae.encode_latents(images_BCHW.contiguous(memory_format=torch.channels_last)).float()
         walk = self.scales.walk(latents_BdHW.flatten(2), MOST_FLIPPED)
         return self.scales.inputs(walk.sums).contiguous(), torch.cat(walk.bits, dim=2).transpose(1, 2).contiguous()

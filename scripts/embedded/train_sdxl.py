@@ -161,7 +161,7 @@ def main() -> None:
     )
     pool = LatentPool(sprites, vae, batch, pool_size(device, arguments.tiny_run))
     noising = Noising(pipeline.scheduler, device)
-    # What the pipeline passes for a picture that was neither resized nor cropped.
+    # What the pipeline passes for an image that was neither resized nor cropped.
     sizes_B6 = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], device=device).expand(batch, 6).float()
 
     def loss() -> Tensor:

@@ -74,7 +74,7 @@ def save_vae(vae: AutoencoderKL, folder: Path) -> None:
 
 @torch.inference_mode()
 def round_trip(vae: AutoencoderKL, images_BCHW: Tensor, batch: int = 256) -> Tensor:
-    """Return what the VAE makes of pictures (through the latent's mean)."""
+    """Return what the VAE makes of images (through the latent's mean)."""
     return torch.cat(
         [vae.decode(vae.encode(part).latent_dist.mode()).sample for part in torch.split(images_BCHW, batch)]
     )

@@ -44,12 +44,10 @@ def add_training_arguments(parser: argparse.ArgumentParser, *, minutes: float, b
     """Add what every training script takes: --minutes, --steps, --batch, --seed, --device, --tiny-run, --assets."""
     parser.add_argument("--minutes", type=float, default=minutes, help=f"time to train for (default {minutes})")
     parser.add_argument("--steps", type=int, help="train for exactly so many steps instead")
-    parser.add_argument("--batch", type=int, default=batch, help=f"pictures a step (default {batch})")
+    parser.add_argument("--batch", type=int, default=batch, help=f"images a step (default {batch})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--tiny-run", action="store_true", help="a few steps of 4 pictures: shows that the script works"
-    )
+    parser.add_argument("--tiny-run", action="store_true", help="a few steps of 4 images: shows that the script works")
     parser.add_argument("--assets", type=Path, default=ASSETS, help="where the sprites lie")
     parser.add_argument("--out", type=Path, help="where the model goes (default: its folder under --assets)")
 

@@ -4,7 +4,7 @@
     python scripts/measuring/check_next_scale.py --small --device cpu
 
 For each model: (1) both paths in float32 (TF32 off): the same codes; for Infinity bits are forced and compared where
-the logits are more than 1e-3 apart; and the same pictures, graphs and decoder with it, from the same latents within one
+the logits are more than 1e-3 apart; and the same images, graphs and decoder with it, from the same latents within one
 level of 255. (2) Both paths in bfloat16 against float32, teacher-forced with the same codes:
 root mean square error of the guided logits; the fast path's may be 1.5 times the plain one's. (3) Requests 0..7 one by
 one and as one batch, float32: the same latents within 1e-3. Exit status 1 where one fails.
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from models.base import DType, Mode
 from models.networks.bsq_vae import BSQVAE
-from models.networks.decoding import decode_pictures
+from models.networks.decoding import decode_images
 from models.networks.infinity_transformer import BitSampling, Infinity
 from models.networks.next_scale import guidance_strength, guide
 from models.networks.var_transformer import Choice
@@ -124,7 +124,7 @@ def check(name: str, device: str, small: bool, batch: int) -> dict[str, Any]:
 
 
 def decoder_difference(name: str, device: str, small: bool, batch: int) -> int:
-    """Return the largest difference, of 255, of float32 pictures by the two paths, the fast ones replayed from a graph.
+    """Return the largest difference, of 255, of float32 images by the two paths, the fast ones replayed from a graph.
 
     Infinity's may differ by a bit that only rounding decides, so that its decoders are given the same latents.
     """
@@ -138,7 +138,7 @@ def decoder_difference(name: str, device: str, small: bool, batch: int) -> int:
         assert isinstance(vae, BSQVAE)
         bits = infinity.shape.bits
         signs_BdHW = torch.randn(batch, bits, 16, 16, generator=torch.Generator().manual_seed(0)).sign()
-        return decode_pictures(vae.decode_latents, signs_BdHW.to(device) / bits**0.5, vae.shape.downsampling).cpu()
+        return decode_images(vae.decode_latents, signs_BdHW.to(device) / bits**0.5, vae.shape.downsampling).cpu()
 
     plain, fast = (run(name, device, "float32", mode, small, pictures).int() for mode in ("eager", "compiled"))
     return int((plain - fast).abs().max())

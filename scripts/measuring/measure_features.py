@@ -1,10 +1,10 @@
 """Times the metrics' own work: features per second, the Fréchet distance, memory, a second run.
 
-    python -m scripts.measuring.measure_features                            # CPU: against torch-fidelity, torchmetrics, clean-fid
+    python -m scripts.measuring.measure_features    # CPU: against torch-fidelity, torchmetrics, clean-fid
     python -m scripts.measuring.measure_features --device cuda --images 4096 --side 512
     python -m scripts.measuring.measure_features --what frechet,memory
 
-Pictures are smooth noise; the Inception has random weights in the official layout, since speed does not hang on them.
+Images are smooth noise; the Inception has random weights in the official layout, since speed does not depend on them.
 Each ratio is against others measured in the same process.
 """
 
@@ -61,7 +61,7 @@ def random_inception(path: Path) -> nn.Module:
     return network
 
 
-def write_picture(folder: Path, side: int, index: int) -> None:
+def write_image(folder: Path, side: int, index: int) -> None:
     """Write one PNG of smooth noise, about as large as a photograph's."""
     generator = np.random.default_rng(index)
     coarse = Image.fromarray(generator.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8))
@@ -70,10 +70,10 @@ def write_picture(folder: Path, side: int, index: int) -> None:
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{index:05d}.png", compress_level=1)
 
 
-def write_pictures(folder: Path, count: int, side: int) -> tuple[Path, ...]:
+def write_images(folder: Path, count: int, side: int) -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(partial(write_picture, folder, side), range(count), chunksize=16))
+        list(pool.map(partial(write_image, folder, side), range(count), chunksize=16))
     return tuple(sorted(folder.iterdir()))
 
 
@@ -210,7 +210,7 @@ def measure_frechet(device: str) -> dict[str, Any]:
 
 
 def measure_second_run(paths: tuple[Path, ...], weights: Path, folder: Path) -> dict[str, Any]:
-    """Return seconds of FID, KID and PRDC of a quarter of the pictures against the rest, at first and again.
+    """Return seconds of FID, KID and PRDC of a quarter of the images against the rest, at first and again.
 
     The second time is what a new process finds: nothing in memory, all features in the cache.
     """
@@ -225,9 +225,9 @@ def measure_second_run(paths: tuple[Path, ...], weights: Path, folder: Path) -> 
 
 
 def measure_memory(images: int) -> dict[str, float]:
-    """Return the growth of this process, GB, while `images` pictures go through cache, FID and the look for copies.
+    """Return the growth of this process, GB, while `images` images go through cache, FID and the look for copies.
 
-    Once with few references' statistics, once with as many references as there are pictures; of the replicates one on
+    Once with few references' statistics, once with as many references as there are images; of the replicates one on
     each side. The network is left out: its features are drawn at random.
     """
     from metrics.features import extract_features, read_entry, write_entry
@@ -241,7 +241,7 @@ def measure_memory(images: int) -> dict[str, float]:
 
     found: dict[str, float] = {"images": images}
     with tempfile.TemporaryDirectory() as folder:
-        path = write_pictures(Path(folder) / "pictures", 1, 64)[0]
+        path = write_images(Path(folder) / "pictures", 1, 64)[0]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
         def growth_gb() -> float:
@@ -287,7 +287,7 @@ def main() -> None:
         folder = Path(name)
         weights = folder / "inception.pth"
         random_inception(weights)
-        paths = write_pictures(folder / "pictures", arguments.images, arguments.side)
+        paths = write_images(folder / "pictures", arguments.images, arguments.side)
         if "pipelines" in what:
             report["pipelines"] = measure_pipelines(paths, weights, folder, arguments.rounds)
         if "gpu" in what:

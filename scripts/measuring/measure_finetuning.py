@@ -2,7 +2,7 @@
 
     python -m scripts.measuring.measure_finetuning --json finetuning.json
 
-Plain loops, eager, with PEFT's LoRA in float32 under bf16 autocast and everything frozen in bf16: one encodes pictures
+Plain loops, eager, with PEFT's LoRA in float32 under bf16 autocast and everything frozen in bf16: one encodes images
 and captions (T5-XXL, 300 tokens) in every step, the other reads both from memory, padded to 300 tokens. Ours is the
 trainer's own step (`finetuning.step`). Each is warmed up, then timed over `--steps` steps, synchronised at both ends;
 memory is the peak of tensors. Needs a GPU; --tiny runs everything at a small size on a CPU, to see that it works.

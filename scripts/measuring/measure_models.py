@@ -2,7 +2,7 @@
 
 Full-size networks with random weights, so nothing is downloaded. For each model: (a) the adapter and the same
 pipeline called by hand take turns in one process; (b) each strategy of MODE=compiled gets a fresh pipeline with the
-same weights, and is told how far its pictures are from the eager ones.
+same weights, and is told how far its images are from the eager ones.
 
     python scripts/measuring/measure_models.py --output adapters.json
     python scripts/measuring/measure_models.py --strategies full+fuse+nhwc,pixart:full+fuse+empty --profile
@@ -34,7 +34,7 @@ FAMILIES: dict[str, ModelFamily] = {"sdxl": sdxl.FAMILY, "pixart": pixart.FAMILY
 RATIO_BAR = 1.03
 COMPILED_BAR_S = {"sdxl": 0.26, "pixart": 0.16}
 COMPILE_BAR_S = 100.0
-PROMPT = "a pink robot with a round head, one red eye, a moustache and an open barrel body, in a forest, picture"
+PROMPT = "a pink robot with a round head, one red eye, a moustache and an open barrel body, in a forest, image"
 
 
 def shrink() -> None:
@@ -162,7 +162,7 @@ def busiest_kernels(generator: DiffusersGenerator, batch: int, count: int = 12) 
 def measure_strategy(
     model: str, strategy: str, runtime: Runtime, args: argparse.Namespace, expected: list[torch.Tensor]
 ) -> dict[str, Any]:
-    """Return one strategy's compile time, latency, stages and distance from the eager pictures."""
+    """Return one strategy's compile time, latency, stages and distance from the eager images."""
     generator = load(model, runtime, args.steps)
     speed_up(generator.pipeline, Strategy.parse(strategy), runtime.device)
     device, batch = runtime.device, args.batch_size

@@ -4,7 +4,7 @@
     python scripts/measuring/measure_next_scale.py --cases var-d16:1,infinity-1M:1 --profile
     python scripts/measuring/measure_next_scale.py --small --device cpu --repeats 2
 
-Every time is CUDA-synchronised, from labels or encoded text to uint8 pictures on the device; median after warm-up. The
+Every time is CUDA-synchronised, from labels or encoded text to uint8 images on the device; median after warm-up. The
 text encoder is not in Infinity's figures. Peaks are torch's, from before the first call on.
 """
 

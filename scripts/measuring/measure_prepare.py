@@ -1,4 +1,4 @@
-"""Times the preparation of a stratified sample against the bare work on its pictures: decode, crop and resize, encode.
+"""Times the preparation of a stratified sample against the bare work on its images: decode, crop and resize, encode.
 
     python scripts/measuring/measure_prepare.py --output docs/measurements/prepare-cpu.json
 
@@ -114,7 +114,7 @@ def convert_all(files: list[Path], target: Path, threads: int) -> None:
 
 
 def rate(work: Callable[[Path], Any], target: Path, count: int) -> float:
-    """Return pictures per second of work that writes into `target`, which is deleted afterwards."""
+    """Return images per second of work that writes into `target`, which is deleted afterwards."""
     begin = time.perf_counter()
     work(target)
     seconds = time.perf_counter() - begin
@@ -137,7 +137,7 @@ def main() -> None:
         source_bytes = sum(path.stat().st_size for path in files)
         shards = folder / "wikiart"
         write_shards(files, shards)
-        print(f"{count} pictures, {source_bytes / count / 1000:.0f} kB each", flush=True)
+        print(f"{count} images, {source_bytes / count / 1000:.0f} kB each", flush=True)
         command = [sys.executable, COMMAND, "--dataset", str(shards), "--num_samples", str(count)]
         ways: dict[str, Callable[[Path], Any]] = {
             "ours": lambda target: prepare(shards, target, count),

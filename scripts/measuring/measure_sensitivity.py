@@ -2,7 +2,7 @@
 
     python -m scripts.measuring.measure_sensitivity --output runs/sensitivity.json
 
-Every set has as many pictures. Captions are not looked at: this is about distributions.
+Every set has as many images. Captions are not looked at: this is about distributions.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ SPOILED: dict[str, Callable[[Image.Image, int], Image.Image]] = {
 
 
 def make_sets(rows: Sequence[Row], count: int, folder: Path) -> dict[str, ImageSet]:
-    """Return `count` real pictures, and as many spoiled in each way; rows have pictures."""
+    """Return `count` real images, and as many spoiled in each way; rows have images."""
     paths = [row.path for row in rows if row.path is not None]
     sets = {"real": tuple(paths[:count])}
     for name, spoil in SPOILED.items():
@@ -74,9 +74,9 @@ def make_sets(rows: Sequence[Row], count: int, folder: Path) -> dict[str, ImageS
             spoil(read_rgb(path), index).save(made / f"{index:05d}.png")
         sets[name] = tuple(sorted(made.iterdir()))
     half = [row.path for row in rows if row.path is not None and row.label is not None and row.label // HEADS < 5]
-    assert len(half) >= count, f"{len(half)} pictures of half of the classes, {count} are needed"
+    assert len(half) >= count, f"{len(half)} images of half of the classes, {count} are needed"
     sets["half of the classes missing"] = tuple(half[:count])
-    sets[f"each of {count // COPIES_OF_EACH} pictures {COPIES_OF_EACH} times"] = tuple(
+    sets[f"each of {count // COPIES_OF_EACH} images {COPIES_OF_EACH} times"] = tuple(
         paths[: count // COPIES_OF_EACH] * COPIES_OF_EACH
     )
     return {name: ImageSet(name, paths) for name, paths in sets.items()}

@@ -42,7 +42,7 @@ class Case:
     pool: ProgramPool[Any]
 
     def run(self, batch: int, seed: int) -> Tensor:
-        """Return the pictures of one call."""
+        """Return the images of one call."""
         with torch.inference_mode():
             return self.pool(batch, lambda: self.make(batch), lambda program: self.fill(program, batch, seed))
 

@@ -1,4 +1,4 @@
-"""The combined base: the same pictures as the split folders, links, one build, and what is refused."""
+"""The combined base: the same images as the split folders, links, one build, and what is refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def picture(**options: Any) -> torch.Tensor:
     return generator.generate([Request("a pink robot", 1), Request("a blue cat", 2)])
 
 
-def test_it_makes_the_pictures_of_the_split_folders_and_is_built_once(split: tuple[str, str], tmp_path: Path) -> None:
+def test_it_makes_the_images_of_the_split_folders_and_is_built_once(split: tuple[str, str], tmp_path: Path) -> None:
     target = tmp_path / "new" / "pixart_base"
     built = build_combined_base(*split, target)
     assert built.built

@@ -14,7 +14,7 @@ from tiny_training import tiny_settings
 
 from files.ledger import Ledger
 from finetuning.checkpoints import load_checkpoint
-from finetuning.claim import recorded_pictures
+from finetuning.claim import recorded_images
 from finetuning.folder import TrainingFolder
 from finetuning.record import read_lines
 from finetuning.trainer import train_lora
@@ -52,7 +52,7 @@ def mark(output: Path) -> Any:
 
 
 def images(output: Path) -> Any:
-    return recorded_pictures(TrainingFolder(output))
+    return recorded_images(TrainingFolder(output))
 
 
 def lines(output: Path) -> Any:

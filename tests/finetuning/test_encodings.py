@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from tiny_training import CAPTIONS, tiny_settings, write_base, write_pictures
+from tiny_training import CAPTIONS, tiny_settings, write_base, write_images
 
 from benchmark.console.progress import Progress
 from benchmark.data.manifest_lines import context_of
 from files.records import seal
 from finetuning import encodings
 from finetuning.encodings import Captions, encode_all, encode_captions, encode_latents
-from finetuning.images import read_pictures, read_pixels
+from finetuning.images import read_images, read_pixels
 
 PROGRESS = Progress()
 
@@ -46,7 +46,7 @@ def test_padding_picks_the_asked_captions() -> None:
 def test_latents_are_the_vaes_mode_of_the_central_square_and_its_mirror(tmp_path: Path) -> None:
     from diffusers import AutoencoderKL
 
-    base, pictures = write_base(tmp_path / "base"), read_pictures(write_pictures(tmp_path / "Robots"))
+    base, pictures = write_base(tmp_path / "base"), read_images(write_images(tmp_path / "Robots"))
     latents_VNCHW = encode_latents(pictures, base, tmp_path / "cache", 32, True, "cpu", PROGRESS)
     assert latents_VNCHW.shape == (2, 6, 4, 8, 8)
     vae = AutoencoderKL.from_pretrained(base / "vae", dtype=torch.float32)
@@ -63,7 +63,7 @@ def test_a_circle_stays_round(tmp_path: Path) -> None:
     ImageDraw.Draw(image).ellipse((70, 20, 130, 80), fill="white")
     image.save(train / "a.png")
     (train / "a.txt").write_text("a circle")
-    white_HW = read_pixels(read_pictures(train), 50)[0, 0].numpy() > 0
+    white_HW = read_pixels(read_images(train), 50)[0, 0].numpy() > 0
     rows, columns = (np.flatnonzero(white_HW.any(axis=axis)) for axis in (1, 0))
     assert len(rows) == pytest.approx(30, abs=2)
     assert len(columns) == pytest.approx(30, abs=2)
@@ -71,7 +71,7 @@ def test_a_circle_stays_round(tmp_path: Path) -> None:
     assert columns.mean() == pytest.approx(24.5, abs=1)
 
 
-def test_they_are_made_once_and_again_for_another_picture_or_caption(
+def test_they_are_made_once_and_again_for_another_image_or_caption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny_settings(tmp_path)
@@ -85,7 +85,7 @@ def test_they_are_made_once_and_again_for_another_picture_or_caption(
 
     def run() -> int:
         made.clear()
-        pictures = read_pictures(settings.train_dir)
+        pictures = read_images(settings.train_dir)
         common = {"side": 32, "flip": False, "device": "cpu", "dtype": torch.float32, "progress": PROGRESS}
         encode_all(pictures, settings.base, tmp_path / "cache", **common)
         return len(made)
@@ -101,39 +101,39 @@ def test_they_are_made_once_and_again_for_another_picture_or_caption(
     assert run() == 2
 
 
-def test_a_picture_that_does_not_decode_is_named(tmp_path: Path) -> None:
-    train = write_pictures(tmp_path / "Robots")
-    (train / "00003_input.png").write_bytes(b"no picture")
+def test_an_image_that_does_not_decode_is_named(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "Robots")
+    (train / "00003_input.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"00003_input.png does not decode") as caught:
-        read_pixels(read_pictures(train), 32)
+        read_pixels(read_images(train), 32)
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_without_a_caption_is_named(tmp_path: Path) -> None:
-    train = write_pictures(tmp_path / "Robots")
+def test_an_image_without_a_caption_is_named(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "Robots")
     (train / "00002_caption.txt").unlink()
     with pytest.raises(ValueError, match=r"00002_input.png"):
-        read_pictures(train)
+        read_images(train)
     (train / "00002_caption.txt").write_text("  \n")
     with pytest.raises(ValueError, match=r"1 of 6 captions in .* are empty, first that of 00002_input.png"):
-        read_pictures(train)
+        read_images(train)
 
 
 def test_the_sources_digests_come_from_the_manifest(tmp_path: Path) -> None:
-    train = write_pictures(tmp_path / "Robots", count=2)
+    train = write_images(tmp_path / "Robots", count=2)
     lines = ['{"schema_version": 1}', '{"file": "train/00001_input.png", "sha256": "abc"}', '{"file": "train/000']
     manifest = train.parent / "manifest.jsonl"
     manifest.write_text("\n".join(lines))  # as the first version wrote them, the last one torn
-    assert [picture.source_digest for picture in read_pictures(train)] == ["", "abc"]
+    assert [picture.source_digest for picture in read_images(train)] == ["", "abc"]
     header = {"schema_version": 2}
     sealed = [seal(header), seal({"file": "train/00000_input.png", "sha256": "def"}, context_of(header)), lines[2]]
     manifest.write_text("\n".join(sealed))
-    assert [picture.source_digest for picture in read_pictures(train)] == ["def", ""]
+    assert [picture.source_digest for picture in read_images(train)] == ["def", ""]
     for number, line in [(0, sealed[0][1:]), (0, sealed[0].replace("2", "3", 1)), (1, sealed[1].replace("def", "deg"))]:
         manifest.write_text("\n".join([*sealed[:number], line, *sealed[number + 1 :]]))
         with pytest.raises(ValueError, match=r"manifest\.jsonl is damaged"):
-            read_pictures(train)
+            read_images(train)
     manifest.write_text("a list of somebody's own\n")
-    assert [picture.source_digest for picture in read_pictures(train)] == ["", ""]
-    assert len({picture.file_digest for picture in read_pictures(train)}) == 2
-    assert [picture.caption for picture in read_pictures(train)] == list(CAPTIONS[:2])
+    assert [picture.source_digest for picture in read_images(train)] == ["", ""]
+    assert len({picture.file_digest for picture in read_images(train)}) == 2
+    assert [picture.caption for picture in read_images(train)] == list(CAPTIONS[:2])

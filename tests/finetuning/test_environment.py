@@ -1,4 +1,4 @@
-"""The environment check on environments that are made up: what is said, which command mends it, and what pip may do."""
+"""The environment check on environments that are made up: what is said, which command fixes it, and what pip may do."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_without_install_nothing_is_run(capsys: pytest.CaptureFixture[str]) -> N
     assert pip.commands == []
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == [f"conflict: {OLD.text}", "note: no GPU"]
-    assert told[2].startswith("mend it with: ")
+    assert told[2].startswith("fix it with: ")
     assert told[2].endswith(" -m pip install --upgrade --upgrade-strategy only-if-needed 'peft>=0.17'")
 
 

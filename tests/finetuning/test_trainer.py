@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import CAPTIONS, tiny_settings, train_until, write_pictures
+from tiny_training import CAPTIONS, tiny_settings, train_until, write_images
 
 from files.writing import PREFIX
 from finetuning import trainer
@@ -71,7 +71,7 @@ def test_it_leaves_an_adapter_its_data_and_its_record(tmp_path: Path) -> None:
     assert [event.step for event in events.Images("validation")] == [3, 6]
 
 
-def test_stock_peft_on_a_stock_pipeline_gives_our_pictures(tmp_path: Path) -> None:
+def test_stock_peft_on_a_stock_pipeline_gives_our_images(tmp_path: Path) -> None:
     from diffusers import PixArtSigmaPipeline
     from peft import PeftModel
 
@@ -110,8 +110,8 @@ def test_other_settings_are_refused_and_fresh_starts_over(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="holds a training with rank=4, now rank=2"):
         train_lora(other)
     assert train_lora(other, fresh=True).trained
-    write_pictures(tmp_path / "More", count=5)
-    with pytest.raises(ValueError, match="pictures=6 of"):
+    write_images(tmp_path / "More", count=5)
+    with pytest.raises(ValueError, match="images=6 of"):
         train_lora(dataclasses.replace(other, train_dir=tmp_path / "More" / "input" / "train"))
 
 
@@ -281,7 +281,7 @@ def blocks_of(base: Path) -> int:
     return int(json.loads((base / "transformer" / "config.json").read_text())["num_layers"])
 
 
-def test_pictures_that_were_added_since_it_began_are_left_out(
+def test_images_that_were_added_since_it_began_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = tiny_settings(tmp_path)
@@ -291,11 +291,11 @@ def test_pictures_that_were_added_since_it_began_are_left_out(
     shutil.copy(settings.train_dir / "00000_input.png", settings.train_dir / "00006_input.png")
     (settings.train_dir / "00006_caption.txt").write_text("one more\n")
     assert train_lora(settings).trained
-    assert "1 pictures were added since this training began; --fresh takes them in" in capsys.readouterr().err
+    assert "1 images were added since this training began; --fresh takes them in" in capsys.readouterr().err
     assert equal(weights(settings.output_dir), weights(whole.output_dir))
     assert not train_lora(settings).trained
     (settings.train_dir / "00001_input.png").unlink()
-    with pytest.raises(ValueError, match="holds a training with pictures=6 of"):
+    with pytest.raises(ValueError, match="holds a training with images=6 of"):
         train_lora(settings)
 
 

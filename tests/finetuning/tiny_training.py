@@ -1,4 +1,4 @@
-"""A PixArt of 32 px with random weights in one folder, a few captioned pictures, and settings for both."""
+"""A PixArt of 32 px with random weights in one folder, a few captioned images, and settings for both."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def write_base(folder: Path) -> Path:
     return folder
 
 
-def write_pictures(folder: Path, count: int = 6) -> Path:
-    """Write `count` pictures of 40 x 30 px, each another, with a caption beside each, into folder/input/train."""
+def write_images(folder: Path, count: int = 6) -> Path:
+    """Write `count` images of 40 x 30 px, each another, with a caption beside each, into folder/input/train."""
     train = folder / "input" / "train"
     train.mkdir(parents=True)
     for number in range(count):
@@ -58,7 +58,7 @@ def tiny_settings(folder: Path, **changes: Any) -> TrainingSettings:
     if not base.is_dir():
         write_base(base)
     if not train.is_dir():
-        write_pictures(folder / "Robots")
+        write_images(folder / "Robots")
     values: dict[str, Any] = {
         "train_dir": train, "base": base, "output_dir": folder / "Robots" / "pixart_lora", "batch_size": 2, "steps": 6,
         "learning_rate": 1e-2, "rank": 4, "log_every": 1, "checkpoint_every": 2, "validate_every": 0, "device": "cpu",

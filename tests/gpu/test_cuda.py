@@ -1,4 +1,4 @@
-"""What only a GPU can show: the clock waits, memory comes back, pictures are the CPU's, graphs change nothing."""
+"""What only a GPU can show: the clock waits, memory comes back, images are the CPU's, graphs change nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_clock_waits_for_the_device() -> None:
 
 
 @pytest.mark.parametrize("name", ["sdxl", "var", "pixart", "infinity"])
-def test_pictures_on_the_gpu_are_those_of_the_cpu(name: str, tmp_path: Path) -> None:
+def test_images_on_the_gpu_are_those_of_the_cpu(name: str, tmp_path: Path) -> None:
     pictures = []
     for device in ("cpu", "cuda"):
         generator = load(name, device, tmp_path)
@@ -59,7 +59,7 @@ def test_memory_comes_back_after_each_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sdxl", "pixart"])
-def test_cuda_graphs_change_no_picture(name: str, tmp_path: Path) -> None:
+def test_cuda_graphs_change_no_image(name: str, tmp_path: Path) -> None:
     from models.diffusers_compiled import Strategy, speed_up
 
     plain, graphed = load(name, "cuda", tmp_path), load(name, "cuda", tmp_path)

@@ -27,7 +27,7 @@ def _full_float32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
-def test_the_fast_path_draws_the_plain_pictures_in_float32(tmp_path: Path) -> None:
+def test_the_fast_path_draws_the_plain_images_in_float32(tmp_path: Path) -> None:
     plain, fast = load("var", DEVICE, tmp_path), load("var", DEVICE, tmp_path, mode="compiled")
     for start, end in ((0, 8), (8, 16), (16, 17)):
         asked = plain.prepare(make_requests(end)[start:])
@@ -61,7 +61,7 @@ def test_the_fast_path_draws_the_plain_bits_in_float32(tmp_path: Path) -> None:
         same_N &= ~wrong_BLd.flatten(1).any(dim=1)
         clear += float(decided_BLd.float().mean()) / len(steps)
     assert clear > 0.99
-    print(f"{int(same_N.sum())} of {len(asked)} pictures without a bit that rounding decided")
+    print(f"{int(same_N.sum())} of {len(asked)} images without a bit that rounding decided")
     assert same_N.sum() >= len(asked) - 3
     assert ((pictures[0] - pictures[1]).abs().flatten(1).amax(dim=1)[same_N] <= 1).all()
 
@@ -73,7 +73,7 @@ def last_program(generator: Any) -> Any:
 
 @pytest.mark.parametrize("mode", ["eager", "compiled"])
 @pytest.mark.parametrize("name", ["var", "infinity"])
-def test_pictures_do_not_depend_on_the_batch_in_float32(name: str, mode: Any, tmp_path: Path) -> None:
+def test_images_do_not_depend_on_the_batch_in_float32(name: str, mode: Any, tmp_path: Path) -> None:
     generator = load(name, "cuda", tmp_path, mode=mode)
     asked = generator.prepare(make_requests(8))
     together = generator.generate(asked)
@@ -99,7 +99,7 @@ def test_old_graphs_go_and_all_memory_comes_back(tmp_path: Path) -> None:
     assert allocated_after_use() <= first_time + 2**20
 
 
-def codes_and_pictures(mode: Any, first_seed: int, tmp_path: Path) -> tuple[Tensor, Tensor, Tensor]:
+def codes_and_images(mode: Any, first_seed: int, tmp_path: Path) -> tuple[Tensor, Tensor, Tensor]:
     """Return `codes_NL`, `pictures_NCHW` and the classes asked for, in the mode's usual dtype."""
     dtype = "bfloat16" if mode == "compiled" else "float32"
     generator: Any = load("var", "cuda", tmp_path, mode=mode, dtype=dtype)
@@ -120,13 +120,13 @@ def codes_and_pictures(mode: Any, first_seed: int, tmp_path: Path) -> tuple[Tens
 
 
 def test_the_fast_path_draws_from_the_same_distribution(tmp_path: Path) -> None:
-    plain_NL, plain_pictures, asked_N = codes_and_pictures("eager", 10_000, tmp_path)
-    fast_NL, fast_pictures, _ = codes_and_pictures("compiled", 20_000, tmp_path)
+    plain_NL, plain_images, asked_N = codes_and_images("eager", 10_000, tmp_path)
+    fast_NL, fast_images, _ = codes_and_images("compiled", 20_000, tmp_path)
 
     network = load_attribute_network(ASSETS, "cuda")
     heads = network.options[1]
     shares = []
-    for pictures in (plain_pictures, fast_pictures):
+    for pictures in (plain_images, fast_images):
         parts = [network.predict(part.float() / 127.5 - 1) for part in pictures.split(256)]
         seen_NA = torch.cat(parts)
         right_N = (seen_NA[:, 0] == asked_N // heads) & (seen_NA[:, 1] == asked_N % heads)
@@ -135,7 +135,7 @@ def test_the_fast_path_draws_from_the_same_distribution(tmp_path: Path) -> None:
     half_width = 1.96 * (2 * max(pooled * (1 - pooled), 1 / PICTURES) / PICTURES) ** 0.5
     assert abs(shares[0] - shares[1]) <= half_width, f"prompt fidelity {shares}"
 
-    # Pictures are exchanged, not codes: the codes of one picture depend on each other.
+    # Images are exchanged, not codes: the codes of one image depend on each other.
     vocabulary = int(max(plain_NL.max(), fast_NL.max())) + 1
     both_NL = torch.cat((plain_NL, fast_NL))
     counts_NV = torch.zeros(len(both_NL), vocabulary, device="cuda")

@@ -1,4 +1,4 @@
-"""Captions of robots can be read back exactly; the attribute network reads pictures of its size."""
+"""Captions of robots can be read back exactly; the attribute network reads images of its size."""
 
 import random
 from pathlib import Path

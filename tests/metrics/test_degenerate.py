@@ -1,4 +1,4 @@
-"""Frames of one colour and copies of one picture are told; a varied set is not."""
+"""Frames of one colour and copies of one image are told; a varied set is not."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def test_frames_of_one_colour_are_counted_and_numbered(tmp_path: Path) -> None:
     nearly = np.full((48, 48, 3), 200) + np.random.default_rng(0).integers(-1, 2, (48, 48, 3))
     frames = [_smooth(1), np.zeros((48, 48, 3)), _smooth(2), nearly, _smooth(3)]
     (warning,) = find_degenerate(_save(tmp_path, frames))
-    assert warning == "2 of 5 pictures are of one colour (00001, 00003)"
+    assert warning == "2 of 5 images are of one colour (00001, 00003)"
 
 
 def test_a_mode_collapse_is_told_with_a_pair(tmp_path: Path) -> None:
     noisy = _smooth(1).astype(int) + np.random.default_rng(0).integers(-2, 3, (48, 48, 3))
     frames = [_smooth(0), _smooth(1), _smooth(2), noisy.clip(0, 255), *(_smooth(seed) for seed in range(3, 7))]
     (warning,) = find_degenerate(_save(tmp_path, frames))
-    assert warning == "2 of 8 pictures are copies of another (00001 and 00003, ...): a mode collapse"
+    assert warning == "2 of 8 images are copies of another (00001 and 00003, ...): a mode collapse"
 
 
 def test_two_alike_in_a_hundred_are_none(tmp_path: Path) -> None:

@@ -83,10 +83,10 @@ def test_robots_without_inception_weights_are_scored_by_the_embedded_network_and
     assert (kid.label, kid.short) == ("KD-robots (lower = better)", "KD-robots")
     assert "FID" not in fid.identity
     assert fid.value == pytest.approx(0, abs=1e-9)
-    assert fid.floor_count == 4  # eight pictures make two disjoint fours
+    assert fid.floor_count == 4  # eight images make two disjoint fours
 
 
-def test_other_pictures_without_inception_weights_get_the_remedy(
+def test_other_images_without_inception_weights_get_the_remedy(
     tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metrics.extractors.efficientnet.PACKAGES", ("not_installed_a", "not_installed_b"))
@@ -162,7 +162,7 @@ def test_features_do_not_depend_on_the_batch_size(tmp_path: Path, scoring: Scori
     assert torch.allclose(by_one, extract_features(images.paths, extractor, 7), atol=1e-6)
 
 
-def test_features_that_are_not_finite_name_the_picture(tmp_path: Path) -> None:
+def test_features_that_are_not_finite_name_the_image(tmp_path: Path) -> None:
     class Broken(MeanColour):
         def extract(self, images: Sequence[Tensor]) -> Tensor:
             rows = super().extract(images)
@@ -172,7 +172,7 @@ def test_features_that_are_not_finite_name_the_picture(tmp_path: Path) -> None:
         extract_features(_pictures(tmp_path / "x", 6), Broken(), 4)
 
 
-def test_a_second_run_decodes_no_picture(tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_decodes_no_image(tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch) -> None:
     images = ImageSet("x", _pictures(tmp_path / "x", 6))
     first = cached_features(images, MeanColour(), scoring)
     monkeypatch.setattr(features, "stream_batches", None)
@@ -181,7 +181,7 @@ def test_a_second_run_decodes_no_picture(tmp_path: Path, scoring: Scoring, monke
     assert again.seen == 0
 
 
-def test_copies_under_other_names_share_the_entry_and_a_changed_picture_does_not(
+def test_copies_under_other_names_share_the_entry_and_a_changed_image_does_not(
     tmp_path: Path, scoring: Scoring
 ) -> None:
     paths = _pictures(tmp_path / "x", 4)
@@ -305,7 +305,7 @@ def test_damaged_bytes_anywhere_in_an_entry_never_give_other_features(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_corrupt_picture_leaves_no_entry(tmp_path: Path, scoring: Scoring) -> None:
+def test_a_corrupt_image_leaves_no_entry(tmp_path: Path, scoring: Scoring) -> None:
     paths = _pictures(tmp_path / "x", 4)
     paths[3].write_bytes(b"")
     with pytest.raises(OSError, match=r"00003\.png"):
@@ -313,7 +313,7 @@ def test_a_corrupt_picture_leaves_no_entry(tmp_path: Path, scoring: Scoring) -> 
     assert not (scoring.cache / "features").exists()
 
 
-def test_the_floor_is_drawn_from_disjoint_pictures_half_of_them_at_most() -> None:
+def test_the_floor_is_drawn_from_disjoint_images_half_of_them_at_most() -> None:
     halves = halves_of(10, 4)
     assert halves is not None
     assert [len(half) for half in halves] == [4, 6]

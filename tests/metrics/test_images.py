@@ -78,13 +78,13 @@ def test_sixteen_bit_grey_keeps_its_upper_byte(tmp_path: Path) -> None:
     assert np.asarray(read_rgb(tmp_path / "g.png"))[0, :, 1].tolist() == [0, 1, 255]
 
 
-def test_an_animated_picture_gives_its_first_frame(tmp_path: Path) -> None:
+def test_an_animated_image_gives_its_first_frame(tmp_path: Path) -> None:
     red, blue = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
     red.save(tmp_path / "a.webp", save_all=True, append_images=[blue], lossless=True)
     assert read_rgb(tmp_path / "a.webp").getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_a_picture_is_turned_upright_as_its_exif_tag_says(tmp_path: Path) -> None:
+def test_an_image_is_turned_upright_as_its_exif_tag_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (4, 2)).save(tmp_path / "r.jpg", exif=exif)
@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, damage:
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(bad)
         bad.write_bytes(bad.read_bytes()[:3000])
     elif damage == "text":
-        bad.write_text("not a picture")
+        bad.write_text("not an image")
     elif damage == "float":
         Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "bad.tiff")
         bad = tmp_path / "bad.tiff"
@@ -108,7 +108,7 @@ def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, damage:
     assert str(bad) in str(caught.value)
 
 
-def test_resizing_keeps_a_flat_picture_flat_and_the_range() -> None:
+def test_resizing_keeps_a_flat_image_flat_and_the_range() -> None:
     assert torch.allclose(resize_antialiased(torch.full((1, 3, 50, 30), 77, dtype=torch.uint8), 64), torch.tensor(77.0))
     noise = torch.randint(0, 2, (1, 3, 100, 100)).to(torch.uint8) * 255
     resized = resize_antialiased(noise, 64)

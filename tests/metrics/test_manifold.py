@@ -44,7 +44,7 @@ def test_a_replicate_is_the_score_without_that_group() -> None:
             assert replicates[key]["generated"][group] == pytest.approx(other[key]), key
 
 
-def test_few_pictures_have_a_value_and_no_replicates() -> None:
+def test_few_images_have_a_value_and_no_replicates() -> None:
     estimate = manifold_scores(_features(8, 1), _features(7, 2))
     assert estimate.replicates["precision"] == {}
     with pytest.raises(ValueError, match="at least 6"):
@@ -63,7 +63,7 @@ def test_each_value_moves_where_it_must() -> None:
     assert wide["density"] < as_real["density"] - 0.3
 
 
-def test_of_very_many_pictures_as_many_are_drawn() -> None:
+def test_of_very_many_images_as_many_are_drawn() -> None:
     assert len(_at_most(torch.zeros(MOST_PICTURES + 5, 1))) == MOST_PICTURES
     assert torch.equal(_at_most(torch.arange(7.0)), torch.arange(7.0))
 
@@ -73,7 +73,7 @@ def test_nearest_distances_are_those_of_all_pairs() -> None:
     assert torch.allclose(nearest_distances(x, y), torch.cdist(x, y).square().amin(dim=1))
 
 
-def test_copies_of_training_pictures_are_told_from_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_of_training_images_are_told_from_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from metrics import METRICS
     from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 
@@ -98,7 +98,7 @@ def test_copies_of_training_pictures_are_told_from_new_ones(tmp_path: Path, monk
     assert fresh.value < 4
     assert fresh.interval is not None
     assert fresh.interval[0] < 1 < fresh.interval[1]
-    with pytest.raises(MetricUnavailable, match="no picture is known that it was trained on"):
+    with pytest.raises(MetricUnavailable, match="no image is known that it was trained on"):
         metric.score(Comparison(images("new"), images("held out")))
 
 

@@ -15,7 +15,7 @@ REAL = torch.tensor([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0], [30.0, 0.0]])
 CAPTIONS = ["a", "b", "c", "d"]
 
 
-def test_exact_pictures_match_and_reversed_ones_do_not() -> None:
+def test_exact_images_match_and_reversed_ones_do_not() -> None:
     assert match_shares(REAL, REAL, CAPTIONS).tolist() == [1, 1, 1, 1]
     # The first asked shows the last: all three others are nearer; the second shows
     # the third: the first is farther than the own one, the last as far.
@@ -23,7 +23,7 @@ def test_exact_pictures_match_and_reversed_ones_do_not() -> None:
     assert reversed_shares.tolist() == pytest.approx([0, 0.5, 0.5, 0])
 
 
-def test_pictures_that_know_nothing_score_a_half() -> None:
+def test_images_that_know_nothing_score_a_half() -> None:
     generator = torch.Generator().manual_seed(0)
     made, real = (torch.randn(600, 8, generator=generator) for _ in range(2))
     shares = match_shares(made, real, [str(i) for i in range(600)])
@@ -44,5 +44,5 @@ def test_what_was_asked_for_a_class_has_no_match(tmp_path: Path) -> None:
     targets = ImageSet("y", (tmp_path / "b.png",), ("a caption",))
     with pytest.raises(MetricUnavailable, match="class"):
         metric.score(Comparison(images, targets, targets))
-    with pytest.raises(MetricUnavailable, match="no real picture"):
+    with pytest.raises(MetricUnavailable, match="no real image"):
         metric.score(Comparison(images, targets))

@@ -1,4 +1,4 @@
-"""PSNR to the exact picture: closed forms, which pairs count, and agreement with torchmetrics."""
+"""PSNR to the exact image: closed forms, which pairs count, and agreement with torchmetrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metrics.paired import (
 )
 
 ASSETS = Path(__file__).parents[2] / "assets"
-# Captions that name every part, so that their picture is known.
+# Captions that name every part, so that their image is known.
 WHOLE = [
     f"a {colour} robot with a round head, one red eye, a speaker mouth, a moustache and an open barrel body, "
     "in a forest"
@@ -33,7 +33,7 @@ WHOLE = [
 ]
 
 
-def _picture(seed: int, size: tuple[int, int] = (16, 16)) -> Image.Image:
+def _image(seed: int, size: tuple[int, int] = (16, 16)) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
 
 
@@ -41,7 +41,7 @@ def _set(folder: Path, name: str, captions: list[str], seed: int) -> ImageSet:
     paths = []
     for index in range(len(captions)):
         paths.append(folder / f"{name}{index}.png")
-        _picture(seed + index).save(paths[-1])
+        _image(seed + index).save(paths[-1])
     return ImageSet(name, tuple(paths), tuple(captions))
 
 
@@ -65,16 +65,16 @@ def test_a_difference_of_one_level_is_48_decibels() -> None:
     assert value(PeakSignalToNoise, black, dark) == pytest.approx(20 * math.log10(255))
 
 
-def test_equal_pictures_score_what_8_bits_can_tell() -> None:
-    assert value(PeakSignalToNoise, _picture(0), _picture(0)) == pytest.approx(10 * math.log10(255**2 * 12))
-    assert value(StructuralSimilarity, _picture(0), _picture(0)) == pytest.approx(1)
-    assert value(ColourDifference, _picture(0), _picture(0)) == 0
+def test_equal_images_score_what_8_bits_can_tell() -> None:
+    assert value(PeakSignalToNoise, _image(0), _image(0)) == pytest.approx(10 * math.log10(255**2 * 12))
+    assert value(StructuralSimilarity, _image(0), _image(0)) == pytest.approx(1)
+    assert value(ColourDifference, _image(0), _image(0)) == 0
 
 
 def test_similarity_is_scikit_images() -> None:
     from skimage.metrics import structural_similarity
 
-    one = _picture(0, (200, 200))
+    one = _image(0, (200, 200))
     other = one.resize((190, 190)).resize((200, 200))
     theirs = structural_similarity(
         np.asarray(one), np.asarray(other), channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5,
@@ -106,7 +106,7 @@ def test_lpips_runs_with_a_backbone_in_torchs_cache(
     downloads.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(alexnet(weights=None).state_dict(), downloads / "alexnet-owt-7be5be79.pth")
-    targets = [_picture(seed, (64, 64)) for seed in range(2)]
+    targets = [_image(seed, (64, 64)) for seed in range(2)]
     metric = PerceptualDistance(scoring)
     metric.prepare()
     same = metric.value_of(as_tensor(targets[0]), as_tensor(targets[0]))
@@ -148,7 +148,7 @@ def test_a_target_of_another_shape_is_cropped_about_its_centre(tmp_path: Path) -
 def test_only_images_asked_for_just_their_targets_caption_count(tmp_path: Path, scoring: Scoring) -> None:
     comparison = _comparison(tmp_path, [WHOLE[0], "a blue robot with a round head", *WHOLE[2:]], WHOLE)
     (score,) = METRICS["psnr"](scoring).score(comparison)
-    expected = [value(PeakSignalToNoise, _picture(i), _picture(100 + i)) for i in (0, 2, 3, 4, 5)]
+    expected = [value(PeakSignalToNoise, _image(i), _image(100 + i)) for i in (0, 2, 3, 4, 5)]
     assert score.value == pytest.approx(sum(expected) / 5)
     assert (score.n_generated, score.better, score.label) == (5, "higher", "PSNR dB (higher = better)")
     assert score.interval is not None
@@ -157,19 +157,19 @@ def test_only_images_asked_for_just_their_targets_caption_count(tmp_path: Path, 
     assert score.floor_count == 3
 
 
-def test_images_of_classes_have_no_exact_picture(tmp_path: Path, scoring: Scoring) -> None:
+def test_images_of_classes_have_no_exact_image(tmp_path: Path, scoring: Scoring) -> None:
     with pytest.raises(MetricUnavailable, match="asked for a class, not for a caption"):
         METRICS["psnr"](scoring).score(_comparison(tmp_path, ["a pink robot", "a blue robot"], WHOLE[:2]))
 
 
 def test_without_targets_there_is_no_score(tmp_path: Path, scoring: Scoring) -> None:
     images = _set(tmp_path, "generated", ["a", "b"], 0)
-    with pytest.raises(MetricUnavailable, match="no exact picture"):
+    with pytest.raises(MetricUnavailable, match="no exact image"):
         METRICS["psnr"](scoring).score(Comparison(images, images))
 
 
-def test_captions_that_do_not_fix_a_picture_have_no_score(tmp_path: Path, scoring: Scoring) -> None:
-    with pytest.raises(MetricUnavailable, match="do not fix a picture"):
+def test_captions_that_do_not_fix_an_image_have_no_score(tmp_path: Path, scoring: Scoring) -> None:
+    with pytest.raises(MetricUnavailable, match="do not fix an image"):
         METRICS["psnr"](scoring).score(
             _comparison(tmp_path, ["hedgehog, twemoji style"] * 2, ["hedgehog, twemoji style"] * 2)
         )

@@ -20,7 +20,7 @@ SEEN = (1, 2, 3, 4, 5, 6, 7)
 
 @pytest.fixture
 def scoring(tmp_path: Path) -> Scoring:
-    """Return a scoring whose attribute network sees the robot `SEEN` in every picture."""
+    """Return a scoring whose attribute network sees the robot `SEEN` in every image."""
     assets = tmp_path / "assets"
     (assets / "robots").mkdir(parents=True)
     shutil.copy(ASSETS / "robots" / "parts.json", assets / "robots")

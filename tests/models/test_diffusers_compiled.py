@@ -1,4 +1,4 @@
-"""Speeding a pipeline up leaves its pictures as they were; strategies are read and refused by name."""
+"""Speeding a pipeline up leaves its images as they were; strategies are read and refused by name."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def check(build: Any, arguments: dict[str, Any], strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", SDXL_STRATEGIES)
-def test_sdxl_pictures_stay_the_same(strategy: str) -> None:
+def test_sdxl_images_stay_the_same(strategy: str) -> None:
     check(build_sdxl, CALL, strategy)
 
 
 @pytest.mark.parametrize("strategy", PIXART_STRATEGIES)
-def test_pixart_pictures_stay_the_same(strategy: str) -> None:
+def test_pixart_images_stay_the_same(strategy: str) -> None:
     check(build_pixart, PIXART_CALL, strategy)
 
 

@@ -29,7 +29,7 @@ def test_name_in_models_selects_the_pipeline() -> None:
     assert not diffusers_hub.FAMILY.switchable
 
 
-def test_folder_makes_pictures_with_the_asked_steps(tmp_path: Path) -> None:
+def test_folder_makes_images_with_the_asked_steps(tmp_path: Path) -> None:
     folder = write_sdxl(tmp_path / "my-sdxl")
     loaded = diffusers_hub.FAMILY.load(diffusers_hub.Options(id=str(folder), steps=2), runtime(tmp_path))
     images_BCHW = loaded.generate(REQUESTS)

@@ -34,6 +34,6 @@ def test_adapters_are_measured_beside_stock_and_strategies(tmp_path: Path) -> No
     assert sdxl["stock"]["ratio"] > 0
     assert "does not encode its empty prompt" in sdxl["strategies"][1]["error"]
     for measured in (sdxl["strategies"][0], pixart["strategies"][0]):
-        # bfloat16 with the products fused: rounding, no other picture.
+        # bfloat16 with the products fused: rounding, no other image.
         assert measured["mean_difference_of_255"] < 4
         assert measured["median_s"] > 0

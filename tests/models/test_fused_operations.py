@@ -160,7 +160,7 @@ def test_few_chunks_of_pixels_are_normalised_as_many(fused: Operations, monkeypa
     torch.testing.assert_close(fused.norm_silu(x_BCHW, norm), PLAIN.norm_silu(x_BCHW, norm), atol=2e-5, rtol=1e-4)
 
 
-def test_whole_networks_draw_the_plain_codes_and_pictures(fused: Operations) -> None:
+def test_whole_networks_draw_the_plain_codes_and_images(fused: Operations) -> None:
     torch.manual_seed(0)
     shape = VARShape(2, 64, 2, (1, 2, 3, 4), 8, 64, classes=10)
     var = VAR(shape).eval().requires_grad_(False).to(DEVICE)

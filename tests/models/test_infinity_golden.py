@@ -27,7 +27,7 @@ from models.weights import load_strictly
 
 GOLDEN = Path(__file__).parent / "golden"
 ABOUT: dict[str, Any] = json.loads((GOLDEN / "infinity_tiny.json").read_text())
-# The coordinates of a 64 x 64 grid, also for the smaller pictures.
+# The coordinates of a 64 x 64 grid, also for the smaller images.
 SCHEDULE = Schedule(tuple((height, width) for _, height, width in ABOUT["scale_schedule"]), (64, 64))
 SCALES = BitwiseScales(SCHEDULE.grids)
 

@@ -12,7 +12,7 @@ SIZES: tuple[Pixels, ...] = get_args(Pixels)
 
 
 @pytest.mark.parametrize(("pixels", "tokens"), [("0.06M", 521), ("0.25M", 2521), ("1M", 10521)])
-def test_square_pictures_have_the_published_number_of_tokens(pixels: Pixels, tokens: int) -> None:
+def test_square_images_have_the_published_number_of_tokens(pixels: Pixels, tokens: int) -> None:
     assert schedule_for(pixels).offsets[-1] == tokens
 
 
@@ -41,7 +41,7 @@ def test_the_last_grid_has_the_ratio_it_is_for() -> None:
 
 @pytest.mark.parametrize("pixels", SIZES)
 @pytest.mark.parametrize(("wide", "tall"), [(0.8, 1.25), (0.75, 1.333), (0.571, 1.75), (0.333, 3.0)])
-def test_wide_pictures_are_tall_ones_turned_over(pixels: Pixels, wide: float, tall: float) -> None:
+def test_wide_images_are_tall_ones_turned_over(pixels: Pixels, wide: float, tall: float) -> None:
     expected = tuple((width, height) for height, width in schedule_for(pixels, tall).grids)
     assert schedule_for(pixels, wide).grids == expected
 

@@ -85,7 +85,7 @@ def generator(folder: Path, **options: Any) -> InfinityGenerator:
 
 
 def small(made: InfinityGenerator) -> InfinityGenerator:
-    """Return the generator with a short schedule, for what does not hang on the published ones."""
+    """Return the generator with a short schedule, for what does not depend on the published ones."""
     from models.networks.next_scale import Schedule
 
     return InfinityGenerator(
@@ -152,7 +152,7 @@ def test_scales_of_another_attention_kernel_are_reshaped(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("published", [True, False])
-def test_a_tokenizer_without_encoder_makes_the_same_pictures(
+def test_a_tokenizer_without_encoder_makes_the_same_images(
     folder: Path, networks: tuple[Infinity, BSQVAE], published: bool
 ) -> None:
     whole = small(generator(folder)).generate(requests())
@@ -174,14 +174,14 @@ def test_matrix_products_run_in_the_dtype_of_the_run(folder: Path) -> None:
     assert made.generate(requests()).shape == (4, 3, 64, 64)
 
 
-def test_pictures_are_the_same_at_any_batch_size(folder: Path) -> None:
+def test_images_are_the_same_at_any_batch_size(folder: Path) -> None:
     made = small(generator(folder))
     alone = torch.cat([made.generate([request]) for request in requests()])
     assert_same_bits(alone, torch.cat([made.generate(requests()[:3]), made.generate(requests()[3:])]))
     assert_same_bits(alone, made.generate(requests()))
 
 
-def test_pictures_follow_seed_and_prompt(folder: Path) -> None:
+def test_images_follow_seed_and_prompt(folder: Path) -> None:
     made = small(generator(folder, tau=1.0))
     picture = made.generate([Request("a robot", 5)])
     assert torch.equal(made.generate([Request("a robot", 5)]), picture)
@@ -190,7 +190,7 @@ def test_pictures_follow_seed_and_prompt(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["a cat", "a cat with many more words than any prompt has in front of a wall"])
-def test_negative_prompt_changes_the_picture_at_any_batch_size(folder: Path, prompt: str) -> None:
+def test_negative_prompt_changes_the_image_at_any_batch_size(folder: Path, prompt: str) -> None:
     plain, guided = small(generator(folder)), small(generator(folder, negative_prompt=prompt))
     pictures = guided.generate(requests())
     assert not torch.equal(pictures, plain.generate(requests()))
@@ -222,7 +222,7 @@ def test_official_draws_depend_on_the_first_seed_alone(folder: Path) -> None:
     assert not torch.equal(small(generator(folder)).generate(requests(1, 2, 3)), pictures)
 
 
-def test_pictures_need_not_be_square(folder: Path) -> None:
+def test_images_need_not_be_square(folder: Path) -> None:
     made = generator(folder, aspect=0.5)
     assert made.generate(requests(1)).shape == (1, 3, 176, 352)
     assert made.image_size == 352
@@ -347,7 +347,7 @@ def embedded(tmp_path: Path, networks: tuple[Infinity, BSQVAE]) -> Path:
     return tmp_path
 
 
-def test_embedded_model_makes_pictures_of_its_own_size(embedded: Path) -> None:
+def test_embedded_model_makes_images_of_its_own_size(embedded: Path) -> None:
     made = load(InfinityOptions(), runtime(embedded, weights="tiny", image_size=64))
     assert (made.schedule.grids, made.schedule.span) == (GRIDS, (4, 4))
     assert (made.image_size, made.encoder.max_tokens) == (64, 40)
@@ -410,7 +410,7 @@ def test_all_prompts_of_a_run_are_padded_to_hold_the_longest(folder: Path, monke
     before = made.generate([short])
     assert made.prepare([short, long]) == [short, long]
     assert made.encode([short.prompt]).mask_RT.shape[1] == made.encode([long.prompt]).mask_RT.shape[1]
-    # One program then serves both, and padding changes no picture.
+    # One program then serves both, and padding changes no image.
     assert_same_bits(made.generate([short]), before)
 
 
@@ -421,6 +421,6 @@ def test_without_guidance_the_prompts_rows_run_alone(folder: Path) -> None:
     unguided.infinity.head.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
     alone = unguided.generate(requests())
     assert set(rows) == {4}
-    # A trace of guidance keeps both rows; its pictures are the same.
+    # A trace of guidance keeps both rows; its images are the same.
     traced = small(generator(folder, cfg=1.0 + 1e-7))
     assert_same_bits(traced.generate(requests()), alone)

@@ -17,11 +17,11 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert read_training_data(tmp_path) == data
 
 
-def test_pictures_are_known_by_content_and_captions_without_outer_spaces() -> None:
+def test_images_are_known_by_content_and_captions_without_outer_spaces() -> None:
     data = describe_training_data("x", ["ab" * 32, ""], [" a caption\n"])
-    assert data.holds_picture("ab" * 32)
-    assert not data.holds_picture("ac" * 32)
-    assert not data.holds_picture(""), "a row without a picture"
+    assert data.holds_image("ab" * 32)
+    assert not data.holds_image("ac" * 32)
+    assert not data.holds_image(""), "a row without an image"
     assert data.holds_caption("a caption")
     assert not data.holds_caption("A caption")
 

@@ -1,4 +1,4 @@
-"""A LoRA on PixArt: fused as beside it, the pictures that diffusers and PEFT make, and adapters that do not fit."""
+"""A LoRA on PixArt: fused as beside it, the images that diffusers and PEFT make, and adapters that do not fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def write_lora(folder: Path, transformer: Any, **config: Any) -> Path:
-    """Write a LoRA with random weights, strong enough to change pictures, as PEFT saves it."""
+    """Write a LoRA with random weights, strong enough to change images, as PEFT saves it."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(3)
@@ -93,7 +93,7 @@ def test_fused_answers_as_beside(lora: Path) -> None:
     assert not any("lora" in name for name, _ in network.named_parameters())
 
 
-def test_diffusers_and_peft_make_the_same_pictures(base: Path, lora: Path) -> None:
+def test_diffusers_and_peft_make_the_same_images(base: Path, lora: Path) -> None:
     from diffusers import PixArtSigmaPipeline
     from peft import PeftModel
 

@@ -17,7 +17,7 @@ from PIL import Image
 from models import diffusers_hub
 from models.base import Request, Runtime
 from models.diffusers_pipeline import DiffusersGenerator
-from models.networks.decoding import decode_pictures
+from models.networks.decoding import decode_images
 from models.pixels import check_decoded, keeps_range, pil_to_uint8, to_uint8
 
 REQUESTS = [Request("a pink robot", 0), Request("a blue cat", 1)]
@@ -163,7 +163,7 @@ def test_a_decoders_broken_image_is_found_wherever_it_is_in_the_batch(value: flo
     latents_BCHW[66, 1, 1, 2] = value
     extremes_2B = torch.zeros(2, 70)
     # 1024 times as large an image: three at once do not fit, so that the batch is decoded in parts.
-    images_BCHW = decode_pictures(lambda part: part, latents_BCHW, 1024, extremes_2B)
+    images_BCHW = decode_images(lambda part: part, latents_BCHW, 1024, extremes_2B)
     assert images_BCHW.shape == latents_BCHW.shape
     assert extremes_2B[:, 0].tolist() == [-1, 1]
     with pytest.raises(ValueError, match=r"A model made pixels that are no numbers .* first in image 66"):

@@ -33,7 +33,7 @@ def generator(folder: Path) -> ImageGenerator:
     return sdxl.FAMILY.load(sdxl.Options(model=str(folder), steps=3), runtime(folder))
 
 
-def test_official_folder_makes_uint8_pictures(generator: ImageGenerator) -> None:
+def test_official_folder_makes_uint8_images(generator: ImageGenerator) -> None:
     images_BCHW = generator.generate(REQUESTS[:2])
     assert images_BCHW.shape == (2, 3, 32, 32)
     assert images_BCHW.dtype == torch.uint8
@@ -42,13 +42,13 @@ def test_official_folder_makes_uint8_pictures(generator: ImageGenerator) -> None
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_pictures_do_not_depend_on_the_batch(generator: ImageGenerator, batch: int) -> None:
+def test_images_do_not_depend_on_the_batch(generator: ImageGenerator, batch: int) -> None:
     whole = generator.generate(REQUESTS).int()
     parts = torch.cat([generator.generate(REQUESTS[i : i + batch]) for i in range(0, 8, batch)]).int()
     assert (whole - parts).abs().max() <= 1
 
 
-def test_a_picture_depends_on_its_own_seed_and_prompt(generator: ImageGenerator) -> None:
+def test_an_image_depends_on_its_own_seed_and_prompt(generator: ImageGenerator) -> None:
     first = generator.generate(REQUESTS[:2])
     other_neighbour = generator.generate([REQUESTS[0], Request("a forest painting", 99)])
     other_seed = generator.generate([Request(REQUESTS[0].prompt, 5)])

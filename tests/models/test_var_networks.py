@@ -202,7 +202,7 @@ def test_sampling_with_a_cache_gives_the_logits_of_teacher_forcing(shape: VARSha
 
 
 def logits_by_the_equations(state: dict[str, Tensor], shape: VARShape, label: int, inputs_Lc: Tensor) -> Tensor:
-    """Return the logits of one picture from the published equations alone, float64, over tensors of the state dict."""
+    """Return the logits of one image from the published equations alone, float64, over tensors of the state dict."""
     state = {key: value.double() if value.is_floating_point() else value for key, value in state.items()}
     width, side = shape.width, shape.width // shape.heads
 
@@ -273,7 +273,7 @@ def test_codes_are_drawn_from_the_guided_and_filtered_logits() -> None:
         assert torch.equal(step.codes_BL, next_scale.draw(kept_BLV, noise.exponentials[scale]))
 
 
-def test_pictures_of_a_batch_are_those_of_single_requests() -> None:
+def test_images_of_a_batch_are_those_of_single_requests() -> None:
     var, vqvae = make_pair(variants()[0])
     together = sample(var, vqvae, [3, 7], [5, 6], Sampling(top_k=20, top_p=0.9))
     alone = sample(var, vqvae, [7], [6], Sampling(top_k=20, top_p=0.9))
@@ -281,7 +281,7 @@ def test_pictures_of_a_batch_are_those_of_single_requests() -> None:
         assert torch.equal(step.codes_BL[1:], other.codes_BL)
 
 
-def test_smoother_pictures_take_the_gumbel_weighted_mean_and_draw_first() -> None:
+def test_smoother_images_take_the_gumbel_weighted_mean_and_draw_first() -> None:
     var, vqvae = make_pair(VARShape(2, 64, 4, FOUR, 8, 32, 10))
     plain = sample(var, vqvae, [3, 7], [5, 6], Sampling(top_k=20))
     smooth = sample(var, vqvae, [3, 7], [5, 6], Sampling(top_k=20, more_smooth=True))

@@ -62,7 +62,7 @@ def test_official_files_load_and_generate(folder: Path) -> None:
     assert images_BCHW.shape == (4, 3, 8, 8)
 
 
-def test_pictures_are_the_same_at_any_batch_size(folder: Path) -> None:
+def test_images_are_the_same_at_any_batch_size(folder: Path) -> None:
     generator = load(replace(OPTIONS, model=str(folder)), runtime(folder))
     prepared = generator.prepare(requests(8))
     by_size = [

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-# Rows of each style: three frequent ones and a rare one; one picture is broken.
+# Rows of each style: three frequent ones and a rare one; one image is broken.
 STYLES = [3 if row in (7, 20) else row % 3 for row in range(36)]
 
 
 def write_wikiart(folder: Path, *, noise: bool = True) -> Path:
     """Write two shards of 36 paintings, one of them broken, and return the folder.
 
-    noise: pictures that take a while to convert; else each is of one colour.
+    noise: images that take a while to convert; else each is of one colour.
     """
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as ImageFeature

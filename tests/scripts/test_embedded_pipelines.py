@@ -96,7 +96,7 @@ def test_noising_ends_in_pure_noise_and_predicts_v() -> None:
     torch.manual_seed(0)
     noised, timesteps_B, target = noising.draw(latents)
     assert timesteps_B.tolist() == list(range(1000))
-    # v at the last step, where no signal is left, is the negative picture; x_t there is the noise itself.
+    # v at the last step, where no signal is left, is the negative image; x_t there is the noise itself.
     torch.testing.assert_close(target[-1], -latents[-1], atol=1e-2, rtol=1e-2)
     torch.testing.assert_close(noised.var(dim=(1, 2, 3)).mean(), torch.tensor(1.0), atol=0.02, rtol=0)
 
@@ -105,7 +105,7 @@ def test_the_pool_pairs_latents_with_their_robots() -> None:
     sprites = RobotSprites(ASSETS, "cpu")
 
     class Colours:
-        """A VAE whose latent is the picture's mean colour."""
+        """A VAE whose latent is the image's mean colour."""
 
         class config:  # noqa: N801
             scaling_factor = 2.0
@@ -129,7 +129,7 @@ def test_the_pool_pairs_latents_with_their_robots() -> None:
         assert not any(sprites.grammar.is_held_out(row) for row in attributes_BA.tolist())
 
 
-def test_a_perfect_picture_is_judged_perfect() -> None:
+def test_a_perfect_image_is_judged_perfect() -> None:
     sprites = RobotSprites(ASSETS, "cpu")
     images, attributes_BA = sprites.draw(torch.Generator().manual_seed(0), 8)
 
@@ -142,7 +142,7 @@ def test_a_perfect_picture_is_judged_perfect() -> None:
     assert psnr_db(images + 0.02, images) == pytest.approx(40, abs=1.5)
 
 
-def test_the_emoji_of_a_split_are_read_as_pictures() -> None:
+def test_the_emoji_of_a_split_are_read_as_images() -> None:
     assert read_emoji(ASSETS, "test", limit=3).shape == (3, 3, 64, 64)
 
 

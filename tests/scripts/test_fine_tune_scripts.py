@@ -39,7 +39,7 @@ exec @PYTHON@ "$@"
 
 @dataclass(frozen=True)
 class Session:
-    """A folder with a data set of two pictures, a combined base and the interpreter; `run` is a shell call there."""
+    """A folder with a data set of two images, a combined base and the interpreter; `run` is a shell call there."""
 
     folder: Path
 
@@ -68,7 +68,7 @@ class Session:
         return dict(zip(given[start::2], given[start + 1 :: 2], strict=True))
 
 
-def write_pictures(folder: Path, count: int = 2) -> None:
+def write_images(folder: Path, count: int = 2) -> None:
     folder.mkdir(parents=True)
     for index in range(count):
         Image.new("RGB", (8, 8), (100 * index, 0, 0)).save(folder / f"{index:05d}_input.png")
@@ -90,12 +90,12 @@ def session(tmp_path: Path, base: Path) -> Session:
     interpreter.write_text(INTERPRETER.replace("@PYTHON@", f"'{sys.executable}'"))
     interpreter.chmod(0o755)
     shutil.copytree(base, folder / "the base")
-    write_pictures(folder / "My Set" / "input" / "train")
+    write_images(folder / "My Set" / "input" / "train")
     return Session(folder)
 
 
 def test_the_steps_come_in_order_and_a_second_call_changes_nothing(session: Session) -> None:
-    write_pictures(session.base_dir / "input" / "test")
+    write_images(session.base_dir / "input" / "test")
     metadata = "make_imagefolder_metadata.py"
     steps = [metadata, metadata, "check_environment.py", "build_combined_base.py", "train_lora.py"]
     told = session.run(REAL_BASE="1")
@@ -106,7 +106,7 @@ def test_the_steps_come_in_order_and_a_second_call_changes_nothing(session: Sess
     before = {path: path.stat().st_mtime_ns for path in files}
     again = session.run(REAL_BASE="1")
     assert again.returncode == 0
-    assert "2 pictures, unchanged" in again.stdout
+    assert "2 images, unchanged" in again.stdout
     assert "there already, nothing done" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
@@ -168,11 +168,11 @@ def test_a_step_that_fails_ends_it_with_its_status(
     assert session.recorded("steps")[-1] == last
 
 
-def test_without_pictures_the_one_line_names_the_command_that_writes_them(session: Session) -> None:
+def test_without_images_the_one_line_names_the_command_that_writes_them(session: Session) -> None:
     told = session.run(BASE_DIR="no where/WikiArt")
     assert told.returncode == 2
     assert told.stderr.count("\n") == 1
-    assert told.stderr.startswith("fine_tune: no pictures in no where/WikiArt/input/train: write them with ")
+    assert told.stderr.startswith("fine_tune: no images in no where/WikiArt/input/train: write them with ")
     command = "scripts/pixart_scripts/wikiart/prepare_inputs_from_dataset.py --output_dir 'no where' --name 'WikiArt'"
     assert told.stderr.endswith(f"{command}\n")
     assert session.recorded("steps") == []
@@ -188,7 +188,7 @@ def test_a_table_that_is_the_captions_only_place_is_kept(session: Session) -> No
     assert (train / "metadata.jsonl").read_text() == table
 
 
-def test_from_inference_back_fills_what_belongs_to_the_pictures(session: Session) -> None:
+def test_from_inference_back_fills_what_belongs_to_the_images(session: Session) -> None:
     (session.folder / "PixArt" / "output").mkdir(parents=True)
     (session.folder / "PixArt" / "output" / "00029.png").touch()
     names = {"DATASET": "robots", "BASE_DIR": f"{session.folder}/Robots"}
@@ -224,7 +224,7 @@ def test_each_data_set_has_its_folder_under_the_repositorys_local_repo(
 ) -> None:
     path = copied / "scripts" / "pixart_scripts" / script
     told = session.run(path, BASE_DIR="", COMBINED_BASE="", WEIGHTS=weights)
-    assert told.stderr.startswith(f"fine_tune: no pictures in {copied}/{folder}/input/train: ")
+    assert told.stderr.startswith(f"fine_tune: no images in {copied}/{folder}/input/train: ")
 
 
 @pytest.mark.parametrize(("dataset", "name"), [("emoji", "Emoji"), ("", "Gundam")])

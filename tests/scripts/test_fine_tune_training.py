@@ -61,10 +61,10 @@ def test_two_processes_train_one_adapter(folder: Path) -> None:
     assert told.stderr.count("step 2/2") == 1
 
 
-def test_without_pictures_it_is_one_line_and_status_2(folder: Path) -> None:
+def test_without_images_it_is_one_line_and_status_2(folder: Path) -> None:
     told = fine_tune(folder, BASE_DIR=str(folder / "No Emoji"))
     assert told.returncode == 2
     assert told.stderr.count("\n") == 1
-    assert "no pictures in" in told.stderr
+    assert "no images in" in told.stderr
     assert "prepare_inputs.py" in told.stderr
     assert not (folder / "No Emoji").exists()

@@ -79,7 +79,7 @@ def test_what_cannot_be_reported_is_one_line(arguments: list[str], words: str, t
     assert len(told.stderr.strip().splitlines()) == 1
 
 
-def test_pictures_of_the_metadatas_prompts(trained: Path) -> None:
+def test_images_of_the_metadatas_prompts(trained: Path) -> None:
     infer = COMMON / "infer_finetuned.py"
     told = run(infer, "--base_dir", str(trained), "--use_meta", "--num_samples", "3", "--cfg", "2.0")
     assert told.returncode == 0, told.stderr

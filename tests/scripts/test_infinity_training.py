@@ -67,7 +67,7 @@ def test_flips_are_in_the_estimates_and_never_in_what_a_scale_is_asked_for() -> 
     assert torch.equal(flipped.bits[0], plain.bits[0])
     for residual_Bdn, bits_Bdn in zip(flipped.residuals, flipped.bits, strict=True):
         assert torch.equal(residual_Bdn > 0, bits_Bdn)
-    # The last scale adds whole signs: a tenth of them, on average over pictures, stands the wrong way round.
+    # The last scale adds whole signs: a tenth of them, on average over images, stands the wrong way round.
     added_BdN = flipped.sums[-1] - flipped.sums[-2]
     wrong = ((added_BdN > 0) != flipped.bits[-1]).float().mean(dim=(1, 2))
     assert 0.07 < wrong.mean() < 0.13

@@ -55,10 +55,10 @@ def test_a_second_call_changes_nothing(tmp_path: Path) -> None:
     run(folder)
     before = (folder / "metadata.jsonl").stat()
     told = run(folder)
-    assert "2 pictures, unchanged" in told.stdout
+    assert "2 images, unchanged" in told.stdout
     assert (folder / "metadata.jsonl").stat().st_mtime_ns == before.st_mtime_ns
     (folder / "00001_caption.txt").write_text("another")
-    assert run(folder).stdout.endswith("2 pictures\n")
+    assert run(folder).stdout.endswith("2 images\n")
     assert "another" in (folder / "metadata.jsonl").read_text()
 
 
@@ -74,7 +74,7 @@ def test_a_table_that_says_more_is_not_replaced(tmp_path: Path, content: str) ->
     assert (folder / "metadata.jsonl").read_text() == content
 
 
-def test_a_picture_without_a_caption_is_named_and_the_other_folder_done(tmp_path: Path) -> None:
+def test_an_image_without_a_caption_is_named_and_the_other_folder_done(tmp_path: Path) -> None:
     whole, broken = folder_of_two(tmp_path / "whole"), folder_of_two(tmp_path / "broken")
     (broken / "00001_caption.txt").unlink()
     told = run(broken, whole)

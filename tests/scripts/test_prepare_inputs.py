@@ -71,7 +71,7 @@ def test_wikiart_is_stratified_cropped_captioned_and_split(undisturbed: tuple[Pa
         caption = picture.with_name(picture.name.replace("_input.png", "_caption.txt")).read_text()
         assert caption.startswith("Artist: Unknown Artist, Style: ")
     assert printed.count("\n") == 1
-    assert "2 to 6 of each of 4 labels, 1 of 20 rows without a picture that decodes" in printed
+    assert "2 to 6 of each of 4 labels, 1 of 20 rows without an image that decodes" in printed
     trained = {line["sha256"] for line in lines if line["split"] == "train"}
     assert trained.isdisjoint(line["sha256"] for line in lines if line["split"] == "test")
 
@@ -189,7 +189,7 @@ def test_back_fill_without_any_output_prepares_so_many_rows(tmp_path: Path) -> N
     assert input_indices(tmp_path / "out" / "Mine" / "input") == [0, 1, 2, 3]
 
 
-def test_back_fill_leaves_captioned_pictures_of_another_origin(
+def test_back_fill_leaves_captioned_images_of_another_origin(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = small_set(tmp_path / "Colours", 9)

@@ -61,7 +61,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "checkout")
 
 
-def test_wikiart_from_its_parquet_to_pictures(checkout: Checkout, tmp_path: Path) -> None:
+def test_wikiart_from_its_parquet_to_images(checkout: Checkout, tmp_path: Path) -> None:
     paintings = write_wikiart(tmp_path / "paintings", noise=False)
     checkout.run(
         "python scripts/pixart_scripts/wikiart/prepare_inputs_from_dataset.py --num_samples 2000 --seed 42",

@@ -98,7 +98,7 @@ def test_statistics_of_another_precision_are_refused(tmp_path: Path) -> None:
     assert run(made, "--reference", kept, *options, "--feature-dtype", "bfloat16").returncode == 0
 
 
-def test_pictures_of_the_same_name_are_pairs(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_images_of_the_same_name_are_pairs(folders: tuple[Path, Path], tmp_path: Path) -> None:
     options = ("--paired", "--metrics", "psnr,ssim,delta-e", "--cache", tmp_path)
     told = run(folders[0], "--reference", folders[0], *options)
     assert told.returncode == 0, told.stderr
@@ -108,7 +108,7 @@ def test_pictures_of_the_same_name_are_pairs(folders: tuple[Path, Path], tmp_pat
     assert "--paired: 30 images have no reference of their name" in wrong.stderr
 
 
-def test_memorisation_takes_a_folder_of_training_pictures(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_memorisation_takes_a_folder_of_training_images(folders: tuple[Path, Path], tmp_path: Path) -> None:
     options = ("--reference", "robots", "--robots", "120", "--metrics", "memorisation", "--cache", tmp_path)
     told = run(folders[0], *options, "--training", folders[0])
     assert "Memorised % (lower = better)         100.0" in told.stdout, told.stderr
@@ -124,13 +124,13 @@ def test_what_is_not_looked_at_is_told(folders: tuple[Path, Path], tmp_path: Pat
     assert "6 images; not looked at: 2 other entries (more, x.avif)" in told.stderr
 
 
-def test_degenerate_pictures_are_warned_of(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+def test_degenerate_images_are_warned_of(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     made = tmp_path / "black"
     made.mkdir()
     for index in range(6):
         Image.new("RGB", (64, 64)).save(made / f"{index}.png")
     told = run(made, "--reference", folders[1], "--metrics", "kid", "--cache", tmp_path)
-    assert "WARNING: 6 of 6 pictures are of one colour (0, 1, 2, ...)" in told.stderr
+    assert "WARNING: 6 of 6 images are of one colour (0, 1, 2, ...)" in told.stderr
 
 
 @pytest.mark.parametrize("wrong", ["no folder", "empty", "not an image", "no such npz", "another npz", "metric"])

@@ -14,7 +14,7 @@ from scripts.measuring.measure_sensitivity import SPOILED, make_sets
 
 ROOT = Path(__file__).parents[2]
 COUNT, REFERENCES = 384, 1000
-HALF, COPIES = "half of the classes missing", "each of 48 pictures 8 times"
+HALF, COPIES = "half of the classes missing", "each of 48 images 8 times"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_what_is_missing_lowers_recall_and_coverage(scores: dict[str, dict[str, 
     assert scores[COPIES]["recall"].value < 0.1
 
 
-def test_spoiled_pictures_lower_recall(scores: dict[str, dict[str, Score]]) -> None:
+def test_spoiled_images_lower_recall(scores: dict[str, dict[str, Score]]) -> None:
     """Precision need not fall: the network is sure of the parts that it still sees."""
     for name in SPOILED:
         assert scores[name]["recall"].value < scores["real"]["recall"].value, name

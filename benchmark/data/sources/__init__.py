@@ -1,4 +1,4 @@
-"""The data sets by name: `open_dataset` turns DATASET into captioned pictures. Adding one is one entry of DATASETS."""
+"""The data sets by name: `open_dataset` turns DATASET into captioned images. Adding one is one entry of DATASETS."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def open_dataset(
     A name of DATASETS comes first, then a folder that exists, then a hub id; `./robots` is a folder in any case.
 
     Raises:
-        ValueError: the name stands for nothing, or the folder holds no captioned pictures.
+        ValueError: the name stands for nothing, or the folder holds no captioned images.
         OSError: a path that does not exist.
     """
     path = find_folder(name, image_column, caption_column)

@@ -1,4 +1,4 @@
-"""What a reference data set is: numbered rows, each a picture with its caption."""
+"""What a reference data set is: numbered rows, each an image with its caption."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """One row. `image` is RGB, or None where the row's picture does not decode: `error` then says why.
+    """One row. `image` is RGB, or None where the row's image does not decode: `error` then says why.
 
-    group: rows of one group stay in one split; empty: the picture's content alone decides.
-    digest: content digest of the source picture where `image` is a part of it; empty: `image` is the source.
+    group: rows of one group stay in one split; empty: the image's content alone decides.
+    digest: content digest of the source image where `image` is a part of it; empty: `image` is the source.
     """
 
     caption: str
@@ -28,7 +28,7 @@ class Example:
 
 
 class CaptionedImages(Protocol):
-    """A data set of captioned pictures, read in the order of its rows.
+    """A data set of captioned images, read in the order of its rows.
 
     name: the folder's name under OUTPUT_DIR, "Gundam".
     identity: what the run's fingerprint holds of it: name, and seed or version where the rows depend on them.
@@ -51,7 +51,7 @@ class CaptionedImages(Protocol):
 
 @runtime_checkable
 class Undecoded(Protocol):
-    """What a data set may offer beside `examples`: its rows before their pictures are decoded, for work in threads."""
+    """What a data set may offer beside `examples`: its rows before their images are decoded, for work in threads."""
 
     def undecoded(self, start: int = 0) -> Iterator[Callable[[], Example]]:
         """Yield, for each row from `start` on, a function that makes it; any thread may call it, once."""

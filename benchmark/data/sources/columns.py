@@ -63,7 +63,7 @@ def list_columns(columns: Sequence[str]) -> str:
 def choose_columns(features: Mapping[str, Any], image_column: str, caption_column: str) -> Columns:
     """Return the columns to read of a table with these `datasets` features; what is named wins over a guess.
 
-    The picture is the single Image column; the caption is composed where artist, style and genre are all there, else
+    The image is the single Image column; the caption is composed where artist, style and genre are all there, else
     `text`, `caption` or `prompt`, else the single column of text. The label is `style`, or the single ClassLabel.
 
     Raises:
@@ -77,7 +77,7 @@ def choose_columns(features: Mapping[str, Any], image_column: str, caption_colum
             raise ValueError(f"{variable}={name} is no column of the data set; {there}")
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     if not image_column and len(images) != 1:
-        raise ValueError(f"the data set has {len(images)} picture columns: name one with IMAGE_COLUMN; {there}")
+        raise ValueError(f"the data set has {len(images)} image columns: name one with IMAGE_COLUMN; {there}")
     texts = [
         name for name, feature in features.items()
         if isinstance(feature, Value) and feature.dtype in ("string", "large_string")

@@ -1,4 +1,4 @@
-"""Emoji in three drawing styles: about 4,200 captioned pictures that ship with the project."""
+"""Emoji in three drawing styles: about 4,200 captioned images that ship with the project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLES = ("noto", "twemoji", "fluent")
 class Emoji:
     """Rows in one fixed, shuffled order; the caption names subject and style, the label is the subcategory.
 
-    There are about three pictures of a concept, so a model is tested on concepts that it has not seen in any style:
+    There are about three images of a concept, so a model is tested on concepts that it has not seen in any style:
     `split` says which a row belongs to, and a row's group is its concept's code points.
     """
 
@@ -40,8 +40,8 @@ class Emoji:
         self.label_names = tuple(sorted({concept["subcategory"] for concept in self._concepts}))
         rows = [
             (style, place, concept) for style in STYLES for place, concept in enumerate(index["tiles"][style])
-        ]  # a picture: its sheet, its place there, its concept's number
-        # Shuffled by a digest of the picture's own name: no generator's stream to keep the same for ever.
+        ]  # an image: its sheet, its place there, its concept's number
+        # Shuffled by a digest of the image's own name: no generator's stream to keep the same for ever.
         self._rows = sorted(rows, key=lambda row: _digest(f"{row[0]}/{self._concepts[row[2]]['code_points']}"))
         self._sheets: dict[str, Image] = {}
 

@@ -23,15 +23,15 @@ from files.images import SUFFIXES
 from files.paths import is_inside
 from files.reading import is_regular, shown, valid_text
 
-PICTURE_SUFFIXES = SUFFIXES
+IMAGE_SUFFIXES = SUFFIXES
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv")
 FILE_COLUMN = "file_name"
-PICTURE_STEM_END, CAPTION_STEM_END = "_input", "_caption"
+IMAGE_STEM_END, CAPTION_STEM_END = "_input", "_caption"
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what decoding makes of a byte that is not UTF-8
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class ImageFile:
     """One row: an image's file, which may be missing where a metadata table names it, and its caption.
 
     root: the data set's folder, in which the file must lie. error: why the row cannot be used; empty where it can.
@@ -64,12 +64,12 @@ class PictureFile:
             return str(error)
 
 
-class PictureFolder:
+class ImageFolder:
     """Images as files; they are read when their row is asked for."""
 
     label_names: tuple[str, ...] = ()
 
-    def __init__(self, folder: Path, files: Sequence[PictureFile]) -> None:
+    def __init__(self, folder: Path, files: Sequence[ImageFile]) -> None:
         self.name = valid_text(folder.name)
         self._files = tuple(files)
         digest = hashlib.sha256()
@@ -90,7 +90,7 @@ class PictureFolder:
         return (partial(_read_example, file) for file in self._files[start:])
 
 
-def _read_example(file: PictureFile) -> Example:
+def _read_example(file: ImageFile) -> Example:
     try:
         content = file.read()
     except ValueError as error:
@@ -146,17 +146,17 @@ def open_folder(folder: Path, image_column: str = "", caption_column: str = "") 
     tables = [path for path in found if path.name in TABLE_NAMES]
     if tables:
         rows = [row for table in tables for row in _rows(table, folder, image_column, caption_column)]
-        return PictureFolder(folder, rows)
+        return ImageFolder(folder, rows)
     shards = [path for path in found if path.suffix == ".parquet"]
     if shards:
         return ParquetFolder(folder, shards, image_column, caption_column)
     for variable, column in (("IMAGE_COLUMN", image_column), ("CAPTION_COLUMN", caption_column)):
         if column:
             raise ValueError(f"{variable}={column}: {folder} holds no table with columns; leave it out")
-    pictures = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES]
+    pictures = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
     if not pictures:
-        raise ValueError(f"{shown(folder)} holds neither pictures nor parquet shards; DATASET needs a folder that does")
-    return PictureFolder(folder, _captioned_beside(folder, pictures, frozenset(found)))
+        raise ValueError(f"{shown(folder)} holds neither images nor parquet shards; DATASET needs a folder that does")
+    return ImageFolder(folder, _captioned_beside(folder, pictures, frozenset(found)))
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -183,21 +183,21 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def picture_files(folder: Path) -> list[PictureFile]:
+def image_files(folder: Path) -> list[ImageFile]:
     """Return a folder's own images with their captions: as its metadata.jsonl or .csv says, else those beside them.
 
     A row that cannot be used has an `error`; `check_captions` refuses it.
 
     Raises:
-        ValueError: as `captioned_pictures`, or no row of the table can be used.
+        ValueError: as `captioned_images`, or no row of the table can be used.
     """
     for name in TABLE_NAMES:
         if is_regular(folder / name):
             return _rows(folder / name, folder, "", "")
-    return captioned_pictures(folder)
+    return captioned_images(folder)
 
 
-def check_captions(folder: Path, files: Sequence[PictureFile]) -> None:
+def check_captions(folder: Path, files: Sequence[ImageFile]) -> None:
     """Raise ValueError where a row cannot be used or its caption is empty: nothing could be learnt from it."""
     unusable = [fault for file in files if (fault := file.fault())]
     if unusable:
@@ -207,18 +207,18 @@ def check_captions(folder: Path, files: Sequence[PictureFile]) -> None:
         raise ValueError(f"{len(empty)} of {len(files)} captions in {folder} are empty, first that of {empty[0]}")
 
 
-def captioned_pictures(folder: Path) -> list[PictureFile]:
+def captioned_images(folder: Path) -> list[ImageFile]:
     """Return a folder's own images with the captions beside them, in the order of their names; no subfolders.
 
     Raises:
         ValueError: there is no such folder, no image in it, or an image without a caption.
     """
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; expected one with pictures and their captions")
+        raise ValueError(f"no folder {folder}; expected one with images and their captions")
     found = frozenset(path for path in folder.iterdir() if not path.name.startswith(".") and is_regular(path))
-    pictures = [path for path in found if path.suffix.lower() in PICTURE_SUFFIXES]
+    pictures = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
     if not pictures:
-        raise ValueError(f"{folder} holds no pictures; expected 00000_input.png with 00000_caption.txt, and so on")
+        raise ValueError(f"{folder} holds no images; expected 00000_input.png with 00000_caption.txt, and so on")
     return _captioned_beside(folder, pictures, found)
 
 
@@ -230,7 +230,7 @@ class _Record:
     error: str = ""
 
 
-def _rows(table: Path, root: Path, file_column: str, caption_column: str) -> list[PictureFile]:
+def _rows(table: Path, root: Path, file_column: str, caption_column: str) -> list[ImageFile]:
     """Return the table's rows. One that cannot be used has an error and no file; where all are so, it is raised."""
     file_column = file_column or FILE_COLUMN
     records = list(_read_table(table, root))
@@ -254,7 +254,7 @@ def _rows(table: Path, root: Path, file_column: str, caption_column: str) -> lis
             error = f"{shown(table)}, row {number}: the file's name is empty"
         # A row without a usable name gets that of its line, which no file has.
         path = table.parent / (f"row {number} of {table.name}" if error else name)
-        rows.append(PictureFile(path, caption, root, error))
+        rows.append(ImageFile(path, caption, root, error))
     if rows and all(row.error for row in rows):
         raise ValueError(rows[0].error)
     return rows
@@ -313,13 +313,13 @@ def _read_csv(table: Path, content: bytes) -> Iterator[_Record]:
         yield _Record({}, f"{place} is not UTF-8; save the table as UTF-8") if is_damaged else _Record(values)
 
 
-def _captioned_beside(folder: Path, pictures: Sequence[Path], found: frozenset[Path]) -> list[PictureFile]:
+def _captioned_beside(folder: Path, pictures: Sequence[Path], found: frozenset[Path]) -> list[ImageFile]:
     rows, bare = [], []
     for picture in sorted(pictures, key=lambda path: (path.name, path)):
         stem = picture.stem
         stems = [stem + CAPTION_STEM_END, stem]
-        if stem.endswith(PICTURE_STEM_END):
-            stems.append(stem.removesuffix(PICTURE_STEM_END) + CAPTION_STEM_END)
+        if stem.endswith(IMAGE_STEM_END):
+            stems.append(stem.removesuffix(IMAGE_STEM_END) + CAPTION_STEM_END)
         texts = [text for name in stems if (text := picture.with_name(f"{name}.txt")) in found]
         if texts:
             rows.append(_beside(folder, picture, texts[0]))
@@ -327,9 +327,9 @@ def _captioned_beside(folder: Path, pictures: Sequence[Path], found: frozenset[P
             bare.append(picture)
     if bare:
         stem = bare[0].stem
-        usual = stem.removesuffix(PICTURE_STEM_END) + CAPTION_STEM_END
+        usual = stem.removesuffix(IMAGE_STEM_END) + CAPTION_STEM_END
         raise ValueError(
-            f"{len(bare)} of {len(pictures)} pictures in {shown(folder)} have no caption, first "
+            f"{len(bare)} of {len(pictures)} images in {shown(folder)} have no caption, first "
             f"{shown(bare[0].name)}: give each a {shown(stem)}.txt or {shown(usual)}.txt, or a metadata.jsonl with "
             "file_name and text"
         )
@@ -338,14 +338,14 @@ def _captioned_beside(folder: Path, pictures: Sequence[Path], found: frozenset[P
     return rows
 
 
-def _beside(folder: Path, picture: Path, text: Path) -> PictureFile:
+def _beside(folder: Path, picture: Path, text: Path) -> ImageFile:
     """Return an image with the caption in `text`; where that cannot be read, the row has the reason as its error."""
     try:
         content = read_inside(text, folder)
         caption = content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").strip()
     except UnicodeDecodeError as error:
         reason = f"{shown(text)} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        return PictureFile(picture, "", folder, reason)
+        return ImageFile(picture, "", folder, reason)
     except ValueError as error:
-        return PictureFile(picture, "", folder, str(error))
-    return PictureFile(picture, caption, folder)
+        return ImageFile(picture, "", folder, str(error))
+    return ImageFile(picture, caption, folder)

@@ -1,4 +1,4 @@
-"""Captioned pictures in tables: a data set of the Hugging Face hub, streamed, or a local folder of parquet shards."""
+"""Captioned images in tables: a data set of the Hugging Face hub, streamed, or a local folder of parquet shards."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class HubImages(Table):
         self._hub_id = hub_id
         self._source = f"the hub's data set {hub_id} (split {SPLIT})"
         self._remedy = (
-            "give a local folder of pictures or parquet shards with DATASET=/path/to/folder (--dataset of a script), "
+            "give a local folder of images or parquet shards with DATASET=/path/to/folder (--dataset of a script), "
             "or DATASET=robots, which works offline"
         )
 
@@ -231,7 +231,7 @@ class HubImages(Table):
             found = files[0] if files else "no files"
             raise ValueError(
                 f"{self._source} is no set of parquet files ({found}), so its labels cannot be read without its "
-                "pictures: take the rows in their own order, or give a local folder of parquet shards of it"
+                "images: take the rows in their own order, or give a local folder of parquet shards of it"
             )
         return files
 

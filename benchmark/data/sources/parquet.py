@@ -1,4 +1,4 @@
-"""Parquet shards read by column or by row: labels without pictures, and the rows at given places, little at a time."""
+"""Parquet shards read by column or by row: labels without images, and the rows at given places, little at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_shard(shard: Shard) -> Any:
     from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
     files, path = url_to_fs(shard)
-    # Without fsspec's own read-ahead, which would fetch megabytes of pictures around every few labels.
+    # Without fsspec's own read-ahead, which would fetch megabytes of images around every few labels.
     return ParquetFile(files.open(path, "rb", cache_type="none"), buffer_size=BUFFER_BYTES)
 
 

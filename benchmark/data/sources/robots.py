@@ -1,4 +1,4 @@
-"""Robots drawn from parts by a seed: captioned pictures without limit, none of them a training picture."""
+"""Robots drawn from parts by a seed: captioned images without limit, none of them a training image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAYERS = ("body", "head", "mouth", "eyes", "accessory")
 
 
 class RobotArt:
-    """The sprites and backgrounds of assets/robots, and how a picture is put together from them."""
+    """The sprites and backgrounds of assets/robots, and how an image is put together from them."""
 
     def __init__(self, assets: Path) -> None:
         with open_image((assets / "robots" / "sprites.webp").read_bytes()) as sprites:
@@ -40,7 +40,7 @@ class RobotArt:
         return self._backgrounds.crop((SIZE * number, 0, SIZE * (number + 1), SIZE))
 
     def draw(self, attributes: Sequence[int]) -> Image:
-        """Return the exact picture of these parts (in the order of PARTS), RGB, 64 px."""
+        """Return the exact image of these parts (in the order of PARTS), RGB, 64 px."""
         from PIL import Image
 
         named = dict(zip(PARTS, attributes, strict=True))
@@ -56,11 +56,11 @@ def load_art(assets: Path) -> RobotArt:
 
 
 def draw_robot(caption: str, assets: Path) -> Image:
-    """Return the exact picture of a full caption. Raises ValueError where the caption does not name every part."""
+    """Return the exact image of a full caption. Raises ValueError where the caption does not name every part."""
     named = load_grammar(assets).parse(caption)
     missing = [part for part in PARTS if part not in named]
     if missing:
-        raise ValueError(f"the caption {caption!r} names no {', '.join(missing)}; a robot's exact picture needs all")
+        raise ValueError(f"the caption {caption!r} names no {', '.join(missing)}; a robot's exact image needs all")
     return load_art(assets).draw([named[part] for part in PARTS])
 
 
@@ -116,7 +116,7 @@ class Robots:
         return tuple(named[part] for part in PARTS)
 
     def example(self, row: int) -> Example:
-        """Return one row: its picture, full caption, and the label 10 * colour + head."""
+        """Return one row: its image, full caption, and the label 10 * colour + head."""
         attributes = self.attributes(row)
         label = len(self._grammar.phrases["head"]) * attributes[0] + attributes[1]
         return Example(self._grammar.caption(attributes), load_art(self._assets).draw(attributes), label)

@@ -1,11 +1,11 @@
-"""Writes the pictures and captions that belong to images already generated: for 00007.png, row 7 of the data set.
+"""Writes the images and captions that belong to images already generated: for 00007.png, row 7 of the data set.
 
     python scripts/pixart_scripts/common/back_fill_inputs.py --dataset gundam
 
 Looks at every OUTPUT_DIR/*/output/*.png and fills OUTPUT_DIR/NAME/input up to the highest index, each row once and
 under its own number; past the data set's last row, image i belongs to row i mod the number of rows. The rows are those
 that the benchmark prepares, so either goes on with what the other did. A second call changes nothing. Captioned
-pictures of another origin (no manifest.jsonl beside them) are left as they are. Exit status 2 where it cannot be done.
+images of another origin (no manifest.jsonl beside them) are left as they are. Exit status 2 where it cannot be done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.data.sources import open_dataset
-from benchmark.data.sources.folder import PICTURE_SUFFIXES, captioned_pictures
+from benchmark.data.sources.folder import IMAGE_SUFFIXES, captioned_images
 from benchmark.settings.fields import ASSETS
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer, prepare, summarize
 
@@ -68,17 +68,17 @@ def generated_indices(output_dir: Path) -> set[int]:
 
 
 def count_foreign(folder: Path) -> dict[str, int]:
-    """Return the number of captioned pictures in each split of a folder that is not ours; empty where it is.
+    """Return the number of captioned images in each split of a folder that is not ours; empty where it is.
 
     Raises:
-        ValueError: a picture there has no caption.
+        ValueError: an image there has no caption.
     """
     if (folder / "manifest.jsonl").exists():
         return {}
     return {
-        split: len(captioned_pictures(folder / split))
+        split: len(captioned_images(folder / split))
         for split in ("train", "test")
-        if any(path.suffix.lower() in PICTURE_SUFFIXES for path in (folder / split).glob("[!.]*"))
+        if any(path.suffix.lower() in IMAGE_SUFFIXES for path in (folder / split).glob("[!.]*"))
     }
 
 

@@ -3,7 +3,7 @@
     python scripts/pixart_scripts/common/check_environment.py
     INSTALL=1 python scripts/pixart_scripts/common/check_environment.py
 
-Prints a line for each finding and the pip command that mends it. Changes nothing but with INSTALL=1, and then installs
+Prints a line for each finding and the pip command that fixes it. Changes nothing but with INSTALL=1, and then installs
 or upgrades only: where pip would downgrade an installed package, it says so and leaves all as it is. Exit status: 0
 where all fits (no GPU is a note), 1 where something conflicts, 2 where it cannot be checked.
 """
@@ -32,7 +32,7 @@ try:
         run_pip,
     )
 except ModuleNotFoundError as missing:  # a bare Python, where not even versions can be compared
-    sys.exit(f"conflict: {missing}; mend it with: {shlex.join([sys.executable, '-m', 'pip', 'install', '-r'])} "
+    sys.exit(f"conflict: {missing}; fix it with: {shlex.join([sys.executable, '-m', 'pip', 'install', '-r'])} "
              f"{shlex.quote(str(Path(__file__).resolve().parents[3] / 'requirements.txt'))}")  # fmt: skip
 
 from benchmark.console.interruption import exit_status_of, leave
@@ -46,7 +46,7 @@ def main(
     environment: Mapping[str, str] = os.environ, *, installed: Installed | None = None, find: Finder = find_all,
     pip: Pip = run_pip, again: Callable[[], int] | None = None,
 ) -> int:  # fmt: skip
-    """Check, and mend where INSTALL=1 asks for it; return the exit status."""
+    """Check, and fix where INSTALL=1 asks for it; return the exit status."""
     wanted = environment.get("INSTALL", "") or "0"
     if wanted not in ("0", "1"):
         print(f"check_environment: INSTALL={wanted}: expected 1 to install what is missing, or 0", file=sys.stderr)
@@ -70,7 +70,7 @@ def main(
     if not command:
         return 1
     if wanted == "0":
-        print(f"mend it with: {shlex.join(command)}\nor let this program run it: INSTALL=1")
+        print(f"fix it with: {shlex.join(command)}\nor let this program run it: INSTALL=1")
         return 1
     try:
         plan = install(command, installed, pip)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The one sequence of fine-tuning: metadata of the pictures -> environment check -> combined base -> LoRA training.
+# The one sequence of fine-tuning: metadata of the images -> environment check -> combined base -> LoRA training.
 #
 #     BASE_DIR=local_repo/WikiArt BS=8 STEPS=2000 bash scripts/pixart_scripts/common/fine_tune.sh
 #
 # PYTHON_BIN        the interpreter: the repository's .venv/bin/python if there, else python3
 # DATASET_NAME      folder under local_repo (local_repo/tiny with WEIGHTS=tiny): Gundam
-# BASE_DIR          the data set's folder, whose input/train holds the captioned pictures: local_repo/DATASET_NAME
+# BASE_DIR          the data set's folder, whose input/train holds the captioned images: local_repo/DATASET_NAME
 # OUTPUT_DIR        the adapter's folder: BASE_DIR/pixart_lora
 # COMBINED_BASE     the folder that training starts from: local_repo/pixart_base
 # BS STEPS LR RANK  4, 1000, 1e-4, 16
@@ -15,14 +15,14 @@
 # INSTALL           1: let the environment check install what is missing
 #
 # Further arguments go to train_lora.py. Each step that is done already is left as it is, so that the same command goes
-# on where it was stopped. Exit status: that of the step that failed; 2 where there are no pictures.
+# on where it was stopped. Exit status: that of the step that failed; 2 where there are no images.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 . "$root/scripts/pixart_scripts/common/places.sh"
 DATASET_NAME=${DATASET_NAME:-Gundam}
 BASE_DIR=${BASE_DIR:-$local_repo/$DATASET_NAME}
 output_dir=${OUTPUT_DIR:-$BASE_DIR/pixart_lora}
-# To the benchmark, OUTPUT_DIR is where its pictures lie.
+# To the benchmark, OUTPUT_DIR is where its images lie.
 unset OUTPUT_DIR
 export COMBINED_BASE=${COMBINED_BASE:-$local_repo/pixart_base}
 train_dir=$BASE_DIR/input/train
@@ -46,14 +46,14 @@ if ! has_pictures "$train_dir"; then
             prepare="scripts/pixart_scripts/common/prepare_inputs.py --dataset $(basename "$BASE_DIR" | tr '[:upper:]' '[:lower:]')" ;;
         *) prepare="scripts/pixart_scripts/common/prepare_inputs.py --dataset NAME" ;;
     esac
-    echo "fine_tune: no pictures in $train_dir: write them with $PYTHON_BIN $prepare" \
+    echo "fine_tune: no images in $train_dir: write them with $PYTHON_BIN $prepare" \
         "--output_dir '$(dirname "$BASE_DIR")' --name '$(basename "$BASE_DIR")'" >&2
     exit 2
 fi
 
 for folder in "$train_dir" "$test_dir"; do
     has_pictures "$folder" || continue
-    # A table that came with the pictures, without captions beside them, is the captions' only place.
+    # A table that came with the images, without captions beside them, is the captions' only place.
     if has_files "$folder" metadata.jsonl metadata.csv && ! has_files "$folder" '*.txt'; then continue; fi
     "$PYTHON_BIN" "$common/make_imagefolder_metadata.py" --input_dir "$folder"
 done

@@ -5,7 +5,7 @@
 
 --use_meta takes the captions of BASE_DIR/input/test (of input/train where nothing is held out); without it the prompts
 are --prompt's, or VALIDATION_PROMPT's. Writes BASE_DIR/finetuned/output/00000.png and samples.png, the first beside the
-real pictures; picture i has seed + i. A second call makes only what is missing. The base is COMBINED_BASE where it is
+real images; image i has seed + i. A second call makes only what is missing. The base is COMBINED_BASE where it is
 there, else as for run_inference.py (PIXART_MODEL, PIXART_BASE, WEIGHTS). Exit status: 0, 2 where it cannot be done.
 """
 
@@ -34,9 +34,9 @@ def main(given: Sequence[str] | None = None, *, base_dir: str = "local_repo/Gund
     parser.add_argument("--base_dir", type=Path, default=default, help="the data set's folder [%(default)s]")
     parser.add_argument("--adapter", type=Path, help="default: BASE_DIR/pixart_lora")
     parser.add_argument("--output_dir", type=Path, help="default: BASE_DIR/finetuned")
-    parser.add_argument("--use_meta", action="store_true", help="prompts are the captions of the prepared pictures")
+    parser.add_argument("--use_meta", action="store_true", help="prompts are the captions of the prepared images")
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; may be given several times")
-    parser.add_argument("--num_samples", type=positive_integer, default=16, help="pictures to make [%(default)s]")
+    parser.add_argument("--num_samples", type=positive_integer, default=16, help="images to make [%(default)s]")
     parser.add_argument("--cfg", type=finite_number, default=4.5, help="classifier-free guidance scale [%(default)s]")
     parser.add_argument("--strength", type=finite_number, default=1.0, help="of the LoRA [%(default)s]")
     parser.add_argument("--batch_size", type=positive_integer, default=4)
@@ -58,7 +58,7 @@ def finite_number(text: str) -> float:
 
 
 def generate(arguments: argparse.Namespace) -> str:
-    """Make the pictures; return one line on where they are.
+    """Make the images; return one line on where they are.
 
     Raises:
         OSError, ValueError: no adapter, no prompts, no weights.
@@ -105,11 +105,11 @@ def generate(arguments: argparse.Namespace) -> str:
         for number, request in enumerate(requests)
     ]
     draw_contact_sheet(rows, ["LoRA", "reference"] if real else ["LoRA"], sheet)
-    return f"{output / 'output'}: {len(requests)} pictures of {len(set(prompts))} prompts; {sheet}"
+    return f"{output / 'output'}: {len(requests)} images of {len(set(prompts))} prompts; {sheet}"
 
 
 def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Path]]:
-    """Return the prompts, and the real picture of each that has one."""
+    """Return the prompts, and the real image of each that has one."""
     from finetuning.images import prompt_files
 
     if arguments.use_meta:

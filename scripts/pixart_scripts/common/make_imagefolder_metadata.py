@@ -1,9 +1,9 @@
-"""Writes metadata.jsonl (file_name, text) beside pictures and their captions, as `datasets` reads an imagefolder.
+"""Writes metadata.jsonl (file_name, text) beside images and their captions, as `datasets` reads an imagefolder.
 
     python scripts/pixart_scripts/common/make_imagefolder_metadata.py --input_dir local_repo/WikiArt/input/train
 
 Several folders may be named (train and test). A second call changes nothing. Exit status 2 where a folder cannot be
-used: a picture without a caption is named, and nothing is written for that folder.
+used: an image without a caption is named, and nothing is written for that folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
-from benchmark.data.sources.folder import captioned_pictures, check_captions
+from benchmark.data.sources.folder import captioned_images, check_captions
 from files.reading import read_regular
 from files.writing import write_text
 
@@ -23,13 +23,13 @@ METADATA_NAME = "metadata.jsonl"
 
 
 def write_metadata(folder: Path) -> tuple[int, bool]:
-    """Return how many pictures the folder's metadata.jsonl names, and whether it was written or was so already.
+    """Return how many images the folder's metadata.jsonl names, and whether it was written or was so already.
 
     Raises:
-        ValueError: the folder holds no pictures, or one without a caption or with an empty one, or a table that says
+        ValueError: the folder holds no images, or one without a caption or with an empty one, or a table that says
             more than ours.
     """
-    files = captioned_pictures(folder)
+    files = captioned_images(folder)
     check_captions(folder, files)
     lines = [json.dumps({"file_name": file.path.name, "text": file.caption}, ensure_ascii=False) for file in files]
     content = "".join(f"{line}\n" for line in lines)
@@ -58,7 +58,7 @@ def check_replaceable(table: Path) -> None:
 
 def main() -> int:
     """Write the metadata of every folder; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write metadata.jsonl for folders of captioned pictures.")
+    parser = argparse.ArgumentParser(description="Write metadata.jsonl for folders of captioned images.")
     parser.add_argument("--input_dir", type=Path, nargs="+", required=True, help="folders such as .../input/train")
     status = 0
     for folder in parser.parse_args().input_dir:
@@ -68,7 +68,7 @@ def main() -> int:
             print(f"make_imagefolder_metadata: {one_line(error)}", file=sys.stderr)
             status = 2
             continue
-        print(visible(f"{folder / METADATA_NAME}: {count} pictures{'' if written else ', unchanged'}"))
+        print(visible(f"{folder / METADATA_NAME}: {count} images{'' if written else ', unchanged'}"))
     return status
 
 

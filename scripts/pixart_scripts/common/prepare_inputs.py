@@ -1,10 +1,10 @@
-"""Writes a data set's pictures and captions where fine-tuning and the benchmark find them: OUTPUT_DIR/NAME/input.
+"""Writes a data set's images and captions where fine-tuning and the benchmark find them: OUTPUT_DIR/NAME/input.
 
     python scripts/pixart_scripts/common/prepare_inputs.py --dataset gundam --num_samples 1000
     python scripts/pixart_scripts/common/prepare_inputs.py --dataset /data/paintings --stratify --num_samples 2000
 
-input/{train,test}/00000_input.png with 00000_caption.txt beside it, split by the picture's content. With --stratify: a
-sample in equal shares of the labels, each picture cut to its central square and reduced to --image_size; without: the
+input/{train,test}/00000_input.png with 00000_caption.txt beside it, split by the image's content. With --stratify: a
+sample in equal shares of the labels, each image cut to its central square and reduced to --image_size; without: the
 first rows as they are. A second call changes nothing, one after a kill goes on. Exit status 2 where it cannot be done.
 """
 
@@ -29,7 +29,7 @@ from benchmark.settings.fields import ASSETS
 
 def main(arguments: Sequence[str] | None = None, *, dataset: str = "", name: str = "", stratify: bool = False) -> int:
     """Prepare what `arguments` ask for; the keywords are the defaults of their flags. Return the exit status."""
-    parser = argparse.ArgumentParser(description="Write a data set's pictures and captions.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="Write a data set's images and captions.", allow_abbrev=False)
     parser.add_argument(
         "--dataset", default=dataset, required=not dataset, metavar="NAME",
         help="gundam, wikiart, robots, emoji, a local folder, or a hub id org/name [%(default)s]",
@@ -80,13 +80,13 @@ def prepare(dataset: CaptionedImages, folder: Path, rows: int) -> Reference:
 
 
 def summarize(reference: Reference, folder: Path) -> str:
-    """Return one line: rows in each split, the fewest and most of a label, and pictures that do not decode."""
+    """Return one line: rows in each split, the fewest and most of a label, and images that do not decode."""
     splits = Counter(row.split for row in reference.rows if row.path is not None)
-    parts = [f"{splits['train']} train and {splits['test']} test pictures"]
+    parts = [f"{splits['train']} train and {splits['test']} test images"]
     counts = Counter(row.label for row in reference.rows if row.label is not None)
     if counts:
         parts.append(f"{min(counts.values())} to {max(counts.values())} of each of {len(counts)} labels")
-    parts.append(f"{reference.without_picture()} of {len(reference.rows)} rows without a picture that decodes")
+    parts.append(f"{reference.without_picture()} of {len(reference.rows)} rows without an image that decodes")
     return f"{folder / 'input'}: {', '.join(parts)}"
 
 

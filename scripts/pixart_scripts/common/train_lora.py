@@ -1,4 +1,4 @@
-"""Fine-tunes PixArt-Sigma with a LoRA on a folder of captioned pictures.
+"""Fine-tunes PixArt-Sigma with a LoRA on a folder of captioned images.
 
     python scripts/pixart_scripts/common/train_lora.py --train_dir local_repo/WikiArt/input/train \\
         --base local_repo/pixart_base --output_dir local_repo/WikiArt/pixart_lora
@@ -7,7 +7,7 @@
 Defaults come from the environment: BASE_DIR (its input/train), OUTPUT_DIR, COMBINED_BASE, BS, STEPS, LR, RANK,
 VALIDATION_PROMPT. Under a launcher RANK is the process's number, so that there it is `--rank` alone that sets the
 LoRA's. The result is a PEFT adapter folder; `training/` in it holds metrics.jsonl, loss.png, validation
-pictures, TensorBoard events and checkpoints. The same command again goes on where it was killed, and does nothing where
+images, TensorBoard events and checkpoints. The same command again goes on where it was killed, and does nothing where
 the adapter is finished. Exit status: 0, 2 where the training cannot be run as asked, 1 where its loss is no number;
 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP stopped it.
 """
@@ -44,11 +44,11 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", action="store_true", help=text)
 
     defaults = TrainingSettings(Path(), Path(), Path())
-    add("train_dir", Path, base_dir / "input" / "train", "captioned pictures; default: BASE_DIR/input/train")
+    add("train_dir", Path, base_dir / "input" / "train", "captioned images; default: BASE_DIR/input/train")
     add("base", Path, Path("local_repo/pixart_base"), "a whole PixArt-Sigma folder", "COMBINED_BASE")
     add("output_dir", Path, base_dir / "pixart_lora", "the adapter's folder", "OUTPUT_DIR")
     add("cache_dir", Path, None, "latents and caption encodings; default: encodings/ beside the adapter")
-    add("batch_size", int, defaults.batch_size, "pictures a pass and process", "BS")
+    add("batch_size", int, defaults.batch_size, "images a pass and process", "BS")
     add("steps", int, defaults.steps, "optimizer steps", "STEPS")
     add("learning_rate", float, defaults.learning_rate, "highest learning rate", "LR")
     add("rank", int, defaults.rank, "rank of the LoRA", "RANK")
@@ -69,7 +69,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add_switch("gradient_checkpointing", "less memory, a third more time")
     add_switch("compile", "torch.compile the blocks: less time and memory after a minute of compiling")
     add("caption_dropout", float, defaults.caption_dropout, "share of passes without caption, for guidance")
-    add_switch("flip", "mirror half of the pictures")
+    add_switch("flip", "mirror half of the images")
     add("seed", int, defaults.seed, "everything random follows from it")
     add("dtype", str, "auto", "arithmetic", choices=("auto", *get_args(DType)))
     add("adapter_dtype", str, "float32", "of the saved adapter", choices=get_args(DType))
@@ -77,11 +77,11 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("offload_text_encoder", str, "auto", "T5 comes to the GPU in parts", choices=("auto", "always", "never"))
     add("log_every", int, defaults.log_every, "steps between lines of metrics.jsonl")
     add("checkpoint_every", int, defaults.checkpoint_every, "steps between checkpoints; 0: none but the last")
-    add("validate_every", int, defaults.validate_every, "steps between validation pictures; 0: none")
+    add("validate_every", int, defaults.validate_every, "steps between validation images; 0: none")
     add("validation_prompt", str, None, "prompts, by |; default: the first captions of input/test", "VALIDATION_PROMPT")
-    add("validation_guidance", float, defaults.validation_guidance, "guidance of validation pictures")
-    add("validation_steps", int, defaults.validation_steps, "denoising steps of validation pictures")
-    add("test_dir", Path, None, "held-out pictures, whose captions are validation prompts; default: beside train_dir")
+    add("validation_guidance", float, defaults.validation_guidance, "guidance of validation images")
+    add("validation_steps", int, defaults.validation_steps, "denoising steps of validation images")
+    add("test_dir", Path, None, "held-out images, whose captions are validation prompts; default: beside train_dir")
     add_switch("fresh", "delete the adapter and training that are in output_dir, and start over")
     return parser
 

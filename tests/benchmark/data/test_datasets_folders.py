@@ -1,4 +1,4 @@
-"""Local folders of pictures in the layouts that people have, and the names that DATASET takes."""
+"""Local folders of images in the layouts that people have, and the names that DATASET takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.data.sources import DATASETS, open_dataset
 from benchmark.data.sources.base import CaptionedImages, Example
-from benchmark.data.sources.folder import check_captions, picture_files
+from benchmark.data.sources.folder import check_captions, image_files
 
 ASSETS = Path(__file__).parents[3] / "assets"
 
@@ -56,14 +56,14 @@ def test_tables_in_subfolders_name_files_beside_them(tmp_path: Path) -> None:
     assert [(example.caption, example.image is not None) for example in examples] == [("test", True), ("train", True)]
 
 
-def test_a_file_that_metadata_names_in_vain_is_a_row_without_picture(tmp_path: Path) -> None:
+def test_a_file_that_metadata_names_in_vain_is_a_row_without_image(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\nlost.png,a caption\n")
     [example] = open_named(tmp_path).examples()
     assert (example.caption, example.image) == ("a caption", None)
     assert "lost.png" in example.error
 
 
-def test_captions_may_stand_beside_the_pictures_in_any_of_three_ways(tmp_path: Path) -> None:
+def test_captions_may_stand_beside_the_images_in_any_of_three_ways(tmp_path: Path) -> None:
     for picture, text in (
         ("00000_input.png", "00000_caption.txt"),
         ("one.jpg", "one.txt"),
@@ -103,10 +103,10 @@ def test_the_identity_follows_captions_and_files_and_not_the_place(tmp_path: Pat
 
 
 def test_what_a_folder_lacks_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="neither pictures nor parquet"):
+    with pytest.raises(ValueError, match="neither images nor parquet"):
         open_named(tmp_path)
     draw(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"1 of 1 pictures .* no caption, first a\.png.*metadata\.jsonl"):
+    with pytest.raises(ValueError, match=r"1 of 1 images .* no caption, first a\.png.*metadata\.jsonl"):
         open_named(tmp_path)
     with pytest.raises(ValueError, match="CAPTION_COLUMN=x"):
         open_named(tmp_path, caption_column="x")
@@ -370,11 +370,11 @@ def test_names_that_are_no_text_are_read_and_can_be_recorded(tmp_path: Path) -> 
 
 def test_rows_to_train_on_must_all_be_usable(named: Path) -> None:
     write_table(named, {"file_name": 7, "text": "bad"}, {"file_name": "good.png", "text": "good"})
-    files = picture_files(named)
+    files = image_files(named)
     with pytest.raises(ValueError, match=r"1 of 2 rows .* cannot be used: .*row 1: no text in column 'file_name'"):
         check_captions(named, files)
     write_table(named, {"file_name": "../secret.png", "text": "bad"}, {"file_name": "good.png", "text": "good"})
-    outside, good = picture_files(named)
+    outside, good = image_files(named)
     assert good.read() == (named / "good.png").read_bytes()
     with pytest.raises(ValueError, match=OUTSIDE):
         outside.read()
@@ -416,6 +416,9 @@ def test_the_data_sets_that_ship_open_offline() -> None:
 
 
 def test_the_registry_imports_nothing_heavy() -> None:
-    code = "import sys, benchmark.data.sources; print([m for m in ('torch', 'datasets', 'PIL', 'numpy') if m in sys.modules])"
+    code = (
+        "import sys, benchmark.data.sources\n"
+        "print([m for m in ('torch', 'datasets', 'PIL', 'numpy') if m in sys.modules])"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"

@@ -63,7 +63,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 def gundam(tmp_path: Path) -> Path:
     rows: list[dict[str, Any]] = [
         {"image": cell(png("red")), "text": "a red robot "},
-        {"image": cell(b"not a picture"), "text": "a broken robot"},
+        {"image": cell(b"not an image"), "text": "a broken robot"},
         {"image": cell(png("blue", "L")), "text": "a grey robot"},
         {"image": cell(png("lime", "P", (9, 2))), "text": None},
         {"image": None, "text": "no robot"},
@@ -81,7 +81,7 @@ def wikiart(tmp_path: Path) -> Path:
     return write_shards(tmp_path / "wikiart", rows, WIKIART)
 
 
-def test_rows_come_in_order_over_all_shards_and_a_broken_picture_does_not_end_them(gundam: Path) -> None:
+def test_rows_come_in_order_over_all_shards_and_a_broken_image_does_not_end_them(gundam: Path) -> None:
     examples = list(open_table(gundam).examples())
     captions = ["a red robot", "a broken robot", "a grey robot", "", "no robot"]
     assert [example.caption for example in examples] == captions
@@ -140,8 +140,8 @@ def test_a_damaged_shard_is_one_line_that_names_the_folder(gundam: Path) -> None
 @pytest.mark.parametrize(
     ("features", "named", "says"),
     [
-        ({"a": Image(), "b": Image(), "text": Value("string")}, {}, "2 picture columns.*IMAGE_COLUMN.*a, b, text"),
-        ({"text": Value("string")}, {}, "0 picture columns"),
+        ({"a": Image(), "b": Image(), "text": Value("string")}, {}, "2 image columns.*IMAGE_COLUMN.*a, b, text"),
+        ({"text": Value("string")}, {}, "0 image columns"),
         ({"image": Image(), "a": Value("string"), "b": Value("string")}, {}, "CAPTION_COLUMN"),
         ({"image": Image(), "text": Value("string")}, {"caption_column": "txet"}, "CAPTION_COLUMN=txet is no column"),
         ({"image": Image(), "size": Value("int64")}, {"caption_column": "size"}, "neither text nor class names"),
@@ -158,7 +158,7 @@ def test_an_obvious_caption_column_is_guessed(name: str) -> None:
     assert (columns.image, columns.captions, columns.label) == ("picture", (name,), None)
 
 
-def test_a_picture_column_that_is_plain_binary_can_be_named(tmp_path: Path) -> None:
+def test_an_image_column_that_is_plain_binary_can_be_named(tmp_path: Path) -> None:
     features = Features({"jpg": Value("binary"), "caption": Value("string")})
     folder = write_shards(tmp_path / "plain", [{"jpg": png("red"), "caption": "red"}], features, 1)
     [example] = open_table(folder, image_column="jpg").examples()
@@ -206,7 +206,7 @@ def test_a_hubs_streamed_rows_are_those_of_its_shards(gundam: Path, monkeypatch:
         assert list(table.examples(start)) == rows[start:]
 
 
-def test_a_connection_that_breaks_is_an_error_and_not_a_broken_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_breaks_is_an_error_and_not_a_broken_image(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str, _: str) -> None:
         raise ConnectionError(f"the line to {path} went dead")
 
@@ -449,14 +449,14 @@ def test_rows_may_be_decoded_later_and_elsewhere(gundam: Path) -> None:
     assert [row() for row in table.undecoded(1)] == list(table.examples(1))
 
 
-def test_labels_come_without_pictures_and_rows_at_their_places(wikiart: Path) -> None:
+def test_labels_come_without_images_and_rows_at_their_places(wikiart: Path) -> None:
     table = open_table(wikiart)
     assert isinstance(table, Table)
     assert table.labels() == [1, 2, None]
     assert [row() for row in table.rows_at([0, 2])] == [list(table.examples())[row] for row in (0, 2)]
 
 
-def test_a_plain_binary_picture_is_also_read_at_its_place(tmp_path: Path) -> None:
+def test_a_plain_binary_image_is_also_read_at_its_place(tmp_path: Path) -> None:
     features = Features({"jpg": Value("binary"), "caption": Value("string"), "kind": ClassLabel(names=["a"])})
     rows = [{"jpg": png(colour), "caption": colour, "kind": 0} for colour in ("red", "blue")]
     table = open_table(write_shards(tmp_path / "plain", rows, features), image_column="jpg")

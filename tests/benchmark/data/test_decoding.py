@@ -1,4 +1,4 @@
-"""Every kind of picture file becomes upright 8-bit RGB, and a broken one says why."""
+"""Every kind of image file becomes upright 8-bit RGB, and a broken one says why."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_picture_reads_the_same_from_its_source_as_metrics_read_it(kind: str, tmp_path: Path) -> None:
+def test_an_image_reads_the_same_from_its_source_as_metrics_read_it(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(FILES[kind])
     image = decode_rgb(FILES[kind])
@@ -73,7 +73,7 @@ def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
     assert np.asarray(decode_rgb(FILES["16 bit"]))[0, :, 0].tolist() == [0, 1, 255]
 
 
-def test_a_picture_is_turned_as_its_exif_says() -> None:
+def test_an_image_is_turned_as_its_exif_says() -> None:
     assert decode_rgb(FILES["turned"]).size == (8, 16)
 
 
@@ -81,8 +81,8 @@ def test_an_animation_is_its_first_frame() -> None:
     assert decode_rgb(FILES["animated"]).getpixel((0, 0)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", FILES["RGB"][:40], FILES["CMYK"][:300]])
-def test_a_broken_picture_is_a_row_without_picture_that_says_why(content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"no image", FILES["RGB"][:40], FILES["CMYK"][:300]])
+def test_a_broken_image_is_a_row_without_image_that_says_why(content: bytes) -> None:
     example = decode_example("a caption", content, 3)
     assert example.image is None
     assert (example.caption, example.label) == ("a caption", 3)
@@ -91,7 +91,7 @@ def test_a_broken_picture_is_a_row_without_picture_that_says_why(content: bytes)
 
 
 @pytest.mark.parametrize("turn", [1, 3, 6, 8])
-def test_a_jpeg_is_the_same_picture_as_by_the_metrics_rule(tmp_path: Path, turn: int) -> None:
+def test_a_jpeg_is_the_same_image_as_by_the_metrics_rule(tmp_path: Path, turn: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (150, 70, 3), dtype=np.uint8)
     path = tmp_path / "turned.jpg"
     Image.fromarray(pixels).save(path, exif=orientation(turn))

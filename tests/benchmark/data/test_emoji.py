@@ -1,4 +1,4 @@
-"""Emoji: rows in a fixed order, split by concept, pictures where the index says."""
+"""Emoji: rows in a fixed order, split by concept, images where the index says."""
 
 import itertools
 from collections import defaultdict
@@ -21,7 +21,7 @@ def test_rows_do_not_depend_on_where_reading_starts() -> None:
     assert np.array_equal(np.asarray(late.image), np.asarray(first[5].image))
 
 
-def test_there_are_about_4200_pictures_in_three_styles() -> None:
+def test_there_are_about_4200_images_in_three_styles() -> None:
     emoji = Emoji(ASSETS)
     captions = [emoji.caption(row) for row in range(len(emoji))]
     assert 4000 < len(emoji) < 4600
@@ -40,7 +40,7 @@ def test_a_concept_is_in_one_split_in_all_its_styles() -> None:
     assert 0.07 < share < 0.13
 
 
-def test_every_picture_is_there() -> None:
+def test_every_image_is_there() -> None:
     for example in Emoji(ASSETS).examples():
         assert example.image is not None
         assert example.image.size == (64, 64)
@@ -55,6 +55,6 @@ def test_the_reference_splits_by_concept_as_the_set_says(tmp_path: Path) -> None
     assert "split by concept" in reference.identity
 
 
-def test_no_picture_comes_twice_so_that_none_is_in_two_concepts_splits() -> None:
+def test_no_image_comes_twice_so_that_none_is_in_two_concepts_splits() -> None:
     emoji = Emoji(ASSETS)
     assert len({content_digest(emoji.image(row)) for row in range(len(emoji))}) == len(emoji)

@@ -14,7 +14,7 @@ from models.lora_files import TrainingData, describe_training_data
 
 
 class Colours:
-    """Rows of one colour each; rows i and i + 1000 share a caption. Row `torn` has no picture that decodes."""
+    """Rows of one colour each; rows i and i + 1000 share a caption. Row `torn` has no image that decodes."""
 
     name, identity = "Colours", "colours"
     label_names: tuple[str, ...] = ()
@@ -50,14 +50,14 @@ def test_trained_rows_are_left_out_and_others_take_their_place(tmp_path: Path) -
     assert "M+LoRA" in held_out.note
 
 
-def test_another_picture_of_a_trained_caption_is_left_out_too(tmp_path: Path) -> None:
+def test_another_image_of_a_trained_caption_is_left_out_too(tmp_path: Path) -> None:
     dataset = Colours(1200)
     held_out = prepare_held_out(dataset, tmp_path, 1100, {"M+LoRA": trained_on(dataset, range(0, 10))})
     assert not {f"colour {i}" for i in range(10)} & {row.caption for row in held_out.reference.rows}
     assert len(held_out.reference.rows) == 1100
     longer = prepare_held_out(dataset, tmp_path, 1180, {"M+LoRA": trained_on(dataset, range(0, 10))})
     assert longer.reference.rows[:1100] == held_out.reference.rows
-    assert len(longer.left_out["M+LoRA"]) == 10, "pictures that only share a caption were not trained on"
+    assert len(longer.left_out["M+LoRA"]) == 10, "images that only share a caption were not trained on"
 
 
 def test_nothing_changes_where_nothing_was_trained_on(tmp_path: Path) -> None:
@@ -79,14 +79,14 @@ def test_too_few_left_marks_the_column_and_leaves_nothing_out(tmp_path: Path) ->
     assert [row.index for row in few.reference.rows] == list(range(150, 190)), "a run of 40 needs no hundred"
 
 
-def test_a_row_without_a_picture_is_no_reason_to_leave_nothing_out(tmp_path: Path) -> None:
+def test_a_row_without_an_image_is_no_reason_to_leave_nothing_out(tmp_path: Path) -> None:
     dataset = Colours(400, torn=30)
     held_out = prepare_held_out(dataset, tmp_path, 50, {"M+LoRA": trained_on(dataset, range(0, 10))})
     assert held_out.leaks == {}
     assert [row.index for row in held_out.reference.rows] == list(range(10, 60))
 
 
-def test_each_adapter_has_its_own_training_pictures_and_nobody_sees_either(tmp_path: Path) -> None:
+def test_each_adapter_has_its_own_training_images_and_nobody_sees_either(tmp_path: Path) -> None:
     dataset = Colours(400)
     training = {"A": trained_on(dataset, range(0, 10)), "B": trained_on(dataset, range(5, 30))}
     held_out = prepare_held_out(dataset, tmp_path, 120, training)

@@ -18,7 +18,7 @@ from models.base import Request
 
 
 class Colours:
-    """Pictures of `count` colours; those of `broken` do not decode, and reading row `fails_at` raises once."""
+    """Images of `count` colours; those of `broken` do not decode, and reading row `fails_at` raises once."""
 
     name = "Colours"
     label_names: tuple[str, ...] = ("even", "odd")
@@ -219,14 +219,14 @@ def test_requests_beyond_the_rows_of_a_set_that_has_more_are_our_own_mistake(tmp
         prepare_reference(Colours(9), tmp_path, 2).requests(3, 0)
 
 
-def test_pictures_leave_out_rows_that_do_not_decode(small: Reference) -> None:
+def test_images_leave_out_rows_that_do_not_decode(small: Reference) -> None:
     assert small.pictures(1).captions == ("colour 0",)
     pictures = small.pictures(10)
     assert pictures.captions == ("colour 0", "colour 2")
     assert all(path.is_file() for path in pictures.paths)
 
 
-def test_targets_stand_beside_their_requests_and_a_row_without_picture_pairs_with_nothing(small: Reference) -> None:
+def test_targets_stand_beside_their_requests_and_a_row_without_image_pairs_with_nothing(small: Reference) -> None:
     targets = small.targets([2, 1, 3])
     assert targets.captions[0] == "colour 2"
     assert targets.captions[2] == "colour 0"
@@ -254,7 +254,7 @@ def test_few_rows_wait_for_the_threads(tmp_path: Path) -> None:
 
 
 class Grouped(Colours):
-    """Pictures cut from larger ones, or kept together by their names."""
+    """Images cut from larger ones, or kept together by their names."""
 
     def examples(self, start: int = 0) -> Iterator[Example]:
         for row in range(start, self._count):
@@ -271,6 +271,6 @@ def test_a_group_stays_in_one_split_and_a_part_goes_by_its_whole(tmp_path: Path)
     assert [row.digest for row in rows] == [f"{index:x}" for index in range(60)]
 
 
-def test_a_row_tells_the_digest_of_its_picture_and_none_without(small: Reference) -> None:
+def test_a_row_tells_the_digest_of_its_image_and_none_without(small: Reference) -> None:
     assert small.rows[0].digest == content_digest(Image.new("RGB", (3, 2)))
     assert small.rows[1].digest == ""

@@ -39,7 +39,7 @@ def test_rows_hold_held_out_pairs_alone_and_every_option_equally() -> None:
         assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_caption_label_and_picture_agree() -> None:
+def test_caption_label_and_image_agree() -> None:
     robots = Robots(ASSETS, seed=1)
     for row in range(20):
         example = robots.example(row)
@@ -56,12 +56,12 @@ def test_identity_names_seed_and_parts() -> None:
     assert len(Robots(ASSETS).label_names) == 100
 
 
-def test_a_caption_without_every_part_has_no_exact_picture() -> None:
+def test_a_caption_without_every_part_has_no_exact_image() -> None:
     with pytest.raises(ValueError, match="names no body, eyes"):
         draw_robot("a blue robot with a box head", ASSETS)
 
 
-def test_pictures_are_64_px_rgb() -> None:
+def test_images_are_64_px_rgb() -> None:
     image = load_art(ASSETS).draw((0, 1, 2, 3, 4, 5, 6))
     assert image.size == (64, 64)
     assert image.mode == "RGB"

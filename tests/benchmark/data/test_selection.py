@@ -1,4 +1,4 @@
-"""A stratified sample: which rows, in which order, read how, and what becomes of their pictures."""
+"""A stratified sample: which rows, in which order, read how, and what becomes of their images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def select(folder: Path, count: int = 12, seed: int = 42, side: int = 4) -> Sele
 
 
 def rows_of(selection: Selection, start: int = 0) -> list[int]:
-    """Return which rows of the table come, known again by their pictures' digests."""
+    """Return which rows of the table come, known again by their images' digests."""
     table = {content_digest(decode_rgb(picture(row))): row for row in range(len(UNEVEN))}
     return [table[example.digest] for example in selection.examples(start)]
 
@@ -111,7 +111,7 @@ def test_what_lies_before_the_start_is_not_decoded(shards: Path, monkeypatch: py
     assert len(list(select(shards).examples(35))) == len(decoded) == 5
 
 
-def test_no_picture_is_read_before_all_labels_are_known(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_is_read_before_all_labels_are_known(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[tuple[str, ...]] = []
 
     class Watched(pyarrow.parquet.ParquetFile):  # type: ignore[misc]
@@ -149,7 +149,7 @@ class RemoteFile(AbstractBufferedFile):  # type: ignore[misc]
         return content
 
 
-def test_of_a_hub_the_labels_bytes_are_fetched_before_any_pictures(
+def test_of_a_hub_the_labels_bytes_are_fetched_before_any_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = [picture(row, (200, 150)) for row in range(20)]  # 90 kB each
@@ -224,7 +224,7 @@ def test_the_crop_is_central_and_reduced_and_never_enlarged() -> None:
     assert crop_square(Image.new("RGB", (7, 5)), 5).size == crop_square(Image.new("RGB", (7, 5)), 512).size == (5, 5)
 
 
-def test_an_example_has_the_crop_and_the_digest_of_the_whole_picture(shards: Path) -> None:
+def test_an_example_has_the_crop_and_the_digest_of_the_whole_image(shards: Path) -> None:
     selection = select(shards)
     [row] = rows_of(selection)[:1]
     example = next(selection.examples())
@@ -243,10 +243,10 @@ def test_the_identity_names_the_base_and_how_it_was_chosen(shards: Path) -> None
     assert (selection.name, selection.label_names) == (base.name, STYLES)
 
 
-def test_train_and_test_share_no_picture_even_where_the_set_does(tmp_path: Path) -> None:
+def test_train_and_test_share_no_image_even_where_the_set_does(tmp_path: Path) -> None:
     contents = [picture(row % 12, (9, 6)) for row in range(48)]
     reopened = []
-    for content in contents[24:]:  # the same picture in another file
+    for content in contents[24:]:  # the same image in another file
         file = BytesIO()
         Image.open(BytesIO(content)).save(file, format="PNG", compress_level=0)
         reopened.append(file.getvalue())
@@ -260,7 +260,7 @@ def test_train_and_test_share_no_picture_even_where_the_set_does(tmp_path: Path)
     assert all(len(found) == 1 for found in splits.values())
 
 
-def test_a_broken_picture_is_a_row_without_one(tmp_path: Path) -> None:
+def test_a_broken_image_is_a_row_without_one(tmp_path: Path) -> None:
     contents = [b"broken", None, *[picture(row) for row in range(2, 8)]]
     folder = write_shards(tmp_path / "broken", [row % 4 for row in range(8)], contents)
     reference = prepare_reference(select(folder, 8), tmp_path / "out", 8)

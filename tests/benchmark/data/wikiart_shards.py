@@ -1,4 +1,4 @@
-"""Parquet shards in the layout of huggan/wikiart, of small pictures that tell their row."""
+"""Parquet shards in the layout of huggan/wikiart, of small images that tell their row."""
 
 from __future__ import annotations
 

