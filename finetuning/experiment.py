@@ -71,7 +71,7 @@ class Experiment:
             folder = self._folder / f"{domain.name}-{strength:g}"
             journal = Journal(folder, self._identity | {"strength": f"{strength:g}", "captions": domain.real.name})
             captions = domain.real.captions
-            requests = [Request(caption, self._seed + number) for number, caption in enumerate(captions)]
+            requests = [Request(number, caption, self._seed + number) for number, caption in enumerate(captions)]
             generate_images(load, requests, journal, self._plan, self._progress)
             paths = tuple(journal.image_path(number) for number in range(len(captions)))
             made.append(ImageSet(f"{domain.name} at {strength:g}", paths, captions))

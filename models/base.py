@@ -23,11 +23,17 @@ OFFICIAL_RNG_NOTE = "one generator a batch, as the published code draws: images 
 
 @dataclass(frozen=True)
 class Request:
-    """One image that is asked for; `class_label` is for models that are conditioned on a class."""
+    """One image that is asked for. It depends on its index alone: on which row of the prompts, and on which seed.
 
+    class_label: for models that are conditioned on a class. metadata: what the data set says of the prompt beside its
+    text, for example what the image must contain; models do not read it.
+    """
+
+    index: int
     prompt: str
     seed: int
     class_label: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,15 @@ class ImageGenerator(Protocol):
     image_size: pixels per side that `generate` returns, of the longer side where the images are not square.
     parameters: of the generating network alone (UNet, transformer), as papers count.
     notes: one line each for the table's footer: another size than the native one, offload, how classes were chosen.
+    class_conditional: whether it is asked for classes instead of prompts, so that no image is paired with the image of
+        its prompt.
     """
 
     name: str
     image_size: int
     parameters: int
     notes: tuple[str, ...] = ()
+    class_conditional: bool = False
 
     def prepare(self, requests: Sequence[Request]) -> list[Request]:
         """Return the requests as this model will be asked them; called once, outside any timer.

@@ -73,7 +73,7 @@ class Reference:
     def requests(self, n: int, seed: int) -> list[Request]:
         """Return requests 0..n-1. A data set with more rows than were prepared must have had n prepared."""
         assert n <= len(self.rows) or self.exhausted, f"{n} requests of {len(self.rows)} rows, and the set has more"
-        return [Request(self.row(i).caption, seed + i, self.row(i).label) for i in range(n)]
+        return [Request(i, self.row(i).caption, seed + i, self.row(i).label) for i in range(n)]
 
     def cycles(self, n: int) -> int:
         """Return how often the most used caption comes in n requests."""

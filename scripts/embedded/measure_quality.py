@@ -206,7 +206,7 @@ def main() -> None:
     vae_figures, vae_db = measure_vae(assets, held_out, network)
     figures += vae_figures
     requests = [
-        Request(caption, SEED + row, label)
+        Request(row, caption, SEED + row, label)
         for row, (caption, label) in enumerate(zip(held_out.captions, held_out.labels, strict=True))
     ]
     sheets = [held_out.images_BCHW[:16]]

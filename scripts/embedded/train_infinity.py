@@ -124,7 +124,7 @@ def judge_settings(folder: Path, assets: Path, sprites: RobotSprites, pictures: 
     runtime = Runtime("tiny", device, "float32", 64, assets, assets)
     attributes_BA = sprites.random_attributes(torch.Generator(device).manual_seed(7), pictures, "held_out")
     exact_BCHW = sprites.compose(attributes_BA)
-    requests = [Request(caption, seed=i) for i, caption in enumerate(sprites.captions(attributes_BA))]
+    requests = [Request(i, caption, seed=i) for i, caption in enumerate(sprites.captions(attributes_BA))]
     settings = {
         f"cfg {cfg} tau {tau}": InfinityOptions(cfg=cfg, tau=tau, top_p=0) for cfg in JUDGED_CFG for tau in JUDGED_TAU
     }

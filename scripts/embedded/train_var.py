@@ -79,7 +79,7 @@ def judge(folder: Path, assets: Path, device: str, pictures: int, cfg: float) ->
     network = load_attribute_network(assets, device)
     runtime = Runtime("tiny", device, "float32", 64, assets, assets, label_names=robot_classes(assets))
     generator = load_embedded(folder, replace(tiny_options(), cfg=cfg), runtime)
-    requests = [Request("", seed=i, class_label=i % len(generator.class_names)) for i in range(pictures)]
+    requests = [Request(i, "", seed=i, class_label=i % len(generator.class_names)) for i in range(pictures)]
     seen = []
     for start in range(0, pictures, 64):
         images_BCHW = generator.generate(requests[start : start + 64])

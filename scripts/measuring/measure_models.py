@@ -54,7 +54,7 @@ def shrink() -> None:
 
 def request(index: int, batch: int) -> list[Request]:
     """Return the requests of one call; each has its own prompt and seed."""
-    return [Request(f"{PROMPT} {index} {i}", 1000 * index + i) for i in range(batch)]
+    return [Request(i, f"{PROMPT} {index} {i}", 1000 * index + i) for i in range(batch)]
 
 
 def synchronize(device: str) -> None:

@@ -49,7 +49,7 @@ def edit(path: Path, **changes: Any) -> None:
 def picture(**options: Any) -> torch.Tensor:
     runtime = Runtime("pretrained", "cpu", "float32", 32, assets=Path("assets"), cache=Path("cache"))
     generator = pixart.FAMILY.load(pixart.Options(steps=2, **options), runtime)
-    return generator.generate([Request("a pink robot", 1), Request("a blue cat", 2)])
+    return generator.generate([Request(0, "a pink robot", 1), Request(1, "a blue cat", 2)])
 
 
 def test_it_makes_the_images_of_the_split_folders_and_is_built_once(split: tuple[str, str], tmp_path: Path) -> None:

@@ -82,9 +82,9 @@ def test_stock_peft_on_a_stock_pipeline_gives_our_images(tmp_path: Path) -> None
     train_lora(settings)
     options = pixart.Options(model=str(settings.base), steps=4, lora=str(settings.output_dir))
     runtime = Runtime("pretrained", "cpu", "float32", 32, tmp_path, tmp_path)
-    ours = pixart.FAMILY.load(options, runtime).generate([Request("a pink robot", 7)])[0]
+    ours = pixart.FAMILY.load(options, runtime).generate([Request(0, "a pink robot", 7)])[0]
     pipeline = PixArtSigmaPipeline.from_pretrained(settings.base, dtype=torch.float32)
-    base = pixart.FAMILY.load(dataclasses.replace(options, lora=""), runtime).generate([Request("a pink robot", 7)])[0]
+    base = pixart.FAMILY.load(dataclasses.replace(options, lora=""), runtime).generate([Request(0, "a pink robot", 7)])[0]
     pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, str(settings.output_dir))
     theirs = pipeline(
         "a pink robot", num_inference_steps=4, guidance_scale=4.5, height=32, width=32, clean_caption=False,

@@ -19,6 +19,6 @@ def load(name: str, device: str, tmp_path: Path, mode: Mode = "eager", dtype: DT
 
 def make_requests(count: int) -> list[Request]:
     return [
-        Request(example.caption, 100 + index, example.label)
+        Request(index, example.caption, 100 + index, example.label)
         for index, example in zip(range(count), Robots(ASSETS, 0).examples(), strict=False)
     ]

@@ -109,7 +109,7 @@ def codes_and_images(mode: Any, first_seed: int, tmp_path: Path) -> tuple[Tensor
     for start in range(0, PICTURES, batch):
         labels = [(start + i) % classes for i in range(batch)]
         seeds = [first_seed + start + i for i in range(batch)]
-        requests = [Request("", seed, label) for seed, label in zip(seeds, labels, strict=True)]
+        requests = [Request(0, "", seed, label) for seed, label in zip(seeds, labels, strict=True)]
         pictures.append(generator.generate(requests))
         with torch.inference_mode():
             program.fill(labels, seeds)

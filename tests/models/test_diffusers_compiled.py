@@ -15,7 +15,7 @@ from models.base import Request, Runtime
 from models.diffusers_compiled import Strategy, speed_up
 from models.diffusers_pipeline import DiffusersGenerator
 
-REQUESTS = [Request("a pink robot", 0), Request("a blue cat", 1)]
+REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat", 1)]
 CALL: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 3.0, "height": 32, "width": 32}
 PIXART_CALL = CALL | {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": 40}
 SDXL_STRATEGIES = ("full+fuse+nhwc", "regional+text", "eager+fuse")

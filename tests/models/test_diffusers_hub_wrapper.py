@@ -13,7 +13,7 @@ from diffusers_folders import build_pixart, write_sdxl
 from models import diffusers_hub
 from models.base import Request, Runtime
 
-REQUESTS = [Request("a pink robot", 0), Request("a blue cat", 1)]
+REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat", 1)]
 
 
 def runtime(folder: Path, **changes: object) -> Runtime:

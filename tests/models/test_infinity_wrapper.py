@@ -94,7 +94,7 @@ def small(made: InfinityGenerator) -> InfinityGenerator:
 
 
 def requests(*seeds: int) -> list[Request]:
-    return [Request(PROMPTS[i], seed) for i, seed in enumerate(seeds or (40, 41, 42, 43))]
+    return [Request(i, PROMPTS[i], seed) for i, seed in enumerate(seeds or (40, 41, 42, 43))]
 
 
 def assert_same_bits(actual_BCHW: Tensor, expected_BCHW: Tensor) -> None:
@@ -183,10 +183,10 @@ def test_images_are_the_same_at_any_batch_size(folder: Path) -> None:
 
 def test_images_follow_seed_and_prompt(folder: Path) -> None:
     made = small(generator(folder, tau=1.0))
-    picture = made.generate([Request("a robot", 5)])
-    assert torch.equal(made.generate([Request("a robot", 5)]), picture)
-    assert not torch.equal(made.generate([Request("a robot", 6)]), picture)
-    assert not torch.equal(made.generate([Request("a cat", 5)]), picture)
+    picture = made.generate([Request(0, "a robot", 5)])
+    assert torch.equal(made.generate([Request(0, "a robot", 5)]), picture)
+    assert not torch.equal(made.generate([Request(0, "a robot", 6)]), picture)
+    assert not torch.equal(made.generate([Request(0, "a cat", 5)]), picture)
 
 
 @pytest.mark.parametrize("prompt", ["a cat", "a cat with many more words than any prompt has in front of a wall"])
@@ -405,7 +405,7 @@ def test_family_is_known_before_torch_is_loaded(tmp_path: Path) -> None:
 def test_all_prompts_of_a_run_are_padded_to_hold_the_longest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.infinity_text.PADDED_TOKENS", (8, 40))
     made = small(generator(folder))
-    short, long = Request("a robot", 1), Request("a robot " * 20, 2)
+    short, long = Request(0, "a robot", 1), Request(0, "a robot " * 20, 2)
     assert made.encode([short.prompt]).mask_RT.shape[1] < made.encode([long.prompt]).mask_RT.shape[1]
     before = made.generate([short])
     assert made.prepare([short, long]) == [short, long]

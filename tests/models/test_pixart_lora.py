@@ -17,7 +17,7 @@ from models.base import ImageGenerator, Request, Runtime
 from models.lora_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
 from models.pixart_lora import attach_adapter, check_adapter, fuse_adapter
 
-REQUESTS = [Request("a pink robot", 0), Request("a blue cat in a forest", 1)]
+REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat in a forest", 1)]
 KINDS: dict[str, dict[str, Any]] = {
     "LoRA": {},
     "rsLoRA": {"use_rslora": True},

@@ -13,7 +13,7 @@ from models import pixart
 from models.base import ImageGenerator, Request, Runtime
 
 PROMPTS = ("a pink robot", "a blue cat", "tree", "", "a forest painting", "cat", "robot head", "round")
-REQUESTS = [Request(prompt, seed) for seed, prompt in enumerate(PROMPTS)]
+REQUESTS = [Request(seed, prompt, seed) for seed, prompt in enumerate(PROMPTS)]
 
 
 def runtime(folder: Path, **changes: object) -> Runtime:
@@ -49,8 +49,8 @@ def test_images_do_not_depend_on_the_batch(generator: ImageGenerator, batch: int
 
 def test_an_image_depends_on_its_own_seed_alone(generator: ImageGenerator) -> None:
     first = generator.generate(REQUESTS[:2]).int()
-    other_neighbour = generator.generate([REQUESTS[0], Request("a forest painting", 99)]).int()
-    other_seed = generator.generate([Request(REQUESTS[0].prompt, 5)]).int()
+    other_neighbour = generator.generate([REQUESTS[0], Request(1, "a forest painting", 99)]).int()
+    other_seed = generator.generate([Request(0, REQUESTS[0].prompt, 5)]).int()
     assert (first[0] - other_neighbour[0]).abs().max() <= 1
     assert not torch.equal(first[1], other_neighbour[1])
     assert not torch.equal(first[0], other_seed[0])

@@ -20,7 +20,7 @@ from models.diffusers_pipeline import DiffusersGenerator
 from models.networks.decoding import decode_images
 from models.pixels import check_decoded, keeps_range, pil_to_uint8, to_uint8
 
-REQUESTS = [Request("a pink robot", 0), Request("a blue cat", 1)]
+REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat", 1)]
 BUILDERS = {
     "kandinsky": (diffusers_folders.build_kandinsky, "pil"),
     "deepfloyd": (diffusers_folders.build_deepfloyd, "pil"),

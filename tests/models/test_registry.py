@@ -63,5 +63,5 @@ def test_a_fourth_model_is_one_entry(tmp_path: Path) -> None:
     chosen = [family for family in families if family.selected_by("grey") is not None]
     assert chosen == [entry]
     generator = entry.load(Options(shade=9), Runtime("tiny", "cpu", "float32", 8, assets=tmp_path, cache=tmp_path))
-    requests = generator.prepare([Request("a", 0)])
+    requests = generator.prepare([Request(0, "a", 0)])
     assert generator.generate(requests).unique().tolist() == [9]

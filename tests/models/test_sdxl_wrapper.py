@@ -13,7 +13,7 @@ from models import sdxl
 from models.base import ImageGenerator, Request, Runtime
 
 REQUESTS = [
-    Request(prompt, seed)
+    Request(seed, prompt, seed)
     for seed, prompt in enumerate(("a pink robot", "a blue cat", "tree", "", "a", "b c", "d", "e"))
 ]
 
@@ -50,8 +50,8 @@ def test_images_do_not_depend_on_the_batch(generator: ImageGenerator, batch: int
 
 def test_an_image_depends_on_its_own_seed_and_prompt(generator: ImageGenerator) -> None:
     first = generator.generate(REQUESTS[:2])
-    other_neighbour = generator.generate([REQUESTS[0], Request("a forest painting", 99)])
-    other_seed = generator.generate([Request(REQUESTS[0].prompt, 5)])
+    other_neighbour = generator.generate([REQUESTS[0], Request(1, "a forest painting", 99)])
+    other_seed = generator.generate([Request(0, REQUESTS[0].prompt, 5)])
     assert (first[0].int() - other_neighbour[0].int()).abs().max() <= 1
     assert not torch.equal(first[1], other_neighbour[1])
     assert not torch.equal(first[0], other_seed[0])

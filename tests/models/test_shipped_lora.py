@@ -29,7 +29,7 @@ def test_it_draws_on_white_as_emoji_are_where_its_base_does_not() -> None:
     runtime = Runtime("tiny", "cpu", "float32", 0, ASSETS, ASSETS)
     emoji = Emoji(ASSETS)
     held_out = [row for row in range(len(emoji)) if emoji.split(row) == "test"][:6]
-    requests = [Request(emoji.caption(row), seed=row) for row in held_out]
+    requests = [Request(row, emoji.caption(row), seed=row) for row in held_out]
     edges = {}
     for lora in ("", str(LORA)):
         generator = pixart.FAMILY.load(pixart.Options(steps=6, guidance=1.5, lora=lora), runtime)

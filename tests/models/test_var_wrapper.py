@@ -45,7 +45,7 @@ def runtime(tmp_path: Path, **changes: object) -> Runtime:
 
 
 def requests(count: int) -> list[Request]:
-    return [Request(f"caption {i}", seed=40 + i, class_label=i) for i in range(count)]
+    return [Request(i, f"caption {i}", seed=40 + i, class_label=i) for i in range(count)]
 
 
 def test_official_files_load_and_generate(folder: Path) -> None:

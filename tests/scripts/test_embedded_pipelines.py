@@ -44,7 +44,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_adapter_loads_and_generates(written: Path, family: Any) -> None:
     runtime = Runtime("tiny", "cpu", "float32", 64, written, written)
     generator = family.load(family.options(**{**family.tiny_options, "steps": 2}), runtime)
-    images = generator.generate([Request("a blue robot with a box head", seed=1)])
+    images = generator.generate([Request(0, "a blue robot with a box head", seed=1)])
     assert images.shape == (1, 3, 64, 64)
     assert images.dtype == torch.uint8
 

@@ -189,6 +189,6 @@ def test_the_tiny_runs_write_a_folder_that_loads_and_generates(tmp_path: Path, m
     options = FAMILY.options(**FAMILY.tiny_options)
     generator = load_embedded(tmp_path, options, Runtime("tiny", "cpu", "float32", 64, ASSETS, tmp_path))
     assert generator.parameters < 5_500_000
-    images_BCHW = generator.generate([Request("a blue robot with a box head", 1), Request("a pink robot", 2)])
+    images_BCHW = generator.generate([Request(0, "a blue robot with a box head", 1), Request(1, "a pink robot", 2)])
     assert images_BCHW.shape == (2, 3, 64, 64)
     assert images_BCHW.dtype == torch.uint8

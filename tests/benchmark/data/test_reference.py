@@ -201,7 +201,7 @@ def small(tmp_path: Path) -> Reference:
 
 def test_captions_of_a_finite_set_come_again_with_new_seeds(small: Reference) -> None:
     requests = small.requests(5, seed=42)
-    assert requests[0] == Request("colour 0", 42, 0)
+    assert requests[0] == Request(0, "colour 0", 42, 0)
     assert [request.prompt for request in requests] == [f"colour {i}" for i in (0, 1, 2, 0, 1)]
     assert [request.seed for request in requests] == [42, 43, 44, 45, 46]
     assert [small.cycles(n) for n in (1, 3, 4, 6, 7)] == [1, 1, 2, 2, 3]

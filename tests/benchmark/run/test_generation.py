@@ -40,7 +40,7 @@ class Noise(ImageGenerator):
 
 
 def make_requests(count: int) -> list[Request]:
-    return [Request(f"image {index}", index) for index in range(count)]
+    return [Request(index, f"image {index}", index) for index in range(count)]
 
 
 def run(folder: Path, count: int, batch_size: int = 1, warmup: int = 1, generator: Noise | None = None) -> Noise:

@@ -43,7 +43,7 @@ def make(folder: Path, count: int = 6) -> list[str]:
     with Path(os.devnull).open("w") as nowhere:
         progress = Progress(nowhere)
         progress.note = notes.append  # type: ignore[method-assign]
-        requests = [Request(f"image {index}", index) for index in range(count)]
+        requests = [Request(index, f"image {index}", index) for index in range(count)]
         generate_images(Noise, requests, Journal(folder, FINGERPRINT), Plan(2, 1, "cpu"), progress)
     return notes
 
