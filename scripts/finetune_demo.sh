@@ -8,9 +8,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON_BIN=${PYTHON_BIN:-python3}
 export PYTHON_BIN WEIGHTS=tiny
+. scripts/pixart_scripts/common/lora_rank.sh
 export BASE_DIR=${BASE_DIR:-local_repo/finetune_demo/Emoji}
 # A small network learns at rates that would break a large one; at 5e-3 some of its trainings did break down.
-export BS=${BS:-8} STEPS=${STEPS:-3500} LR=${LR:-3e-3} RANK=${RANK:-24}
+export BS=${BS:-8} STEPS=${STEPS:-3500} LR=${LR:-3e-3} LORA_RANK=${LORA_RANK:-24}
 
 "$PYTHON_BIN" scripts/pixart_scripts/common/prepare_inputs.py --dataset emoji --num_samples 4200 \
     --output_dir "$(dirname "$BASE_DIR")"

@@ -376,14 +376,12 @@ def test_the_script_takes_the_environments_names(tmp_path: Path) -> None:
         [sys.executable, str(SCRIPT), "--device", "cpu", "--validate_every", "0"],
         cwd=ROOT, text=True, capture_output=True,
         env={**os.environ, "BASE_DIR": str(tmp_path / "Robots"), "COMBINED_BASE": str(settings.base), "BS": "2",
-             "STEPS": "2", "LR": "0.01", "RANK": "3", "OMP_NUM_THREADS": "1"},
+             "STEPS": "2", "LR": "0.01", "LORA_RANK": "3", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     folder = tmp_path / "Robots" / "pixart_lora"
     assert told.stdout.startswith(f"{folder}: 2 steps, loss")
     assert json.loads((folder / "adapter_config.json").read_text())["r"] == 3
-    assert build_parser({"RANK": "8"}).parse_args([]).rank == 8
-    assert build_parser({"RANK": "0", "LOCAL_RANK": "0"}).parse_args([]).rank == 16  # the launcher's, not the LoRA's
     wrong = subprocess.run(
         [sys.executable, str(SCRIPT)], cwd=ROOT, text=True, capture_output=True, env={**os.environ, "BS": "many"}
     )

@@ -120,7 +120,7 @@ def test_defaults_and_names_become_flags(session: Session) -> None:
         "--batch_size": "4", "--steps": "1000", "--learning_rate": "1e-4", "--rank": "16",
     }  # fmt: skip
     prompt = 'a "pink" robot | it\'s $HOME'
-    names = {"BS": "2", "STEPS": "7", "LR": "0.5", "RANK": "3", "VALIDATION_PROMPT": prompt}
+    names = {"BS": "2", "STEPS": "7", "LR": "0.5", "LORA_RANK": "3", "VALIDATION_PROMPT": prompt}
     session.run(FINE_TUNE, "--seed", "3", BASE_DIR="My Set", OUTPUT_DIR="my adapter", **names)
     assert session.flags() == {
         "--train_dir": "My Set/input/train", "--test_dir": "My Set/input/test",

@@ -8,7 +8,8 @@
 # BASE_DIR          the data set's folder, whose input/train holds the captioned images: local_repo/DATASET_NAME
 # OUTPUT_DIR        the adapter's folder: BASE_DIR/pixart_lora
 # COMBINED_BASE     the folder that training starts from: local_repo/pixart_base
-# BS STEPS LR RANK  4, 1000, 1e-4, 16
+# BS STEPS LR       images a step, steps and learning rate: 4, 1000, 1e-4
+# LORA_RANK         the LoRA's rank: 16
 # VALIDATION_PROMPT prompts, by |: the first captions of input/test
 # NUM_PROCESSES     one for each GPU; PORT (29500) is where several meet
 # WEIGHTS           pretrained, or tiny for the embedded model
@@ -19,6 +20,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 . "$root/scripts/pixart_scripts/common/places.sh"
+. "$common/lora_rank.sh"
 DATASET_NAME=${DATASET_NAME:-Gundam}
 BASE_DIR=${BASE_DIR:-$local_repo/$DATASET_NAME}
 output_dir=${OUTPUT_DIR:-$BASE_DIR/pixart_lora}
@@ -74,6 +76,6 @@ elif [ "$processes" -gt 1 ]; then
     launch+=(-m torch.distributed.run --nproc_per_node "$processes" --master_port "${PORT:-29500}")
 fi
 arguments=(--train_dir "$train_dir" --test_dir "$test_dir" --base "$COMBINED_BASE" --output_dir "$output_dir")
-arguments+=(--batch_size "${BS:-4}" --steps "${STEPS:-1000}" --learning_rate "${LR:-1e-4}" --rank "${RANK:-16}")
+arguments+=(--batch_size "${BS:-4}" --steps "${STEPS:-1000}" --learning_rate "${LR:-1e-4}" --rank "${LORA_RANK:-16}")
 [ -z "${VALIDATION_PROMPT:-}" ] || arguments+=(--validation_prompt "$VALIDATION_PROMPT")
 exec "${launch[@]}" "$common/train_lora.py" "${arguments[@]}" "$@"

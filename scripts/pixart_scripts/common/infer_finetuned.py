@@ -96,7 +96,8 @@ def generate(arguments: argparse.Namespace) -> str:
     }  # fmt: skip
     journal = Journal(output, fingerprint)
     requests = [
-        Request(number, prompts[number % len(prompts)], arguments.seed + number) for number in range(arguments.num_samples)
+        Request(number, prompts[number % len(prompts)], arguments.seed + number)
+        for number in range(arguments.num_samples)
     ]
     plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
     generate_images(lambda: pixart.FAMILY.load(options, runtime), requests, journal, plan, Progress())

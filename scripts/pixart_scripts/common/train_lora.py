@@ -4,9 +4,9 @@
         --base local_repo/pixart_base --output_dir local_repo/WikiArt/pixart_lora
     accelerate launch --num_processes 2 scripts/pixart_scripts/common/train_lora.py ...
 
-Defaults come from the environment: BASE_DIR (its input/train), OUTPUT_DIR, COMBINED_BASE, BS, STEPS, LR, RANK,
-VALIDATION_PROMPT. Under a launcher RANK is the process's number, so that there it is `--rank` alone that sets the
-LoRA's. The result is a PEFT adapter folder; `training/` in it holds metrics.jsonl, loss.png, validation
+Defaults come from the environment: BASE_DIR (its input/train), OUTPUT_DIR, COMBINED_BASE, BS, STEPS, LR, LORA_RANK,
+VALIDATION_PROMPT. RANK, the former name of LORA_RANK, still works where no launcher numbers its processes with it
+(where neither WORLD_SIZE nor LOCAL_RANK is set). The result is a PEFT adapter folder; `training/` in it holds metrics.jsonl, loss.png, validation
 images, TensorBoard events and checkpoints. The same command again goes on where it was killed, and does nothing where
 the adapter is finished. Exit status: 0, 2 where the training cannot be run as asked, 1 where its loss is no number;
 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP stopped it.
@@ -27,11 +27,21 @@ from finetuning.settings import TARGET_MODULES, LossWeighting, Schedule, Trainin
 from models.base import DType
 
 
+LAUNCHERS_VARIABLES = ("WORLD_SIZE", "LOCAL_RANK")
+
+
+def rank_variable(environment: Mapping[str, str]) -> str:
+    """Return the variable that holds the LoRA's rank: LORA_RANK, or RANK where that is set alone.
+
+    A launcher's RANK is the number of a process.
+    """
+    launched = any(environment.get(name) for name in LAUNCHERS_VARIABLES)
+    return "RANK" if environment.get("RANK") and not environment.get("LORA_RANK") and not launched else "LORA_RANK"
+
+
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser; what the environment names is its default."""
     base_dir = Path(environment.get("BASE_DIR") or "local_repo/Gundam")
-    if "LOCAL_RANK" in environment:  # torchrun and accelerate launch number their processes in RANK
-        environment = {name: value for name, value in environment.items() if name != "RANK"}
     parser = argparse.ArgumentParser(description="Fine-tune PixArt-Sigma with a LoRA.", allow_abbrev=False)
 
     def add(name: str, kind: Any, default: Any, text: str, variable: str = "", **more: Any) -> None:
@@ -51,7 +61,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("batch_size", int, defaults.batch_size, "images a pass and process", "BS")
     add("steps", int, defaults.steps, "optimizer steps", "STEPS")
     add("learning_rate", float, defaults.learning_rate, "highest learning rate", "LR")
-    add("rank", int, defaults.rank, "rank of the LoRA", "RANK")
+    add("rank", int, defaults.rank, "rank of the LoRA", rank_variable(environment))
     add("alpha", int, 0, "scale = alpha / rank (rsLoRA: / sqrt(rank)); 0: alpha = rank")
     add_switch("rslora", "rank-stabilised scale: alpha / sqrt(rank)")
     add_switch("dora", "weight-decomposed LoRA")
@@ -103,6 +113,13 @@ def read_settings(arguments: argparse.Namespace) -> TrainingSettings:
 def main(given: Sequence[str] | None = None) -> int:
     """Train; return the exit status."""
     arguments = build_parser(os.environ).parse_args(given)
+    rank = arguments.rank
+    if rank_variable(os.environ) == "RANK" and os.environ["RANK"].strip() == str(rank):
+        print(
+            f"train_lora: RANK={rank} sets the rank of the LoRA; write LORA_RANK={rank} instead, since launchers use "
+            "RANK for the number of a process",
+            file=sys.stderr,
+        )
     try:
         settings = read_settings(arguments)
         from finetuning.trainer import LossNotFinite, train_lora  # after the settings: this imports torch
