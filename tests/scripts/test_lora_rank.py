@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.pixart_scripts.common.train_lora import build_parser
+from scripts.pixart_scripts.common.train_lora import build_parser, rank_variable
 
 ROOT = Path(__file__).parents[2]
 COMMON = ROOT / "scripts" / "pixart_scripts" / "common"
@@ -34,8 +34,10 @@ CASES = pytest.mark.parametrize(
 def test_the_parser_reads_lora_rank_and_rank_without_a_launcher(
     variables: dict[str, str], rank: int, told: bool
 ) -> None:
-    assert build_parser(variables).parse_args([]).rank == rank
-    assert build_parser(variables).parse_args(["--rank", "3"]).rank == 3
+    parser = build_parser(variables)
+    assert parser.parse_args([]).rank == rank
+    assert (rank_variable(variables) == "RANK") == told
+    assert parser.parse_args(["--rank", "3"]).rank == 3
 
 
 def run(command: list[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
