@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.console.plain_text import visible
 from benchmark.report.ownership import CSV_COLUMNS
-from benchmark.run.journal import Journal
 from files import PROGRAM
 from files.reading import shown
 from files.records import Damaged, read_record, write_record
 from files.writing import write_text
 from metrics.base import Score
 
-if TYPE_CHECKING:
-    from benchmark.data.reference import Reference
-    from benchmark.measure.machine import Machine
-    from benchmark.settings.fields import Settings
-
 SCHEMA_VERSION = 1
-PROTOCOL = "from prompts to uint8 images on the device, synchronised; latency per image = batch seconds / batch size"
 # What makes a spreadsheet compute a cell, in the full-width forms too, which some convert.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _CSV_QUOTED = re.compile(r"[,;|\"'\t\r\n]|^\s|\s$")
@@ -126,60 +118,6 @@ class RunResult:
     no_quality: str = ""
     interrupted: bool = False
     stop_status: int = 0
-
-
-def timed_latencies(journal: Journal, count: int, batch_size: int) -> tuple[list[float], int]:
-    """Return seconds per image for each timed batch of requests 0..count-1, and how many batches were left out.
-
-    Left out are a cold first call, and a last batch of another size, unless there is nothing else.
-    """
-    batches = [batch for batch in journal.batches() if batch.start < count]
-    usual = [batch for batch in batches if batch.size == batch_size and not batch.cold]
-    kept = usual or [batch for batch in batches if not batch.cold] or batches
-    return [batch.seconds / batch.size for batch in kept], len(batches) - len(kept)
-
-
-def summarize(journal: Journal, count: int, batch_size: int, mode: str, title: str) -> ModelResult | None:
-    """Return what `journal` holds of requests 0..count-1 as a result without scores; None if it holds no image."""
-    latencies_s, left_out = timed_latencies(journal, count, batch_size)
-    loaded = journal.loaded()
-    if not latencies_s or loaded is None:
-        return None
-    batches = [batch for batch in journal.batches() if batch.start < count]
-    images = sum(min(batch.stop, count) - batch.start for batch in batches)
-    cold_s = next((batch.seconds for batch in batches if batch.cold), None)
-    return ModelResult(
-        name=title, mode=mode, parameters=loaded.parameters, image_size=loaded.image_size, batch_size=batch_size,
-        images=images, latencies_s=tuple(latencies_s), left_out_batches=left_out, load_s=loaded.load_s,
-        first_call_s=cold_s if loaded.first_call_s is None else loaded.first_call_s,
-        warmup_s=loaded.warmup_s, peak_memory_bytes=loaded.peak_memory_bytes,
-        notes=loaded.notes, folder=str(journal.folder),
-    )  # fmt: skip
-
-
-def describe_run(
-    settings: Settings, machine: Machine, reference: Reference, models: Sequence[ModelResult],
-    failures: Mapping[str, str], started: datetime.datetime, interrupted: bool, left_out: str = "",
-) -> RunResult:  # fmt: skip
-    """Return the run as it is reported: its columns, and all that their figures must be read with."""
-    cycles = reference.cycles(settings.num_samples)
-    note = f"; each caption was used up to {cycles} times, with new seeds" if cycles > 1 else ""
-    if settings.weights != "random":
-        note += "; their own images are among the references, so that a model may be nearer than other real images are"
-    note += left_out
-    unreadable = reference.without_picture()
-    if unreadable:
-        note += (
-            f"; {unreadable} of {len(reference.rows)} rows have no image that decodes (input/manifest.jsonl says why)"
-        )
-    return RunResult(
-        models=tuple(models), failures=failures, dataset=reference.name, dataset_note=note,
-        num_samples=settings.num_samples, device=machine.name, dtype=machine.dtype, weights=settings.weights,
-        versions=machine.versions, settings={name.upper(): str(value) for name, value in settings},
-        started=started.isoformat(timespec="seconds"),
-        protocol=f"{PROTOCOL}; batch size {settings.batch_size}, {settings.warmup} warm-up calls",
-        no_quality="random weights" if settings.weights == "random" else "", interrupted=interrupted,
-    )  # fmt: skip
 
 
 def write_json(run: RunResult, path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from benchmark.console.progress import Progress
-from benchmark.report.results import summarize, timed_latencies
 from benchmark.run.generation import Plan, generate_images, missing_batches, slice_batches
 from benchmark.run.journal import Batch, FingerprintError, Journal
+from benchmark.run.summary import summarize, timed_latencies
 from models.base import ImageGenerator, Request
 
 ROOT = Path(__file__).parents[3]
