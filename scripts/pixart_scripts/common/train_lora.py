@@ -7,9 +7,9 @@
 Defaults come from the environment: BASE_DIR (its input/train), OUTPUT_DIR, COMBINED_BASE, BS, STEPS, LR, LORA_RANK,
 VALIDATION_PROMPT. RANK, the former name of LORA_RANK, still works where no launcher numbers its processes with it
 (where neither WORLD_SIZE nor LOCAL_RANK is set). The result is a folder in PEFT's form; `training/` in it holds
-metrics.jsonl, loss.png, validation images, TensorBoard events and checkpoints. The same command again resumes a training
-that was stopped, and does nothing where it is finished. Exit status: 0, 2 where the training cannot be run as asked,
-1 where its loss is not finite; 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP stopped it.
+metrics.jsonl, loss.png, validation images, TensorBoard events and checkpoints. The same command again resumes a
+training that was stopped, and does nothing where it is finished. Exit status: 0, 2 where the training cannot be run as
+asked, 1 where its loss is not finite; 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP stopped it.
 """
 
 from __future__ import annotations
