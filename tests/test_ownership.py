@@ -288,4 +288,4 @@ def test_results_of_an_earlier_version_are_told_as_such(tmp_path: Path, capsys: 
     (out / "Grey" / "fingerprint.json").write_text('{"schema_version": 1, "SEED": "42"}')
     (out / "Grey" / "timings.jsonl").write_text('{"kind": "batch"}\n')
     assert run(out) == 2
-    assert "another version of this program (schema_version=1, now 2)" in capsys.readouterr().err
+    assert "another version of this program (schema_version=1, now 3)" in capsys.readouterr().err

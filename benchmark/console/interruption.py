@@ -31,10 +31,6 @@ class Stopped(KeyboardInterrupt):
         self.status = 128 + number
 
 
-class GivenUp(BaseException):
-    """One piece of work is given up since a signal asked to stop; what comes after it goes on."""
-
-
 def status_of(stop: KeyboardInterrupt) -> int:
     """Return the exit status that says which signal stopped the program."""
     return stop.status if isinstance(stop, Stopped) else 128 + signal.SIGINT

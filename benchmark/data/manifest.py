@@ -17,10 +17,8 @@ from benchmark.data.manifest_lines import Split as Split
 from benchmark.data.manifest_lines import caption_path as caption_path
 from benchmark.data.manifest_lines import context_of, read_line, read_records, read_rows, read_texts
 from benchmark.data.manifest_lines import image_name as image_name
-from benchmark.data.selection import Selection
-from benchmark.data.sources.base import CaptionedImages
-from benchmark.report import ownership
-from files import PROGRAM
+from benchmark.data.sources.base import Arranged, CaptionedImages
+from files import PROGRAM, deletion
 from files.deletion import delete_named, listed
 from files.images import is_our_png
 from files.reading import is_there
@@ -172,7 +170,7 @@ class Manifest:
             "program": PROGRAM, "schema_version": SCHEMA_VERSION, "dataset": self._dataset.name,
             "identity": self._dataset.identity, "label_names": list(self._dataset.label_names),
         }  # fmt: skip
-        if isinstance(self._dataset, Selection):
+        if isinstance(self._dataset, Arranged):
             header["arrangement"] = dict(self._dataset.arrangement)
         return header
 
@@ -238,7 +236,7 @@ def _file_names(split: Path) -> list[str]:
 
 
 def check_clearable(folder: Path, rows: int | None = None) -> None:
-    """Raise ValueError where FRESH=1 may delete nothing in `folder`: see `ownership.check_clearable`.
+    """Raise ValueError where FRESH=1 may delete nothing in `folder`: see `files.deletion.check_clearable`.
 
     rows: how many rows the next run writes; files at further names do not matter. None: files at any name do.
     """
@@ -246,7 +244,7 @@ def check_clearable(folder: Path, rows: int | None = None) -> None:
         name for name in names_taken(folder)
         if rows is None or (found := _FILE.fullmatch(name.partition("/")[2])) is None or int(found[1]) < rows
     ]  # fmt: skip
-    ownership.check_clearable(folder, NAME, read_header, there, lambda: _named(folder))
+    deletion.check_clearable(folder, NAME, read_header, there, lambda: _named(folder))
 
 
 def clear(folder: Path, rows: int | None = None) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from files import PROGRAM
-from files.deletion import deletable, listed
 from files.images import is_our_png
 from files.reading import is_there, read_regular
-from files.records import Damaged
 
 REPORT_NAMES = ("results.json", "results.csv", "samples.png", "report.html")
 GENERATOR = f'<meta name="generator" content="{PROGRAM}">'  # in the head of report.html
@@ -64,41 +61,3 @@ def _is_our_json(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and "program" not in content and content.keys() >= _EARLIER_KEYS
-
-
-def check_clearable(
-    folder: Path,
-    mark: str,
-    read_mark: Callable[[Path], Mapping[str, Any]],
-    there: Sequence[str],
-    named: Callable[[], Iterable[str]],
-) -> None:
-    """Raise ValueError where FRESH=1 may delete nothing in `folder`.
-
-    That is where its mark is missing, damaged or another's, and where something would be left at a name of ours, so
-    that the next run would be refused.
-
-    mark: the mark's name. read_mark: reads the mark of a folder; raises OSError where there is none, and Damaged.
-    there: the files at names of ours; without any there is nothing to delete. named: gives those that the folder's
-    record names and that are as they were written.
-    """
-    if not there:
-        return
-    try:
-        reason = "" if read_mark(folder).get("program") == PROGRAM else f"{mark} is not of this program"
-    except Damaged as error:
-        reason = f"{mark} is damaged ({error})"
-    except OSError:
-        reason = f"there is no {mark}"
-    if reason:
-        raise ValueError(
-            f"FRESH=1 deletes nothing in {folder}: {reason}, so these files may not be this program's: "
-            f"{listed(there)}; choose another OUTPUT_DIR (--output-dir), or move them away"
-        )
-    gone = set(deletable(folder, named()))
-    if left := [name for name in there if name not in gone]:
-        raise ValueError(
-            f"FRESH=1 deletes nothing in {folder}: {listed(left)} would be left, since no whole line names them, they "
-            "were edited, or they lie behind a link; run once without FRESH=1, which makes again what is damaged, or "
-            "move them away"
-        )

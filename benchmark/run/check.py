@@ -1,12 +1,12 @@
-"""--check: what would run, from which weights, into which folder, and how much of it is there already."""
+"""What --check prints: which columns, from which weights, into which folder, and how much of it is there already."""
 
 from __future__ import annotations
 
 from benchmark.console.plain_text import visible
-from benchmark.data.sources import open_dataset
-from benchmark.run.columns import choose_models, column_folder, column_title, refuse_strangers
-from benchmark.settings.fields import ASSETS, Settings
-from models.base import Runtime
+from benchmark.run.folders import place_columns
+from benchmark.run.plan import plan_run
+from benchmark.settings.fields import Settings
+from benchmark.settings.runtime import runtime_of
 
 
 def describe_run(settings: Settings) -> str:
@@ -22,24 +22,14 @@ def describe_run(settings: Settings) -> str:
         f"metrics: {', '.join(settings.metric_names())}",
         f"output: {settings.output_dir}" + (" (started over: FRESH=1)" if settings.fresh else ""),
     ]
-    dataset = open_dataset(
-        settings.dataset, assets=ASSETS, seed=settings.seed,
-        image_column=settings.image_column, caption_column=settings.caption_column,
-    )  # fmt: skip
-    chosen = choose_models(settings, dataset.name, lines.append)
-    refuse_strangers(settings, dataset.name, chosen)
-    for choice in chosen:
-        model = choice.model
-        for mode in settings.mode:
-            title = column_title(model, mode)
-            runtime = Runtime(
-                weights=settings.weights, device="cpu", dtype="float32", image_size=settings.image_size,
-                assets=ASSETS, cache=settings.output_dir / "cache", mode=mode, offload=settings.offload,
-            )  # fmt: skip
-            plain, held_out = (
-                0 if settings.fresh else len(list((folder / "output").glob("*.png")))
-                for folder in (column_folder(title, settings), column_folder(title, settings, held_out=True))
-            )
-            there = f"{plain} images already there" + (f", {held_out} of held-out captions" if held_out else "")
-            lines.append(f"{title}: {model.family.source(model.options, runtime)}; {there}")
+    if settings.reference:
+        lines.insert(2, f"references: {settings.reference}")
+    plan = plan_run(settings, None, lines.append)
+    folders = [place_columns(settings.output_dir, plan.columns, held_out) for held_out in (False, True)]
+    for column, *places in zip(plan.columns, *folders, strict=True):
+        plain, held_out = (0 if settings.fresh else len(list((place / "output").glob("*.png"))) for place in places)
+        there = f"{plain} images already there" + (f", {held_out} of held-out captions" if held_out else "")
+        model = column.model
+        source = model.family.source(model.options, runtime_of(column.settings, column.mode))
+        lines.append(f"{column.title}: {source}; {there}")
     return "\n".join(map(visible, lines))

@@ -55,13 +55,12 @@ def generate_images(
     Inside the timer: generate(), from prompts to uint8 images on the device. Outside: loading, warm-up, the copy to
     the host, PNG files. `stopped` is asked before each batch. The model is released at the end, also after an error.
     """
-    faults = journal.faults()
-    with journal.locked():
-        for fault in faults:
+    with journal.locked() as there:
+        for fault in there.faults:
             progress.note(fault)
-        missing = missing_batches(len(requests), plan.batch_size, journal.batches())
+        missing = missing_batches(len(requests), plan.batch_size, there.batches)
         # A model is also loaded where only what is known of it was lost.
-        if (missing or journal.loaded() is None) and not stopped():
+        if (missing or there.loaded is None) and not stopped():
             _load_and_run(load, requests, missing, journal, plan, progress, stopped)
 
 
@@ -102,6 +101,7 @@ def _run_batches(
             name=generator.name, parameters=generator.parameters, image_size=generator.image_size,
             notes=generator.notes, load_s=load_s, first_call_s=warmups_s[0] if warmups_s else None,
             warmup_s=sum(warmups_s), peak_memory_bytes=clock.peak_memory_bytes(),
+            class_conditional=generator.class_conditional,
         )
     )  # fmt: skip
     cold = not warmups_s
@@ -116,7 +116,7 @@ def _run_batches(
             images_BCHW, seconds = clock.time(lambda asked=asked: generator.generate(asked))  # type: ignore[misc]
             generator.check()
             prompts = tuple(request.prompt for request in asked)
-            batch = Batch(indices.start, indices.stop, seconds, prompts, cold=cold)
+            batch = Batch(tuple(indices), seconds, prompts, cold=cold)
             writer.put(batch, _to_host(images_BCHW, len(asked), generator))
             if is_cpu:
                 writer.drain()  # on a CPU the writer would share the cores of the next timed call

@@ -1,4 +1,4 @@
-"""A column's journal as a result without scores, and a run as a whole."""
+"""From what a column's folder holds to its result, and from the results to the run as it is reported."""
 
 from __future__ import annotations
 
@@ -8,38 +8,41 @@ from collections.abc import Mapping, Sequence
 from benchmark.data.reference import Reference
 from benchmark.measure.machine import Machine
 from benchmark.report.results import ModelResult, RunResult
-from benchmark.run.journal import Journal
+from benchmark.run.columns import Column
+from benchmark.run.journal import Snapshot
 from benchmark.settings.fields import Settings
 
 PROTOCOL = "from prompts to uint8 images on the device, synchronised; latency per image = batch seconds / batch size"
 
 
-def timed_latencies(journal: Journal, count: int, batch_size: int) -> tuple[list[float], int]:
+def timed_latencies(snapshot: Snapshot, count: int, batch_size: int) -> tuple[list[float], int]:
     """Return seconds per image for each timed batch of requests 0..count-1, and how many batches were left out.
 
     Left out are a cold first call, and a last batch of another size, unless there is nothing else.
     """
-    batches = [batch for batch in journal.batches() if batch.start < count]
+    batches = [batch for batch in snapshot.batches if batch.start < count]
     usual = [batch for batch in batches if batch.size == batch_size and not batch.cold]
     kept = usual or [batch for batch in batches if not batch.cold] or batches
     return [batch.seconds / batch.size for batch in kept], len(batches) - len(kept)
 
 
-def summarize(journal: Journal, count: int, batch_size: int, mode: str, title: str) -> ModelResult | None:
-    """Return what `journal` holds of requests 0..count-1 as a result without scores; None if it holds no image."""
-    latencies_s, left_out = timed_latencies(journal, count, batch_size)
-    loaded = journal.loaded()
+def summarize(snapshot: Snapshot, column: Column) -> ModelResult | None:
+    """Return what a column's folder holds of its requests as a result without scores; None if it holds no image."""
+    count, batch_size = column.settings.num_samples, column.settings.batch_size
+    latencies_s, left_out = timed_latencies(snapshot, count, batch_size)
+    loaded = snapshot.loaded
     if not latencies_s or loaded is None:
         return None
-    batches = [batch for batch in journal.batches() if batch.start < count]
-    images = sum(min(batch.stop, count) - batch.start for batch in batches)
-    cold_s = next((batch.seconds for batch in batches if batch.cold), None)
+    cold_s = next((batch.seconds for batch in snapshot.batches if batch.start < count and batch.cold), None)
     return ModelResult(
-        name=title, mode=mode, parameters=loaded.parameters, image_size=loaded.image_size, batch_size=batch_size,
-        images=images, latencies_s=tuple(latencies_s), left_out_batches=left_out, load_s=loaded.load_s,
+        name=column.title, mode=column.mode, parameters=loaded.parameters, image_size=loaded.image_size,
+        batch_size=batch_size, images=len(snapshot.asked(count)), latencies_s=tuple(latencies_s),
+        left_out_batches=left_out, load_s=loaded.load_s,
         first_call_s=cold_s if loaded.first_call_s is None else loaded.first_call_s,
         warmup_s=loaded.warmup_s, peak_memory_bytes=loaded.peak_memory_bytes,
-        notes=loaded.notes, folder=str(journal.folder),
+        notes=loaded.notes, folder=str(snapshot.folder), baseline=column.baseline,
+        class_conditional=loaded.class_conditional, family=column.key.family, options=column.key.options,
+        axes=column.key.axes,
     )  # fmt: skip
 
 

@@ -12,7 +12,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import metrics
 import models
-from benchmark.settings.titles import check_titles
+from benchmark.settings.column_key import ColumnKey
+from benchmark.settings.fingerprint import fingerprint_of
+from benchmark.settings.selection import SelectedModel as SelectedModel
+from benchmark.settings.selection import select_models
+from benchmark.settings.titles import check_titles, titles_of
 from files.reading import is_regular
 from files.sources import check_source, expanded
 from metrics.base import CLIP_MODEL, DINOV2_MODEL, FeatureDType, FidProtocol
@@ -53,18 +57,6 @@ def _checked(check: Callable[[Any], None]) -> AfterValidator:
 ModelSource = Annotated[str, _checked(check_source)]
 
 
-@dataclasses.dataclass(frozen=True)
-class SelectedModel:
-    """One model of a run: its family and its options, all defaults filled in."""
-
-    family: ModelFamily
-    options: Any
-
-    @property
-    def title(self) -> str:
-        return self.family.title(self.options)
-
-
 class Settings(BaseSettings):
     """Everything a user can choose that does not belong to one model. Field `num_samples` is variable NUM_SAMPLES."""
 
@@ -85,9 +77,18 @@ class Settings(BaseSettings):
         description="pretrained: official weights from the hub or local folders; random: full-size architectures with "
         "random weights, for speed alone; tiny: the embedded models",
     )
-    dataset: str = Field("gundam", description="gundam, wikiart, robots, emoji, a local folder, or a hub id org/name")
+    dataset: str = Field(
+        "gundam",
+        description="gundam, wikiart, robots, emoji, a local folder, a hub id org/name, or a file of prompts "
+        "(.txt, .jsonl, .tsv, .csv)",
+    )
     image_column: str = Field("", description="image column of a hub data set, where it cannot be guessed")
     caption_column: str = Field("", description="caption column of a hub data set, where it cannot be guessed")
+    reference: str = Field(
+        "",
+        description="reference images in the place of DATASET's own: any data set that DATASET takes, or statistics "
+        "(.npz with mu and sigma, for fid)",
+    )
     num_references: int = Field(
         MINIMUM_REFERENCES,
         ge=1,
@@ -167,20 +168,16 @@ class Settings(BaseSettings):
             )
         if not self.selected_models():
             raise ValueError("every model is skipped: leave out one SKIP_ variable, or name models in MODELS")
-        check_titles([model.title for model in self.selected_models()], self.mode)
+        selected = self.selected_models()
+        check_titles([model.title for model in selected])
+        titles_of(
+            [model.title for model in selected], [ColumnKey(model.family.key, model.values) for model in selected]
+        )
         return self
 
     def selected_models(self) -> list[SelectedModel]:
         """Return the models of this run in the order of the columns. Raises ValueError for contradictions."""
-        if self.models:
-            named = [self._model_named(name) for name in self.models]
-            self._check_switches({model.family.key for model in named})
-            return named
-        return [
-            SelectedModel(family, self._options(family, {}))
-            for family in models.FAMILIES
-            if family.switchable and self._is_switched_on(family)
-        ]
+        return select_models(self, self.models)
 
     def rows_needed(self) -> int:
         """Return how many rows of the data set this run reads: its prompts, and references if there is a score."""
@@ -190,56 +187,9 @@ class Settings(BaseSettings):
         """Return the metrics of this run, `all` spelled out."""
         return tuple(metrics.METRICS) if "all" in self.metrics else self.metrics
 
-    def fingerprint(self, model: SelectedModel, mode: Mode, resolved: Mapping[str, str]) -> dict[str, str]:
-        """Return what decides this model's images and timings, name to value; `resolved` says what auto became.
-
-        NUM_SAMPLES, NUM_REFERENCES and METRICS are not in it, so that a run can be extended.
-        """
-        shared = ("image_size", "weights", "dataset", "image_column", "caption_column", "batch_size", "seed", "warmup",
-                  "offload")  # fmt: skip
-        own = {f"{model.family.key}_{name}": value for name, value in dataclasses.asdict(model.options).items()}
-        values = {name: getattr(self, name) for name in shared} | own | {"mode": mode} | dict(resolved)
-        return {name.upper(): str(value) for name, value in values.items()}
-
-    def _is_switched_on(self, family: ModelFamily) -> bool:
-        skip, run = getattr(self, f"skip_{family.key}"), getattr(self, f"run_{family.key}")
-        key = family.key.upper()
-        if skip is not None and run is not None and skip == run:
-            raise ValueError(f"SKIP_{key}={skip:d} and RUN_{key}={run:d} contradict each other: leave one of them out")
-        return run is not False and not skip
-
-    def _check_switches(self, named: set[str]) -> None:
-        """Raise ValueError where a switch says otherwise than MODELS does."""
-        for family in models.FAMILIES:
-            if not family.switchable:
-                continue
-            for switch, wants in (("skip", False), ("run", True)):
-                value = getattr(self, f"{switch}_{family.key}")
-                if value is not None and (value == wants) != (family.key in named):
-                    what = "names" if family.key in named else "does not name"
-                    variable = f"{switch}_{family.key}".upper()
-                    raise ValueError(f"MODELS {what} {family.key}, but {variable}={value:d}: drop one of them")
-
-    def _model_named(self, name: str) -> SelectedModel:
-        for family in models.FAMILIES:
-            chosen = family.selected_by(name)
-            if chosen is not None:
-                self._refuse_others(name, family, chosen)
-                return SelectedModel(family, self._options(family, chosen))
-        known = ", ".join(family.key for family in models.FAMILIES)
-        raise ValueError(f"MODELS: {name!r} is no model; there are {known} (hub:org/name for any diffusers pipeline)")
-
-    def _refuse_others(self, name: str, family: ModelFamily, chosen: Mapping[str, object]) -> None:
-        """Raise ValueError where a variable sets what the name of a model in MODELS says otherwise: var-d30."""
-        for option, value in chosen.items():
-            setting = f"{family.key}_{option}"
-            if setting in self.model_fields_set and getattr(self, setting) != value:
-                variable = f"{setting.upper()}={getattr(self, setting)}"
-                raise ValueError(f"MODELS names {name}, but {variable}: drop one of them")
-
-    def _options(self, family: ModelFamily, chosen: Mapping[str, object]) -> Any:
-        names = [field.name for field in dataclasses.fields(family.options)]
-        return family.options(**{name: getattr(self, f"{family.key}_{name}") for name in names} | dict(chosen))
+    def fingerprint(self, model: SelectedModel, resolved: Mapping[str, str]) -> dict[str, str]:
+        """Return what decides this model's images and times: see `benchmark.settings.fingerprint`."""
+        return fingerprint_of(self, model, resolved)
 
 
 def model_fields(families: Sequence[ModelFamily]) -> Iterator[tuple[str, Any, Any]]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from benchmark.data.sources import find_folder
 from benchmark.data.sources.folder import IMAGE_SUFFIXES, TABLE_NAMES
 from benchmark.measure.accelerators import count_gpus
-from benchmark.settings.fields import ASSETS, Settings
+from benchmark.settings.fields import Settings
+from benchmark.settings.runtime import runtime_of
 from benchmark.settings.titles import check_dataset_name
 from files.reading import is_there, shown
-from models.base import Mode, Runtime
 
 MOST_ENTRIES = 20_000  # of a folder, looked at for images: some tenths of a second
 
@@ -35,7 +35,7 @@ def check_preconditions(settings: Settings) -> None:
     for model in settings.selected_models():
         if model.family.check is not None:
             for mode in settings.mode:
-                model.family.check(model.options, _runtime(settings, mode))
+                model.family.check(model.options, runtime_of(settings, mode))
 
 
 def check_output_dir(folder: Path) -> None:
@@ -127,12 +127,3 @@ def check_device(device: str, offload: bool) -> None:
         )
     if offload and count == 0:
         raise ValueError("OFFLOAD=1 moves weights to and from a GPU, and this machine shows none: set OFFLOAD=0")
-
-
-def _runtime(settings: Settings, mode: Mode) -> Runtime:
-    """Return what models are told of the run; device and dtype are still as the settings say."""
-    dtype = "float32" if settings.dtype == "auto" else settings.dtype
-    return Runtime(
-        weights=settings.weights, device=settings.device, dtype=dtype, image_size=settings.image_size, assets=ASSETS,
-        cache=settings.output_dir / "cache", mode=mode, offload=settings.offload,
-    )  # fmt: skip

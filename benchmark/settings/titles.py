@@ -1,55 +1,86 @@
-"""The names of columns, and the folders in OUTPUT_DIR that they stand for: no two may meet, none may be ours."""
+"""What columns are called: the model's name, and what else differs between the columns of a run; and their folders."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from benchmark.console.plain_text import visible
-from models.base import Mode
+from benchmark.settings.column_key import ColumnKey
 
 # What a run writes beside the folders of the columns. "reference" is also the contact sheet's last column.
 WRITTEN_NAMES = ("results.json", "results.csv", "samples.png", "report.html", "cache", "reference", "CACHEDIR.TAG")
 REMEDY = "rename the model's folder (download one of the hub into a folder of another name)"
 MOST_BYTES = 200  # a file name has at most 255, and endings are added
+MODE, DTYPE, PLAIN_MODE = "MODE", "DTYPE", "eager"
 
 
-def title_with_mode(title: str, mode: Mode) -> str:
-    """Return a column's title; the mode stands in it where that is not the plain one."""
-    return title if mode == "eager" else f"{title} ({mode})"
+def titles_of(names: Sequence[str], keys: Sequence[ColumnKey]) -> list[str]:
+    """Return the titles of a run's columns: each model's name, and in brackets what tells it from the others.
+
+    names: of each column's model with its options, "VAR-d16". A mode that is not the plain one always stands there;
+    another axis or an option stands there where columns of one name differ in it: "SDXL (steps 8, compiled)".
+
+    Raises:
+        ValueError: two columns are the same.
+    """
+    titles = []
+    for name, key in zip(names, keys, strict=True):
+        others = [other for of, other in zip(names, keys, strict=True) if of == name]
+        if sum(other == key for other in others) > 1:
+            raise ValueError(f"MODELS names {name} twice; each column is one model")
+        if any(other.family != key.family for other in others):
+            raise ValueError(f"{name} would be two columns, of two families: rename that model's folder in MODELS")
+        differing = [
+            variable for variable in (*key.options, *key.axes)
+            if variable != MODE and len({other.values.get(variable) for other in others}) > 1
+        ]  # fmt: skip
+        details = [_detail(variable, key, others) for variable in differing]
+        mode = key.axes.get(MODE, PLAIN_MODE)
+        details += [mode] if mode != PLAIN_MODE else []
+        titles.append(f"{name} ({', '.join(details)})" if details else name)
+    return titles
 
 
-def folder_name(title: str, held_out: bool = False) -> str:
-    """Return the name of a column's folder in OUTPUT_DIR: "VAR-d16 (compiled)" -> "VAR-d16-compiled".
+def _detail(variable: str, key: ColumnKey, others: Sequence[ColumnKey]) -> str:
+    """Return how a column says what a variable is: "steps 8" for SDXL_STEPS; of a path as much as tells it apart."""
+    value = key.values.get(variable, "")
+    values = {other.values.get(variable, "") for other in others}
+    prefix = f"{key.family}_".upper()
+    if "/" in value:
+        return _distinct_end(value, values)
+    return f"{variable.removeprefix(prefix).lower().replace('_', ' ')} {value}" if variable != DTYPE else value
+
+
+def _distinct_end(path: str, paths: set[str]) -> str:
+    """Return the shortest end of a path that no other of `paths` has: "a/x" of "./a/x" and "./b/x"."""
+    parts = PurePosixPath(path).parts
+    for count in range(1, len(parts) + 1):
+        if sum(PurePosixPath(other).parts[-count:] == parts[-count:] for other in paths) == 1:
+            return "/".join(part.strip("/") for part in parts[-count:])
+    return path
+
+
+def folder_name(name: str, axes: Mapping[str, str], held_out: bool = False) -> str:
+    """Return the name of a new column's folder in OUTPUT_DIR: "VAR-d16" in the mode compiled -> "VAR-d16-compiled".
 
     Images of held-out captions alone have a folder of their own, beside those of runs that asked all of them.
     """
-    name = title.replace(" (", "-").replace(")", "").replace("/", "-")
-    return f"{name}-held-out" if held_out else name
+    mode = axes.get(MODE, PLAIN_MODE)
+    folder = name.replace(" (", "-").replace(")", "").replace("/", "-")
+    return "-".join([folder, *([mode] if mode != PLAIN_MODE else []), *(["held-out"] if held_out else [])])
 
 
-def check_titles(titles: Sequence[str], modes: Sequence[Mode]) -> None:
-    """Check the titles of a run's models, without their modes.
+def check_titles(titles: Sequence[str]) -> None:
+    """Check the names of a run's models.
 
     Raises:
-        ValueError: a title is taken by what the program writes, cannot be shown, or two columns have one folder.
+        ValueError: a name is taken by what the program writes, or cannot be shown.
     """
     for title in titles:
         if problem := _problem(title):
             raise ValueError(f"MODELS: a column cannot be called {title!r}, {problem}; {REMEDY}")
-        if titles.count(title) > 1:
-            raise ValueError(f"MODELS names {title} twice; each column is one model")
-    taken: dict[str, str] = {}
-    for title in titles:
-        for mode in modes:
-            column = title_with_mode(title, mode)
-            for held_out in (False, True):
-                name = folder_name(column, held_out)
-                other = taken.setdefault(_compared(name), column)
-                if other != column:
-                    raise ValueError(
-                        f"MODELS: {column} and {other} would share the folder {name} in OUTPUT_DIR; {REMEDY}"
-                    )
 
 
 def check_dataset_name(name: str) -> None:
@@ -59,8 +90,8 @@ def check_dataset_name(name: str) -> None:
 
 
 def _problem(title: str) -> str:
-    """Return what is wrong with a title by itself, or nothing."""
-    if _compared(folder_name(title)) in map(_compared, WRITTEN_NAMES):
+    """Return what is wrong with a name by itself, or nothing."""
+    if compared(folder_name(title, {})) in map(compared, WRITTEN_NAMES):
         return "which is a name that the program writes in OUTPUT_DIR"
     if title.startswith("."):
         return "since hidden files are left alone"
@@ -71,6 +102,6 @@ def _problem(title: str) -> str:
     return ""
 
 
-def _compared(name: str) -> str:
+def compared(name: str) -> str:
     """Return a name as file systems compare it that know no case and only composed characters."""
     return unicodedata.normalize("NFC", name).casefold()

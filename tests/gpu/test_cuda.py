@@ -51,7 +51,7 @@ def test_memory_comes_back_after_each_model(tmp_path: Path) -> None:
     for name in [family.key for family in models.FAMILIES if family.switchable]:
         journal = Journal(tmp_path / name, {})
         generate_images(lambda: load(name, "cuda", tmp_path), make_requests(2), journal, Plan(1, 1, "cuda"), Progress())  # noqa: B023
-        loaded = journal.loaded()
+        loaded = journal.read().loaded
         assert loaded is not None
         assert loaded.peak_memory_bytes is not None
         assert loaded.peak_memory_bytes > loaded.parameters

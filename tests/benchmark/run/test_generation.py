@@ -10,14 +10,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from benchmark.console.progress import Progress
+from benchmark.run.column_folder import FingerprintError
 from benchmark.run.generation import Plan, generate_images, missing_batches, slice_batches
-from benchmark.run.journal import Batch, FingerprintError, Journal
+from benchmark.run.journal import Batch, Journal
 from benchmark.run.summary import summarize, timed_latencies
+from benchmark.settings.column_key import ColumnKey
 from models.base import ImageGenerator, Request
 
 ROOT = Path(__file__).parents[3]
@@ -53,12 +57,18 @@ def run(folder: Path, count: int, batch_size: int = 1, warmup: int = 1, generato
     return generator
 
 
+def column(**settings: object) -> Any:
+    """Return what a summary needs of a column."""
+    key = ColumnKey("noise", {}, {"MODE": "eager"})
+    return SimpleNamespace(title="Noise", mode="eager", key=key, baseline="", settings=SimpleNamespace(**settings))
+
+
 def test_batches_are_fixed_slices_of_the_indices() -> None:
     assert slice_batches(5, 2) == [range(0, 2), range(2, 4), range(4, 5)]
 
 
 def test_a_short_last_batch_is_made_whole_when_the_run_is_extended() -> None:
-    recorded = [Batch(0, 2, 1.0, ("", "")), Batch(2, 3, 1.0, ("",))]
+    recorded = [Batch((0, 1), 1.0, ("", "")), Batch((2,), 1.0, ("",))]
     assert missing_batches(3, 2, recorded) == []
     assert missing_batches(4, 2, recorded) == [range(2, 4)]
 
@@ -66,7 +76,7 @@ def test_a_short_last_batch_is_made_whole_when_the_run_is_extended() -> None:
 def test_every_request_has_its_image_and_each_batch_its_line(tmp_path: Path) -> None:
     run(tmp_path, 5, batch_size=2)
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [f"{index:05d}.png" for index in range(5)]
-    batches = Journal(tmp_path, {"BATCH_SIZE": "2"}).batches()
+    batches = Journal(tmp_path, {"BATCH_SIZE": "2"}).read().batches
     assert [(batch.start, batch.stop) for batch in batches] == [(0, 2), (2, 4), (4, 5)]
     assert batches[1].prompts == ("image 2", "image 3")
     assert all(batch.seconds > 0 for batch in batches)
@@ -100,30 +110,30 @@ def test_warmup_and_a_last_batch_of_another_size_are_not_in_the_statistics(tmp_p
     generator = run(tmp_path, 5, batch_size=2, warmup=3)
     journal = Journal(tmp_path, {"BATCH_SIZE": "2"})
     assert len(generator.calls) == 3 + 3
-    latencies_s, left_out = timed_latencies(journal, 5, 2)
+    latencies_s, left_out = timed_latencies(journal.read(), 5, 2)
     assert (len(latencies_s), left_out) == (2, 1)
-    assert latencies_s == [batch.seconds / 2 for batch in journal.batches()[:2]]
+    assert latencies_s == [batch.seconds / 2 for batch in journal.read().batches[:2]]
 
 
 def test_a_last_batch_of_another_size_counts_if_it_is_the_only_one(tmp_path: Path) -> None:
     run(tmp_path, 2, batch_size=8)
-    assert timed_latencies(Journal(tmp_path, {"BATCH_SIZE": "8"}), 2, 8)[1] == 0
+    assert timed_latencies(Journal(tmp_path, {"BATCH_SIZE": "8"}).read(), 2, 8)[1] == 0
 
 
 def test_without_warmup_the_first_call_is_kept_apart(tmp_path: Path) -> None:
     run(tmp_path, 3, warmup=0)
     journal = Journal(tmp_path, {"BATCH_SIZE": "1"})
-    assert [batch.cold for batch in journal.batches()] == [True, False, False]
-    result = summarize(journal, 3, 1, "eager", "Noise")
+    assert [batch.cold for batch in journal.read().batches] == [True, False, False]
+    result = summarize(journal.read(), column(num_samples=3, batch_size=1))
     assert result is not None
-    assert result.first_call_s == journal.batches()[0].seconds
+    assert result.first_call_s == journal.read().batches[0].seconds
     assert (len(result.latencies_s), result.left_out_batches) == (2, 1)
 
 
 def test_a_failure_in_the_middle_keeps_what_was_made(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         run(tmp_path, 5, generator=Noise(fail_at=3))
-    assert len(Journal(tmp_path, {"BATCH_SIZE": "1"}).batches()) == 2
+    assert len(Journal(tmp_path, {"BATCH_SIZE": "1"}).read().batches) == 2
     assert run(tmp_path, 5, warmup=0).calls == [[2], [3], [4]]
 
 
@@ -148,7 +158,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     run(tmp_path, 2)
     with (tmp_path / "timings.jsonl").open("a") as file:
         file.write('{"kind": "batch", "start": 2, "st')
-    assert len(Journal(tmp_path, {"BATCH_SIZE": "1"}).batches()) == 2
+    assert len(Journal(tmp_path, {"BATCH_SIZE": "1"}).read().batches) == 2
 
 
 def test_images_that_the_model_calls_broken_are_not_recorded(tmp_path: Path) -> None:
@@ -159,7 +169,7 @@ def test_images_that_the_model_calls_broken_are_not_recorded(tmp_path: Path) -> 
 
     with pytest.raises(ValueError, match="made of NaN"):
         run(tmp_path, 5, generator=Broken())
-    assert [batch.start for batch in Journal(tmp_path, {"BATCH_SIZE": "1"}).batches()] == [0, 1]
+    assert [batch.start for batch in Journal(tmp_path, {"BATCH_SIZE": "1"}).read().batches] == [0, 1]
 
 
 KILLED = """
@@ -189,9 +199,9 @@ def test_kill_9_at_random_moments_loses_nothing_that_was_recorded(tmp_path: Path
         time.sleep(moments.uniform(0.0, 0.05))
         child.send_signal(signal.SIGKILL)
         child.wait()
-        before = {batch.start: batch for batch in Journal(folder, {"BATCH_SIZE": "3"}).batches()}
+        before = {batch.start: batch for batch in Journal(folder, {"BATCH_SIZE": "3"}).read().batches}
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
-    after = {batch.start: batch for batch in Journal(folder, {"BATCH_SIZE": "3"}).batches()}
+    after = {batch.start: batch for batch in Journal(folder, {"BATCH_SIZE": "3"}).read().batches}
     assert {start: after[start] for start in before} == before, "a recorded batch was made again"
 
     run(tmp_path / "undisturbed", 40, batch_size=3)

@@ -14,9 +14,10 @@ from PIL import Image
 
 from benchmark.console.progress import Progress
 from benchmark.measure.clock import Clock
+from benchmark.run import column_folder, journal_lines
+from benchmark.run import journal as journals
 from benchmark.run.generation import Plan, generate_images
 from benchmark.run.journal import DamagedFolder, Journal
-from benchmark.run.phases import journal as journals
 from files.images import is_our_png, save_png
 from files.locks import LOCK_NAME
 from files.records import read_record, seal
@@ -65,20 +66,20 @@ def test_damage_at_random_places_costs_its_batch_and_changes_no_figure(
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no power fails here
     monkeypatch.setattr(Clock, "release_memory", lambda _: None)  # a collection of garbage takes most of the time
     moments = random.Random(13)
-    before = {batch.start: batch for batch in Journal(made, FINGERPRINT).batches()}
+    before = {batch.start: batch for batch in Journal(made, FINGERPRINT).read().batches}
     for _ in range(250):
         folder = copy_tree(made, tmp_path / "damaged")
         file = moments.choice(("timings.jsonl", "timings.jsonl", "fingerprint.json", "output/00001.png"))
         done = damage(folder / file, moments)
-        kept = {batch.start: batch for batch in Journal(folder, FINGERPRINT).batches()}
+        kept = {batch.start: batch for batch in Journal(folder, FINGERPRINT).read().batches}
         assert all(before[start] == batch for start, batch in kept.items()), f"{done}: a changed figure passed"
         notes = make(folder)
         assert images(folder) == images(made), done
-        after = Journal(folder, FINGERPRINT).batches()
+        after = Journal(folder, FINGERPRINT).read().batches
         assert [batch.prompts for batch in after] == [batch.prompts for batch in before.values()], done
         assert {start: batch for start, batch in kept.items() if batch not in after} == {}, f"{done}: made again"
-        assert Journal(folder, FINGERPRINT).loaded() is not None, done
-        assert Journal(folder, FINGERPRINT).faults() == [], f"{done}: still damaged"
+        assert Journal(folder, FINGERPRINT).read().loaded is not None, done
+        assert Journal(folder, FINGERPRINT).read().faults == (), f"{done}: still damaged"
         assert all("\n" not in note for note in notes)
 
 
@@ -100,13 +101,13 @@ def test_a_line_with_a_fitting_checksum_and_impossible_seconds_is_no_batch(
 ) -> None:
     folder = copy_tree(made, tmp_path / "column")
     mark = read_record(folder / "fingerprint.json")
-    context = journals.context_of(mark)
+    context = journal_lines.context_of(mark)
     line = {"kind": "batch", "start": 0, "stop": 2, "seconds": 1.0, "prompts": ["", ""], "cold": False,
             "digests": ["", ""]}  # fmt: skip
     text = seal(line, context) if seconds == float("inf") else seal(line | {"seconds": seconds}, context)
     with (folder / "timings.jsonl").open("a") as file:
         file.write(text.replace('"seconds": 1.0', '"seconds": Infinity') + "\n")
-    assert 0 < Journal(folder, FINGERPRINT).batches()[0].seconds < 60, "the line before stands"
+    assert 0 < Journal(folder, FINGERPRINT).read().batches[0].seconds < 60, "the line before stands"
 
 
 def test_lines_of_other_settings_never_pass_for_these(made: Path, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_lines_of_other_settings_never_pass_for_these(made: Path, tmp_path: Path
     with Journal(folder, FINGERPRINT | {"SEED": "7"}).locked():
         pass
     (folder / "timings.jsonl").write_bytes((made / "timings.jsonl").read_bytes())
-    assert Journal(folder, FINGERPRINT | {"SEED": "7"}).batches() == []
+    assert Journal(folder, FINGERPRINT | {"SEED": "7"}).read().batches == ()
 
 
 def test_a_damaged_mark_whose_lines_are_of_other_settings_is_refused_and_nothing_is_changed(
@@ -135,10 +136,10 @@ def test_every_image_under_its_name_is_named_by_a_line_before(tmp_path: Path, mo
     monkeypatch.setattr(journals, "publish", killed)
     journal = Journal(tmp_path, FINGERPRINT)
     with journal.locked(), pytest.raises(KeyboardInterrupt):
-        journal.record_batch(journals.Batch(0, 1, 1.0, ("",)), [Image.new("RGB", (8, 8))])
-    assert journals.foreign_files(tmp_path, 10) == []
+        journal.record_batch(journals.Batch((0,), 1.0, ("",)), [Image.new("RGB", (8, 8))])
+    assert column_folder.foreign_files(tmp_path, 10) == []
     assert list((tmp_path / "output").iterdir()) == [], "what was half written is gone"
-    assert Journal(tmp_path, FINGERPRINT).batches() == []
+    assert Journal(tmp_path, FINGERPRINT).read().batches == ()
 
 
 def test_a_model_is_loaded_again_where_only_what_is_known_of_it_was_lost(made: Path, tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_model_is_loaded_again_where_only_what_is_known_of_it_was_lost(made: P
     assert json.loads(lines[0])["kind"] == "loaded"
     (folder / "timings.jsonl").write_text("\n".join(["{}", *lines[1:]]) + "\n")
     make(folder)
-    assert Journal(folder, FINGERPRINT).loaded() is not None
+    assert Journal(folder, FINGERPRINT).read().loaded is not None
 
 
 def test_images_say_who_made_them_and_only_such_are_written_over(made: Path, tmp_path: Path) -> None:
@@ -155,19 +156,19 @@ def test_images_say_who_made_them_and_only_such_are_written_over(made: Path, tmp
     folder = copy_tree(made, tmp_path / "column")
     Image.new("RGB", (8, 8)).save(folder / "output" / "00007.png")
     save_png(Image.new("RGB", (8, 8)), folder / "output" / "00008.png")
-    assert journals.foreign_files(folder, 20) == ["output/00007.png"]
-    assert journals.foreign_files(folder, 7) == [], "a run of 7 images does not write it"
+    assert column_folder.foreign_files(folder, 20) == ["output/00007.png"]
+    assert column_folder.foreign_files(folder, 7) == [], "a run of 7 images does not write it"
 
 
 @pytest.mark.parametrize("name", ["timings.jsonl", "fingerprint.json", "output/00000.png"])
 def test_a_folder_with_files_at_our_names_and_no_mark_is_not_ours(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text('{"theirs": 1}\n')
-    assert name == "fingerprint.json" or journals.foreign_files(tmp_path, 1) == [name]
+    assert name == "fingerprint.json" or column_folder.foreign_files(tmp_path, 1) == [name]
     with pytest.raises(ValueError, match=r"OUTPUT_DIR"):
         Journal(tmp_path, FINGERPRINT)
     with pytest.raises(ValueError, match=rf"deletes nothing.*{name}"):
-        journals.clear(tmp_path)
+        column_folder.clear(tmp_path)
     assert (tmp_path / name).read_text() == '{"theirs": 1}\n'
 
 
@@ -176,7 +177,7 @@ def test_fresh_deletes_what_the_journal_names_and_nothing_else(made: Path, tmp_p
     theirs = [folder / "output" / "figure.png", folder / "output" / "00099.png", folder / "notes.txt"]
     for path in theirs:
         path.write_bytes(b"theirs")
-    journals.clear(folder, 6)
+    column_folder.clear(folder, 6)
     left = sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != LOCK_NAME
     )
@@ -201,11 +202,11 @@ def test_fresh_deletes_nothing_where_the_next_run_would_be_refused(made: Path, t
         (folder / "output").symlink_to(tmp_path / "elsewhere")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=r"FRESH=1 deletes nothing.*00002\.png.* would be left"):
-        journals.clear(folder, 6)
+        column_folder.clear(folder, 6)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     if fault in ("damaged line", "no lines"):
         make(folder)  # as the message says
-        journals.clear(folder, 6)
+        column_folder.clear(folder, 6)
         assert not (folder / "output").exists()
 
 
@@ -214,7 +215,7 @@ def test_fresh_deletes_nothing_where_the_mark_is_damaged(made: Path, tmp_path: P
     damage(folder / "fingerprint.json", random.Random(0))
     before = images(folder)
     with pytest.raises(ValueError, match=r"FRESH=1 deletes nothing.*damaged.*output/00000\.png"):
-        journals.clear(folder)
+        column_folder.clear(folder)
     assert images(folder) == before
 
 
@@ -235,7 +236,8 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(made: Path
 def test_images_of_an_earlier_version_are_refused_as_such(made: Path, tmp_path: Path) -> None:
     folder = copy_tree(made, tmp_path / "column")
     (folder / "fingerprint.json").write_text(json.dumps({"schema_version": 1, **FINGERPRINT}))
-    with pytest.raises(journals.FingerprintError, match=r"another version of this program \(schema_version=1, now 2\)"):
+    said = r"another version of this program \(schema_version=1, now 3\)"
+    with pytest.raises(column_folder.FingerprintError, match=said):
         Journal(folder, FINGERPRINT)
 
 
@@ -258,8 +260,8 @@ def test_a_disk_that_fills_up_names_the_path_and_costs_only_the_work_in_flight(
     assert what == "append_line" or str(tmp_path) in str(caught.value)
     monkeypatch.setattr(journals, what, real)
     assert not list(tmp_path.rglob(f"{PREFIX}*"))
-    kept = Journal(tmp_path, FINGERPRINT).batches()
+    kept = Journal(tmp_path, FINGERPRINT).read().batches
     assert kept, "what was whole before is kept"
     make(tmp_path)
-    assert Journal(tmp_path, FINGERPRINT).batches()[: len(kept)] == kept
+    assert Journal(tmp_path, FINGERPRINT).read().batches[: len(kept)] == kept
     assert images(tmp_path) == images(made)

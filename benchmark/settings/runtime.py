@@ -1,0 +1,49 @@
+"""What models and metrics learn of a run's settings: the one place where Settings become Runtime and Scoring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmark.settings.fields import ASSETS, Settings
+from metrics.base import OpenTask, Scoring, no_progress
+from models.base import DType, Mode, Runtime
+
+if TYPE_CHECKING:
+    from benchmark.measure.machine import Machine
+
+
+def runtime_of(
+    settings: Settings, mode: Mode, machine: Machine | None = None, label_names: tuple[str, ...] = ()
+) -> Runtime:
+    """Return where and how a model is loaded.
+
+    machine: None before torch is imported: device and dtype are then as the settings say, `auto` counting as float32.
+    label_names: the data set's class names.
+    """
+    unresolved: DType = "float32" if settings.dtype == "auto" else settings.dtype
+    return Runtime(
+        weights=settings.weights,
+        device=settings.device if machine is None else machine.device,
+        dtype=unresolved if machine is None else machine.dtype,
+        image_size=settings.image_size,
+        assets=ASSETS,
+        cache=settings.output_dir / "cache",
+        mode=mode,
+        offload=settings.offload,
+        label_names=label_names,
+    )
+
+
+def scoring_of(settings: Settings, device: str, progress: OpenTask = no_progress) -> Scoring:
+    """Return where and how metrics run. Features of references are kept in OUTPUT_DIR/cache."""
+    return Scoring(
+        device=device,
+        assets=ASSETS,
+        cache=settings.output_dir / "cache",
+        inception_weights=settings.inception_weights,
+        fid_protocol=settings.fid_protocol,
+        feature_dtype=settings.feature_dtype,
+        dinov2_model=settings.dinov2_model,
+        clip_model=settings.clip_model,
+        progress=progress,
+    )
