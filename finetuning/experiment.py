@@ -9,8 +9,8 @@ from pathlib import Path
 from benchmark.console.progress import Progress
 from benchmark.run.generation import Plan, generate_images
 from benchmark.run.journal import Journal
-from metrics import METRICS
-from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring, add_rows
+from metrics.base import Comparison, ImageSet, Score, Scoring
+from metrics.scoring import open_metrics, score_all
 from models.base import ImageGenerator, Request
 
 TARGET_METRICS = ("fid", "kid", "match", "clipscore", "fidelity", "prdc", "memorisation")
@@ -79,15 +79,11 @@ class Experiment:
 
     def score(self, made: ImageSet, domain: Domain, metrics: Sequence[str]) -> Scored:
         """Return the scores of images of the domain's captions against its real ones."""
-        comparison = Comparison(made, domain.real, targets=domain.real, training=domain.training)
-        scores: list[Score] = []
-        unscored = {}
-        for name in metrics:
-            try:
-                add_rows(scores, METRICS[name](self._scoring).score(comparison))
-            except (MetricUnavailable, OSError, ValueError) as error:
-                unscored[name] = " ".join(str(error).split())
-        return Scored({score.key: score for score in scores}, unscored)
+        return self._compare(Comparison(made, domain.real, domain.real.paths, training=domain.training), metrics)
+
+    def _compare(self, comparison: Comparison, metrics: Sequence[str]) -> Scored:
+        scored = score_all(open_metrics(metrics, self._scoring), comparison)
+        return Scored({score.key: score for score in scored.scores}, dict(scored.unscored))
 
     def kernel_distance(self, made: ImageSet, domain: Domain) -> Score:
         """Return KID (or KD) to the domain's real images: unbiased, so that few captions will do.
@@ -95,7 +91,7 @@ class Experiment:
         Raises:
             ValueError: there is none, and why.
         """
-        scored = self.score(made, domain, ("kid",))
+        scored = self._compare(Comparison(made, domain.real), ("kid",))
         if "kid" not in scored.scores:
             raise ValueError(f"no distance of {made.name}: {scored.unscored.get('kid')}")
         return scored.scores["kid"]
@@ -109,7 +105,7 @@ class Experiment:
         """Return what as many training images score as if they had been generated: none of them is of a held-out
         caption, so a model that draws as well as the real images are drawn scores this.
         """
-        return self.score(self.floor_images(domain), replace(domain, training=None), ("fid", "kid", "prdc"))
+        return self._compare(Comparison(self.floor_images(domain), domain.real), ("fid", "kid", "prdc"))
 
 
 def first_images(images: ImageSet, count: int) -> ImageSet:

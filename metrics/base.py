@@ -1,4 +1,4 @@
-"""What a metric is: a function from folders of images to scores that carry their identity and their uncertainty."""
+"""What a metric is: it compares images on disk and returns scores that carry their identity and their uncertainty."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 FidProtocol = Literal["clean", "torch-fidelity"]
 FeatureDType = Literal["float32", "tf32", "bfloat16"]
-# From what is counted and how many there are to a block in which its result is told of how many are done.
+# Opens a progress task: `with open_task(name, total) as report: report(done)`.
 OpenTask = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 DINOV2_MODEL = "facebook/dinov2-large"
 CLIP_MODEL = "openai/clip-vit-large-patch14-336"
@@ -18,7 +18,7 @@ CLIP_MODEL = "openai/clip-vit-large-patch14-336"
 
 @contextmanager
 def no_progress(name: str, total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001 (it is an OpenTask)
-    """Tell nobody."""
+    """Show no progress."""
     yield lambda _: None
 
 
@@ -40,31 +40,69 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is scored against what.
+    """The images to score, and what they are compared with.
 
-    reference: the real images whose distribution counts.
-    targets: one image for each generated one, the real image of that request's caption, or None. A pair counts
-    only where the generated image was asked for just the target's caption.
-    statistics: a file with mean and covariance of the reference's features, in the place of its images.
-    training: what a fine-tuned model was trained on, where that is known.
-    paired: each generated image has its target, whatever was asked.
+    reference: the real images whose distribution the generated ones should have; may be empty.
+    targets: for each generated image, in their order, the real image of the same request, or None where that request
+    has none. The place alone makes a pair; captions are not compared.
+    statistics: a file with the mean and covariance of the reference's features, used instead of `reference`.
+    training: the images that a fine-tuned model was trained on, where they are known.
+    unpaired: why there are no pairs at all ("asked for a class, not for a caption"); empty where there may be some.
+    exact_targets: each target is the one right image of its request, whatever the captions say. Otherwise that is
+    so only where a caption leaves nothing open.
     """
 
     generated: ImageSet
     reference: ImageSet
-    targets: ImageSet | None = None
+    targets: tuple[Path | None, ...] | None = None
     statistics: Path | None = None
     training: ImageSet | None = None
-    paired: bool = False
+    unpaired: str = ""
+    exact_targets: bool = False
+
+    def reference_images(self) -> ImageSet:
+        """Return `reference`, for metrics that need images of it.
+
+        Raises:
+            MetricUnavailable: there are none.
+        """
+        if self.statistics is not None:
+            raise MetricUnavailable("the reference is statistics alone, without images")
+        if not len(self.reference):
+            raise MetricUnavailable("no reference images")
+        return self.reference
+
+    def pairs(self) -> list[tuple[int, Path]]:
+        """Return the place of each generated image that has a target, with that target.
+
+        Raises:
+            MetricUnavailable: there are no pairs, and why.
+        """
+        if self.unpaired:
+            raise MetricUnavailable(self.unpaired)
+        if self.targets is None:
+            self.reference_images()
+            raise MetricUnavailable("it is not known which real image belongs to which generated one")
+        found = [
+            (place, target)
+            for place, (_, target) in enumerate(zip(self.generated.paths, self.targets, strict=True))
+            if target is not None
+        ]
+        if not found:
+            raise MetricUnavailable("none of the prompts has a reference image")
+        return found
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """Where and how metrics run: all that they learn of the run. `cache` keeps reference features.
+    """Where and how metrics run: all that they know of the run's settings.
 
+    cache: the folder in which features are kept for the next run.
     batch_size: images at once through an extractor; 0: what suits the device.
-    fid_protocol: how images come to the Inception's size. feature_dtype: arithmetic of the extractors, part of their
-    identity. dinov2_model, clip_model: a hub id or a local folder. progress: is told of images on their way.
+    fid_protocol: how images are resized for the Inception.
+    feature_dtype: arithmetic of the extractors; part of their identity.
+    dinov2_model, clip_model: a hub id or a local folder.
+    progress: opens the task that shows how many images are done.
     """
 
     device: str
@@ -90,12 +128,12 @@ class Score:
     label: the row's name with its direction, "FID Score (lower = better)".
     short: the name in the winners' line, "FID".
     interval: 95 %, or None where none is known (docs/measuring.md has the reason).
-    replicates: for each sample that the score depends on ("generated", "reference") the scores without one of its
+    replicates: for each sample that the score depends on ("generated", "reference"), the scores without each of its
     groups, in order. Two models' replicates without the same group give the interval of their difference.
-    identity: extractor, protocol, precision: scores with different identities are never compared.
+    identity: extractor, protocol, precision. Scores with different identities are never compared.
     n_reference: 0 for scores that need no reference.
-    floor: the same score between real images, `floor_count` against others of the reference; what it is of is in
-    `floor_meaning`.
+    floor: the same score for `floor_count` real images in the place of generated ones; `floor_meaning` says in words
+    which images.
     """
 
     key: str
@@ -116,21 +154,25 @@ class Score:
 
 
 def add_rows(scores: list[Score], made: Iterable[Score]) -> None:
-    """Add what a metric made, but for rows that are there already: two metrics may come to use the same features."""
+    """Add a metric's rows, except those that are there already: two metrics may end up with the same features."""
     labels = {score.label for score in scores}
     scores += [score for score in made if score.label not in labels]
 
 
 class MetricUnavailable(Exception):
-    """Raised by a metric that cannot score this comparison; its text is the reason that the table shows."""
+    """A metric cannot score this comparison on this machine; the text is the reason that the table shows."""
 
 
 class Metric(Protocol):
-    """One entry of METRICS. `score` may give several rows; it streams the images and never holds all of them.
-
-    Raises MetricUnavailable (shown as n/a with the reason), or ValueError/OSError for what the user can fix.
-    """
+    """One entry of METRICS."""
 
     key: str
 
-    def score(self, comparison: Comparison) -> list[Score]: ...
+    def score(self, comparison: Comparison) -> list[Score]:
+        """Return one or several rows. Images are streamed, never held all at once.
+
+        Raises:
+            MetricUnavailable: it cannot score this comparison; shown as n/a with the reason.
+            ValueError, OSError: something that the user can repair.
+        """
+        ...

@@ -248,22 +248,23 @@ class FrechetDistance:
         return choose_extractor(reference, self._scoring)
 
     def score(self, comparison: Comparison) -> list[Score]:
-        generated, reference = comparison.generated, comparison.reference
-        if len(generated) < 2 or (len(reference) < 2 and comparison.statistics is None):
+        generated, statistics = comparison.generated, comparison.statistics
+        reference = comparison.reference_images() if statistics is None else ImageSet(statistics.name, ())
+        if len(generated) < 2 or (len(reference) < 2 and statistics is None):
             raise MetricUnavailable(f"{len(generated)} images against {len(reference)}; a covariance needs at least 2")
-        shown = generated if comparison.statistics is not None else reference
-        extractor, device = self.extractor(shown), float64_device(self._scoring.device)
+        extractor = self.extractor(generated if statistics is not None else reference)
+        device = float64_device(self._scoring.device)
         generated_ND = cached_features(generated, extractor, self._scoring)
         mine = fit_gaussian(generated_ND, device, extractor.identity)
-        if comparison.statistics is not None:
-            real = read_statistics(comparison.statistics, generated_ND.shape[1], device)
+        if statistics is not None:
+            real = read_statistics(statistics, generated_ND.shape[1], device)
         else:
             real = cached_gaussian(reference, extractor, self._scoring)
         value = frechet_distance(mine, real)
-        foreign = comparison.statistics is not None and not real.identity
+        foreign = statistics is not None and not real.identity
         replicates = {"generated": replicates_of(generated_ND, mine, lambda g: frechet_distance(real, g))}
         floor, floor_count = None, 0
-        if comparison.statistics is None:
+        if statistics is None:
             reference_ND = cached_features(reference, extractor, self._scoring)
             replicates["reference"] = replicates_of(reference_ND, real, lambda g: frechet_distance(mine, g))
             if (halves := halves_of(len(reference), len(generated))) is not None:

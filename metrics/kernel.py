@@ -121,9 +121,7 @@ class KernelDistance:
         return cubic_kernel(dimension)
 
     def score(self, comparison: Comparison) -> list[Score]:
-        generated, reference = comparison.generated, comparison.reference
-        if comparison.statistics is not None:
-            raise MetricUnavailable("the reference is statistics alone; pairs of images are needed")
+        generated, reference = comparison.generated, comparison.reference_images()
         if min(len(generated), len(reference)) < 2:
             raise MetricUnavailable(f"{len(generated)} images against {len(reference)}; pairs need at least 2 of each")
         extractor, device = self.extractor(reference), float64_device(self._scoring.device)

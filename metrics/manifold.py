@@ -137,9 +137,7 @@ class Manifold:
         self._scoring = scoring
 
     def score(self, comparison: Comparison) -> list[Score]:
-        generated, reference = comparison.generated, comparison.reference
-        if comparison.statistics is not None:
-            raise MetricUnavailable("the reference is statistics alone; neighbours need images")
+        generated, reference = comparison.generated, comparison.reference_images()
         if min(len(generated), len(reference)) <= NEIGHBOURS:
             raise MetricUnavailable(
                 f"{len(generated)} images against {len(reference)}; {NEIGHBOURS} neighbours need at least "

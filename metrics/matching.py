@@ -46,21 +46,16 @@ class CaptionMatch:
         self._scoring = scoring
 
     def score(self, comparison: Comparison) -> list[Score]:
-        generated, targets = comparison.generated, comparison.targets
-        if targets is None or not targets.captions or not generated.captions:
-            raise MetricUnavailable("no real image of the captions is known")
-        kept = [
-            number
-            for number, (asked, own) in enumerate(zip(generated.captions, targets.captions, strict=True))
-            if asked == own
-        ]
-        if not kept:
-            raise MetricUnavailable("asked for a class, not for a caption")
-        made, own = (_some(images, kept) for images in (generated, targets))
+        generated, pairs = comparison.generated, comparison.pairs()
+        if not generated.captions:
+            raise MetricUnavailable("what the images were asked to show is not known")
+        captions = [generated.captions[place] for place, _ in pairs]
+        made = ImageSet(generated.name, tuple(generated.paths[place] for place, _ in pairs))
+        own = ImageSet(comparison.reference.name, tuple(target for _, target in pairs))
         extractor, device = choose_extractor(comparison.reference, self._scoring), float64_device(self._scoring.device)
         made_ND, own_ND = (cached_features(images, extractor, self._scoring) for images in (made, own))
         try:
-            shares_N = 100 * match_shares(made_ND, own_ND, list(made.captions), device)
+            shares_N = 100 * match_shares(made_ND, own_ND, captions, device)
         except ValueError as error:
             raise MetricUnavailable(str(error)) from error
         return [
@@ -81,7 +76,3 @@ class CaptionMatch:
                 unit="%",
             )
         ]
-
-
-def _some(images: ImageSet, numbers: list[int]) -> ImageSet:
-    return ImageSet(images.name, tuple(images.paths[i] for i in numbers), tuple(images.captions[i] for i in numbers))

@@ -25,9 +25,10 @@ class Memorisation:
         self._scoring = scoring
 
     def score(self, comparison: Comparison) -> list[Score]:
-        training, reference = comparison.training, comparison.reference
+        training = comparison.training
         if training is None:
             raise MetricUnavailable("no image is known that it was trained on and that is not among the references")
+        reference = comparison.reference_images()
         least = int(1 / HELD_OUT_SHARE)
         if len(reference) < least:
             raise MetricUnavailable(f"{len(reference)} held-out images; a share of 1 % needs at least {least}")

@@ -1,4 +1,4 @@
-"""Metrics of image pairs: how near each generated image is to the exact image of its caption."""
+"""Metrics of image pairs: how close each generated image is to the one right image of its prompt."""
 
 from __future__ import annotations
 
@@ -27,46 +27,41 @@ LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
 
 def exact_pairs(comparison: Comparison, assets: Path) -> list[tuple[Path, Path]]:
-    """Return each generated image that was asked for just its target's caption, with that target.
+    """Return each generated image whose prompt has one right image, with that image, its target.
 
-    Only captions that name every part of a robot fix their image: of "hedgehog, twemoji style" there are many.
+    That is a prompt that names every part of a robot: "hedgehog, twemoji style" fits many images. Where the comparison
+    says that its targets are exact, every pair counts.
 
     Raises:
-        MetricUnavailable: there is none.
+        MetricUnavailable: there is no such pair.
     """
-    generated, targets = comparison.generated, comparison.targets
-    if comparison.paired and targets is not None:
-        return list(zip(generated.paths, targets.paths, strict=True))
-    if targets is None or not targets.captions:
-        raise MetricUnavailable("no exact image of the captions is known")
+    generated, pairs = comparison.generated, comparison.pairs()
+    if comparison.exact_targets:
+        return [(generated.paths[place], target) for place, target in pairs]
     if not generated.captions:
         raise MetricUnavailable("what the images were asked to show is not known")
-    assert len(targets) == len(generated)
-    asked = zip(generated.paths, generated.captions, targets.paths, targets.captions, strict=True)
-    if not any(len(asked_attributes(caption, assets)) == len(PARTS) for caption in targets.captions):
-        raise MetricUnavailable("captions do not fix an image")
-    pairs = [
-        (path, target)
-        for path, caption, target, exact_caption in asked
-        if caption == exact_caption and len(asked_attributes(caption, assets)) == len(PARTS)
+    exact = [
+        (generated.paths[place], target)
+        for place, target in pairs
+        if len(asked_attributes(generated.captions[place], assets)) == len(PARTS)
     ]
-    if not pairs:
-        raise MetricUnavailable("asked for a class, not for a caption")
-    return pairs
+    if not exact:
+        raise MetricUnavailable("captions do not fix an image")
+    return exact
 
 
-def read_pair(picture: Path, target: Path) -> tuple[Tensor, Tensor]:
+def read_pair(generated: Path, target: Path) -> tuple[Tensor, Tensor]:
     """Return both as `image_CHW`, uint8; a target of another size is cropped about its centre and resized (bicubic)."""
-    made, real = read_rgb(picture), read_rgb(target)
+    made, real = read_rgb(generated), read_rgb(target)
     if real.size != made.size:
         real = ImageOps.fit(real, made.size, Image.Resampling.BICUBIC)
     return as_tensor(made), as_tensor(real)
 
 
 class PairedMetric(ABC):
-    """A mean over pairs; pairs are independent, so is the interval.
+    """A mean over pairs, which are independent; the interval is that of a mean.
 
-    Its floor pairs real images with other real images: what a good image of something else scores.
+    The floor pairs real images with other real images: what a good image of something else would score.
     """
 
     key: str
@@ -85,7 +80,7 @@ class PairedMetric(ABC):
         """Return the metric of one pair of uint8 images of one size."""
 
     def prepare(self) -> None:  # noqa: B027 (most need nothing)
-        """Load what is needed. Raises MetricUnavailable where it is not to be had."""
+        """Load what is needed. Raises MetricUnavailable where it is missing."""
 
     def score(self, comparison: Comparison) -> list[Score]:
         pairs = exact_pairs(comparison, self._scoring.assets)

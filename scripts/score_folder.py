@@ -36,11 +36,10 @@ from metrics.base import (
     FeatureDType,
     FidProtocol,
     ImageSet,
-    MetricUnavailable,
     Score,
     Scoring,
-    add_rows,
 )
+from metrics.scoring import Scored, open_metrics, score_all
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_METRICS = "fid,kid"
@@ -81,17 +80,17 @@ def _caption(path: Path) -> str | None:
 
 
 def read_comparison(arguments: argparse.Namespace) -> Comparison:
-    """Return what is compared with what. Raises OSError or ValueError where one of them is not to be had."""
+    """Return what is compared with what. Raises OSError or ValueError where one is missing."""
     training = read_folder(arguments.training) if arguments.training else None
     comparison = _read_images(arguments.folder, arguments.reference, arguments.cache, arguments.robots)
     comparison = replace(comparison, training=training)
     if arguments.paired:
         targets = pair_by_name(comparison.generated, comparison.reference)
-        comparison = replace(comparison, targets=targets, paired=True)
+        comparison = replace(comparison, targets=targets, exact_targets=True)
     return comparison
 
 
-def pair_by_name(generated: ImageSet, reference: ImageSet) -> ImageSet:
+def pair_by_name(generated: ImageSet, reference: ImageSet) -> tuple[Path, ...]:
     """Return the reference's image of the same name for each generated one. Raises ValueError where one has none."""
     by_name = {path.stem.removesuffix("_input"): path for path in reference.paths}
     missing = [path.name for path in generated.paths if path.stem.removesuffix("_input") not in by_name]
@@ -99,7 +98,7 @@ def pair_by_name(generated: ImageSet, reference: ImageSet) -> ImageSet:
         raise ValueError(
             f"--paired: {len(missing)} images have no reference of their name ({missing[0]}); names must agree"
         )
-    return ImageSet(reference.name, tuple(by_name[path.stem.removesuffix("_input")] for path in generated.paths))
+    return tuple(by_name[path.stem.removesuffix("_input")] for path in generated.paths)
 
 
 def _read_images(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
@@ -116,8 +115,12 @@ def _read_images(folder: Path, reference: str, cache: Path, robots: int) -> Comp
     return Comparison(generated, read_folder(path))
 
 
-def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, str], list[str]]:
-    """Return the scores, for each metric that has none the reason, and what is wrong with the images themselves."""
+def score_folder(arguments: argparse.Namespace) -> tuple[Scored, list[str]]:
+    """Return the scores, and what is wrong with the images themselves.
+
+    Raises:
+        OSError, ValueError: an argument is wrong, or no metric has a value and one of them broke; the first reason.
+    """
     from metrics.degenerate import find_degenerate
 
     names = list(METRICS) if arguments.metrics == "all" else arguments.metrics.split(",")
@@ -137,16 +140,12 @@ def score_folder(arguments: argparse.Namespace) -> tuple[list[Score], dict[str, 
         progress=Progress().counted,
     )
     comparison = read_comparison(arguments)
-    scores: list[Score] = []
-    unscored: dict[str, str] = {}
-    for name in names:
-        try:
-            add_rows(scores, METRICS[name](scoring).score(comparison))
-        except MetricUnavailable as reason:
-            unscored[name] = str(reason)
+    scored = score_all(open_metrics(names, scoring), comparison)
+    if scored.errors and not scored.scores:
+        raise ValueError(scored.unscored[scored.errors[0]])
     if arguments.write_statistics:
         write_reference_statistics(comparison, scoring, arguments.write_statistics)
-    return scores, unscored, find_degenerate(comparison.generated.paths, comparison.reference.paths)
+    return scored, find_degenerate(comparison.generated.paths, comparison.reference.paths)
 
 
 def write_reference_statistics(comparison: Comparison, scoring: Scoring, path: Path) -> None:
@@ -265,21 +264,22 @@ def main() -> int:
     """Score and print; return the exit status: 0, 1 where no metric has a value, 2 where nothing can be scored."""
     arguments = read_arguments()
     try:
-        scores, unscored, warnings = score_folder(arguments)
+        scored, warnings = score_folder(arguments)
     except (OSError, ValueError) as error:
         print(f"score_folder: {one_line(error)}", file=sys.stderr)
         return 2
     if arguments.json:
-        content = {"scores": [asdict(score) for score in scores], "unscored": unscored, "warnings": warnings}
+        scores = [asdict(score) for score in scored.scores]
+        content = {"scores": scores, "unscored": scored.unscored, "warnings": warnings}
         print(json.dumps(content, indent=2))
     else:
-        for score in scores:
+        for score in scored.scores:
             print(visible(format_score(score), keep="\n"))
-    for name, reason in unscored.items():
+    for name, reason in scored.unscored.items():
         print(f"{name}: n/a ({one_line(reason)})", file=sys.stderr)
     for warning in warnings:
         print(f"WARNING: {one_line(warning)}", file=sys.stderr)
-    return 0 if scores else 1
+    return 0 if scored.scores else 1
 
 
 if __name__ == "__main__":

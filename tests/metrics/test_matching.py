@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from metrics import METRICS
+from metrics.attributes import load_grammar
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.matching import match_shares
 
 REAL = torch.tensor([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0], [30.0, 0.0]])
 CAPTIONS = ["a", "b", "c", "d"]
+ASSETS = Path(__file__).parents[2] / "assets"
 
 
 def test_exact_images_match_and_reversed_ones_do_not() -> None:
@@ -43,6 +46,22 @@ def test_what_was_asked_for_a_class_has_no_match(tmp_path: Path) -> None:
     images = ImageSet("x", (tmp_path / "a.png",), ("a class",))
     targets = ImageSet("y", (tmp_path / "b.png",), ("a caption",))
     with pytest.raises(MetricUnavailable, match="class"):
-        metric.score(Comparison(images, targets, targets))
-    with pytest.raises(MetricUnavailable, match="no real image"):
+        metric.score(Comparison(images, targets, targets.paths, unpaired="asked for a class, not for a caption"))
+    with pytest.raises(MetricUnavailable, match="not known which real image"):
         metric.score(Comparison(images, targets))
+
+
+def test_an_image_matches_the_target_at_its_place(tmp_path: Path) -> None:
+    paths = []
+    for place, colour in enumerate(("red", "green", "blue")):
+        paths.append(tmp_path / f"{place}.png")
+        Image.new("RGB", (64, 64), colour).save(paths[-1])
+    captions = load_grammar(ASSETS).class_names[:3]
+    images = ImageSet("x", tuple(paths), captions)
+    metric = METRICS["match"](Scoring("cpu", ASSETS, tmp_path / "cache"))
+    (own,) = metric.score(Comparison(images, images, tuple(paths)))
+    assert (own.value, own.n_generated) == (100, 3)
+    (shifted,) = metric.score(Comparison(images, images, (paths[1], paths[2], paths[0])))
+    assert shifted.value < 50
+    (two,) = metric.score(Comparison(images, images, (paths[0], None, paths[2])))
+    assert (two.value, two.n_generated) == (100, 2)

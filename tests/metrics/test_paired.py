@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from metrics.paired import (
     PeakSignalToNoise,
     PerceptualDistance,
     StructuralSimilarity,
+    exact_pairs,
     load_lpips,
     read_pair,
 )
@@ -47,7 +49,7 @@ def _set(folder: Path, name: str, captions: list[str], seed: int) -> ImageSet:
 
 def _comparison(folder: Path, asked: list[str], exact: list[str]) -> Comparison:
     targets = _set(folder, "target", exact, 100)
-    return Comparison(_set(folder, "generated", asked, 0), targets, targets)
+    return Comparison(_set(folder, "generated", asked, 0), targets, targets.paths)
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_a_target_of_another_shape_is_cropped_about_its_centre(tmp_path: Path) -
     assert (made.int() - real.int()).abs().max() <= 1
 
 
-def test_only_images_asked_for_just_their_targets_caption_count(tmp_path: Path, scoring: Scoring) -> None:
+def test_only_images_asked_for_every_part_count(tmp_path: Path, scoring: Scoring) -> None:
     comparison = _comparison(tmp_path, [WHOLE[0], "a blue robot with a round head", *WHOLE[2:]], WHOLE)
     (score,) = METRICS["psnr"](scoring).score(comparison)
     expected = [value(PeakSignalToNoise, _image(i), _image(100 + i)) for i in (0, 2, 3, 4, 5)]
@@ -158,14 +160,49 @@ def test_only_images_asked_for_just_their_targets_caption_count(tmp_path: Path, 
 
 
 def test_images_of_classes_have_no_exact_image(tmp_path: Path, scoring: Scoring) -> None:
+    comparison = _comparison(tmp_path, ["a pink robot", "a blue robot"], WHOLE[:2])
     with pytest.raises(MetricUnavailable, match="asked for a class, not for a caption"):
-        METRICS["psnr"](scoring).score(_comparison(tmp_path, ["a pink robot", "a blue robot"], WHOLE[:2]))
+        METRICS["psnr"](scoring).score(replace(comparison, unpaired="asked for a class, not for a caption"))
 
 
 def test_without_targets_there_is_no_score(tmp_path: Path, scoring: Scoring) -> None:
     images = _set(tmp_path, "generated", ["a", "b"], 0)
-    with pytest.raises(MetricUnavailable, match="no exact image"):
+    with pytest.raises(MetricUnavailable, match="not known which real image"):
         METRICS["psnr"](scoring).score(Comparison(images, images))
+
+
+def test_without_references_there_are_no_pairs(tmp_path: Path, scoring: Scoring) -> None:
+    with pytest.raises(MetricUnavailable, match=r"^no reference images$"):
+        METRICS["psnr"](scoring).score(Comparison(_set(tmp_path, "generated", WHOLE, 0), ImageSet("none", ())))
+
+
+def test_rows_of_one_caption_pair_by_their_place(tmp_path: Path, scoring: Scoring) -> None:
+    comparison = _comparison(tmp_path, [WHOLE[0]] * 2, [WHOLE[0]] * 2)
+    assert comparison.targets is not None
+    assert exact_pairs(comparison, ASSETS) == list(zip(comparison.generated.paths, comparison.targets, strict=True))
+    for target, made in zip(comparison.targets, comparison.generated.paths, strict=True):
+        assert target is not None
+        target.write_bytes(made.read_bytes())
+    (score,) = METRICS["delta-e"](scoring).score(comparison)
+    assert (score.value, score.n_generated) == (0, 2)
+    (crossed,) = METRICS["delta-e"](scoring).score(replace(comparison, targets=comparison.targets[::-1]))
+    assert crossed.value > 10
+
+
+def test_an_image_whose_request_has_no_target_is_left_out(tmp_path: Path) -> None:
+    comparison = _comparison(tmp_path, WHOLE[:3], WHOLE[:3])
+    assert comparison.targets is not None
+    first, _, third = comparison.targets
+    kept = exact_pairs(replace(comparison, targets=(first, None, third)), ASSETS)
+    assert [made.name for made, _ in kept] == ["generated0.png", "generated2.png"]
+    assert [target for _, target in kept] == [first, third]
+    with pytest.raises(MetricUnavailable, match="none of the prompts has a reference image"):
+        exact_pairs(replace(comparison, targets=(None, None, None)), ASSETS)
+
+
+def test_targets_that_are_exact_count_whatever_was_asked(tmp_path: Path) -> None:
+    comparison = _comparison(tmp_path, ["hedgehog, twemoji style"] * 2, ["anything"] * 2)
+    assert len(exact_pairs(replace(comparison, exact_targets=True), ASSETS)) == 2
 
 
 def test_captions_that_do_not_fix_an_image_have_no_score(tmp_path: Path, scoring: Scoring) -> None:

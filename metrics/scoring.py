@@ -1,0 +1,135 @@
+"""The one loop over metrics, for the benchmark, score_folder.py and the fine-tuning report.
+
+A metric that fails costs its own row, with the reason in one line, and nothing else.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+import metrics
+from metrics.base import Comparison, Metric, MetricUnavailable, OpenTask, Score, Scoring, add_rows
+
+Made = TypeVar("Made")
+INTERRUPTED = "interrupted"
+
+
+def never() -> bool:
+    """Say that no stop was asked for."""
+    return False
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """Why a metric gives no row. is_error: it broke; otherwise it does not apply to these images or this machine."""
+
+    reason: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The rows of one comparison, and by name the reason of each metric that gives none.
+
+    errors: those of `unscored` that broke, rather than did not apply.
+    """
+
+    scores: tuple[Score, ...]
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+
+
+class _Interrupted(BaseException):
+    """A stop was asked for while a metric was at work."""
+
+
+def open_metrics(
+    names: Sequence[str], scoring: Scoring, stopped: Callable[[], bool] = never
+) -> dict[str, Metric | Unscored]:
+    """Construct the metrics of these names once, for any number of comparisons; one that cannot be is its reason.
+
+    stopped: asked while images go through a network, so that a stop need not wait for all of them. Metrics that were
+    opened with it belong into a `score_all` with it.
+    """
+    if stopped is not never:
+        scoring = replace(scoring, progress=_stoppable(scoring.progress, stopped))
+    return {name: _attempt(partial(metrics.METRICS[name], scoring)) for name in names}
+
+
+def score_all(
+    opened: Mapping[str, Metric | Unscored],
+    comparison: Comparison,
+    *,
+    stopped: Callable[[], bool] = never,
+    done: Callable[[], None] = lambda: None,
+) -> Scored:
+    """Return the rows of all metrics for one comparison; rows that another metric already gave are not repeated.
+
+    stopped: once it is true, the metric at work and those after it have the reason "interrupted".
+    done: called after each metric.
+    """
+    scores: list[Score] = []
+    unscored: dict[str, Unscored] = {}
+    for name, metric in opened.items():
+        made = _score_one(metric, comparison, stopped)
+        if isinstance(made, Unscored):
+            unscored[name] = made
+        else:
+            add_rows(scores, made)
+        done()
+    return Scored(
+        tuple(scores),
+        {name: why.reason for name, why in unscored.items()},
+        tuple(name for name, why in unscored.items() if why.is_error),
+    )
+
+
+def _score_one(
+    metric: Metric | Unscored, comparison: Comparison, stopped: Callable[[], bool]
+) -> list[Score] | Unscored:
+    if stopped():
+        return Unscored(INTERRUPTED)
+    return metric if isinstance(metric, Unscored) else _attempt(partial(metric.score, comparison))
+
+
+def _attempt(work: Callable[[], Made]) -> Made | Unscored:
+    """Return what `work` makes, or why it makes nothing."""
+    try:
+        return work()
+    except _Interrupted:
+        return Unscored(INTERRUPTED)
+    except MetricUnavailable as reason:
+        return Unscored(_one_line(reason))
+    except MemoryError:  # the process is in no state to go on
+        raise
+    except (OSError, ValueError) as error:
+        return Unscored(_one_line(error), is_error=True)
+    except Exception as error:  # a bug in one metric must not cost the other rows
+        traceback.print_exc()
+        return Unscored(f"{type(error).__name__}: {_one_line(error)}", is_error=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _stoppable(progress: OpenTask, stopped: Callable[[], bool]) -> OpenTask:
+    """Return `progress` whose tasks raise `_Interrupted` once a stop is asked for, except at their last step."""
+
+    @contextmanager
+    def task(name: str, total: int) -> Iterator[Callable[[int], None]]:
+        with progress(name, total) as report:
+
+            def count(done: int) -> None:
+                if stopped() and done < total:
+                    raise _Interrupted
+                report(done)
+
+            yield count
+
+    return task
