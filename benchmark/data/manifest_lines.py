@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ class Row:
     """One row of the data set; `path` is None where its image does not decode, and its split is then train.
 
     digest: content digest of the source image, which `path` may hold a part of; empty without one.
+    metadata: what the data set says of the row's prompt beside the caption.
     """
 
     index: int
@@ -30,6 +31,7 @@ class Row:
     path: Path | None
     split: Split
     digest: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class PromptSet:
     """The prompts of a run, in order.
 
     name: of the data set. identity: what the fingerprint holds of it. label_names: class names in the order of the
-    labels, or empty. exhausted: the data set has no more prompts than these.
+    labels, or empty. exhausted: the data set has no more prompts than these. note: for the report's footer.
 
     Request i is made of prompt i mod the number of prompts and of seed + i alone, so that a longer run asks the same at
     the indices it shares with a shorter one, and a prompt that comes again comes with a new seed.
@@ -34,6 +34,7 @@ class PromptSet:
     label_names: tuple[str, ...]
     prompts: tuple[Prompt, ...]
     exhausted: bool
+    note: str = ""
 
     def row(self, index: int) -> Prompt:
         """Return the prompt that request `index` is made of."""

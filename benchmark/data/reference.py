@@ -1,250 +1,44 @@
-"""The reference images of a run: written once to disk, split by content, and the requests that their captions make.
-
-`input/{train,test}/00012_input.png` with `00012_caption.txt` beside it, and `input/manifest.jsonl`: a line with the
-data set's identity, then a line for each row. Threads write the rows aside; a row's files get their names after its
-line was written, so the manifest names every file, and a kill loses at most the rows in flight. Nothing here is
-synced, unlike generated images: what a power failure might lose can be read from the data set again, and so is a file
-that is not as its line says.
-"""
+"""The real images that a run is scored against: rows of a data set, or statistics of images that are not here."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
-import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
-from benchmark.console.plain_text import visible
-from benchmark.data.decoding import content_digest as content_digest
-from benchmark.data.manifest import (
-    ELSEWHERE,
-    NAME,
-    SPLITS,
-    Line,
-    Manifest,
-    Split,
-    caption_path,
-    foreign_files,
-    image_name,
-    read_header,
-)
-from benchmark.data.manifest import Row as Row
-from benchmark.data.selection import Selection
-from benchmark.data.sources.base import CaptionedImages, Example, undecoded_rows
-from benchmark.data.sources.hub import Table
-from files.deletion import listed
-from files.images import save_png
-from files.locks import locked
-from files.records import Damaged
-from files.writing import naming, partial_path, remove_leftovers
+from benchmark.data.manifest_lines import Row
 from metrics.base import ImageSet
-from models.base import Request
-
-Made = TypeVar("Made")
-# Each thread holds a decoded image, and a painting can have 300 MB.
-THREADS = min(16, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The first rows of a data set, on disk. `exhausted`: these are all that it has.
+    """Real images, in the order of their rows; a row may lack its image.
 
-    Request i is made of row i mod the number of rows and of seed + i alone, so that a longer run asks the same at
-    the indices it shares with a shorter one, and a caption that comes again comes with a new seed.
+    name: of the data set. identity: what its rows are told by. belongs_to: the identity of the PromptSet whose prompt
+    number i shows the image of row i; empty where the images have nothing to do with the run's prompts.
+    statistics: an .npz file with the mean and covariance of features, in the place of images.
     """
 
     name: str
     identity: str
-    label_names: tuple[str, ...]
-    rows: tuple[Row, ...]
-    exhausted: bool
+    rows: tuple[Row, ...] = ()
+    belongs_to: str = ""
+    statistics: Path | None = None
 
-    def row(self, index: int) -> Row:
-        """Return the row that request `index` is made of."""
-        return self.rows[index % len(self.rows)]
-
-    def requests(self, n: int, seed: int) -> list[Request]:
-        """Return requests 0..n-1. A data set with more rows than were prepared must have had n prepared."""
-        assert n <= len(self.rows) or self.exhausted, f"{n} requests of {len(self.rows)} rows, and the set has more"
-        return [Request(i, self.row(i).caption, seed + i, self.row(i).label) for i in range(n)]
-
-    def cycles(self, n: int) -> int:
-        """Return how often the most used caption comes in n requests."""
-        return -(-n // len(self.rows))
-
-    def without_picture(self) -> int:
-        """Return how many rows have a caption and no image that decodes; the manifest says why."""
+    def without_image(self) -> int:
+        """Return how many rows have no image that decodes; the manifest says why."""
         return sum(row.path is None for row in self.rows)
 
-    def pictures(self, n: int) -> ImageSet:
+    def images(self, n: int) -> ImageSet:
         """Return the first n rows that have images, or all of them where there are fewer."""
-        return self._image_set([row for row in self.rows if row.path is not None][:n])
+        there = [(row.path, row.caption) for row in self.rows if row.path is not None][:n]
+        return ImageSet(self.name, tuple(path for path, _ in there), tuple(caption for _, caption in there))
 
-    def targets(self, indices: Iterable[int]) -> ImageSet:
-        """Return the real image of each request, aligned with `indices`.
+    def targets(self, indices: Iterable[int]) -> tuple[Path | None, ...] | None:
+        """Return the real image of each request, aligned with `indices`, and None for a row without image.
 
-        Where a row has no image, the path does not exist and the caption is one that nothing was asked for, so that
-        the request pairs with nothing.
+        None as a whole where the images do not belong to the run's prompts.
         """
-        return self._image_set([self.row(index) for index in indices])
-
-    def _image_set(self, rows: Sequence[Row]) -> ImageSet:
-        return ImageSet(
-            self.name,
-            tuple(row.path or Path(f"no image in row {row.index}") for row in rows),
-            tuple(f"no image in row {row.index}" if row.path is None else row.caption for row in rows),
-        )
-
-
-def tell(message: str) -> None:
-    """Print one line on stderr."""
-    print(visible(message), file=sys.stderr, flush=True)
-
-
-def prepare_reference(
-    dataset: CaptionedImages,
-    folder: Path,
-    rows: int,
-    progress: Callable[[int, int], None] | None = None,
-    announce: Callable[[str], None] = tell,
-) -> Reference:
-    """Write the data set's first `rows` rows into `folder/input`, as far as they are not there, and return them.
-
-    What is there is not read from the data set again: where all is there, the data set is not opened at all.
-    `progress` is told how many of how many rows are there; `announce`, what is waited for and what was damaged.
-
-    Raises:
-        ValueError: the folder holds another data set, or files that are not this program's at the names that it
-            writes; or the data set has no rows.
-        OSError: the data cannot be read, or a row cannot be written.
-    """
-    assert rows > 0, "a run has at least one request"
-    folder = folder / "input"
-    manifest = Manifest(dataset, folder)  # refuses another data set before anything is written
-    if strangers := foreign_files(folder, rows):
-        mark = folder / NAME
-        size = mark.stat().st_size if mark.is_file() else None
-        reason = {None: f"no {NAME}", 0: f"an empty {NAME}"}.get(size, f"a {NAME} that does not name them")
-        raise ValueError(
-            f"{folder} holds {listed(strangers)} and {reason}, so they may not be this program's: {ELSEWHERE}, or move "
-            "them away"
-        )
-    with naming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, "prepares reference images", announce=announce):
-        manifest.claim(announce)
-        _fill(dataset, manifest, rows, progress)
-    if not manifest.lines:
-        raise ValueError(f"the data set {dataset.name} has no rows; give another DATASET")
-    exhausted = manifest.end is not None
-    kept = [manifest.lines[index] for index in sorted(manifest.lines)[:rows]]
-    return Reference(
-        dataset.name, dataset.identity, manifest.label_names, tuple(line.row(folder) for line in kept),
-        exhausted=exhausted and len(manifest.lines) <= rows,
-    )  # fmt: skip
-
-
-def _fill(dataset: CaptionedImages, manifest: Manifest, rows: int, progress: Callable[[int, int], None] | None) -> None:
-    """Write the rows below `rows` that the manifest lacks."""
-    last = rows if manifest.end is None else min(rows, manifest.end)
-    missing = [index for index in range(last) if index not in manifest.lines]
-    done = last - len(missing)
-    if progress:
-        progress(done, rows)
-    if not missing and (last == rows or manifest.end is not None):
-        return
-    first, wanted = (missing[0] if missing else last), set(missing)
-    stream = enumerate(islice(undecoded_rows(dataset, first), rows - first), start=first)
-    calls = (functools.partial(_write_row, manifest.folder, index, row) for index, row in stream if index in wanted)
-    try:
-        for line in _run_ahead(calls):
-            manifest.append(line)
-            done += 1
-            if progress:
-                progress(done, rows)
-    finally:
-        for split in SPLITS:
-            remove_leftovers(manifest.folder / split, own=True)  # rows that a failure left without a line
-    lost = [index for index in missing if index not in manifest.lines]
-    there = max(manifest.lines, default=-1) + 1
-    if lost and lost[0] < there:
-        raise ValueError(
-            f"{manifest.folder} lacks row {lost[0]}, which {dataset.name} no longer has: {ELSEWHERE}, "
-            "or start over with FRESH=1"
-        )
-    if lost and manifest.end is None:
-        manifest.finish(there)
-    manifest.put_in_order()
-
-
-def adopt_arrangement(dataset: CaptionedImages, folder: Path) -> CaptionedImages:
-    """Return the selection of this data set that `folder/input` was prepared from, or the data set as it is.
-
-    A folder that holds another data set is left for `prepare_reference` to refuse.
-    """
-    if not isinstance(dataset, Table):
-        return dataset
-    try:
-        header = read_header(folder / "input")
-        selection = Selection(dataset, **header["arrangement"])
-    except (OSError, Damaged, KeyError, TypeError, ValueError):  # no manifest, plain rows, or damaged
-        return dataset
-    return selection if selection.identity == header.get("identity") else dataset
-
-
-def split_of(digest: str) -> Split:
-    """Return test for a tenth of all digests; the same image is in the same split in every run and data set."""
-    return "test" if int(digest, 16) % 10 == 0 else "train"
-
-
-def _run_ahead(calls: Iterator[Callable[[], Made]]) -> Iterator[Made]:
-    """Yield what the calls return, in their order, while threads work on the next ones.
-
-    Where `calls` itself fails, what was begun is yielded first: it is not lost.
-    """
-    pending: deque[Future[Made]] = deque()
-    failure: Exception | None = None
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="prepare")
-    try:
-        while True:
-            while failure is None and len(pending) < 2 * THREADS + 2:
-                try:
-                    call = next(calls, None)
-                except Exception as error:
-                    failure = error
-                    break
-                if call is None:
-                    break
-                pending.append(pool.submit(call))
-            if not pending:
-                break
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    if failure is not None:
-        raise failure
-
-
-def _write_row(folder: Path, index: int, make: Callable[[], Example]) -> Line:
-    """Write the row's image and caption aside, or nothing where it has no image, and return its manifest line."""
-    example = make()
-    if example.image is None:
-        return Line(index, "train", "", example.caption, example.label, example.error, "", 0, "")
-    digest = example.digest or content_digest(example.image)
-    split = split_of(hashlib.sha256(example.group.encode()).hexdigest() if example.group else digest)
-    file = f"{split}/{image_name(index)}"
-    path = folder / file
-    with naming(path):
-        save_png(example.image, partial_path(path))
-        content = hashlib.sha256(partial_path(path).read_bytes()).hexdigest()
-        size = partial_path(path).stat().st_size
-    with naming(caption_path(path)):
-        partial_path(caption_path(path)).write_text(example.caption + "\n", encoding="utf-8", newline="")
-    return Line(index, split, file, example.caption, example.label, "", digest, size, content)
+        if not self.belongs_to:
+            return None
+        return tuple(self.rows[index % len(self.rows)].path for index in indices)

@@ -6,13 +6,33 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from benchmark.data.decoding import content_digest, crop_square
 from benchmark.data.sources.base import Example
-from benchmark.data.sources.hub import Table
 
 Stratum = TypeVar("Stratum", bound=Hashable)
+
+
+class Stratifiable(Protocol):
+    """What a sample is drawn from: rows whose labels can be read without their images."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def label_names(self) -> tuple[str, ...]: ...
+
+    def labels(self) -> list[int | None]:
+        """Return each row's label, None where it is not known."""
+        ...
+
+    def rows_at(self, positions: Sequence[int]) -> Iterator[Callable[[], Example]]:
+        """Yield the rows at these ascending positions as functions that decode them."""
+        ...
 
 
 class Selection:
@@ -22,7 +42,7 @@ class Selection:
     most `side` pixels; their digest and so their split is that of the whole image.
     """
 
-    def __init__(self, table: Table, stratified: int, seed: int, side: int) -> None:
+    def __init__(self, table: Stratifiable, stratified: int, seed: int, side: int) -> None:
         self.name = table.name
         self.arrangement: Mapping[str, int] = {"stratified": stratified, "seed": seed, "side": side}
         self.identity = f"{table.identity}; first {stratified} stratified by label, seed {seed}; centre crop {side} px"

@@ -1,11 +1,11 @@
-"""What a reference data set is: numbered rows, each an image with its caption."""
+"""What a data set of captioned images is: numbered rows, each an image with its caption; and what it may offer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +45,7 @@ class CaptionedImages(Protocol):
     def label_names(self) -> tuple[str, ...]: ...
 
     def examples(self, start: int = 0) -> Iterator[Example]:
-        """Yield the rows from `start` on, until there are no more. Raises OSError where the data cannot be had."""
+        """Yield the rows from `start` on, until there are no more. Raises OSError where the data cannot be read."""
         ...
 
 
@@ -55,6 +55,29 @@ class Undecoded(Protocol):
 
     def undecoded(self, start: int = 0) -> Iterator[Callable[[], Example]]:
         """Yield, for each row from `start` on, a function that makes it; any thread may call it, once."""
+        ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """What a data set may offer beside `examples`: what it says of a row's prompt beside the caption."""
+
+    def metadata(self, row: int) -> Mapping[str, str]: ...
+
+
+@runtime_checkable
+class Arranged(Protocol):
+    """A data set whose rows are chosen or changed in a way that a manifest's first line records."""
+
+    arrangement: Mapping[str, int]
+
+
+@runtime_checkable
+class Arrangeable(Protocol):
+    """What a data set may offer: its rows as a manifest's first line says that they were arranged."""
+
+    def arranged(self, header: Mapping[str, Any]) -> CaptionedImages | None:
+        """Return the data set so arranged, or None where the line tells of plain rows or of another data set."""
         ...
 
 

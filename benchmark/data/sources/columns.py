@@ -16,7 +16,7 @@ COLUMNS_NAMED = 20  # in an error
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a table keeps what is needed of it. `captions` are one column of text, or several to compose."""
+    """Where a table keeps what is needed of it. `captions` are one column of text, several to compose, or none."""
 
     image: str
     captions: tuple[str, ...]
@@ -29,6 +29,8 @@ class Columns:
     def caption(self, row: Mapping[str, Any]) -> str:
         """Return the row's text, or "Artist: X, Style: Y, Genre: Z"; a missing text is the empty caption."""
         values = {column: self._value(column, row[column]) for column in self.captions}
+        if not values:
+            return ""
         if len(self.captions) == 1:
             return values[self.captions[0]]
         return ", ".join(f"{column.title()}: {tidy_name(value)}" for column, value in values.items())
@@ -60,11 +62,15 @@ def list_columns(columns: Sequence[str]) -> str:
     return names if len(columns) <= COLUMNS_NAMED else f"{names} and {len(columns) - COLUMNS_NAMED} more"
 
 
-def choose_columns(features: Mapping[str, Any], image_column: str, caption_column: str) -> Columns:
+def choose_columns(
+    features: Mapping[str, Any], image_column: str, caption_column: str, *, captions_needed: bool = True
+) -> Columns:
     """Return the columns to read of a table with these `datasets` features; what is named wins over a guess.
 
     The image is the single Image column; the caption is composed where artist, style and genre are all there, else
     `text`, `caption` or `prompt`, else the single column of text. The label is `style`, or the single ClassLabel.
+
+    captions_needed: whether it is an error that no column is obviously that of the captions.
 
     Raises:
         ValueError: a named column is not there, or nothing obvious is.
@@ -95,7 +101,7 @@ def choose_columns(features: Mapping[str, Any], image_column: str, caption_colum
     else:
         known = [name for name in CAPTION_COLUMNS if name in texts]
         captions = (known[0],) if known else (texts[0],) if len(texts) == 1 else ()
-    if not captions:
+    if not captions and captions_needed:
         raise ValueError(f"it is not clear which column holds the captions: name it with CAPTION_COLUMN; {there}")
     if not readable.issuperset(captions):
         raise ValueError(f"CAPTION_COLUMN={caption_column} holds neither text nor class names; {there}")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
 import hashlib
-import io
 import json
 import os
-import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +14,8 @@ from pathlib import Path
 from benchmark.data.decoding import decode_example, outside, read_inside, without_image
 from benchmark.data.sources.base import CaptionedImages, Example
 from benchmark.data.sources.columns import CAPTION_COLUMNS, list_columns
-from benchmark.data.sources.hub import ParquetFolder
+from benchmark.data.sources.parquet_folder import ParquetFolder
+from benchmark.data.sources.records import Record, read_csv, read_jsonl
 from files.images import SUFFIXES
 from files.paths import is_inside
 from files.reading import is_regular, shown, valid_text
@@ -27,7 +24,6 @@ IMAGE_SUFFIXES = SUFFIXES
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv")
 FILE_COLUMN = "file_name"
 IMAGE_STEM_END, CAPTION_STEM_END = "_input", "_caption"
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what decoding makes of a byte that is not UTF-8
 
 
 @dataclass(frozen=True)
@@ -129,14 +125,17 @@ class _Sizes:
         return state.st_size if stat.S_ISREG(state.st_mode) else None
 
 
-def open_folder(folder: Path, image_column: str = "", caption_column: str = "") -> CaptionedImages:
+def open_folder(
+    folder: Path, image_column: str = "", caption_column: str = "", *, captions_needed: bool = True
+) -> CaptionedImages:
     """Return the images of a folder by what lies in it, subfolders included.
 
     metadata.jsonl or metadata.csv: a row for each of theirs, with the image in `file_name` (from the table's own
     folder) and its caption in `text`, `caption` or `prompt`. Else parquet shards. Else images with a text file
     beside each: NAME_caption.txt or NAME.txt for NAME.png, and 00000_caption.txt for 00000_input.png, in the order of
     the file names, whatever subfolders they are in. Hidden files and folders are left alone. A row whose file is
-    missing, no image, or outside of the folder is a row without image.
+    missing, no image, or outside of the folder is a row without image. captions_needed: whether an image without a
+    caption is an error; else its caption is empty.
 
     Raises:
         ValueError: none of these is there, an image has no caption, or no row of a table can be used.
@@ -145,18 +144,20 @@ def open_folder(folder: Path, image_column: str = "", caption_column: str = "") 
     found = _files_in(folder)
     tables = [path for path in found if path.name in TABLE_NAMES]
     if tables:
-        rows = [row for table in tables for row in _rows(table, folder, image_column, caption_column)]
+        rows = [
+            row for table in tables for row in _rows(table, folder, image_column, caption_column, captions_needed)
+        ]  # fmt: skip
         return ImageFolder(folder, rows)
     shards = [path for path in found if path.suffix == ".parquet"]
     if shards:
-        return ParquetFolder(folder, shards, image_column, caption_column)
+        return ParquetFolder(folder, shards, image_column, caption_column, captions_needed=captions_needed)
     for variable, column in (("IMAGE_COLUMN", image_column), ("CAPTION_COLUMN", caption_column)):
         if column:
             raise ValueError(f"{variable}={column}: {folder} holds no table with columns; leave it out")
-    pictures = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not pictures:
-        raise ValueError(f"{shown(folder)} holds neither images nor parquet shards; DATASET needs a folder that does")
-    return ImageFolder(folder, _captioned_beside(folder, pictures, frozenset(found)))
+    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise ValueError(f"{shown(folder)} holds neither images nor parquet shards; give a folder that does")
+    return ImageFolder(folder, _captioned_beside(folder, images, frozenset(found), captions_needed))
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -216,27 +217,23 @@ def captioned_images(folder: Path) -> list[ImageFile]:
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; expected one with images and their captions")
     found = frozenset(path for path in folder.iterdir() if not path.name.startswith(".") and is_regular(path))
-    pictures = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not pictures:
+    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
         raise ValueError(f"{folder} holds no images; expected 00000_input.png with 00000_caption.txt, and so on")
-    return _captioned_beside(folder, pictures, found)
+    return _captioned_beside(folder, images, found)
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What a line of a table holds; `error` says why it holds nothing."""
-
-    values: Mapping[str, object]
-    error: str = ""
-
-
-def _rows(table: Path, root: Path, file_column: str, caption_column: str) -> list[ImageFile]:
+def _rows(
+    table: Path, root: Path, file_column: str, caption_column: str, captions_needed: bool = True
+) -> list[ImageFile]:
     """Return the table's rows. One that cannot be used has an error and no file; where all are so, it is raised."""
     file_column = file_column or FILE_COLUMN
     records = list(_read_table(table, root))
     columns = list(dict.fromkeys(column for record in records for column in record.values))
     caption_column = caption_column or next((name for name in CAPTION_COLUMNS if name in columns), "text")
-    wanted = ((file_column, "IMAGE_COLUMN"), (caption_column, "CAPTION_COLUMN"))
+    wanted = [(file_column, "IMAGE_COLUMN")]
+    if captions_needed:
+        wanted.append((caption_column, "CAPTION_COLUMN"))
     rows = []
     for number, record in enumerate(records, start=1):
         caption = record.values.get(caption_column)
@@ -260,76 +257,35 @@ def _rows(table: Path, root: Path, file_column: str, caption_column: str) -> lis
     return rows
 
 
-def _read_table(table: Path, root: Path) -> Iterable[_Record]:
+def _read_table(table: Path, root: Path) -> Iterator[Record]:
     try:
         content = read_inside(table, root)
     except ValueError as error:
         raise ValueError(f"{error}: fix or remove the table") from error
-    return _read_jsonl(table, content) if table.suffix == ".jsonl" else _read_csv(table, content)
+    return read_jsonl(table, content) if table.suffix == ".jsonl" else read_csv(table, content)
 
 
-def _read_jsonl(table: Path, content: bytes) -> Iterator[_Record]:
-    content = content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{shown(table)}, line {number}"
-        try:
-            record = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            yield _Record({}, f"{place} is not UTF-8 ({error.reason} at byte {error.start}); save the table as UTF-8")
-        except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else _json_reason(error)
-            yield _Record({}, f"{place} is not JSON ({reason}); fix or remove it")
-        else:
-            yield _Record(record) if isinstance(record, dict) else _Record({}, f"{place} is no JSON object; fix it")
-
-
-def _json_reason(error: ValueError | RecursionError) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
-
-
-def _read_csv(table: Path, content: bytes) -> Iterator[_Record]:
-    """Yield the rows of a CSV; a byte that is not UTF-8 costs the rows whose cells hold it."""
-    reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline=""))
-    try:
-        header = reader.fieldnames or ()
-    except csv.Error as error:
-        raise ValueError(f"{shown(table)} has no header that can be read ({error}); fix or remove it") from error
-    if any(_ESCAPED_BYTE.search(name) for name in header):
-        raise ValueError(f"the header of {shown(table)} is not UTF-8; save the table as UTF-8")
-    while True:
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            yield _Record({}, f"{shown(table)}, line {reader.line_num + 1} is not CSV ({error}); fix or remove it")
-            continue
-        if record is None:
-            return
-        # A row that is longer than the header has its surplus under the key None.
-        values = {name: value for name, value in record.items() if isinstance(name, str)}
-        is_damaged = any(isinstance(value, str) and _ESCAPED_BYTE.search(value) for value in values.values())
-        place = f"{shown(table)}, line {reader.line_num}"
-        yield _Record({}, f"{place} is not UTF-8; save the table as UTF-8") if is_damaged else _Record(values)
-
-
-def _captioned_beside(folder: Path, pictures: Sequence[Path], found: frozenset[Path]) -> list[ImageFile]:
+def _captioned_beside(
+    folder: Path, images: Sequence[Path], found: frozenset[Path], captions_needed: bool = True
+) -> list[ImageFile]:
     rows, bare = [], []
-    for picture in sorted(pictures, key=lambda path: (path.name, path)):
-        stem = picture.stem
+    for image in sorted(images, key=lambda path: (path.name, path)):
+        stem = image.stem
         stems = [stem + CAPTION_STEM_END, stem]
         if stem.endswith(IMAGE_STEM_END):
             stems.append(stem.removesuffix(IMAGE_STEM_END) + CAPTION_STEM_END)
-        texts = [text for name in stems if (text := picture.with_name(f"{name}.txt")) in found]
+        texts = [text for name in stems if (text := image.with_name(f"{name}.txt")) in found]
         if texts:
-            rows.append(_beside(folder, picture, texts[0]))
+            rows.append(_beside(folder, image, texts[0]))
+        elif captions_needed:
+            bare.append(image)
         else:
-            bare.append(picture)
+            rows.append(ImageFile(image, "", folder))
     if bare:
         stem = bare[0].stem
         usual = stem.removesuffix(IMAGE_STEM_END) + CAPTION_STEM_END
         raise ValueError(
-            f"{len(bare)} of {len(pictures)} images in {shown(folder)} have no caption, first "
+            f"{len(bare)} of {len(images)} images in {shown(folder)} have no caption, first "
             f"{shown(bare[0].name)}: give each a {shown(stem)}.txt or {shown(usual)}.txt, or a metadata.jsonl with "
             "file_name and text"
         )
@@ -338,14 +294,14 @@ def _captioned_beside(folder: Path, pictures: Sequence[Path], found: frozenset[P
     return rows
 
 
-def _beside(folder: Path, picture: Path, text: Path) -> ImageFile:
+def _beside(folder: Path, image: Path, text: Path) -> ImageFile:
     """Return an image with the caption in `text`; where that cannot be read, the row has the reason as its error."""
     try:
         content = read_inside(text, folder)
         caption = content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").strip()
     except UnicodeDecodeError as error:
         reason = f"{shown(text)} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        return ImageFile(picture, "", folder, reason)
+        return ImageFile(image, "", folder, reason)
     except ValueError as error:
-        return ImageFile(picture, "", folder, str(error))
-    return ImageFile(picture, caption, folder)
+        return ImageFile(image, "", folder, str(error))
+    return ImageFile(image, caption, folder)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.data.sources.base import Example
 from files.images import open_image
-from metrics.attributes import PARTS, load_grammar
+from metrics.robots.grammar import PARTS, load_grammar
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,6 +114,10 @@ class Robots:
         offset = self._grammar.held_out_offsets[named["accessory"]]
         named["accessory"] = (named["body"] + offset) % len(self._grammar.phrases["accessory"])
         return tuple(named[part] for part in PARTS)
+
+    def metadata(self, row: int) -> Mapping[str, str]:
+        """Return the number of each of the robot's parts, by the part's name: what its image must show."""
+        return {part: str(option) for part, option in zip(PARTS, self.attributes(row), strict=True)}
 
     def example(self, row: int) -> Example:
         """Return one row: its image, full caption, and the label 10 * colour + head."""
