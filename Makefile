@@ -37,8 +37,9 @@ bench: $(VENV)/.dev-installed
 	mkdir -p runs && $(BIN)/python -m scripts.embedded.measure_quality --out runs/quality.json --pictures-out runs/quality.png
 	$(BIN)/python scripts/measuring/measure_run.py
 
+# requirements.lock and requirements-cpu.lock: the versions that are installed here.
 lock: $(VENV)/.dev-installed
-	(head -n 1 requirements.lock; $(BIN)/python -m pip freeze --exclude-editable) > requirements.new && mv requirements.new requirements.lock
+	$(BIN)/python scripts/locks.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
