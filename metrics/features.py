@@ -58,7 +58,7 @@ def defer(module: str, name: str) -> Callable[[Scoring], FeatureExtractor]:
 # An extractor is one file beside this one and one line here. Each raises MetricUnavailable where its weights are not.
 EXTRACTORS: dict[str, Callable[[Scoring], FeatureExtractor]] = {
     "inception": defer("metrics.extractors.inception", "open_inception"),
-    "robots": defer("metrics.robots", "open_robots"),
+    "robots": defer("metrics.extractors.robots", "open_robots"),
     "efficientnet": defer("metrics.extractors.efficientnet", "open_efficientnet"),
     "dinov2": defer("metrics.extractors.dinov2", "open_dinov2"),
     "clip": defer("metrics.extractors.clip", "open_clip"),
@@ -85,7 +85,7 @@ def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
         MetricUnavailable: none is to be had; the text is the remedy.
         OSError: INCEPTION_WEIGHTS names a file that is not there.
     """
-    from metrics.robots import captions_are_robots
+    from metrics.extractors.robots import captions_are_robots
 
     try:
         return open_extractor("inception", scoring)

@@ -14,12 +14,12 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from files.opening import load_checkpoint
-from metrics.attributes import PARTS, asked_attributes
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.extractors.precision import full_float32
 from metrics.features import halves_of
 from metrics.images import as_tensor, read_rgb
 from metrics.intervals import mean_interval, mean_replicates
+from metrics.robots.grammar import PARTS, asked_attributes
 
 # Rounding to 8 bits alone errs by this much; a smaller difference (equal images) is not told apart: 58.9 dB.
 _ROUNDING_ERROR = 1 / 12

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metrics.attributes import PARTS, asked_attributes
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.extractors.robots import RobotFeatures
 from metrics.features import cached_features, open_extractor
 from metrics.intervals import mean_replicates, proportion_interval
-from metrics.robots import RobotFeatures
+from metrics.robots.grammar import PARTS, asked_attributes
 
 
 @dataclass(frozen=True)

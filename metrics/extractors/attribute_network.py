@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from files.opening import load_tensors
-from metrics.attributes import PARTS
+from metrics.robots.grammar import PARTS
 
 IMAGE_SIZE = 64
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data.sources.emoji import Emoji
-from metrics.attributes import load_grammar
+from metrics.robots.grammar import load_grammar
 
 TOKENS = 40  # the longest robot caption has 33
 CLIP_VOCABULARY = 2300

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metrics.attributes import PARTS
 from metrics.extractors.attribute_network import AttributeNetwork
+from metrics.robots.grammar import PARTS
 
 
 @dataclass(frozen=True)

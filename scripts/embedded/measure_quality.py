@@ -24,8 +24,8 @@ from torch import Tensor
 
 from benchmark.data.sources.robots import Robots
 from files.opening import from_pretrained
-from metrics.attributes import PARTS
 from metrics.extractors.attribute_network import AttributeNetwork, load_attribute_network
+from metrics.robots.grammar import PARTS
 from models import FAMILIES
 from models.base import ImageGenerator, Request, Runtime
 from scripts.embedded.judging import Judgement, judge, psnr_db

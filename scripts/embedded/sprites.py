@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.data.sources.robots import ATLAS_KINDS, LAYERS, SIZE
 from files.images import open_image
-from metrics.attributes import PARTS, RobotGrammar, load_grammar
+from metrics.robots.grammar import PARTS, RobotGrammar, load_grammar
 
 Split = Literal["train", "held_out"]
 

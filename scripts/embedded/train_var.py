@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metrics.attributes import PARTS
 from metrics.extractors.attribute_network import load_attribute_network
+from metrics.robots.grammar import PARTS
 from models.base import Request, Runtime
 from models.networks.var_transformer import VAR, VARShape
 from models.networks.vqvae import VQVAE
@@ -105,7 +105,7 @@ def tiny_options() -> VAROptions:
 
 
 def robot_classes(assets: Path) -> tuple[str, ...]:
-    from metrics.attributes import load_grammar
+    from metrics.robots.grammar import load_grammar
 
     return load_grammar(assets).class_names
 

@@ -15,13 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from metrics import METRICS, features
-from metrics.attributes import load_grammar
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.extractors.attribute_network import AttributeNetwork, save_attribute_network
 from metrics.extractors.inception import WEIGHTS_NAME, InceptionFeatures
 from metrics.extractors.precision import full_float32
 from metrics.features import cached_features, choose_extractor, extract_features, halves_of
 from metrics.frechet import fit_gaussian, frechet_distance
+from metrics.robots.grammar import load_grammar
 from scripts.measuring.measure_features import random_inception
 
 ASSETS = Path(__file__).parents[2] / "assets"

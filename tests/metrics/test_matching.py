@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from metrics import METRICS
-from metrics.attributes import load_grammar
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.matching import match_shares
+from metrics.robots.grammar import load_grammar
 
 REAL = torch.tensor([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0], [30.0, 0.0]])
 CAPTIONS = ["a", "b", "c", "d"]

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from metrics import METRICS
-from metrics.attributes import load_grammar
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.extractors.attribute_network import AttributeNetwork, save_attribute_network
+from metrics.robots.grammar import load_grammar
 
 ASSETS = Path(__file__).parents[2] / "assets"
 SEEN = (1, 2, 3, 4, 5, 6, 7)

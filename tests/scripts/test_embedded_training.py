@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.sources.robots import load_art
-from metrics.attributes import load_grammar
+from metrics.robots.grammar import load_grammar
 from scripts.embedded.sprites import CaptionTokens, RobotSprites
 from scripts.embedded.training import Budget, train
 

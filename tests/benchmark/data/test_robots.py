@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmark.data.sources.robots import Robots, draw_robot, load_art
-from metrics.attributes import asked_attributes, load_grammar
+from metrics.robots.grammar import asked_attributes, load_grammar
 
 ASSETS = Path(__file__).resolve().parents[3] / "assets"
 

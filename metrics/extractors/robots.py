@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from files.reading import file_digest
-from metrics.attributes import asked_attributes
 from metrics.base import Scoring
 from metrics.extractors.attribute_network import IMAGE_SIZE, AttributeNetwork, load_attribute_network
 from metrics.extractors.precision import full_float32
 from metrics.images import resize_antialiased, stack_by_size
+from metrics.robots.grammar import asked_attributes
 
 _CAPTIONS_LOOKED_AT = 8
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from metrics.attributes import PARTS, asked_attributes, load_grammar
 from metrics.extractors.attribute_network import AttributeNetwork, read_attribute_network, save_attribute_network
+from metrics.robots.grammar import PARTS, asked_attributes, load_grammar
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+ASSETS = Path(__file__).resolve().parents[3] / "assets"
 
 
 def test_a_caption_reads_well() -> None:
