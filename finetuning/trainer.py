@@ -288,7 +288,7 @@ def validation_prompts(settings: TrainingSettings) -> tuple[str, ...]:
 
 def content_digests(pictures: Sequence[TrainingImage]) -> list[str]:
     """Return the content digests by which the benchmark knows these images: their sources', or else their own."""
-    from benchmark.data.reference import content_digest
+    from benchmark.data.decoding import content_digest
 
     own = [content_digest(decode_rgb(read_regular(picture.path))) for picture in pictures if not picture.source_digest]
     return own + [picture.source_digest for picture in pictures if picture.source_digest]

@@ -189,7 +189,7 @@ def _read_set(folder: Path) -> Any:
 
 def read_drift(arguments: argparse.Namespace, target: str, output: Path) -> Any:
     """Return the domain outside the target, its images written beside the report."""
-    from benchmark.data.reference import prepare_reference
+    from benchmark.data.preparation import prepare_reference
     from benchmark.data.sources import open_dataset
     from finetuning.experiment import Domain
 
@@ -198,7 +198,7 @@ def read_drift(arguments: argparse.Namespace, target: str, output: Path) -> Any:
     if dataset.name == target:
         raise ValueError(f"--drift {name} is the target itself; name a data set of something else")
     reference = prepare_reference(dataset, output / dataset.name, arguments.drift_samples)
-    return Domain(dataset.name, reference.pictures(arguments.drift_samples))
+    return Domain(dataset.name, reference.images(arguments.drift_samples))
 
 
 def main(given: Sequence[str] | None = None) -> int:

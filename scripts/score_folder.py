@@ -104,11 +104,11 @@ def pair_by_name(generated: ImageSet, reference: ImageSet) -> tuple[Path, ...]:
 def _read_images(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
     generated = read_folder(folder)
     if reference == "robots":
-        from benchmark.data.reference import prepare_reference
+        from benchmark.data.preparation import prepare_reference
         from benchmark.data.sources import open_dataset
 
         prepared = prepare_reference(open_dataset("robots", assets=ROOT / "assets", seed=42), cache / "Robots", robots)
-        return Comparison(generated, prepared.pictures(robots))
+        return Comparison(generated, prepared.images(robots))
     path = Path(reference)
     if path.suffix.lower() == ".npz":
         return Comparison(generated, ImageSet(path.name, ()), statistics=path)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import models
 import run_inference
-from benchmark.data.reference import content_digest
+from benchmark.data.decoding import content_digest
 from benchmark.report.contact_sheet import SheetRow
 from benchmark.settings.command_line import parse_command
 from benchmark.settings.fields import ASSETS

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from benchmark.data.reference import THREADS, prepare_reference
+from benchmark.data.preparation import THREADS, prepare_reference
 from benchmark.data.selection import Selection
 from benchmark.data.sources import open_dataset
 from benchmark.measure.machine import installed_versions

@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmark.console.progress import Progress
-from benchmark.data.reference import Row, prepare_reference
+from benchmark.data.manifest_lines import Row
+from benchmark.data.preparation import prepare_reference
 from benchmark.data.sources import open_dataset
 from benchmark.measure.machine import installed_versions
 from files.images import decode_rgb, read_rgb
@@ -93,7 +94,7 @@ def main() -> None:
     wanted = arguments.references + 3 * arguments.count
     dataset = open_dataset("robots", assets=ROOT / "assets", seed=42)
     prepared = prepare_reference(dataset, arguments.cache / "Sensitivity", wanted)
-    reference = prepared.pictures(arguments.references)
+    reference = prepared.images(arguments.references)
     # The reference's captions say which features there are to be, so that they stay with it.
     scoring = Scoring("cpu", ROOT / "assets", arguments.cache, progress=Progress().counted)
     report: dict[str, Any] = {"count": arguments.count, "versions": installed_versions(), "sets": {}}

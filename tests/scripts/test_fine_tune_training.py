@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data.reference import prepare_reference
+from benchmark.data.preparation import prepare_reference
 from benchmark.data.sources import open_dataset
 
 ROOT = Path(__file__).parents[2]

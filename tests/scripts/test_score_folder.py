@@ -30,7 +30,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Draw robots into two folders, captions beside them."""
-    from benchmark.data.reference import prepare_reference
+    from benchmark.data.preparation import prepare_reference
     from benchmark.data.sources import open_dataset
 
     root = tmp_path_factory.mktemp("robots")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.data.reference import prepare_reference
+from benchmark.data.preparation import prepare_reference
 from benchmark.data.sources import open_dataset
 from metrics import METRICS
 from metrics.base import Comparison, ImageSet, Score, Scoring
@@ -24,7 +24,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, ImageSet],
     prepared = prepare_reference(dataset, folder, REFERENCES + 3 * COUNT)
     (folder / "spoiled").mkdir()
     made = make_sets(prepared.rows[REFERENCES:], COUNT, folder / "spoiled")
-    return made, prepared.pictures(REFERENCES), Scoring("cpu", ROOT / "assets", folder / "cache")
+    return made, prepared.images(REFERENCES), Scoring("cpu", ROOT / "assets", folder / "cache")
 
 
 @pytest.fixture(scope="module")

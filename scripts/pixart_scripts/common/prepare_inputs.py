@@ -19,11 +19,13 @@ from pathlib import Path
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.console.progress import Progress
-from benchmark.data.reference import Reference, adopt_arrangement, prepare_reference
+from benchmark.data.arrangement import adopt_arrangement
+from benchmark.data.preparation import prepare_reference
+from benchmark.data.reference import Reference
 from benchmark.data.selection import Selection
 from benchmark.data.sources import open_dataset
 from benchmark.data.sources.base import CaptionedImages
-from benchmark.data.sources.hub import Table
+from benchmark.data.sources.table import Table
 from benchmark.settings.fields import ASSETS
 
 
@@ -86,7 +88,7 @@ def summarize(reference: Reference, folder: Path) -> str:
     counts = Counter(row.label for row in reference.rows if row.label is not None)
     if counts:
         parts.append(f"{min(counts.values())} to {max(counts.values())} of each of {len(counts)} labels")
-    parts.append(f"{reference.without_picture()} of {len(reference.rows)} rows without an image that decodes")
+    parts.append(f"{reference.without_image()} of {len(reference.rows)} rows without an image that decodes")
     return f"{folder / 'input'}: {', '.join(parts)}"
 
 
