@@ -111,8 +111,8 @@ def plan_columns(
         for point in points(concerned):
             place = tuple(sorted((name, str(value)) for name, value in point.items()))
             column = _column(choice, _settings_at(settings, point), point, machine)
-            paired.append(None if choice.plain is None else baselines.get((choice.plain, place)))
-            baselines[choice.model, place] = len(columns)
+            paired.append(None if choice.plain is None else baselines.get((id(choice.plain), place)))
+            baselines[id(choice.model), place] = len(columns)
             columns.append(column)
     titles = titles_of([column.name for column in columns], [column.key for column in columns])
     return [

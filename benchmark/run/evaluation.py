@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmark.console.progress import Progress
 from benchmark.data.reference import Reference
+from benchmark.data.run_data import Data
 from benchmark.report.contact_sheet import MOST_ROWS, SheetRow
 from benchmark.report.results import ModelResult
 from benchmark.run.journal import Snapshot
@@ -17,6 +18,8 @@ from metrics.degenerate import find_degenerate
 from metrics.scoring import open_metrics, score_all
 
 OF_A_CLASS = "asked for a class, not for a caption"
+NO_REFERENCE = "no reference images"
+FOREIGN_REFERENCE = "the references are not of these prompts"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Evaluated:
 
 def evaluate(
     columns: Sequence[Evaluated],
-    reference: Reference,
+    reference: Reference | None,
     settings: Settings,
     scoring: Scoring,
     progress: Progress,
@@ -56,7 +59,7 @@ def evaluate(
         unscored = dict.fromkeys(names, "random weights")
         return [replace(column, result=replace(column.result, unscored=unscored)) for column in columns]
     opened = open_metrics(names, scoring, stopped)
-    real = reference.images(settings.num_references)
+    real = ImageSet("no reference", ()) if reference is None else reference.images(settings.num_references)
     scored = []
     with progress.task("metrics", len(columns) * len(names), unit="scores") as task:
         for column in columns:
@@ -70,12 +73,18 @@ def evaluate(
     return scored
 
 
-def compare(column: Evaluated, made: ImageSet, real: ImageSet, reference: Reference, count: int) -> Comparison:
+def compare(column: Evaluated, made: ImageSet, real: ImageSet, reference: Reference | None, count: int) -> Comparison:
     """Return what a column's images are scored against; they are paired with their targets by index."""
-    targets = reference.targets(list(column.snapshot.asked(count)))
-    unpaired = OF_A_CLASS if column.result.class_conditional else ""
+    targets = None if reference is None else reference.targets(column.snapshot.asked(count))
+    if column.result.class_conditional:
+        targets, unpaired = None, OF_A_CLASS
+    elif reference is None:
+        unpaired = NO_REFERENCE
+    else:
+        unpaired = "" if targets is not None else FOREIGN_REFERENCE
+    statistics = None if reference is None else reference.statistics
     return Comparison(
-        made, real, targets=None if unpaired else targets, training=column.training or None, unpaired=unpaired
+        made, real, targets=targets, statistics=statistics, training=column.training or None, unpaired=unpaired
     )
 
 
@@ -87,19 +96,21 @@ def warnings_of(generated: ImageSet, reference: ImageSet) -> tuple[str, ...]:
         return (" ".join(str(error).split()),)
 
 
-def sheet_rows(columns: Sequence[Evaluated], reference: Reference, count: int) -> list[SheetRow]:
+def sheet_rows(columns: Sequence[Evaluated], data: Data, count: int) -> list[SheetRow]:
     """Return the contact sheet's rows: the first prompts, what each model made of them, and the real image."""
     asked = {column.result.name: column.snapshot.asked(count) for column in columns}
+    first = range(min(count, MOST_ROWS, len(data.prompts.prompts)))
+    targets = None if data.reference is None else data.reference.targets(first)
     rows = []
-    asked_first = zip(reference.requests(min(count, MOST_ROWS), 0), reference.rows, strict=False)
-    for index, (request, target) in enumerate(asked_first):
-        tiles: dict[str, Path | None] = {"reference": target.path}
+    for index in first:
+        prompt = data.prompts.row(index).text
+        tiles: dict[str, Path | None] = {} if targets is None else {"reference": targets[index]}
         otherwise: dict[str, str] = {}
         for column in columns:
             name = column.result.name
             if index in asked[name]:
                 tiles[name] = column.snapshot.image_path(index)
-                if asked[name][index] != request.prompt:
+                if asked[name][index] != prompt:
                     otherwise[name] = asked[name][index]
-        rows.append(SheetRow(request.prompt, tiles, otherwise))
+        rows.append(SheetRow(prompt, tiles, otherwise))
     return rows

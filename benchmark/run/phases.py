@@ -12,8 +12,7 @@ from pathlib import Path
 from benchmark.console.interruption import Stop, stop_on_interrupt
 from benchmark.console.plain_text import one_line
 from benchmark.console.progress import Progress
-from benchmark.data.held_out import HeldOut, prepare_held_out
-from benchmark.data.reference import adopt_arrangement
+from benchmark.data.run_data import Data, prepare_data
 from benchmark.measure.machine import Machine, choose_machine
 from benchmark.report.files import JSON_NAME, write_reports
 from benchmark.report.results import RunResult
@@ -40,7 +39,7 @@ def run_benchmark(settings: Settings) -> RunResult:
     plan = plan_run(settings, machine, progress.note)
     data = prepare(plan, progress)
     failures: dict[str, str] = {}
-    jobs = open_jobs(plan.columns, machine, data.reference.identity, data.reference.label_names, data.digest, failures)
+    jobs = open_jobs(plan.columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures)
     with stop_on_interrupt() as stop:
         generate(jobs, data, machine, progress, stop, failures)
         with locked(
@@ -49,22 +48,20 @@ def run_benchmark(settings: Settings) -> RunResult:
         ):  # fmt: skip
             evaluated = evaluate_jobs(settings, jobs, data, machine, progress, stop, failures)
             run = describe_run(
-                settings, machine, data.reference, [column.result for column in evaluated], failures, started,
-                interrupted=stop(), left_out=data.note,
-            )  # fmt: skip
+                settings, machine, data, [column.result for column in evaluated], failures, started, interrupted=stop()
+            )
             reported = report(dataclasses.replace(run, stop_status=stop.status), evaluated, data, settings, progress)
         return dataclasses.replace(reported, stop_status=stop.status)  # a signal may have come while they were written
 
 
-def prepare(plan: RunPlan, progress: Progress) -> HeldOut:
+def prepare(plan: RunPlan, progress: Progress) -> Data:
     """Return the run's prompts and references, written to OUTPUT_DIR.
 
     Raises:
         OSError, ValueError: the data cannot be read, or OUTPUT_DIR holds what is not ours; nothing was written then.
     """
     settings = plan.settings
-    folder = settings.output_dir / plan.source.name
-    dataset = adopt_arrangement(plan.source, folder)  # what fine-tuning prepared there, also where it is made anew
+    sources = plan.sources.adopted(settings.output_dir)  # before FRESH=1 deletes what says how they were arranged
     if settings.fresh:
         clear_output(settings.output_dir, plan.columns, settings.num_samples, plan.inputs)
     training = {
@@ -72,13 +69,14 @@ def prepare(plan: RunPlan, progress: Progress) -> HeldOut:
         for choice in plan.chosen
         if choice.adaptation is not None and choice.adaptation.training_data is not None
     }
-    return prepare_held_out(
-        dataset, folder, settings.rows_needed(), training, progress.counted, progress.note
+    return prepare_data(
+        sources, settings.output_dir, settings.num_samples, settings.references_needed(), training,
+        progress.counted, progress.note,
     )  # fmt: skip
 
 
 def generate(
-    jobs: Sequence[Job], data: HeldOut, machine: Machine, progress: Progress, stop: Stop, failures: dict[str, str]
+    jobs: Sequence[Job], data: Data, machine: Machine, progress: Progress, stop: Stop, failures: dict[str, str]
 ) -> None:
     """Make the images that each column lacks; they are on disk afterwards, and another run would find them.
 
@@ -86,7 +84,7 @@ def generate(
     """
     for job in jobs:
         own = job.column.settings
-        requests = data.reference.requests(own.num_samples, own.seed)
+        requests = data.prompts.requests(own.num_samples, own.seed)
         plan = Plan(own.batch_size, own.warmup, machine.device)
         try:
             generate_images(job.load, requests, job.journal, plan, progress, stop)
@@ -98,7 +96,7 @@ def generate(
 
 
 def evaluate_jobs(
-    settings: Settings, jobs: Sequence[Job], data: HeldOut, machine: Machine, progress: Progress, stop: Stop,
+    settings: Settings, jobs: Sequence[Job], data: Data, machine: Machine, progress: Progress, stop: Stop,
     failures: dict[str, str],
 ) -> list[Evaluated]:  # fmt: skip
     """Return each column's result with its scores, beside what its folder holds.
@@ -122,10 +120,10 @@ def evaluate_jobs(
 
 
 def report(
-    run: RunResult, evaluated: Sequence[Evaluated], data: HeldOut, settings: Settings, progress: Progress
+    run: RunResult, evaluated: Sequence[Evaluated], data: Data, settings: Settings, progress: Progress
 ) -> RunResult:
     """Write the report files, and return the run with the failures of writing them."""
-    rows = sheet_rows(evaluated, data.reference, settings.num_samples)
+    rows = sheet_rows(evaluated, data, settings.num_samples)
     reported = write_reports(run, rows, settings.output_dir, progress.note)
     if (settings.output_dir / JSON_NAME).is_file():  # the mark of a folder with reports of ours
         remove_leftovers(settings.output_dir)

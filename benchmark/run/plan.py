@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data.sources import open_dataset
-from benchmark.data.sources.base import CaptionedImages
+from benchmark.data.run_data import Sources, open_sources
 from benchmark.measure.machine import Machine
 from benchmark.run.columns import ChosenModel, Column, choose_models, plan_columns
 from benchmark.run.folders import refuse_strangers
@@ -16,10 +15,10 @@ from benchmark.settings.fields import ASSETS, Settings
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The run of some settings. inputs: the folders that reference images are written into, each with its rows."""
+    """The run of some settings. inputs: the folders that data sets' images are written into, each with its rows."""
 
     settings: Settings
-    source: CaptionedImages
+    sources: Sources
     chosen: tuple[ChosenModel, ...]
     columns: tuple[Column, ...]
     inputs: tuple[tuple[Path, int], ...]
@@ -33,12 +32,12 @@ def plan_run(settings: Settings, machine: Machine | None, announce: Callable[[st
     Raises:
         OSError, ValueError: a data set, a LoRA or OUTPUT_DIR cannot be used.
     """
-    source = open_dataset(
-        settings.dataset, assets=ASSETS, seed=settings.seed,
+    sources = open_sources(
+        settings.dataset, settings.reference, assets=ASSETS, seed=settings.seed,
         image_column=settings.image_column, caption_column=settings.caption_column,
     )  # fmt: skip
-    chosen = choose_models(settings, source.name, announce)
+    chosen = choose_models(settings, sources.name, announce)
     columns = plan_columns(settings, chosen, machine)
-    inputs = ((settings.output_dir / source.name / "input", settings.rows_needed()),)
+    inputs = sources.inputs(settings.output_dir, settings.num_samples, settings.references_needed())
     refuse_strangers(settings.output_dir, columns, settings.num_samples, inputs)
-    return RunPlan(settings, source, tuple(chosen), tuple(columns), inputs)
+    return RunPlan(settings, sources, tuple(chosen), tuple(columns), inputs)

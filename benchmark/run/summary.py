@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 
-from benchmark.data.reference import Reference
+from benchmark.data.run_data import Data
 from benchmark.measure.machine import Machine
 from benchmark.report.results import ModelResult, RunResult
 from benchmark.run.columns import Column
@@ -47,25 +47,38 @@ def summarize(snapshot: Snapshot, column: Column) -> ModelResult | None:
 
 
 def describe_run(
-    settings: Settings, machine: Machine, reference: Reference, models: Sequence[ModelResult],
-    failures: Mapping[str, str], started: datetime.datetime, interrupted: bool, left_out: str = "",
+    settings: Settings, machine: Machine, data: Data, models: Sequence[ModelResult],
+    failures: Mapping[str, str], started: datetime.datetime, interrupted: bool,
 ) -> RunResult:  # fmt: skip
     """Return the run as it is reported: its columns, and all that their figures must be read with."""
-    cycles = reference.cycles(settings.num_samples)
-    note = f"; each caption was used up to {cycles} times, with new seeds" if cycles > 1 else ""
-    if settings.weights != "random":
-        note += "; their own images are among the references, so that a model may be nearer than other real images are"
-    note += left_out
-    unreadable = reference.without_picture()
-    if unreadable:
-        note += (
-            f"; {unreadable} of {len(reference.rows)} rows have no image that decodes (input/manifest.jsonl says why)"
-        )
     return RunResult(
-        models=tuple(models), failures=failures, dataset=reference.name, dataset_note=note,
+        models=tuple(models), failures=dict(failures), dataset=data.prompts.name, dataset_note=_note(settings, data),
         num_samples=settings.num_samples, device=machine.name, dtype=machine.dtype, weights=settings.weights,
         versions=machine.versions, settings={name.upper(): str(value) for name, value in settings},
         started=started.isoformat(timespec="seconds"),
         protocol=f"{PROTOCOL}; batch size {settings.batch_size}, {settings.warmup} warm-up calls",
         no_quality="random weights" if settings.weights == "random" else "", interrupted=interrupted,
     )  # fmt: skip
+
+
+def _note(settings: Settings, data: Data) -> str:
+    """Return what the footer says of the data behind the number of requests."""
+    cycles = data.prompts.cycles(settings.num_samples)
+    notes = [f"each prompt was used up to {cycles} times, with new seeds"] if cycles > 1 else []
+    reference = data.reference
+    if settings.weights != "random":
+        if reference is None:
+            notes.append("no reference images")
+        elif reference.belongs_to:
+            notes.append(
+                "the references include the images that these captions came from, so scores can fall below the floor"
+            )
+        else:
+            notes.append(f"references: {reference.name}")
+    if data.note:
+        notes.append(data.note.removeprefix("; "))
+    if reference is not None and (unreadable := reference.without_image()):
+        notes.append(
+            f"{unreadable} of {len(reference.rows)} rows have no image that decodes (input/manifest.jsonl says why)"
+        )
+    return "".join(f"; {note}" for note in notes)

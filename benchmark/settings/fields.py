@@ -183,6 +183,10 @@ class Settings(BaseSettings):
         """Return how many rows of the data set this run reads: its prompts, and references if there is a score."""
         return self.num_samples if self.weights == "random" else max(self.num_samples, self.num_references)
 
+    def references_needed(self) -> int:
+        """Return how many reference images this run reads: none where nothing is scored."""
+        return 0 if self.weights == "random" else self.num_references
+
     def metric_names(self) -> tuple[str, ...]:
         """Return the metrics of this run, `all` spelled out."""
         return tuple(metrics.METRICS) if "all" in self.metrics else self.metrics

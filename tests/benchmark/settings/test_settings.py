@@ -137,7 +137,7 @@ def test_names_that_are_nobodys_slip_are_left_alone(monkeypatch: pytest.MonkeyPa
 def test_the_fingerprint_leaves_out_what_extends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fingerprint(**variables: str) -> dict[str, str]:
         settings = parse(monkeypatch, **variables)
-        return settings.fingerprint(settings.selected_models()[0], "eager", {"DEVICE": "cpu"})
+        return settings.fingerprint(settings.selected_models()[0], {"DEVICE": "cpu"})
 
     first = fingerprint(MODELS="sdxl", NUM_SAMPLES="4")
     assert fingerprint(MODELS="sdxl", NUM_SAMPLES="8", METRICS="kid", NUM_REFERENCES="10") == first

@@ -1,0 +1,86 @@
+"""Several writers append to journals of their own in one column's folder; a reader sees them as one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmark.run import column_folder
+from benchmark.run.journal import Batch, Journal, Loaded
+
+FINGERPRINT = {"SEED": "42"}
+
+
+def record(folder: Path, writer: str, *indices: int, seconds: float = 1.0) -> None:
+    journal = Journal(folder, FINGERPRINT, writer=writer)
+    with journal.locked():
+        batch = Batch(indices, seconds, tuple(f"prompt {index}" for index in indices))
+        journal.record_batch(batch, [Image.new("RGB", (8, 8), (index, 0, 0)) for index in indices])
+
+
+@pytest.fixture
+def merged(tmp_path: Path) -> Path:
+    record(tmp_path, "0", 0, 1)
+    record(tmp_path, "gpu1", 2, 3)
+    record(tmp_path, "gpu2", 4)
+    return tmp_path
+
+
+def test_each_writer_has_a_journal_and_all_are_read_as_one(merged: Path) -> None:
+    assert sorted(path.name for path in merged.glob("*.jsonl")) == [
+        "timings-gpu1.jsonl", "timings-gpu2.jsonl", "timings.jsonl",
+    ]  # fmt: skip
+    snapshot = Journal(merged, FINGERPRINT).read()
+    assert [(batch.indices, batch.writer, batch.round) for batch in snapshot.batches] == [
+        ((0, 1), "0", 0), ((2, 3), "gpu1", 0), ((4,), "gpu2", 0),
+    ]  # fmt: skip
+    assert snapshot.asked(4) == {index: f"prompt {index}" for index in range(4)}
+    assert snapshot.faults == ()
+
+
+def test_a_line_lists_its_indices_and_names_its_round_and_its_writer(merged: Path) -> None:
+    line = json.loads((merged / "timings-gpu1.jsonl").read_text())
+    assert (line["indices"], line["round"], line["writer"]) == ([2, 3], 0, "gpu1")
+
+
+def test_a_batch_of_a_later_round_is_no_image_of_the_first(tmp_path: Path) -> None:
+    record(tmp_path, "0", 0)
+    journal = Journal(tmp_path, FINGERPRINT, writer="later")
+    first = journal.read().batches[0]
+    with journal.locked():
+        journal._append({"kind": "batch", **first.__dict__, "round": 1, "seconds": 9.0, "writer": "later"})
+    (batch,) = Journal(tmp_path, FINGERPRINT).read().batches
+    assert (batch.seconds, batch.round) == (1.0, 0)
+
+
+def test_a_damaged_journal_of_one_writer_costs_its_batches_alone(merged: Path) -> None:
+    path = merged / "timings-gpu1.jsonl"
+    path.write_text(path.read_text().replace('"prompt 2"', '"prompt 7"'))
+    snapshot = Journal(merged, FINGERPRINT).read()
+    assert [batch.indices for batch in snapshot.batches] == [(0, 1), (4,)]
+    assert snapshot.faults == (f"{path} is damaged in line 1; what these lines recorded is made again",)
+
+
+def test_what_one_loaded_counts_with_the_highest_peak_of_all(merged: Path) -> None:
+    for writer, peak in (("0", 7), ("gpu1", 9)):
+        journal = Journal(merged, FINGERPRINT, writer=writer)
+        with journal.locked():
+            journal.record_loaded(Loaded("Noise", 1, 8, (), 0.1, None, 0.0, peak_memory_bytes=peak))
+    loaded = Journal(merged, FINGERPRINT).read().loaded
+    assert loaded is not None
+    assert loaded.peak_memory_bytes == 9
+
+
+def test_fresh_deletes_the_journals_of_all_writers(merged: Path) -> None:
+    column_folder.clear(merged)
+    assert list(merged.rglob("*.png")) == list(merged.glob("*.json*")) == []
+
+
+def test_a_file_of_somebody_else_at_a_writers_name_is_foreign(merged: Path) -> None:
+    (merged / "timings-notes.jsonl").write_text("my notes\n")
+    assert column_folder.foreign_files(merged) == ["timings-notes.jsonl"]
+    with pytest.raises(ValueError, match="timings-notes"):
+        column_folder.clear(merged)
