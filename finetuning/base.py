@@ -14,7 +14,7 @@ from files.opening import from_pretrained
 from finetuning.verification import read_json
 from models import pixart
 from models.diffusers_pipeline import quiet_libraries
-from models.lora_files import is_adapter
+from models.lora_files import is_lora
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -98,8 +98,8 @@ def check_base(folder: Path) -> None:
 
 def find_adapter(base_dir: Path, named: Path | None) -> Path:
     """Return the adapter that was named, or that training leaves in a data set's folder. Raises OSError for neither."""
-    folder = named or base_dir / pixart.FAMILY.adapter_folder
-    if not is_adapter(folder):
+    folder = named or base_dir / pixart.FAMILY.lora_folder
+    if not is_lora(folder):
         raise OSError(f"{folder} holds no adapter; train one first, or name it with --adapter")
     return folder
 

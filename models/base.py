@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from models.lora_files import Adaptation as Adaptation
+from models.lora_files import LoraVariant as LoraVariant
 from models.lora_files import TrainingData as TrainingData
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class ModelFamily:
     tiny_options: other defaults with WEIGHTS=tiny.
     select: the options that a name in MODELS stands for ("var-d30" -> {"depth": 30}), or None for another's name.
     switchable: whether it has SKIP_/RUN_ variables and runs by default.
-    adapter_folder: the folder beside a data set's input where fine-tuning leaves an adapter for this family.
-    variants: from its options, and that folder if it is there, to the options without adapter and to the model with it,
-        which has a column of its own (None: no adapter). Raises OSError where a named adapter is none.
+    lora_folder: the folder beside a data set's input where fine-tuning leaves a LoRA for this family.
+    variants: from its options, and that folder if it is there, to the options without LoRA and to the model with it,
+        which has a column of its own (None: no LoRA). Raises OSError where a named LoRA is none.
     check: raises ValueError or OSError where these options cannot be loaded, as far as settings and the names of files
         tell. It imports no torch, and the runtime's device and dtype are not known yet.
     """
@@ -143,8 +143,8 @@ class ModelFamily:
     tiny_options: Mapping[str, object] = field(default_factory=dict)
     select: Callable[[str], Mapping[str, object] | None] | None = None
     switchable: bool = True
-    adapter_folder: str = ""
-    variants: Callable[[Any, Path | None], tuple[Any, Adaptation | None]] | None = None
+    lora_folder: str = ""
+    variants: Callable[[Any, Path | None], tuple[Any, LoraVariant | None]] | None = None
     check: Callable[[Any, Runtime], None] | None = None
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:

@@ -1,4 +1,4 @@
-"""An adapter's folder, as far as it is known without torch: its files, its digest, and what it was trained on."""
+"""A LoRA's folder, as far as it is known without torch: its files, its digest, and what it was trained on."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """A model with an adapter on it. digest: of the adapter, since images of two are never mixed.
+class LoraVariant:
+    """A model with a LoRA on it. digest: of the LoRA, since images of two are never mixed.
 
-    options: those of the model's family; their field `option` names the adapter's folder. training_data: None where it
+    options: those of the model's family; their field `option` names the LoRA's folder. training_data: None where it
     is not known.
     """
 
@@ -61,7 +61,7 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """What of an adapter_config.json decides the adapter's effect. Its tensors say which layers have a LoRA.
+    """What of a adapter_config.json decides the LoRA's effect. Its tensors say which layers have a LoRA.
 
     rank, alpha: of layers that no pattern names. A pattern's key is the end of a layer's name, or part of it.
     """
@@ -79,20 +79,22 @@ class LoraConfig:
         return self.rank_pattern.get(next(keys, ""), self.rank)
 
 
-def is_adapter(folder: Path) -> bool:
-    """Return whether a folder holds a PEFT adapter."""
+def is_lora(folder: Path) -> bool:
+    """Return whether a folder holds a LoRA in PEFT's format."""
     return (folder / CONFIG_NAME).is_file() and (folder / WEIGHTS_NAME).is_file()
 
 
-def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, tuple[int, ...]]]:
-    """Return an adapter's configuration and the shapes of its tensors, by name.
+def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, tuple[int, ...]]]:
+    """Return a LoRA's configuration and the shapes of its tensors, by name.
 
     Raises:
-        OSError: the folder holds no PEFT adapter.
+        OSError: the folder holds no LoRA in PEFT's format.
         ValueError: it is damaged, no LoRA, or its configuration asks for what is not known here.
     """
-    if not is_adapter(folder):
-        raise OSError(f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; expected the folder of a PEFT adapter")
+    if not is_lora(folder):
+        raise OSError(
+            f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; expected the folder of a LoRA in PEFT's format"
+        )
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         resolve_inside(folder, name)
     try:
@@ -100,9 +102,9 @@ def read_adapter(folder: Path) -> tuple[LoraConfig, dict[str, tuple[int, ...]]]:
         shapes = tensor_shapes(folder / WEIGHTS_NAME)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{folder} is damaged ({reason}); copy or train the adapter again") from error
+        raise ValueError(f"{folder} is damaged ({reason}); copy or train the LoRA again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{folder / CONFIG_NAME} is damaged: no JSON object; copy or train the adapter again")
+        raise ValueError(f"{folder / CONFIG_NAME} is damaged: no JSON object; copy or train the LoRA again")
     return _checked_config(content, folder), shapes
 
 
@@ -113,7 +115,7 @@ def _checked_config(content: dict[str, Any], folder: Path) -> LoraConfig:
         ValueError: it is no LoRA, or an entry is of the wrong type or asks for something else; the text names it.
     """
     if content.get("peft_type") != "LORA":
-        raise ValueError(f"{folder} holds a {shown(str(content.get('peft_type')))} adapter; expected LORA")
+        raise ValueError(f"{folder} is of the PEFT type {shown(str(content.get('peft_type')))}; expected LORA")
     path = folder / CONFIG_NAME
     for key, value in content.items():
         if key in _UNDERSTOOD:
@@ -169,7 +171,7 @@ _UNDERSTOOD: dict[str, Callable[[Any], bool]] = {
     # How the LoRA began: its tensors replace that. Other ways change the base's weights too.
     "init_lora_weights": lambda value: isinstance(value, bool) or value in ("gaussian", "orthogonal"),
 }
-# Where the adapter came from, how it was trained, and which layers it was put on (its tensors say it as well).
+# Where the LoRA came from, how it was trained, and which layers it was put on (its tensors say it as well).
 _WITHOUT_EFFECT = frozenset({
     "auto_mapping", "base_model_name_or_path", "revision", "peft_version", "task_type", "inference_mode",
     "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern",
@@ -182,8 +184,8 @@ def _is_default(key: str, value: object) -> bool:
     return value is None or value is False or value in ([], {}, _OTHER_DEFAULTS.get(key))
 
 
-def adapter_digest(folder: Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of an adapter's configuration and weights.
+def lora_digest(folder: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a LoRA's configuration and weights.
 
     Raises:
         OSError: a file cannot be read.
@@ -209,7 +211,7 @@ def describe_training_data(dataset: str, digests: Iterable[str], captions: Itera
 
 
 def write_training_data(folder: Path, data: TrainingData) -> None:
-    """Write the record into an adapter's folder. Raises OSError that names the file."""
+    """Write the record into a LoRA's folder. Raises OSError that names the file."""
     write_text(folder / TRAINING_DATA_NAME, training_data_text(data))
 
 
@@ -223,7 +225,7 @@ def training_data_text(data: TrainingData) -> str:
 
 
 def read_training_data(folder: Path) -> TrainingData | None:
-    """Return an adapter's record, or None where it has none (an adapter of another tool).
+    """Return a LoRA's record, or None where it has none (a LoRA of another tool).
 
     Raises:
         OSError: the file cannot be read.
@@ -235,7 +237,7 @@ def read_training_data(folder: Path) -> TrainingData | None:
     try:
         return _as_training_data(read_regular(path))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): copy or train the adapter again") from error
+        raise ValueError(f"{path} is damaged ({error}): copy or train the LoRA again") from error
 
 
 def _as_training_data(text: bytes) -> TrainingData:

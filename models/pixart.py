@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from files.opening import from_pretrained
 from files.sources import check_holds, check_source, expanded, is_local
 from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, check_size, option, size_note
-from models.lora_files import Adaptation, adapter_digest, is_adapter, read_adapter, read_training_data
+from models.lora_files import LoraVariant, is_lora, lora_digest, read_lora, read_training_data
 
 if TYPE_CHECKING:
     import torch
@@ -63,9 +63,9 @@ SCHEDULER: dict[str, Any] = {
 
 
 def _check_lora(lora: str) -> None:
-    """Raise OSError where PIXART_LORA names a folder that holds no adapter."""
-    if lora not in ("", NO_LORA) and not is_adapter(expanded(lora)):
-        raise OSError("the folder holds no PEFT adapter: name one's folder, or set PIXART_LORA=none")
+    """Raise OSError where PIXART_LORA names a folder that holds no LoRA."""
+    if lora not in ("", NO_LORA) and not is_lora(expanded(lora)):
+        raise OSError("the folder holds no LoRA in PEFT's format: name another folder, or set PIXART_LORA=none")
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         pipeline = _load_tiny(runtime)
     else:
         pipeline = _load_pretrained(options, runtime)
-    adapter_notes: tuple[str, ...] = ()
+    lora_notes: tuple[str, ...] = ()
     if options.lora not in ("", NO_LORA):
-        adapter_notes = _fuse(pipeline, Path(options.lora).expanduser(), options.lora_scale)
+        lora_notes = _fuse(pipeline, Path(options.lora).expanduser(), options.lora_scale)
     native = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
     image_size = native if runtime.weights == "tiny" else runtime.image_size
     notes = tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
@@ -152,7 +152,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         "use_resolution_binning": False,
         "max_sequence_length": min(PROMPT_TOKENS, pipeline.tokenizer.model_max_length),
     }
-    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*adapter_notes, *notes))
+    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*lora_notes, *notes))
     generator.place(runtime, FASTEST)
     return generator
 
@@ -161,28 +161,30 @@ def _title(options: Options) -> str:
     return "PixArt+LoRA" if options.lora not in ("", NO_LORA) else "PixArt"
 
 
-def _variants(options: Options, default: Path | None) -> tuple[Options, Adaptation | None]:
+def _variants(options: Options, default: Path | None) -> tuple[Options, LoraVariant | None]:
     """Return the options without a LoRA, and the model with the LoRA that is named or was left in `default`."""
     plain = replace(options, lora="", lora_scale=1.0)
     folder = Path(options.lora).expanduser() if options.lora else default
     if options.lora == NO_LORA or folder is None:
         return plain, None
-    if not is_adapter(folder):
+    if not is_lora(folder):
         if not options.lora:
             return plain, None
-        raise OSError(f"PIXART_LORA={options.lora} holds no PEFT adapter: name one's folder, or set PIXART_LORA=none")
-    read_adapter(folder)  # a damaged one is told before anything is generated
+        raise OSError(
+            f"PIXART_LORA={options.lora} holds no LoRA in PEFT's format: name another folder, or set PIXART_LORA=none"
+        )
+    read_lora(folder)  # a damaged one is told before anything is generated
     adapted = replace(options, lora=str(folder))
-    return plain, Adaptation(adapted, "lora", folder, adapter_digest(folder), read_training_data(folder))
+    return plain, LoraVariant(adapted, "lora", folder, lora_digest(folder), read_training_data(folder))
 
 
 def _fuse(pipeline: Any, folder: Path, strength: float) -> tuple[str, ...]:
-    """Add the adapter into the pipeline's transformer, and return the footer's note on it."""
-    from models.pixart_lora import fuse_adapter
+    """Add the LoRA into the pipeline's transformer, and return the footer's note on it."""
+    from models.pixart_lora import fuse_lora
 
-    pipeline.transformer, note = fuse_adapter(pipeline.transformer, folder, strength)
+    pipeline.transformer, note = fuse_lora(pipeline.transformer, folder, strength)
     scale = "" if strength == 1 else f" at strength {strength:g}"
-    notes = (f"LoRA {adapter_digest(folder)}{scale}, {note}",)
+    notes = (f"LoRA {lora_digest(folder)}{scale}, {note}",)
     return notes if read_training_data(folder) else (*notes, "what the LoRA was trained on is not known")
 
 
@@ -264,7 +266,7 @@ FAMILY = ModelFamily(
     source=_source,
     load=_load,
     tiny_options={"steps": 10, "guidance": 1.5},
-    adapter_folder="pixart_lora",
+    lora_folder="pixart_lora",
     variants=_variants,
     check=_check,
 )

@@ -1,4 +1,4 @@
-"""A PEFT LoRA adapter on PixArt's transformer: checked against its base, put on, and fused into the weights."""
+"""A PEFT LoRA on PixArt's transformer: checked against its base, put on, and fused into the weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from files.opening import load_tensors
 from files.reading import shown
 from models.diffusers_pipeline import quiet_libraries
-from models.lora_files import CONFIG_NAME, WEIGHTS_NAME, LoraConfig, read_adapter
+from models.lora_files import CONFIG_NAME, WEIGHTS_NAME, LoraConfig, read_lora
 
 # Largest relative difference of the fused network's answer, by what rounding the weights once more costs.
 FUSED_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -21,14 +21,14 @@ _KINDS = ("A.weight", "B.weight", "magnitude_vector")
 _PROBE_TOKENS, _PROBE_SIDE = 8, 16
 
 
-def check_adapter(folder: Path, transformer: Any) -> tuple[LoraConfig, list[str]]:
-    """Return an adapter's configuration and the layers that it is for, after every tensor was held against its layer.
+def check_lora(folder: Path, transformer: Any) -> tuple[LoraConfig, list[str]]:
+    """Return a LoRA's configuration and the layers that it is for, after every tensor was held against its layer.
 
     Raises:
-        OSError: the folder holds no PEFT adapter.
+        OSError: the folder holds no LoRA in PEFT's format.
         ValueError: it is no LoRA, or it was made for another network.
     """
-    config, shapes = read_adapter(folder)
+    config, shapes = read_lora(folder)
     network = dict(transformer.named_modules())
     parts: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, shape in shapes.items():
@@ -62,27 +62,27 @@ def _check_shapes(
     for kind, channel in (("A.weight", 1), ("B.weight", 0)):
         if len(found[kind]) == 2 and found[kind][channel] != wanted[kind][channel]:
             raise ValueError(
-                f"{folder} does not fit the base: {path} has {wanted[kind][channel]} channels, the adapter's part "
+                f"{folder} does not fit the base: {path} has {wanted[kind][channel]} channels, the LoRA's part "
                 f"{found[kind][channel]}; give the base that it was trained on"
             )
     for kind, shape in found.items():
         if shape != wanted[kind]:
             raise ValueError(
                 f"{folder} is damaged: {path}.lora_{kind} is {list(shape)}, by {CONFIG_NAME} it should be "
-                f"{list(wanted[kind])}; copy or train the adapter again"
+                f"{list(wanted[kind])}; copy or train the LoRA again"
             )
 
 
-def attach_adapter(transformer: Any, folder: Path, strength: float = 1.0) -> Any:
-    """Return the transformer wrapped in a PeftModel with the adapter at `strength` (1: as trained).
+def attach_lora(transformer: Any, folder: Path, strength: float = 1.0) -> Any:
+    """Return the transformer wrapped in a PeftModel with the LoRA at `strength` (1: as trained).
 
     Raises:
-        OSError, ValueError: as `check_adapter`.
+        OSError, ValueError: as `check_lora`.
     """
     import peft
     from peft.tuners.lora import LoraLayer
 
-    found, layers = check_adapter(folder, transformer)
+    found, layers = check_lora(folder, transformer)
     # Not by PEFT from the file, of which entries name modules to import.
     config = peft.LoraConfig(
         r=found.rank,
@@ -104,20 +104,20 @@ def attach_adapter(transformer: Any, folder: Path, strength: float = 1.0) -> Any
     return model.eval().requires_grad_(False)
 
 
-def fuse_adapter(transformer: Any, folder: Path, strength: float = 1.0) -> tuple[Any, str]:
-    """Return the transformer with the adapter added into its weights, and a note on how exactly that was done.
+def fuse_lora(transformer: Any, folder: Path, strength: float = 1.0) -> tuple[Any, str]:
+    """Return the transformer with the LoRA added into its weights, and a note on how exactly that was done.
 
     The sums are formed in float32 and rounded once to the transformer's dtype. The fused network must answer as the
-    one with the adapter beside it does.
+    one with the LoRA beside it does.
 
     Raises:
-        OSError, ValueError: as `check_adapter`; ValueError where the fused network answers something else.
+        OSError, ValueError: as `check_lora`; ValueError where the fused network answers something else.
     """
     dtype = transformer.dtype
     if strength == 0:  # of a DoRA, its directions at strength 0 would still leave its magnitudes
-        check_adapter(folder, transformer)
+        check_lora(folder, transformer)
         return transformer, "left out: the base's own weights"
-    model = attach_adapter(transformer, folder, strength)
+    model = attach_lora(transformer, folder, strength)
     beside = _probe(model)
     with model.disable_adapter():
         without = _probe(model)

@@ -82,7 +82,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     from metrics.base import Scoring
     from models import pixart
     from models.base import Runtime
-    from models.lora_files import adapter_digest
+    from models.lora_files import lora_digest
 
     begin = time.monotonic()
     strengths = read_strengths(arguments.strengths)
@@ -103,7 +103,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         lora = replace(plain, lora=str(adapter), lora_scale=strength) if strength else plain
         return pixart.FAMILY.load(lora, runtime)
 
-    digest = adapter_digest(adapter)
+    digest = lora_digest(adapter)
     identity = {
         "adapter": digest, "options": str(plain), "weights": settings.weights, "dtype": machine.dtype,
         "device": machine.name, "torch": machine.versions["torch"], "batch_size": str(arguments.batch_size),

@@ -19,11 +19,11 @@ from benchmark.report.contact_sheet import SheetRow
 from benchmark.settings.command_line import parse_command
 from benchmark.settings.fields import ASSETS
 from metrics.base import Comparison, MetricUnavailable, Score
-from models.base import Adaptation, ImageGenerator, ModelFamily, Request, Runtime, option
+from models.base import ImageGenerator, LoraVariant, ModelFamily, Request, Runtime, option
 from models.lora_files import describe_training_data, read_training_data, write_training_data
 
 
-def write_adapter(folder: Path, seed: int = 0, strength: float = 0.02) -> Path:
+def write_lora(folder: Path, seed: int = 0, strength: float = 0.02) -> Path:
     """Write a LoRA of the embedded PixArt with random weights, as PEFT saves it."""
     from diffusers import PixArtTransformer2DModel
     from peft import LoraConfig, get_peft_model
@@ -50,7 +50,7 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def trained_captions(output: Path, rows: int) -> list[str]:
-    """Return the captions of the first rows of the run's robots, and write that the adapter was trained on them."""
+    """Return the captions of the first rows of the run's robots, and write that the LoRA was trained on them."""
     lines = (output / "Robots" / "input" / "manifest.jsonl").read_text().splitlines()[1 : rows + 1]
     records = [json.loads(line) for line in lines]
     captions = [record["caption"] for record in records]
@@ -65,17 +65,17 @@ def prompts(output: Path, column: str) -> list[str]:
 
 
 def test_the_whole_way(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Without an adapter: one column.
+    # Without a LoRA: one column.
     assert run_inference.main([]) == 0
     assert "PixArt+LoRA" not in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (output / "PixArt").rglob("*") if path.is_file()}
 
     # Training leaves one where it is looked for; it was trained on the first two rows.
-    write_adapter(output / "Robots" / "pixart_lora")
+    write_lora(output / "Robots" / "pixart_lora")
     trained = trained_captions(output, 2)
     assert run_inference.main([]) == 0
     told = capsys.readouterr()
-    assert "PixArt+LoRA: adapter found in" in told.err
+    assert "PixArt+LoRA: LoRA found in" in told.err
     assert "PIXART_LORA=none leaves it out" in told.err
     assert "Metric                              PixArt               PixArt+LoRA" in told.out
     assert "PixArt+LoRA against PixArt, paired: PSNR" in told.out
@@ -92,7 +92,7 @@ def test_the_whole_way(output: Path, capsys: pytest.CaptureFixture[str]) -> None
                 ("PixArt-held-out", "PixArt+LoRA-held-out")]  # fmt: skip
     assert pictures[0] != pictures[1]
 
-    # A second run makes nothing anew; another adapter is not mixed with the first one's images.
+    # A second run makes nothing anew; another LoRA is not mixed with the first one's images.
     stamps = [
         (output / name / "timings.jsonl").stat().st_mtime_ns for name in ("PixArt-held-out", "PixArt+LoRA-held-out")
     ]
@@ -100,34 +100,34 @@ def test_the_whole_way(output: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert stamps == [
         (output / name / "timings.jsonl").stat().st_mtime_ns for name in ("PixArt-held-out", "PixArt+LoRA-held-out")
     ]
-    write_adapter(output / "Robots" / "pixart_lora", seed=1)
+    write_lora(output / "Robots" / "pixart_lora", seed=1)
     capsys.readouterr()
     assert run_inference.main([]) == 2
     refused = capsys.readouterr().err
-    assert "PixArt+LoRA-held-out holds images made with PIXART_LORA=adapter " in refused
+    assert "PixArt+LoRA-held-out holds images made with PIXART_LORA=LoRA " in refused
     assert "start over with FRESH=1" in refused
     # none: as before there was one, from the images of the first run.
     assert run_inference.main(["--pixart-lora", "none"]) == 0
     assert "PixArt+LoRA" not in capsys.readouterr().out
 
 
-def test_an_adapter_of_another_tool_is_named_and_its_training_is_not_known(
+def test_a_lora_of_another_tool_is_named_and_its_training_is_not_known(
     output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_adapter(tmp_path / "mine")
+    folder = write_lora(tmp_path / "mine")
     assert run_inference.main(["--pixart-lora", str(folder), "--num-samples", "1", "--num-references", "2"]) == 0
     told = capsys.readouterr()
     assert "what the LoRA was trained on is not known" in told.out
-    assert "adapter found" not in told.err
+    assert "LoRA found" not in told.err
     assert (output / "PixArt+LoRA" / "output" / "00000.png").is_file()
 
 
-def test_an_adapter_of_another_network_fails_its_own_column_alone(
+def test_a_lora_of_another_network_fails_its_own_column_alone(
     output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from safetensors.torch import load_file, save_file
 
-    weights = write_adapter(tmp_path / "wide") / "adapter_model.safetensors"
+    weights = write_lora(tmp_path / "wide") / "adapter_model.safetensors"
     save_file({name: value.repeat(2, 2) for name, value in load_file(weights).items()}, weights)
     assert run_inference.main(["--pixart-lora", str(tmp_path / "wide"), "--num-samples", "1"]) == 1
     told = capsys.readouterr()
@@ -141,7 +141,7 @@ def test_an_adapter_of_another_network_fails_its_own_column_alone(
 def test_two_columns_of_one_title_are_refused(
     output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_adapter(output / "Robots" / "pixart_lora")
+    write_lora(output / "Robots" / "pixart_lora")
     namesake = tmp_path / "PixArt+LoRA"
     namesake.mkdir()
     (namesake / "model_index.json").write_text("{}")
@@ -152,24 +152,24 @@ def test_two_columns_of_one_title_are_refused(
     assert "PixArt+LoRA would be two columns" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_adapter_is_refused_before_anything_is_loaded(
+def test_a_folder_that_is_no_lora_is_refused_before_anything_is_loaded(
     output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_inference.main(["--pixart-lora", str(tmp_path)]) == 2
-    assert "holds no PEFT adapter" in capsys.readouterr().err
+    assert "holds no LoRA in PEFT's format" in capsys.readouterr().err
     assert not (output / "PixArt").exists()
 
 
-def test_check_tells_of_the_adapter(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_adapter(output / "Robots" / "pixart_lora")
+def test_check_tells_of_the_lora(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_lora(output / "Robots" / "pixart_lora")
     assert run_inference.main(["--check"]) == 0
     told = capsys.readouterr().out
-    assert f"PixArt+LoRA: adapter found in {folder}" in told
+    assert f"PixArt+LoRA: LoRA found in {folder}" in told
     assert told.split("\n")[-2].startswith("PixArt+LoRA: ")
     assert f", LoRA {folder}; 0 images already there" in told
     assert run_inference.main(["--check", "--pixart-lora", str(folder)]) == 0
     told = capsys.readouterr().out
-    assert "adapter found" not in told, "it was named"
+    assert "LoRA found" not in told, "it was named"
     assert "PixArt+LoRA: " in told
 
 
@@ -181,29 +181,29 @@ def test_trainers_variables_are_no_slips_of_the_benchmarks() -> None:
 # The same with families of one grey, which take no time: what is asked, compared and said.
 @dataclass(frozen=True)
 class GreyOptions:
-    adapter: str = option("", "an adapter's folder")
+    lora: str = option("", "a LoRA's folder")
 
 
 class Grey(ImageGenerator):
     def __init__(self, options: GreyOptions, runtime: Runtime) -> None:
         self.name, self.image_size, self.parameters = "Grey", runtime.image_size, 1_000_000
-        self._level = 90 if options.adapter else 60
+        self._level = 90 if options.lora else 60
 
     def generate(self, requests: Sequence[Request]) -> torch.Tensor:
         return torch.full((len(requests), 3, self.image_size, self.image_size), self._level, dtype=torch.uint8)
 
 
-def grey_variants(options: GreyOptions, default: Path | None) -> tuple[GreyOptions, Adaptation | None]:
-    folder = None if options.adapter == "none" else Path(options.adapter) if options.adapter else default
+def grey_variants(options: GreyOptions, default: Path | None) -> tuple[GreyOptions, LoraVariant | None]:
+    folder = None if options.lora == "none" else Path(options.lora) if options.lora else default
     if folder is None:
         return GreyOptions(), None
-    adapted = dataclasses.replace(options, adapter=str(folder))
-    return GreyOptions(), Adaptation(adapted, "adapter", folder, "0" * 16, read_training_data(folder))
+    adapted = dataclasses.replace(options, lora=str(folder))
+    return GreyOptions(), LoraVariant(adapted, "lora", folder, "0" * 16, read_training_data(folder))
 
 
 GREY = ModelFamily(
-    "grey", GreyOptions, lambda options: "Grey+A" if options.adapter not in ("", "none") else "Grey",
-    lambda *_: "made up", Grey, adapter_folder="grey_adapter", variants=grey_variants,
+    "grey", GreyOptions, lambda options: "Grey+A" if options.lora not in ("", "none") else "Grey",
+    lambda *_: "made up", Grey, lora_folder="grey_lora", variants=grey_variants,
 )  # fmt: skip
 OTHER = ModelFamily("other", GreyOptions, lambda _: "Other", lambda *_: "made up", Grey)
 PICTURES = 12
@@ -211,7 +211,7 @@ PICTURES = 12
 
 @pytest.fixture
 def grey(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of three columns on a folder of twelve captioned images; returns the adapter's folder, still empty."""
+    """A run of three columns on a folder of twelve captioned images; returns the LoRA's folder, still empty."""
     monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, GREY, OTHER))
     pictures = tmp_path / "Shades"
     pictures.mkdir()
@@ -220,15 +220,15 @@ def grey(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (pictures / f"{number:02d}.txt").write_text(f"shade {number}")
     for name, value in {"MODELS": "grey,other", "DATASET": str(pictures), "METRICS": "psnr"}.items():
         monkeypatch.setenv(name, value)
-    adapter = output / "Shades" / "grey_adapter"
-    adapter.mkdir(parents=True)
-    return adapter
+    lora = output / "Shades" / "grey_lora"
+    lora.mkdir(parents=True)
+    return lora
 
 
-def train_on(adapter: Path, pictures: range, captions: Sequence[str] = ()) -> None:
+def train_on(lora: Path, pictures: range, captions: Sequence[str] = ()) -> None:
     digests = [content_digest(Image.new("RGB", (64, 64), (20 * number, 0, 0))) for number in pictures]
     shades = [f"shade {number}" for number in pictures]
-    write_training_data(adapter, describe_training_data("Shades", digests, [*shades, *captions]))
+    write_training_data(lora, describe_training_data("Shades", digests, [*shades, *captions]))
 
 
 def test_no_column_sees_what_one_was_trained_on(
@@ -267,8 +267,8 @@ def test_no_column_sees_what_one_was_trained_on(
     assert [path.name for path in training.paths] == [f"{number:05d}_input.png" for number in range(4)]
     assert seen["Grey"].training is seen["Other"].training is None
     told = capsys.readouterr()
-    assert "Grey+A: adapter found in" in told.err
-    assert "(GREY_ADAPTER=none leaves it out)" in told.err
+    assert "Grey+A: LoRA found in" in told.err
+    assert "(GREY_LORA=none leaves it out)" in told.err
     assert "5 of 11 rows, whose image (4) or caption Grey+A was trained on" in told.out
 
 
@@ -295,7 +295,7 @@ def test_where_too_few_are_left_the_column_is_marked(
     assert not list(output.glob("*-held-out"))
 
 
-def test_an_adapter_of_another_data_set_changes_nothing(output: Path, grey: Path) -> None:
+def test_a_lora_of_another_data_set_changes_nothing(output: Path, grey: Path) -> None:
     write_training_data(grey, describe_training_data("Else", ["ab" * 32], ["something else"]))
     assert run_inference.main([]) == 0
     assert prompts(output, "Grey+A") == ["shade 0", "shade 1", "shade 2"]
@@ -314,9 +314,9 @@ def test_other_training_data_is_another_run(
     assert (grey / "training_data.json").is_file(), "starting over is not training again"
 
 
-def test_random_weights_look_for_no_adapter(grey: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_weights_look_for_no_lora(grey: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_on(grey, range(2))
     assert run_inference.main(["--weights", "random"]) == 0
     assert "Grey+A" not in capsys.readouterr().out
-    assert run_inference.main(["--weights", "random", "--grey-adapter", str(grey), "--fresh", "1"]) == 0
+    assert run_inference.main(["--weights", "random", "--grey-lora", str(grey), "--fresh", "1"]) == 0
     assert "Grey+A" in capsys.readouterr().out

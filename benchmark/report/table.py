@@ -145,7 +145,7 @@ def footer_lines(run: RunResult) -> list[str]:
 
 
 def _paired(models: Sequence[ModelResult]) -> list[str]:
-    """One line for each column that is another with an adapter: what that changed, of the same prompts and seeds."""
+    """One line for each column that is another with a LoRA: what that changed, of the same prompts and seeds."""
     by_name = {model.name: model for model in models}
     lines = []
     for model in models:

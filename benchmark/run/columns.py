@@ -14,15 +14,15 @@ from benchmark.settings.column_key import ColumnKey
 from benchmark.settings.fields import SelectedModel, Settings
 from benchmark.settings.fingerprint import as_text
 from benchmark.settings.titles import DTYPE, check_titles, titles_of
-from models.base import Adaptation, Mode
+from models.base import LoraVariant, Mode
 
 
 @dataclass(frozen=True)
 class ChosenModel:
-    """A model of the run, with its adapter where it has one, and then the same model without it."""
+    """A model of the run, with its LoRA where it has one, and then the same model without it."""
 
     model: SelectedModel
-    adaptation: Adaptation | None = None
+    lora: LoraVariant | None = None
     plain: SelectedModel | None = None
 
     @property
@@ -33,11 +33,11 @@ class ChosenModel:
 def choose_models(settings: Settings, dataset: str, announce: Callable[[str], None]) -> list[ChosenModel]:
     """Return the run's models in the order of the columns, an adapted one after the model that it was made of.
 
-    An adapter is named in the settings, or lies where fine-tuning on this data set leaves it, which is announced.
+    A LoRA is named in the settings, or lies where fine-tuning on this data set leaves it, which is announced.
 
     Raises:
-        OSError: a named adapter is none.
-        ValueError: an adapter's record of its training is damaged, or two columns would have one title.
+        OSError: a named LoRA is none.
+        ValueError: a LoRA's record of its training is damaged, or two columns would have one title.
     """
     chosen = []
     for model in settings.selected_models():
@@ -45,18 +45,18 @@ def choose_models(settings: Settings, dataset: str, announce: Callable[[str], No
         if family.variants is None:
             chosen.append(ChosenModel(model))
             continue
-        # Random weights are for speed, which an adapter leaves as it is: only a named one is looked at.
-        folder = settings.output_dir / dataset / family.adapter_folder
+        # Random weights are for speed, which a LoRA leaves as it is: only a named one is looked at.
+        folder = settings.output_dir / dataset / family.lora_folder
         default = folder if settings.weights != "random" and folder.is_dir() else None
-        options, adaptation = family.variants(model.options, default)
+        options, lora = family.variants(model.options, default)
         plain = replace(model, options=options)
         chosen.append(ChosenModel(plain))
-        if adaptation is not None:
-            adapted = ChosenModel(replace(model, options=adaptation.options), adaptation, plain)
+        if lora is not None:
+            adapted = ChosenModel(replace(model, options=lora.options), lora, plain)
             chosen.append(adapted)
-            if not getattr(model.options, adaptation.option):
-                variable = f"{family.key}_{adaptation.option}".upper()
-                announce(f"{adapted.title}: adapter found in {folder} ({variable}=none leaves it out)")
+            if not getattr(model.options, lora.option):
+                variable = f"{family.key}_{lora.option}".upper()
+                announce(f"{adapted.title}: LoRA found in {folder} ({variable}=none leaves it out)")
     check_titles([choice.title for choice in chosen])
     return chosen
 
@@ -75,7 +75,7 @@ class Column:
     settings: Settings
     model: SelectedModel
     name: str
-    adaptation: Adaptation | None = None
+    lora: LoraVariant | None = None
     baseline: str = ""
 
     @property
@@ -86,9 +86,9 @@ class Column:
     @property
     def resolved(self) -> dict[str, str]:
         """What the fingerprint holds in the place of a setting: of a LoRA its content counts, not where it lies."""
-        if self.adaptation is None:
+        if self.lora is None:
             return {}
-        return {_lora_variable(self.model, self.adaptation): _lora_text(self.adaptation)}
+        return {_lora_variable(self.model, self.lora): _lora_text(self.lora)}
 
 
 def plan_columns(
@@ -136,11 +136,11 @@ def _column(choice: ChosenModel, settings: Settings, point: dict[str, Any], mach
     elif axes.get(DTYPE) == "auto":
         del axes[DTYPE]
     options = model.values
-    adaptation = choice.adaptation
-    if adaptation is not None:
-        options[_lora_variable(model, adaptation)] = _lora_text(adaptation)
-        adaptation = replace(adaptation, options=model.options)
-    return Column("", ColumnKey(model.family.key, options, axes), settings, model, model.title, adaptation)
+    lora = choice.lora
+    if lora is not None:
+        options[_lora_variable(model, lora)] = _lora_text(lora)
+        lora = replace(lora, options=model.options)
+    return Column("", ColumnKey(model.family.key, options, axes), settings, model, model.title, lora)
 
 
 def _settings_at(settings: Settings, point: dict[str, Any]) -> Settings:
@@ -151,9 +151,9 @@ def _settings_at(settings: Settings, point: dict[str, Any]) -> Settings:
     return settings.model_copy(update=update)
 
 
-def _lora_variable(model: SelectedModel, adaptation: Adaptation) -> str:
-    return f"{model.family.key}_{adaptation.option}".upper()
+def _lora_variable(model: SelectedModel, lora: LoraVariant) -> str:
+    return f"{model.family.key}_{lora.option}".upper()
 
 
-def _lora_text(adaptation: Adaptation) -> str:
-    return f"adapter {adaptation.digest}"
+def _lora_text(lora: LoraVariant) -> str:
+    return f"LoRA {lora.digest}"

@@ -65,9 +65,9 @@ def prepare(plan: RunPlan, progress: Progress) -> Data:
     if settings.fresh:
         clear_output(settings.output_dir, plan.columns, settings.num_samples, plan.inputs)
     training = {
-        choice.title: choice.adaptation.training_data
+        choice.title: choice.lora.training_data
         for choice in plan.chosen
-        if choice.adaptation is not None and choice.adaptation.training_data is not None
+        if choice.lora is not None and choice.lora.training_data is not None
     }
     return prepare_data(
         sources, settings.output_dir, settings.num_samples, settings.references_needed(), training,

@@ -1,4 +1,4 @@
-"""What an adapter was trained on, written and read again."""
+"""What a LoRA was trained on, written and read again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_no_record_is_not_an_empty_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"schema_version": 2}', '{"schema_version": 1, "dataset": "x"}'])
 def test_a_damaged_record_is_no_free_pass(tmp_path: Path, content: str) -> None:
     (tmp_path / TRAINING_DATA_NAME).write_text(content)
-    with pytest.raises(ValueError, match=r"is damaged .* copy or train the adapter again") as caught:
+    with pytest.raises(ValueError, match=r"is damaged .* copy or train the LoRA again") as caught:
         read_training_data(tmp_path)
     assert "\n" not in str(caught.value)
 

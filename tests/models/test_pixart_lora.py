@@ -1,4 +1,4 @@
-"""A LoRA on PixArt: fused as beside it, the images that diffusers and PEFT make, and adapters that do not fit."""
+"""A LoRA on PixArt: fused as beside it, the images that diffusers and PEFT make, and LoRAs that do not fit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from models import pixart
 from models.base import ImageGenerator, Request, Runtime
-from models.lora_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
-from models.pixart_lora import attach_adapter, check_adapter, fuse_adapter
+from models.lora_files import CONFIG_NAME, WEIGHTS_NAME, lora_digest
+from models.pixart_lora import attach_lora, check_lora, fuse_lora
 
 REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat in a forest", 1)]
 KINDS: dict[str, dict[str, Any]] = {
@@ -84,10 +84,10 @@ def answer(network: Any, seed: int) -> Tensor:
 
 def test_fused_answers_as_beside(lora: Path) -> None:
     plain = answer(build_pixart().transformer.eval(), 1)
-    beside = answer(attach_adapter(build_pixart().transformer.eval(), lora), 1)
-    network, note = fuse_adapter(build_pixart().transformer.eval(), lora)
+    beside = answer(attach_lora(build_pixart().transformer.eval(), lora), 1)
+    network, note = fuse_lora(build_pixart().transformer.eval(), lora)
     fused = answer(network, 1)
-    assert (beside - plain).norm() > 0.01 * plain.norm(), "the adapter does something"
+    assert (beside - plain).norm() > 0.01 * plain.norm(), "the LoRA does something"
     assert (fused - beside).norm() < 1e-5 * beside.norm()
     assert note.startswith("fused; answers as unfused within")
     assert not any("lora" in name for name, _ in network.named_parameters())
@@ -116,12 +116,10 @@ def test_strength_goes_from_the_base_to_the_whole(base: Path, lora: Path) -> Non
     assert (half - whole).abs().float().mean() < (whole - plain).abs().float().mean()
 
 
-def test_column_and_note_name_the_adapter(base: Path, plain_lora: Path) -> None:
+def test_column_and_note_name_the_lora(base: Path, plain_lora: Path) -> None:
     generator = load(base, str(plain_lora), 0.5, "bfloat16")
     assert generator.name == "PixArt+LoRA"
-    assert generator.notes[0].startswith(
-        f"LoRA {adapter_digest(plain_lora)} at strength 0.5, fused; answers as unfused"
-    )
+    assert generator.notes[0].startswith(f"LoRA {lora_digest(plain_lora)} at strength 0.5, fused; answers as unfused")
     assert generator.notes[1] == "what the LoRA was trained on is not known"
     assert load(base, "none").name == "PixArt"
 
@@ -130,10 +128,10 @@ def test_weights_in_half_precision_are_rounded_once(plain_lora: Path) -> None:
     network = build_pixart().transformer.to(torch.bfloat16)
     name = "transformer_blocks.0.attn1.to_q"
     before = network.get_submodule(name).weight.float()
-    whole, _ = fuse_adapter(build_pixart().transformer, plain_lora)
+    whole, _ = fuse_lora(build_pixart().transformer, plain_lora)
     plain = build_pixart().transformer.get_submodule(name).weight
     delta = whole.get_submodule(name).weight - plain
-    fused, _ = fuse_adapter(network, plain_lora)
+    fused, _ = fuse_lora(network, plain_lora)
     weight = fused.get_submodule(name).weight
     assert weight.dtype == torch.bfloat16
     assert (weight.float() - (before + delta).to(torch.bfloat16).float()).abs().max() <= 2**-8 * before.abs().max()
@@ -147,7 +145,7 @@ def edit_config(folder: Path, **changes: object) -> None:
 def refused(folder: Path, words: str, error: type[Exception] = ValueError, network: Any = None) -> None:
     transformer = network or build_pixart().transformer
     with pytest.raises(error, match=words) as caught:
-        check_adapter(folder, transformer)
+        check_lora(folder, transformer)
     assert "\n" not in str(caught.value)
 
 
@@ -160,10 +158,10 @@ def test_what_is_no_lora_of_this_network_is_refused_in_one_line(tmp_path: Path, 
     narrow = PixArtTransformer2DModel.from_config(
         config | {"num_attention_heads": 2, "cross_attention_dim": 16, "caption_channels": 16}
     )
-    refused(plain_lora, "has 16 channels, the adapter's part 32", network=narrow)
+    refused(plain_lora, "has 16 channels, the LoRA's part 32", network=narrow)
     refused(tmp_path / "nowhere", "holds no adapter_config.json", OSError)
     edit_config(plain_lora, peft_type="IA3")
-    refused(plain_lora, "holds a IA3 adapter; expected LORA")
+    refused(plain_lora, "is of the PEFT type IA3; expected LORA")
     edit_config(plain_lora, peft_type="LORA")
     weights = plain_lora / WEIGHTS_NAME
     weights.write_bytes(weights.read_bytes()[:100])
@@ -193,22 +191,22 @@ def test_an_entry_that_is_not_understood_is_refused_by_name(plain_lora: Path, ke
 def test_what_peft_would_import_is_not_imported(plain_lora: Path, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "own_core.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    before = answer(attach_adapter(build_pixart().transformer.eval(), plain_lora), 1)
+    before = answer(attach_lora(build_pixart().transformer.eval(), plain_lora), 1)
     edit_config(plain_lora, megatron_config={"a": 1}, megatron_core="own_core")
     with pytest.raises(ValueError, match="megatron_co"):
-        attach_adapter(build_pixart().transformer.eval(), plain_lora)
-    # What says where an adapter came from is not followed either.
+        attach_lora(build_pixart().transformer.eval(), plain_lora)
+    # What says where a LoRA came from is not followed either.
     edit_config(
         plain_lora, megatron_config=None, megatron_core=None, task_type="own_core", revision="own_core",
         auto_mapping={"base_model_class": "Own", "parent_library": "own_core"}, base_model_name_or_path="own_core",
     )  # fmt: skip
-    assert torch.equal(answer(attach_adapter(build_pixart().transformer.eval(), plain_lora), 1), before)
+    assert torch.equal(answer(attach_lora(build_pixart().transformer.eval(), plain_lora), 1), before)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_pickle_beside_the_weights_is_not_read(plain_lora: Path) -> None:
     (plain_lora / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    attach_adapter(build_pixart().transformer.eval(), plain_lora)
+    attach_lora(build_pixart().transformer.eval(), plain_lora)
     (plain_lora / WEIGHTS_NAME).unlink()
     refused(plain_lora, "holds no adapter_config.json with adapter_model.safetensors", OSError)
 
@@ -219,7 +217,7 @@ def test_ranks_and_alphas_by_layer_are_pefts(tmp_path: Path) -> None:
     patterns = {"rank_pattern": {"to_v": 2, "^transformer_blocks.0.attn1.to_q": 3}, "alpha_pattern": {"to_v": 11}}
     lora = write_lora(tmp_path / "lora", build_pixart().transformer, **patterns)
     stock = PeftModel.from_pretrained(build_pixart().transformer.eval(), str(lora))
-    ours = attach_adapter(build_pixart().transformer.eval(), lora)
+    ours = attach_lora(build_pixart().transformer.eval(), lora)
     torch.testing.assert_close(answer(ours, 1), answer(stock, 1))
 
 
@@ -254,11 +252,11 @@ def test_variants_are_the_base_and_the_adapted(tmp_path: Path, plain_lora: Path)
     assert plain == pixart.Options(steps=7), "the base is the same column, whatever stands beside it"
     assert found is not None
     assert found.options == dataclasses.replace(asked, lora=str(plain_lora))
-    assert found.digest == adapter_digest(plain_lora)
+    assert found.digest == lora_digest(plain_lora)
     assert variants(asked, None)[1] is None
-    assert variants(asked, tmp_path)[1] is None, "a training that is not done has left no adapter yet"
+    assert variants(asked, tmp_path)[1] is None, "a training that is not done has left no LoRA yet"
     assert variants(dataclasses.replace(asked, lora="none"), plain_lora)[1] is None
-    with pytest.raises(OSError, match=r"PIXART_LORA=.* holds no PEFT adapter"):
+    with pytest.raises(OSError, match=r"PIXART_LORA=.* holds no LoRA in PEFT's format"):
         variants(dataclasses.replace(asked, lora=str(tmp_path)), plain_lora)
     weights = plain_lora / WEIGHTS_NAME
     weights.write_bytes(weights.read_bytes()[:1000])

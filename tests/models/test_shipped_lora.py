@@ -9,7 +9,7 @@ from benchmark.data.sources.emoji import Emoji
 from models import pixart
 from models.base import Request, Runtime
 from models.lora_files import read_training_data
-from models.pixart_lora import fuse_adapter
+from models.pixart_lora import fuse_lora
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 LORA = ASSETS / "emoji_lora"
@@ -18,7 +18,7 @@ LORA = ASSETS / "emoji_lora"
 def test_it_fits_the_embedded_transformer_and_changes_its_answer() -> None:
     transformer = PixArtTransformer2DModel.from_pretrained(ASSETS / "pixart" / "transformer", dtype=torch.float32)
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
-    fused, note = fuse_adapter(transformer.eval(), LORA)
+    fused, note = fuse_lora(transformer.eval(), LORA)
     assert note.startswith("fused; answers as unfused")
     changed = [name for name, weight in fused.state_dict().items() if not torch.equal(weight, before[name])]
     assert len(changed) == 76

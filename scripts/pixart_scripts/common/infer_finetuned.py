@@ -71,7 +71,7 @@ def generate(arguments: argparse.Namespace) -> str:
     from files.images import is_our_png
     from models import pixart
     from models.base import Request, Runtime
-    from models.lora_files import adapter_digest
+    from models.lora_files import lora_digest
 
     adapter = find_adapter(arguments.base_dir, arguments.adapter)
     prompts, real = read_prompts(arguments)
@@ -90,7 +90,7 @@ def generate(arguments: argparse.Namespace) -> str:
         assets=ASSETS, cache=output / "cache",
     )  # fmt: skip
     fingerprint = {
-        "adapter": adapter_digest(adapter), "options": str(options), "weights": settings.weights,
+        "adapter": lora_digest(adapter), "options": str(options), "weights": settings.weights,
         "device": machine.name, "dtype": machine.dtype, "image_size": str(settings.image_size),
         "batch_size": str(arguments.batch_size), "seed": str(arguments.seed),
     }  # fmt: skip

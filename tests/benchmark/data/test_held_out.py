@@ -1,4 +1,4 @@
-"""What an adapter was trained on is in no prompt and no reference, or its column says that it is."""
+"""What a LoRA was trained on is in no prompt and no reference, or its column says that it is."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_row_without_an_image_is_no_reason_to_leave_nothing_out(tmp_path: Path
     assert [row.index for row in held_out.reference.rows] == list(range(10, 60))
 
 
-def test_each_adapter_has_its_own_training_images_and_nobody_sees_either(tmp_path: Path) -> None:
+def test_each_lora_has_its_own_training_images_and_nobody_sees_either(tmp_path: Path) -> None:
     dataset = Colours(400)
     training = {"A": trained_on(dataset, range(0, 10)), "B": trained_on(dataset, range(5, 30))}
     held_out = prepare_held_out(dataset, tmp_path, 120, training)
