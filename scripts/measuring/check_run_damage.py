@@ -1,6 +1,6 @@
 """Damages the files of finished runs at random places and starts the same run again.
 
-    python -m scripts.measuring.check_run_damage --tries 20
+    python -m scripts.measuring.check_run_damage --repeats 20
 
 Each try copies a finished run of two embedded models, damages one file of it, and runs again. The second run must end
 with the figures of the first, or refuse with a line that names what is damaged; it must never show a traceback, and
@@ -9,19 +9,18 @@ never change an image or a line of the column that was not damaged. Exit status:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmark.console.interruption import exit_status_of, leave
 from files.locks import LOCK_NAME
 from scripts.measuring.damaging import copy_tree, damage
+from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.killing import begin
 
 SETTINGS = {
@@ -129,19 +128,22 @@ def _scores(output: Path) -> dict[str, float]:
     return {f"{model['name']} {score['key']}": score["value"] for model in found["models"] for score in model["scores"]}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Damage finished runs and run again.", allow_abbrev=False)
-    parser.add_argument("--tries", type=int, default=20, help="[%(default)s]")
-    parser.add_argument("--seed", type=int, default=0, help="[%(default)s]")
-    options = parser.parse_args()
-    faulty = 0
+def main(given: Sequence[str] | None = None) -> int:
+    """Damage and run again as often as asked; return the exit status."""
+    parser = open_parser(__file__, __doc__, repeats=20, repeated="files that are damaged, each in a copy of the run")
+    parser.add_argument("--seed", type=int, default=0, help="of what is damaged and how [%(default)s]")
+    options = parser.parse_args(given)
+    repeats = min(options.repeats, 2) if options.tiny else options.repeats
+    about, tries = describe_run(__file__), []
     with tempfile.TemporaryDirectory() as folder:
-        for found in check_damage(Path(folder), options.tries, options.seed):
-            faulty += bool(found.faults)
+        for found in check_damage(Path(folder), repeats, options.seed):
+            tries.append(found)
             print(f"{found.damage}: exit {found.status}; {'; '.join(found.faults) or 'as promised'}", flush=True)
-    print(f"{options.tries - faulty} of {options.tries} as promised")
+            write_report(options.output, about, {"seed": options.seed, "tries": [asdict(one) for one in tries]})
+    faulty = sum(bool(found.faults) for found in tries)
+    print(f"{repeats - faulty} of {repeats} as promised")
     return 1 if faulty else 0
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "check_run_damage", "stopped"))
+    end_script(__file__, main)

@@ -1,6 +1,6 @@
 """Kills whole runs at random moments (`kill -9`) and holds what each ends with against an undisturbed one.
 
-    python -m scripts.measuring.check_run_kills --kills 50
+    python -m scripts.measuring.check_run_kills --repeats 50
 
 A run of an embedded model prepares references, generates, scores and reports, once undisturbed. Then the same run is
 killed at a random moment and started once more, again and again, each time in a folder of its own. Images and
@@ -10,7 +10,6 @@ where anything differs.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -19,17 +18,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmark.console.interruption import exit_status_of, leave
 from files.writing import PREFIX
+from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.killing import SECONDS_BETWEEN_LOOKS, begin, check_ended, finish, kill_after
 
 SETTINGS = {
     "WEIGHTS": "tiny", "MODELS": "pixart", "PIXART_STEPS": "2", "NUM_SAMPLES": "24", "NUM_REFERENCES": "300",
-    "METRICS": "fid,kid,prdc,psnr,fidelity", "WARMUP": "1", "BATCH_SIZE": "2", "DEVICE": "cpu",
+    "METRICS": "fid,kid,prdc,psnr,fidelity", "WARMUP": "1", "BATCH_SIZE": "2",
 }  # fmt: skip
 PRELOAD = [
     "diffusers",
@@ -51,7 +50,7 @@ class Kill:
     differences: tuple[str, ...]
 
 
-def check_kills(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
+def check_kills(folder: Path, kills: int, seed: int = 0, device: str = "cpu") -> Iterator[Kill]:
     """Run once undisturbed and `kills` times killed, all under `folder`, and yield how each killed one ended.
 
     The phases take turns; within its phase the moment is random.
@@ -60,33 +59,31 @@ def check_kills(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
         RuntimeError: a run fails without being killed.
     """
     whole, timed = folder / "whole", folder / "timed"
-    finish(_run, whole, SETTINGS, preload=_preload())
-    seconds_of = _time_phases(timed)  # a second run, without what is imported once
+    settings = SETTINGS | {"DEVICE": device}
+    # With a GPU nothing is imported before a fork, since importing diffusers counts CUDA devices.
+    preload = PRELOAD if device == "cpu" else []
+    finish(_run, whole, settings, preload=preload)
+    seconds_of = _time_phases(timed, settings, preload)  # a second run, without what is imported once
     moments = random.Random(seed)
     done = 0
     for number in itertools.count():
         place, phase = folder / f"killed-{number}", PHASES[number % len(PHASES)]
         if not kill_after(
-            moments.uniform(0, seconds_of[phase]), _run, place, SETTINGS, preload=_preload(),
+            moments.uniform(0, seconds_of[phase]), _run, place, settings, preload=preload,
             ready=lambda place=place, phase=phase: PHASES.index(phase_of(place)) >= PHASES.index(phase),  # type: ignore[misc]
         ):  # fmt: skip
             continue  # it ended by itself
         was = phase_of(place)
-        finish(_run, place, SETTINGS, preload=_preload())
+        finish(_run, place, settings, preload=preload)
         yield Kill(was, tuple(differences(whole, place)))
         done += 1
         if done == kills:
             return
 
 
-def _preload() -> list[str]:
-    """Return what may be imported before a fork: with a GPU nothing, since importing diffusers counts CUDA devices."""
-    return PRELOAD if SETTINGS["DEVICE"] == "cpu" else []
-
-
-def _time_phases(output: Path) -> dict[str, float]:
+def _time_phases(output: Path, settings: Mapping[str, str], preload: Sequence[str]) -> dict[str, float]:
     """Run once and return how many seconds each phase took."""
-    process = begin(_run, output, SETTINGS, preload=_preload())
+    process = begin(_run, output, settings, preload=preload)
     began = dict.fromkeys(PHASES, 0.0)
     while process.exitcode is None:
         phase = phase_of(output)
@@ -147,25 +144,25 @@ def _scores(output: Path) -> dict[str, float]:
     return {"images": model["images"]} | {score["key"]: score["value"] for score in model["scores"]}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Kill whole runs at random moments.", allow_abbrev=False)
-    parser.add_argument("--kills", type=int, default=50, help="[%(default)s]")
+def main(given: Sequence[str] | None = None) -> int:
+    """Kill as often as asked; return the exit status."""
+    parser = open_parser(__file__, __doc__, repeats=50, repeated="runs that are killed", device="cpu")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [%(default)s]")
-    parser.add_argument("--device", default="cpu", help="DEVICE of the runs [%(default)s]")
-    options = parser.parse_args()
-    SETTINGS["DEVICE"] = options.device
-    phases: Counter[str] = Counter()
-    faulty = 0
+    options = parser.parse_args(given)
+    repeats = min(options.repeats, 2) if options.tiny else options.repeats
+    about, kills = describe_run(__file__, options.device), []
     with tempfile.TemporaryDirectory() as folder:
-        for number, kill in enumerate(check_kills(Path(folder), options.kills, options.seed), start=1):
-            phases[kill.phase] += 1
-            faulty += bool(kill.differences)
+        for number, kill in enumerate(check_kills(Path(folder), repeats, options.seed, options.device), start=1):
+            kills.append(kill)
             told = "; ".join(kill.differences[:3]) or "as the undisturbed one"
             print(f"{number}: killed while {kill.phase}: {told}", flush=True)
+            write_report(options.output, about, {"seed": options.seed, "kills": [asdict(one) for one in kills]})
+    phases = Counter(kill.phase for kill in kills)
+    faulty = sum(bool(kill.differences) for kill in kills)
     shown = ", ".join(f"{count} while {phase}" for phase, count in phases.items())
-    print(f"{options.kills - faulty} of {options.kills} ended as the undisturbed run ({shown})")
+    print(f"{repeats - faulty} of {repeats} ended as the undisturbed run ({shown})")
     return 1 if faulty else 0
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "check_run_kills", "stopped"))
+    end_script(__file__, main)

@@ -1,32 +1,31 @@
 """Kills trainings at random moments (`kill -9`) and holds what each ends with against an undisturbed one.
 
-    python -m scripts.measuring.check_training_kills --kills 20
+    python -m scripts.measuring.check_training_kills --repeats 20
 
 A short training of the embedded model, with checkpoints and validation images, runs once undisturbed. Then it runs
-again and again, is killed at a random moment, and the same training goes on to its end. Adapter, validation images,
-losses and the record of what was trained on must be the same to the byte, and nothing half written may be left.
+again and again, is killed at a random moment, and the same training goes on to its end. The LoRA, validation
+images, losses and the record of what was trained on must be the same to the byte, and nothing half written may be left.
 Exit status: 0, 1 where anything differs.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import multiprocessing
 import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line
 from benchmark.settings.fields import ASSETS
 from files.writing import PREFIX
 from finetuning.settings import TrainingSettings
+from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
+from scripts.measuring.killing import finish, kill_after
 
 # Imported once, in the process that the trainings are forked from: a training then begins at once, where the kills are.
 _PRELOADED = ["diffusers", "transformers", "peft", "accelerate", "tensorboard", "matplotlib.pyplot",
@@ -50,51 +49,25 @@ def check_kills(settings: TrainingSettings, folder: Path, kills: int, seed: int 
         RuntimeError: a training fails without being killed.
     """
     whole = _placed(settings, folder / "whole")
-    _finish(whole)
-    began = time.monotonic()
-    _finish(_placed(settings, folder / "timed"))  # without what is imported once
-    duration = time.monotonic() - began
+    finish(_train, whole, preload=_PRELOADED)
+    duration = finish(_train, _placed(settings, folder / "timed"), preload=_PRELOADED)  # without what is imported once
     moments = random.Random(seed)
     done = 0
     while done < kills:
         killed = _placed(settings, folder / f"killed-{done}")
-        process = _begin(killed)
         seconds = moments.uniform(0, duration)
-        process.join(seconds)
-        if process.exitcode is not None:  # it was faster than the first
-            _check_ended(process)
+        if not kill_after(seconds, _train, killed, preload=_PRELOADED):  # it was faster than the first
             duration = min(duration, seconds) * 0.9
             killed.output_dir.parent.rename(folder / f"ended-{time.monotonic_ns()}")
             continue
-        process.kill()
-        process.join()
         step = max((line["step"] for line in _lines(killed.output_dir)), default=0)
-        _finish(killed)
+        finish(_train, killed, preload=_PRELOADED)
         done += 1
         yield Kill(seconds, step, tuple(differences(whole.output_dir, killed.output_dir)))
 
 
 def _placed(settings: TrainingSettings, folder: Path) -> TrainingSettings:
     return dataclasses.replace(settings, output_dir=folder / "pixart_lora", cache_dir=folder / "encodings")
-
-
-def _begin(settings: TrainingSettings) -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(target=_train, args=(settings,), daemon=True)
-    process.start()
-    return process
-
-
-def _finish(settings: TrainingSettings) -> None:
-    process = _begin(settings)
-    process.join()
-    _check_ended(process)
-
-
-def _check_ended(process: Any) -> None:
-    if process.exitcode != 0:
-        raise RuntimeError(f"a training that nobody killed ended with status {process.exitcode}")
 
 
 def _train(settings: TrainingSettings) -> None:
@@ -161,24 +134,27 @@ def embedded_settings(folder: Path) -> TrainingSettings:
     )  # fmt: skip
 
 
-def main() -> int:
-    """Run the kills; return the exit status."""
-    parser = argparse.ArgumentParser(description="Kill trainings at random moments.", allow_abbrev=False)
-    parser.add_argument("--kills", type=int, default=20, help="trainings that are killed [%(default)s]")
+def main(given: Sequence[str] | None = None) -> int:
+    """Kill as often as asked; return the exit status."""
+    parser = open_parser(__file__, __doc__, repeats=20, repeated="trainings that are killed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [%(default)s]")
-    options = parser.parse_args()
+    options = parser.parse_args(given)
+    repeats = min(options.repeats, 2) if options.tiny else options.repeats
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # of semaphores, which who is killed does not give back
-    equal = 0
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"  # of semaphores, which a killed process does not give back
+    about, kills = describe_run(__file__), []
     with tempfile.TemporaryDirectory() as temporary:
         settings = embedded_settings(Path(temporary))
-        for number, kill in enumerate(check_kills(settings, Path(temporary), options.kills, options.seed), 1):
-            equal += not kill.differences
+        for number, kill in enumerate(check_kills(settings, Path(temporary), repeats, options.seed), start=1):
+            kills.append(kill)
             told = ", ".join(kill.differences) or "equal"
             print(f"kill {number} after {kill.seconds:.2f} s, at step {kill.step}: {told}", flush=True)
-    print(f"{equal} of {options.kills} equal")
-    return 0 if equal == options.kills else 1
+            found = [dataclasses.asdict(one) for one in kills]
+            write_report(options.output, about, {"seed": options.seed, "kills": found})
+    equal = sum(not kill.differences for kill in kills)
+    print(f"{equal} of {repeats} equal")
+    return 0 if equal == repeats else 1
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "check_training_kills", "stopped; the same command begins again"))
+    end_script(__file__, main)

@@ -1,0 +1,94 @@
+"""What all measuring scripts share: their flags, what a figure must be read with, and the file of their figures.
+
+A script is called as `python -m scripts.measuring.NAME` or `python scripts/measuring/NAME.py`. Times and peaks of
+memory are those of `benchmark.measure.clock.Clock`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.plain_text import one_line
+from benchmark.measure.machine import choose_machine
+from files.writing import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def open_parser(
+    script: str, description: str | None, *, repeats: int | None = None, repeated: str = "", device: str | None = None
+) -> argparse.ArgumentParser:
+    """Return a parser with the flags that every measuring script has: --output and --tiny, and, where they mean
+    something to this one, --repeats and --device.
+
+    script: its `__file__`. repeats, device: the defaults; None: no such flag. repeated: what is done so often.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    output = Path("runs") / f"{Path(script).stem}.json"
+    parser.add_argument("--output", type=Path, default=output, help="the figures go there as JSON [%(default)s]")
+    parser.add_argument("--tiny", action="store_true", help="small sizes: shows that the script works on any machine")
+    if repeats is not None:
+        parser.add_argument("--repeats", type=_count, default=repeats, help=f"{repeated} [%(default)s]")
+    if device is not None:
+        parser.add_argument("--device", default=device, help="auto, cpu, cuda or cuda:1 [%(default)s]")
+    return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return count
+
+
+def describe_run(script: str, device: str = "cpu") -> dict[str, Any]:
+    """Return what a figure must be read with: command, date, device, cores and versions.
+
+    script: the caller's `__file__`.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    machine = choose_machine(device, "auto")
+    module = ".".join(Path(script).resolve().relative_to(ROOT).with_suffix("").parts)
+    return {
+        "command": " ".join(["python -m", module, *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "device": machine.name,
+        "cores": os.cpu_count(),
+        "load_average_of_5_minutes": os.getloadavg()[1],
+        "versions": dict(machine.versions),
+    }
+
+
+def write_report(path: Path, about: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
+    """Write the figures with what they must be read with. May be called again whenever there are more.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_text(path, json.dumps({"about": about, **figures}, indent=1, default=str) + "\n")
+
+
+def end_script(script: str, main: Callable[[], int]) -> NoReturn:
+    """Run `main` and leave with its status; a user's error (status 2) and a signal are one line, without traceback."""
+    name = Path(script).stem
+
+    def run() -> int:
+        try:
+            return main()
+        except (OSError, ValueError) as error:
+            print(f"{name}: {one_line(error)}", file=sys.stderr)
+            return 2
+
+    leave(exit_status_of(run, name, "stopped"))
