@@ -12,7 +12,7 @@ import warnings
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from files import PROGRAM
 from files.reading import read_head, read_regular, shown
@@ -191,12 +191,23 @@ def as_rgb(image: Image) -> Image:
 
 def save_png(image: Image, path: Path, *, compress_level: int = 1) -> None:
     """Write an image as PNG that names this program as its maker (keyword Software of the PNG standard)."""
+    with path.open("wb") as file:
+        _write_png(image, file, compress_level)
+
+
+def encode_png(image: Image, *, compress_level: int = 1) -> bytes:
+    """Return the content of the file that `save_png` would write."""
+    file = BytesIO()
+    _write_png(image, file, compress_level)
+    return file.getvalue()
+
+
+def _write_png(image: Image, file: IO[bytes], compress_level: int) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     info.add_text("Software", PROGRAM)
-    with path.open("wb") as file:
-        image.save(file, format="PNG", compress_level=compress_level, pnginfo=info)
+    image.save(file, format="PNG", compress_level=compress_level, pnginfo=info)
 
 
 def is_our_png(path: Path) -> bool:

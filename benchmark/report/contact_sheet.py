@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.console.plain_text import visible
-from files.images import read_rgb, save_png
+from files.images import encode_png, read_rgb
 from files.writing import write_atomically
 
 TILE, GAP, HEADER, CAPTION_WIDTH = 192, 12, 44, 300
@@ -28,8 +28,10 @@ class SheetRow:
     asked: Mapping[str, str]
 
 
-def draw_contact_sheet(rows: Sequence[SheetRow], columns: Sequence[str], path: Path) -> None:
-    """Write the sheet of the first rows as PNG; small images are enlarged pixel by pixel, large ones reduced.
+def draw_contact_sheet(rows: Sequence[SheetRow], columns: Sequence[str], path: Path) -> bytes:
+    """Write the sheet of the first rows as PNG, and return what the file holds.
+
+    Small images are enlarged pixel by pixel, large ones reduced.
 
     An image that is missing or damaged leaves its place empty.
 
@@ -58,8 +60,10 @@ def draw_contact_sheet(rows: Sequence[SheetRow], columns: Sequence[str], path: P
             if column in row.asked:
                 asked = "\n".join(textwrap.wrap(visible(row.asked[column]), ASKED_CHARACTERS)[:2])
                 draw.multiline_text((left, top + TILE + 2), asked, fill="dimgrey", font=small)
+    content = encode_png(sheet, compress_level=COMPRESS_LEVEL)
     with write_atomically(path) as partial:
-        save_png(sheet, partial, compress_level=COMPRESS_LEVEL)
+        partial.write_bytes(content)
+    return content
 
 
 def _read_tile(path: Path | None) -> Image.Image | None:
@@ -80,10 +84,10 @@ def _wrapped(caption: str) -> str:
     return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"])
 
 
-def _fitted(picture: Image.Image) -> Image.Image:
-    scale = TILE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+def _fitted(image: Image.Image) -> Image.Image:
+    scale = TILE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     tile = Image.new("RGB", (TILE, TILE), "white")
-    fitted = picture.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+    fitted = image.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
     tile.paste(fitted, ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
     return tile

@@ -7,14 +7,18 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from benchmark.console.plain_text import one_line
 from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
 from benchmark.report.html.page import write_html_report
 from benchmark.report.ownership import REPORT_NAMES
-from benchmark.report.results import RunResult, write_csv, write_json
+from benchmark.report.results import RunResult, write_results
+from benchmark.report.table_csv import write_csv
 
 JSON_NAME, CSV_NAME, SHEET_NAME, HTML_NAME = REPORT_NAMES
+REFERENCE_COLUMN = "reference"  # on the sheet; no model has this title
+Made = TypeVar("Made")
 
 
 def write_reports(run: RunResult, rows: Sequence[SheetRow], folder: Path, announce: Callable[[str], None]) -> RunResult:
@@ -32,19 +36,20 @@ def write_reports(run: RunResult, rows: Sequence[SheetRow], folder: Path, announ
         return run
     failures = dict(run.failures)
 
-    def attempt(name: str, write: Callable[[Path], None]) -> bool:
+    def attempt(name: str, write: Callable[[Path], Made]) -> Made | None:
         try:
-            write(folder / name)
+            return write(folder / name)
         except Exception as error:  # the table is still to be printed
             if not isinstance(error, OSError | ValueError):
                 traceback.print_exc()
             failures[name] = one_line(error)
-        return name not in failures
+        return None
 
-    titles = [model.name for model in run.models]
+    columns = [model.name for model in run.models]
+    if any(REFERENCE_COLUMN in row.tiles for row in rows):
+        columns.append(REFERENCE_COLUMN)
     attempt(CSV_NAME, lambda path: write_csv(run, path))
-    has_sheet = attempt(SHEET_NAME, lambda path: draw_contact_sheet(rows, [*titles, "reference"], path))
-    sheet = folder / SHEET_NAME if has_sheet else None
+    sheet = attempt(SHEET_NAME, lambda path: draw_contact_sheet(rows, columns, path))
     attempt(HTML_NAME, lambda path: write_html_report(replace(run, failures=failures), sheet, path))
-    attempt(JSON_NAME, lambda path: write_json(replace(run, failures=failures), path))
+    attempt(JSON_NAME, lambda path: write_results(replace(run, failures=failures), path))
     return replace(run, failures=failures)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from benchmark.console.plain_text import visible
+from benchmark.report.numbers import NO_VALUE, has_value, paired_interval, shown_interval, shown_number
 from benchmark.report.results import ModelResult, RunResult
-from benchmark.report.verdicts import name_winners
+from benchmark.report.verdicts import format_verdict
 from metrics import METRICS
 from metrics.base import Score
-from metrics.intervals import difference_interval
 
 TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
 LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
+# What a cell says of why there is no score; longer reasons stand in the footer alone.
+LONGEST_CELL_REASON = len("no reference images")
 SMALL_SECONDS = 0.1
 FRECHET_BIASED_BELOW = 5000
 WEIGHTS_MEANING = {
-    "pretrained": "official (hub, or the local folders in results.json)",
-    "random": "random, in the full-size architectures: speed and memory are real, images are noise",
+    "pretrained": "official, from the hub or from the local folders named in results.json",
+    "random": "random, in the full-size architectures: speed and memory are real, the images are noise",
     "tiny": "small embedded models of the same architectures, not the published ones",
 }
 
@@ -36,8 +37,13 @@ class TableRow:
 def format_report(run: RunResult) -> str:
     """Return the whole of stdout: table, winners, footer. Without any result: the reasons alone."""
     lines = [] if not run.models else [*_table_lines(run.models), "", "PERFORMANCE ANALYSIS:", "-" * 40]
-    lines += name_winners(run.models) if run.models else [TITLE, "No model has a result."]
+    lines += verdict_lines(run) if run.models else [TITLE, "No model has a result."]
     return "\n".join(map(visible, [*lines, "", *footer_lines(run)]))
+
+
+def verdict_lines(run: RunResult) -> list[str]:
+    """Return the winners' lines."""
+    return [format_verdict(verdict) for verdict in run.verdicts]
 
 
 def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
@@ -50,10 +56,10 @@ def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
     decimals = 2 if min(model.mean_latency_s for model in models) >= SMALL_SECONDS else 4
     rows = [
         row("Model Size (M params)", lambda model: f"{model.parameters / 1e6:.1f}"),
-        row("Avg Inference Time (s)", lambda model: _seconds(model.mean_latency_s, decimals)),
-        row("Std Inference Time (s)", lambda model: _seconds(model.std_latency_s, decimals)),
-        row("Min Inference Time (s)", lambda model: _seconds(min(model.latencies_s), decimals)),
-        row("Max Inference Time (s)", lambda model: _seconds(max(model.latencies_s), decimals)),
+        row("Avg Inference Time (s)", lambda model: shown_number(model.mean_latency_s, decimals)),
+        row("Std Inference Time (s)", lambda model: shown_number(model.std_latency_s, decimals)),
+        row("Min Inference Time (s)", lambda model: shown_number(min(model.latencies_s), decimals)),
+        row("Max Inference Time (s)", lambda model: shown_number(max(model.latencies_s), decimals)),
         row("Throughput (images/sec)", lambda model: _rate(model.throughput_per_s)),
         *(row(label, partial(_score, key=key)) for key, label in _score_labels(models)),
     ]
@@ -66,21 +72,22 @@ def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
 
 def _table_lines(models: Sequence[ModelResult]) -> list[str]:
     names = [visible(model.name) for model in models]
-    columns = max(COLUMN_WIDTH, *map(len, names))
+    rows = [(visible(row.label), list(map(visible, row.cells))) for row in table_rows(models)]
+    columns = max(COLUMN_WIDTH, *map(len, names), *(len(cell) for _, cells in rows for cell in cells))
     width = max(LEAST_WIDTH, LABEL_WIDTH + len(models) * (columns + 1))
 
     def line(label: str, cells: Sequence[str]) -> str:
         return " ".join([f"{label:<{LABEL_WIDTH}}", *(f"{cell:<{columns}}" for cell in cells)])
 
     header = [TITLE, "=" * width, line("Metric", names), "-" * width]
-    return header + [line(visible(row.label), list(map(visible, row.cells))) for row in table_rows(models)]
+    return header + [line(label, cells) for label, cells in rows]
 
 
 def _score_labels(models: Sequence[ModelResult]) -> list[tuple[str, str]]:
     """Return key and label of every row of quality: those with a value, then those that have none anywhere."""
     labels = {score.key: score.label for model in models for score in model.scores}
     for model in models:
-        for name in model.unscored or {}:
+        for name in model.unscored:
             labels.setdefault(_row_of(name), METRICS[name].label if name in METRICS else name)
     order = {_row_of(name): place for place, name in enumerate(METRICS)}
     places: dict[str, int] = {}
@@ -94,10 +101,6 @@ def _row_of(name: str) -> str:
     return METRICS[name].row or name if name in METRICS else name
 
 
-def _seconds(seconds: float, decimals: int) -> str:
-    return "n/a" if math.isnan(seconds) else f"{seconds:.{decimals}f}"
-
-
 def _rate(images_per_s: float) -> str:
     return f"{images_per_s:.2f}" if images_per_s >= SMALL_SECONDS else f"{images_per_s:.4f}"
 
@@ -105,13 +108,13 @@ def _rate(images_per_s: float) -> str:
 def _score(model: ModelResult, key: str) -> str:
     score = model.score(key)
     if score is not None:
-        return f"{score.value:.{score.decimals}f}"
-    reason = next((reason for name, reason in (model.unscored or {}).items() if _row_of(name) == key), "")
-    return f"n/a ({reason})" if 0 < len(reason) <= COLUMN_WIDTH - len("n/a ()") else "n/a"
+        return shown_number(score.value, score.decimals)
+    reason = next((reason for name, reason in model.unscored.items() if _row_of(name) == key), "")
+    return f"{NO_VALUE} ({reason})" if 0 < len(reason) <= LONGEST_CELL_REASON else NO_VALUE
 
 
 def _peak(model: ModelResult) -> str:
-    return "n/a" if model.peak_memory_bytes is None else f"{model.peak_memory_bytes / 1e9:.1f}"
+    return NO_VALUE if model.peak_memory_bytes is None else f"{model.peak_memory_bytes / 1e9:.1f}"
 
 
 def _first_call(model: ModelResult) -> str:
@@ -136,11 +139,12 @@ def footer_lines(run: RunResult) -> list[str]:
             lines.append(f"{model.name}: {model.images} of {run.num_samples} images")
         if model.left_out_batches:
             lines.append(
-                f"{model.name}: {model.left_out_batches} batch(es) left out of the times (first call, or another size)"
+                f"{model.name}: {model.left_out_batches} batch{'es' * (model.left_out_batches > 1)} not in the times "
+                "(first call, or another size)"
             )
     lines += [f"{name}: failed: {reason}" for name, reason in run.failures.items()]
     if run.interrupted:
-        lines.append("Interrupted: this is what there is; the same command goes on from here.")
+        lines.append("Interrupted; partial results. Run the same command to resume.")
     return lines
 
 
@@ -157,8 +161,10 @@ def _paired(models: Sequence[ModelResult]) -> list[str]:
             before = baseline.score(score.key)
             if before is None or (before.identity, before.n_generated) != (score.identity, score.n_generated):
                 continue
+            if not (has_value(before.value) and has_value(score.value)):
+                continue
             text = f"{score.short} {score.value - before.value:+.{score.decimals}f}"
-            interval = difference_interval(score, before)
+            interval = paired_interval(score, before)
             if interval is not None:
                 text += f" (95 %: {interval[0]:+.{score.decimals}f}..{interval[1]:+.{score.decimals}f})"
             changes.append(text)
@@ -171,7 +177,7 @@ def _unscored(models: Sequence[ModelResult]) -> list[str]:
     """One line for each reason why metrics have no value: which metrics, for which models."""
     models_of: dict[tuple[str, str], list[str]] = {}
     for model in models:
-        for name, reason in (model.unscored or {}).items():
+        for name, reason in model.unscored.items():
             models_of.setdefault((name, reason), []).append(model.name)
     names_of: dict[tuple[str, str], list[str]] = {}
     for (name, reason), who in models_of.items():
@@ -187,11 +193,11 @@ def _identities(models: Sequence[ModelResult]) -> list[str]:
         for score in model.scores:
             against = f" against {score.n_reference}" if score.n_reference else ""
             line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
-            if score.floor is not None:
+            if has_value(score.floor):
                 at = "" if score.floor_count == score.n_generated else f" at N = {score.floor_count}"
-                line += f"; {score.floor_meaning} {score.floor:.{score.decimals}f}{at}"
+                line += f"; {score.floor_meaning} {shown_number(score.floor, score.decimals)}{at}"
             if score.key == "fid" and score.n_generated < FRECHET_BIASED_BELOW:
-                line += f"; biased upwards below {FRECHET_BIASED_BELOW:,} images, small differences are noise"
+                line += f"; biased upwards below {FRECHET_BIASED_BELOW:,} images; small differences are noise"
             lines.setdefault(line, []).append(_interval(score, model))
     return [
         line + (f"; 95 % interval {', '.join(filter(None, intervals))}" if any(intervals) else "")
@@ -200,7 +206,5 @@ def _identities(models: Sequence[ModelResult]) -> list[str]:
 
 
 def _interval(score: Score, model: ModelResult) -> str:
-    if score.interval is None:
-        return ""
-    low, high = score.interval
-    return f"{model.name} {low:.{score.decimals}f}..{high:.{score.decimals}f}"
+    shown = shown_interval(score.interval, score.decimals)
+    return f"{model.name} {shown}" if shown else ""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from benchmark.data.run_data import Data
 from benchmark.measure.machine import Machine
 from benchmark.report.results import ModelResult, RunResult
+from benchmark.report.verdicts import decide
 from benchmark.run.columns import Column
 from benchmark.run.journal import Snapshot
 from benchmark.settings.fields import Settings
@@ -58,6 +59,7 @@ def describe_run(
         started=started.isoformat(timespec="seconds"),
         protocol=f"{PROTOCOL}; batch size {settings.batch_size}, {settings.warmup} warm-up calls",
         no_quality="random weights" if settings.weights == "random" else "", interrupted=interrupted,
+        verdicts=decide(models),
     )  # fmt: skip
 
 

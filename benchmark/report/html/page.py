@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 
 from benchmark.console.plain_text import visible
+from benchmark.report.numbers import NO_VALUE, has_value, shown_interval, shown_number
 from benchmark.report.ownership import GENERATOR
 from benchmark.report.results import ModelResult, RunResult
-from benchmark.report.table import footer_lines, table_rows
-from benchmark.report.verdicts import name_winners
+from benchmark.report.table import footer_lines, table_rows, verdict_lines
 from files.writing import write_text
 from metrics.base import Score
 
@@ -26,22 +26,22 @@ small, .notes { color: #566372; } .notes { font-size: 13px; }
 """
 
 
-def write_html_report(run: RunResult, contact_sheet: Path | None, path: Path) -> None:
-    """Write the report; the contact sheet, where there is one, is in it, so that the file can be moved alone.
+def write_html_report(run: RunResult, contact_sheet: bytes | None, path: Path) -> None:
+    """Write the report. The contact sheet (a PNG's content), where there is one, is in it: the file can be moved alone.
 
     Raises:
         OSError: it cannot be written; the former file is as it was.
     """
     body = ["<h1>Text-to-image benchmark</h1>"]
     if run.models:
-        winners = "".join(f"<li>{_text(line)}</li>" for line in name_winners(run.models))
+        winners = "".join(f"<li>{_text(line)}</li>" for line in verdict_lines(run))
         body += [_table(run.models), f"<ul>{winners}</ul>", "<h2>Seconds per image, every timed batch</h2>"]
         body += [_latency_plot(run.models)]
     if any(model.scores for model in run.models):
         body += ["<h2>Quality, with 95 % intervals</h2>", _quality_table(run.models)]
     if contact_sheet is not None:
-        picture = base64.b64encode(contact_sheet.read_bytes()).decode("ascii")
-        body += ["<h2>First prompts</h2>", f'<img alt="contact sheet" src="data:image/png;base64,{picture}">']
+        content = base64.b64encode(contact_sheet).decode("ascii")
+        body += ["<h2>First prompts</h2>", f'<img alt="contact sheet" src="data:image/png;base64,{content}">']
     notes = "".join(f"<li>{_text(line)}</li>" for line in footer_lines(run))
     body += ["<h2>How it was measured</h2>", f'<ul class="notes">{notes}</ul>']
     head = f'<meta charset="utf-8">{GENERATOR}<title>Text-to-image benchmark</title><style>{STYLE}</style>'
@@ -73,15 +73,13 @@ def _quality_table(models: Sequence[ModelResult]) -> str:
         cells = []
         for model in models:
             found = model.score(key)
-            interval = ""
-            if found is not None and found.interval is not None:
-                low, high = found.interval
-                interval = f"<br><small>{low:.{found.decimals}f}..{high:.{found.decimals}f}</small>"
-            cells.append("n/a" if found is None else f"{found.value:.{found.decimals}f}{interval}")
-        floor = "" if like.floor is None else f"{like.floor:.{like.decimals}f}"
-        meaning = (
-            "" if like.floor is None else f"<br><small>{_text(like.floor_meaning)}, N = {like.floor_count}</small>"
-        )
+            interval = "" if found is None else shown_interval(found.interval, found.decimals)
+            value = NO_VALUE if found is None else shown_number(found.value, found.decimals)
+            cells.append(f"{value}<br><small>{interval}</small>" if interval else value)
+        floor = meaning = ""
+        if has_value(like.floor):
+            floor = shown_number(like.floor, like.decimals)
+            meaning = f"<br><small>{_text(like.floor_meaning)}, N = {like.floor_count}</small>"
         against = f" against {like.n_reference}" if like.n_reference else ""
         cells += [f"{floor}{meaning}", f"{like.n_generated}{against}"]
         rows.append(f"<tr><td>{_text(like.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")

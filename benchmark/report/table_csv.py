@@ -1,0 +1,51 @@
+"""results.csv: the table's values, one line per column of the run, safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmark.console.plain_text import visible
+from benchmark.report.numbers import has_value
+from benchmark.report.ownership import CSV_COLUMNS
+from benchmark.report.results import RunResult
+from files.writing import write_text
+
+# What makes a spreadsheet compute a cell, in the full-width forms too, which some convert.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+_QUOTED = re.compile(r"[,;|\"'\t\r\n]|^\s|\s$")
+
+
+def write_csv(run: RunResult, path: Path) -> None:
+    """Write one line per model, with units in the columns' names and one column per score.
+
+    Raises:
+        OSError: it cannot be written; the former file is as it was.
+    """
+    keys = list(dict.fromkeys(score.key for model in run.models for score in model.scores))
+    lines: list[list[object]] = [[*CSV_COLUMNS, *keys]]
+    for model in run.models:
+        figures = {
+            "model": model.name, "mode": model.mode, "parameters": model.parameters, "images": model.images,
+            "batch_size": model.batch_size, "image_size_px": model.image_size, "mean_latency_s": model.mean_latency_s,
+            "std_latency_s": model.std_latency_s, "min_latency_s": min(model.latencies_s),
+            "max_latency_s": max(model.latencies_s), "throughput_per_s": model.throughput_per_s,
+            "peak_memory_bytes": model.peak_memory_bytes, "load_s": model.load_s, "first_call_s": model.first_call_s,
+        }  # fmt: skip
+        scores = [model.score(key) for key in keys]
+        lines.append([figures[name] for name in CSV_COLUMNS] + [score and score.value for score in scores])
+    write_text(path, "".join(",".join(map(_cell, line)) + "\r\n" for line in lines))
+
+
+def _cell(value: object) -> str:
+    """Return a cell, empty where there is no value. A text that a spreadsheet would compute gets an apostrophe first.
+
+    A number never does. A text is quoted where any program could see two cells in it: by a comma, or by what stands
+    for one elsewhere.
+    """
+    if not isinstance(value, str):
+        return "" if value is None or (isinstance(value, float) and not has_value(value)) else str(value)
+    text = visible(value)
+    if text.lstrip().startswith(_FORMULA_STARTS):
+        text = "'" + text
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
