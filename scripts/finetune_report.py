@@ -1,14 +1,13 @@
-"""Shows what a fine-tuning changed: finetune.md, finetune.png (base, LoRA, reference) and strength.png.
+"""Report what a fine-tuning changed: finetune.md, finetune.png (base, LoRA, reference) and strength.png.
 
     python scripts/finetune_report.py --base_dir local_repo/WikiArt
     WEIGHTS=tiny python scripts/finetune_report.py --base_dir local_repo/tiny/Emoji
 
-Held-out captions (BASE_DIR/input/test) go through the base and through the LoRA with the same seeds; both are scored
-against the held-out images. Drift is the same on a domain outside the target, `--drift`: any data set or folder that
+The base and the LoRA both generate from the held-out captions (BASE_DIR/input/test) with the same seeds, and both are
+scored against the held-out images. Drift is the same comparison on a data set outside the target, `--drift`: whatever
 DATASET takes. Weights, models and metrics are set as for run_inference.py (WEIGHTS, PIXART_MODEL, PIXART_BASE,
-PIXART_STEPS, PIXART_GUIDANCE, IMAGE_SIZE, INCEPTION_WEIGHTS, ...). Images are kept in the output
-folder: a second call goes on.
-Exit status: 0, 2 where it cannot be done.
+PIXART_STEPS, PIXART_GUIDANCE, IMAGE_SIZE, INCEPTION_WEIGHTS, ...). Images are kept in the output folder, so that the
+same command goes on after a stop. Exit status: 0, or 2 where something is missing.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Report what a fine-tuning changed.", allow_abbrev=False)
     base_dir = os.environ.get("BASE_DIR") or "local_repo/Gundam"
     parser.add_argument("--base_dir", type=Path, default=Path(base_dir), help="the data set's folder [%(default)s]")
-    parser.add_argument("--adapter", type=Path, help="default: BASE_DIR/pixart_lora")
-    parser.add_argument("--output_dir", type=Path, help="default: BASE_DIR/finetune_report")
-    parser.add_argument("--drift", help="data set outside the target (default: robots; for Robots: emoji)")
+    parser.add_argument("--adapter", type=Path, help="the LoRA's folder [BASE_DIR/pixart_lora]")
+    parser.add_argument("--output_dir", type=Path, help="where the report goes [BASE_DIR/finetune_report]")
+    parser.add_argument("--drift", help="a data set outside the target [robots; for Robots: emoji]")
     parser.add_argument(
         "--num_samples", type=positive_integer, default=1000, help="most held-out captions [%(default)s]"
     )
@@ -58,15 +57,16 @@ def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 
 def make_report(arguments: argparse.Namespace, settings: Settings) -> float | None:
-    """Generate, score and write the page; return the share of the way to the floor that was gone.
+    """Generate, score and write the page; return how much of the way from the base to the floor the LoRA went.
 
     Raises:
-        OSError, ValueError: what is missing, in one line.
+        OSError, ValueError: something is missing; one line says what.
     """
     from benchmark.console.progress import Progress
     from benchmark.measure.machine import choose_machine
     from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
     from benchmark.run.generation import Plan
+    from benchmark.settings.runtime import runtime_of, scoring_of
     from finetuning.base import base_options, find_adapter
     from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment, first_images
     from finetuning.page import (
@@ -79,9 +79,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         draw_curve,
         write_page,
     )
-    from metrics.base import Scoring
     from models import pixart
-    from models.base import Runtime
     from models.lora_files import lora_digest
 
     begin = time.monotonic()
@@ -93,10 +91,8 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     drift = read_drift(arguments, target.name, output)
     machine, progress = choose_machine(settings.device, settings.dtype), Progress()
     (options,) = (model.options for model in settings.selected_models() if model.family is pixart.FAMILY)
-    runtime = Runtime(
-        weights=settings.weights, device=machine.device, dtype=machine.dtype, image_size=settings.image_size,
-        assets=ASSETS, cache=output / "cache",
-    )  # fmt: skip
+    cache = output / "cache"
+    runtime = replace(runtime_of(settings, "eager", machine), cache=cache, offload=False)
     plain = replace(base_options(options, settings.weights), lora="", lora_scale=1.0)
 
     def load(strength: float) -> Any:
@@ -109,11 +105,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         "device": machine.name, "torch": machine.versions["torch"], "batch_size": str(arguments.batch_size),
         "image_size": str(settings.image_size), "seed": str(arguments.seed),
     }  # fmt: skip
-    scoring = Scoring(
-        device=machine.device, assets=ASSETS, cache=output / "cache", inception_weights=settings.inception_weights,
-        fid_protocol=settings.fid_protocol, feature_dtype=settings.feature_dtype, dinov2_model=settings.dinov2_model,
-        clip_model=settings.clip_model, progress=progress.counted,
-    )  # fmt: skip
+    scoring = replace(scoring_of(settings, machine.device, progress.counted), cache=cache)
     plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
     experiment = Experiment(load, output / "images", identity, plan, scoring, arguments.seed, progress)
 
@@ -140,7 +132,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         curve=curve, curve_count=len(few[0].real),
         curve_floor=experiment.kernel_distance(experiment.floor_images(few[0]), few[0]),
         facts={
-            "Adapter": f"{digest} ({(adapter / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
+            "LoRA": f"{digest} ({(adapter / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
             "For the memorisation guard": f"{len(target.training or ())} training images of {target.name}",
             "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
             "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",
@@ -159,7 +151,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
 
 
 def read_strengths(text: str) -> list[float]:
-    """Return the LoRA's strengths in rising order, 0 and 1 always among them. Raises ValueError."""
+    """Return the LoRA's strengths in rising order, always with 0 and 1. Raises ValueError."""
     try:
         return sorted({0.0, 1.0, *map(float, text.split(","))})
     except ValueError:

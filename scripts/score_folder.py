@@ -1,13 +1,13 @@
-"""Scores a folder of images against real ones, without generating anything.
+"""Score a folder of images against real ones; nothing is generated.
 
     python scripts/score_folder.py local_repo/VAR-d16/output --reference local_repo/Gundam/input/test
     python scripts/score_folder.py images --reference robots --metrics fid,kid,prdc --json
-    python scripts/score_folder.py images --reference imagenet_256.npz --metrics fid
+    python scripts/score_folder.py images --reference VIRTUAL_imagenet256_labeled.npz --metrics fid
 
 The reference is a folder, `robots` (drawn from assets/), or statistics: an .npz file with `mu` and `sigma`, as
 clean-fid, pytorch-fid and the ADM evaluator write them, which serve the Fréchet distance alone. An image's caption,
-where a metric needs it, is read from the text beside it: 00000_caption.txt (or 00000.txt) for 00000.png and
-00000_input.png. stdout carries the scores, stderr the progress and why a metric has no value.
+for the metrics that need one, is the text file beside it: 00000_caption.txt (or 00000.txt) for 00000.png and
+00000_input.png. Scores go to stdout; progress, and the reason of each metric without a value, to stderr.
 """
 
 from __future__ import annotations
