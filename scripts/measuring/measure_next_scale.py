@@ -2,7 +2,7 @@
 
     python scripts/measuring/measure_next_scale.py --output runs/next_scale.json
     python scripts/measuring/measure_next_scale.py --cases var-d16:1,infinity-1M:1 --profile
-    python scripts/measuring/measure_next_scale.py --small --device cpu --repeats 2
+    python scripts/measuring/measure_next_scale.py --tiny --device cpu --repeats 2
 
 Every time is CUDA-synchronised, from labels or encoded text to uint8 images on the device; median after warm-up. The
 text encoder is not in Infinity's figures. Peaks are torch's, from before the first call on.
@@ -10,21 +10,21 @@ text encoder is not in Infinity's figures. Peaks are torch's, from before the fi
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark.measure.clock import Clock
+from benchmark.measure.machine import choose_machine
 from models.networks.cuda_graphs import ProgramPool
 from models.next_scale_programs import last_of
-from scripts.measuring.next_scale_cases import Case, describe_run, open_case, release
+from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
+from scripts.measuring.next_scale_cases import Case, open_case
 
 # The goals, milliseconds a batch.
 BARS_MS = {"var-d16:1": 9, "var-d16:8": 25, "var-d16:64": 150, "var-d30:1": 25, "infinity-1M:1": 350}
@@ -54,18 +54,18 @@ def measure(case: Case, batch: int, repeats: int, budget_s: float, clock: Clock)
     }
 
 
-def kernel_times(case: Case, batch: int, calls: int = 3) -> dict[str, Any]:
+def kernel_times(case: Case, batch: int, clock: Clock, calls: int = 3) -> dict[str, Any]:
     """Return the device time of one call by kind of kernel, and what no kernel fills, in ms."""
     from torch.profiler import ProfilerActivity, profile
 
-    case.run(batch, 0)
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA]) as record:
-        begin = time.perf_counter()
+    def run_calls() -> None:
         for seed in range(calls):
             case.run(batch, seed)
-        torch.cuda.synchronize()
-        wall_ms = 1e3 * (time.perf_counter() - begin) / calls
+
+    case.run(batch, 0)
+    clock.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as record:
+        wall_ms = 1e3 * clock.time(run_calls)[1] / calls
     kinds: dict[str, float] = {}
     names: dict[str, tuple[float, int]] = {}
     for event in record.key_averages():
@@ -136,47 +136,44 @@ def until_scale_ms(part: PartOfProgram, clock: Clock, repeats: int) -> float:
         return 1e3 * statistics.median(clock.time(call)[1] for _ in range(repeats))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=DEFAULT_CASES, help="model:batch, comma-separated")
-    parser.add_argument("--forms", default=",".join(FORMS))
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--repeats", type=int, default=50)
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure what was asked."""
+    parser = open_parser(__file__, __doc__, repeats=50, repeated="timed calls at most", device="cuda")
+    parser.add_argument("--cases", default=DEFAULT_CASES, help="model:batch, comma-separated [%(default)s]")
+    parser.add_argument("--forms", default=",".join(FORMS), help="comma-separated [%(default)s]")
     parser.add_argument("--budget", type=float, default=12.0, help="most seconds of repeats; eager: a fifth")
     parser.add_argument("--profile", action="store_true", help="also where each millisecond of compiled goes")
-    parser.add_argument("--small", action="store_true", help="small networks, for trying the script on a CPU")
-    parser.add_argument("--output", type=Path, default=Path("runs/next_scale.json"))
-    arguments = parser.parse_args()
-    device: str = arguments.device
-    on_cuda = device.startswith("cuda")
+    arguments = parser.parse_args(given)
+    about = describe_run(__file__, arguments.device)
+    device = choose_machine(arguments.device, "auto").device
     clock = Clock(device)
     cases: dict[str, list[int]] = {}
     for entry in arguments.cases.split(","):
         name, batch = entry.split(":")
         cases.setdefault(name, []).append(int(batch))
-    report: dict[str, Any] = {**describe_run("measure_next_scale", device), "results": {}}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {}
     for name, batches in cases.items():
         for form in arguments.forms.split(","):
             dtype, mode = FORMS[form]
             torch.backends.cuda.matmul.allow_tf32 = form == "eager TF32"
             budget_s = arguments.budget / (1 if form == "compiled" else 5)
-            case = open_case(name, device, dtype, mode, arguments.small)  # type: ignore[arg-type]
+            case = open_case(name, device, dtype, mode, arguments.tiny)  # type: ignore[arg-type]
             for batch in batches:
                 label = f"{name}:{batch}"
-                result = report["results"].setdefault(label, {"bar_ms": BARS_MS.get(label)})
+                result = results.setdefault(label, {"bar_ms": BARS_MS.get(label)})
                 try:
                     result[form] = measure(case, batch, arguments.repeats, budget_s, clock)
-                    if arguments.profile and form == "compiled" and on_cuda:
-                        result["profile"] = kernel_times(case, batch)
+                    if arguments.profile and form == "compiled" and device.startswith("cuda"):
+                        result["profile"] = kernel_times(case, batch, clock)
                         result["until_scale_ms"] = scale_times(case, batch, clock)
                 except (RuntimeError, torch.OutOfMemoryError) as error:
                     result[form] = {"error": " ".join(str(error).split())[:500]}
-                arguments.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+                write_report(arguments.output, about, {"results": results})
                 print(f"{label:18} {form:11} {summary(result[form])}", flush=True)
-            case.close(device)
+            case.close(clock)
             del case
-            release(device)
+            clock.release_memory()
+    return 0
 
 
 def summary(figures: dict[str, Any]) -> str:
@@ -190,4 +187,4 @@ def summary(figures: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    end_script(__file__, main)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.measure.machine import installed_versions
+from benchmark.measure.clock import Clock
 from models.base import DType, Mode, Runtime
 from models.infinity import random_networks as random_infinity
 from models.infinity_schedules import schedule_for
@@ -53,20 +50,13 @@ class Case:
             self.fill(program, batch, seed)
             return program
 
-    def close(self, device: str) -> None:
+    def close(self, clock: Clock) -> None:
         """Give all memory back."""
         for network in self.networks:
             use_operations(network, PLAIN)
         self.networks, self.pool = (nn.Identity(), nn.Identity()), ProgramPool(False)
         del self.make, self.fill
-        release(device)
-
-
-def release(device: str) -> None:
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        clock.release_memory()
 
 
 def runtime(device: str, dtype: DType, mode: Mode) -> Runtime:
@@ -74,13 +64,13 @@ def runtime(device: str, dtype: DType, mode: Mode) -> Runtime:
     return Runtime("random", device, dtype, 256, nowhere, nowhere, mode=mode)
 
 
-def open_case(name: str, device: str, dtype: DType, mode: Mode, small: bool = False) -> Case:
-    """Return `var-d<depth>` or `infinity-<pixels>` ("infinity-1M"); `small` shrinks all widths, for a CPU."""
+def open_case(name: str, device: str, dtype: DType, mode: Mode, tiny: bool = False) -> Case:
+    """Return `var-d<depth>` or `infinity-<pixels>` ("infinity-1M"); `tiny` builds small networks, for a CPU."""
     if name.startswith("var-d"):
         depth = int(name.removeprefix("var-d"))
-        var, vqvae = small_var(depth, device, dtype) if small else random_var(depth, device, dtype)
+        var, vqvae = small_var(depth, device, dtype) if tiny else random_var(depth, device, dtype)
         pool: ProgramPool[Any] = make_pool(runtime(device, dtype, mode), (var, vqvae), vqvae.decoder)
-        sampling = Sampling(1.5, 20, 0.96) if small else PUBLISHED
+        sampling = Sampling(1.5, 20, 0.96) if tiny else PUBLISHED
 
         def fill_var(program: VARProgram, batch: int, seed: int) -> None:
             classes = var.shape.classes
@@ -88,7 +78,7 @@ def open_case(name: str, device: str, dtype: DType, mode: Mode, small: bool = Fa
 
         return Case((var, vqvae), lambda batch: VARProgram(var, vqvae, sampling, batch), fill_var, pool)
     schedule = schedule_for(name.removeprefix("infinity-"), 1.0)  # type: ignore[arg-type]
-    infinity, vae = small_infinity(device, dtype) if small else random_infinity(device, dtype)
+    infinity, vae = small_infinity(device, dtype) if tiny else random_infinity(device, dtype)
     pool = make_pool(runtime(device, dtype, mode), (infinity, vae), vae.decoder)
     texts = {seed: text_rows(infinity, 1, seed, device) for seed in range(64)}
 
@@ -129,13 +119,3 @@ def small_infinity(device: str, dtype: DType) -> tuple[Infinity, BSQVAE]:
         build_random(lambda: Infinity(shape), device, torch.float32).cast(getattr(torch, dtype)),
         build_random(lambda: BSQVAE(vae), device, torch.float32).cast(getattr(torch, dtype)),
     )
-
-
-def describe_run(script: str, device: str) -> dict[str, Any]:
-    """Return what a figure must be read with: command, date, device, versions."""
-    return {
-        "command": " ".join([f"python -m scripts.{script}", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
-        "versions": installed_versions(),
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,33 +10,32 @@ import pytest
 from scripts.measuring import check_next_scale, measure_next_scale
 
 
-def run(script: object, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    monkeypatch.setattr(sys, "argv", ["script", "--small", "--device", "cpu", *arguments])
-    return script.main()  # type: ignore[attr-defined]
+def run(script: object, *arguments: str) -> object:
+    return script.main(["--tiny", "--device", "cpu", *arguments])  # type: ignore[attr-defined]
 
 
-def test_both_paths_are_compared_on_the_same_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_paths_are_compared_on_the_same_codes(tmp_path: Path) -> None:
     out = tmp_path / "exactness.json"
     cases = ("--cases", "var-d16:2,infinity-0.06M:1", "--batches", "var-d16", "--output", str(out))
-    assert run(check_next_scale, monkeypatch, *cases) == 0
-    report = json.loads(out.read_text())
+    assert run(check_next_scale, *cases) == 0
+    report = json.loads(out.read_text())["results"]
     # On a CPU both are the plain path: it agrees with itself, and half precision is worse than float32.
     assert report["var-d16:2"]["float32_codes_compared"] == 2 * 30
     assert report["var-d16:2"]["bfloat16_error_ratio"] == 1
     assert report["infinity-0.06M:1"]["bfloat16_rms_error_eager"] > 1e-4
-    assert report["var-d16 1 and 8"]["pictures_that_differ_eager"] == 0
+    assert report["var-d16 1 and 8"]["images_that_differ_eager"] == 0
 
 
 def test_paths_that_differ_fail_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_next_scale, "ERROR_BAR", 0.5)
     out = tmp_path / "exactness.json"
-    assert run(check_next_scale, monkeypatch, "--cases", "var-d16:1", "--batches", "", "--output", str(out)) == 1
-    assert json.loads(out.read_text())["var-d16:1"]["failures"] == ["bfloat16 error"]
+    assert run(check_next_scale, "--cases", "var-d16:1", "--batches", "", "--output", str(out)) == 1
+    assert json.loads(out.read_text())["results"]["var-d16:1"]["failures"] == ["bfloat16 error"]
 
 
-def test_times_are_told_for_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_are_told_for_every_form(tmp_path: Path) -> None:
     out = tmp_path / "speed.json"
-    run(measure_next_scale, monkeypatch, "--cases", "var-d16:2", "--repeats", "3", "--output", str(out))
+    run(measure_next_scale, "--cases", "var-d16:2", "--repeats", "3", "--output", str(out))
     figures = json.loads(out.read_text())["results"]["var-d16:2"]
     for form in measure_next_scale.FORMS:
         assert figures[form]["samples"] == 3
