@@ -13,7 +13,7 @@ from benchmark.data.manifest_lines import Row
 from benchmark.data.preparation import PreparedRows, prepare_rows, tell
 from benchmark.data.prompts import PromptSet
 from benchmark.data.reference import Reference
-from benchmark.data.sources import open_prompts, open_reference
+from benchmark.data.sources import is_same, open_prompts, open_reference
 from benchmark.data.sources.base import CaptionedImages
 from metrics.base import ImageSet, OpenTask, no_progress
 from models.base import TrainingData
@@ -77,8 +77,10 @@ def open_sources(
         if is_text and image_column:
             raise ValueError(f"IMAGE_COLUMN={image_column}: DATASET={dataset} holds no images; leave it out")
         return Sources(prompts)
+    if not is_text and is_same(dataset, reference):
+        return Sources(prompts)
     images = open_reference(reference, assets=assets, seed=seed, image_column=image_column if is_text else "")
-    if images.identity == prompts.identity:
+    if images.identity == prompts.identity:  # one by another name
         return Sources(prompts)
     if images.name == prompts.name and not is_text and not isinstance(images, Reference):
         raise ValueError(
@@ -162,7 +164,7 @@ def _paired(kept: Kept, training: Mapping[str, TrainingData]) -> Data:
         return data
     images = [row for row in kept.removed if any(known.holds_image(row.digest) for known in training.values())]
     note = (
-        f"; {len(kept.removed)} of {len(kept.looked_at.rows)} rows, whose image ({len(images)}) or caption "
+        f"{len(kept.removed)} of {len(kept.looked_at.rows)} rows, whose image ({len(images)}) or caption "
         f"{' and '.join(training)} was trained on, are left out of prompts and references, for every column"
     )
     left_out = {title: training_images(images, known) for title, known in training.items()}
@@ -184,10 +186,8 @@ def _apart(
     if not removed:
         return Data(asked.rows.prompts, reference, note=note)
     counts = [f"{len(kept.removed)} of {len(kept.looked_at.rows)} {what}" for kept, what in parts if kept.removed]
-    note += (
-        f"; {' and '.join(counts)}, whose image or caption {' and '.join(training)} was trained on, are left out, "
-        "for every column"
-    )
+    left = f"{' and '.join(counts)}, whose image or caption {' and '.join(training)} was trained on, are left out"
+    note = "; ".join([*([note] if note else []), f"{left}, for every column"])
     left_out = {title: training_images(removed, known) for title, known in training.items()}
     return Data(asked.rows.prompts, reference, left_out, _digest(training) if asked.removed else "", note)
 

@@ -64,7 +64,7 @@ def _emoji(choice: Choice) -> CaptionedImages:
     return Emoji(choice.assets)
 
 
-DATASETS: Mapping[str, Callable[[Choice], CaptionedImages]] = {
+DATASETS: Mapping[str, Callable[[Choice], CaptionedImages | PromptSet]] = {
     "gundam": _gundam,
     "wikiart": _wikiart,
     "robots": _robots,
@@ -102,10 +102,9 @@ def open_dataset(
     Raises:
         ValueError, OSError: as `open_prompts`, or `name` stands for prompts without images.
     """
-    path = find_folder(name, image_column, caption_column)
-    if path is None and _is_prompt_file(name):
-        raise ValueError(f"{shown(name)} is a file of prompts; images are needed here: give a folder or a data set")
-    return _open(name, path, Choice(assets, seed, image_column, caption_column))
+    return _with_images(
+        name, open_prompts(name, assets=assets, seed=seed, image_column=image_column, caption_column=caption_column)
+    )  # fmt: skip
 
 
 def open_reference(name: str, *, assets: Path, seed: int, image_column: str = "") -> CaptionedImages | Reference:
@@ -119,10 +118,18 @@ def open_reference(name: str, *, assets: Path, seed: int, image_column: str = ""
         from benchmark.data.sources.statistics import open_statistics
 
         return open_statistics(path)
-    return _open(name, path, Choice(assets, seed, image_column, captions_needed=False))
+    return _with_images(name, _open(name, path, Choice(assets, seed, image_column, captions_needed=False)))
 
 
-def _open(name: str, folder: Path | None, choice: Choice) -> CaptionedImages:
+def _with_images(name: str, opened: CaptionedImages | PromptSet) -> CaptionedImages:
+    from benchmark.data.prompts import PromptSet
+
+    if isinstance(opened, PromptSet):
+        raise ValueError(f"{shown(name)} is prompts without images; images are needed here: give a folder or data set")
+    return opened
+
+
+def _open(name: str, folder: Path | None, choice: Choice) -> CaptionedImages | PromptSet:
     if folder is not None:
         from benchmark.data.sources.folder import open_folder
 
@@ -153,6 +160,14 @@ def find_folder(name: str, image_column: str = "", caption_column: str = "") -> 
     return path if path is not None and is_folder(path) else None
 
 
+def is_same(dataset: str, reference: str) -> bool:
+    """Return whether DATASET and REFERENCE are one data set by their names: the same, or one folder's."""
+    if dataset == reference:
+        return True
+    one, other = find_dataset(dataset), find_reference(reference)
+    return one is not None and other is not None and one.resolve() == other.resolve()
+
+
 def find_reference(name: str, image_column: str = "") -> Path | None:
     """Return the folder or the file of statistics that `name`, the value of REFERENCE, stands for. Opens nothing.
 
@@ -177,8 +192,8 @@ def _find(variable: str, name: str, suffixes: tuple[str, ...], image_column: str
     files = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}" if len(suffixes) > 1 else suffixes[0]
     if path.suffix.lower() in suffixes:
         if not is_regular(path):
-            is_taken = _is_taken(path)
-            raise FileNotFoundError(f"{given} is {'no regular file' if is_taken else 'no file that there is'}")
+            what = "that is no regular file" if _is_taken(path) else "there is no such file"
+            raise FileNotFoundError(f"{given}: {what}")
         if not os.access(path, os.R_OK):
             raise PermissionError(f"{given}: the file cannot be read; give one that you may read")
         return path
@@ -197,10 +212,6 @@ def _find(variable: str, name: str, suffixes: tuple[str, ...], image_column: str
         f"{given} is no data set{near}; there are {', '.join(DATASETS)}, a local folder, a hub id org/name, or a file "
         f"({files})"
     )
-
-
-def _is_prompt_file(name: str) -> bool:
-    return name not in DATASETS and expanded(name).suffix.lower() in PROMPT_SUFFIXES
 
 
 def _is_taken(path: Path) -> bool:

@@ -44,7 +44,7 @@ def read_prompt_file(path: Path, prompt_column: str = "") -> PromptSet:
     name = valid_text(path.stem)
     digest = hashlib.sha256("".join(json.dumps([prompt.text, prompt.class_label]) for prompt in prompts).encode())
     note = (
-        f"; {blank} blank {'row' if is_table else 'line'}{'' if blank == 1 else 's'} of {valid_text(path.name)} skipped"
+        f"{blank} blank {'row' if is_table else 'line'}{'' if blank == 1 else 's'} of {valid_text(path.name)} skipped"
     )
     return PromptSet(
         name, f"prompts {name} {digest.hexdigest()[:16]}", (), prompts, exhausted=True, note=note if blank else ""

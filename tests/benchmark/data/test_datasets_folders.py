@@ -1,17 +1,16 @@
-"""Local folders of images in the layouts that people have, and the names that DATASET takes."""
+"""Local folders of images in the layouts that people have."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmark.data.sources import DATASETS, open_dataset
+from benchmark.data.sources import open_dataset
 from benchmark.data.sources.base import CaptionedImages, Example
 from benchmark.data.sources.folder import check_captions, image_files
 
@@ -394,31 +393,3 @@ def test_a_machine_without_descriptors_ends_the_run_and_costs_no_row(
     monkeypatch.setattr("benchmark.data.decoding.read_regular", refuse)
     with pytest.raises(OSError, match="Too many open files"):
         list(dataset.examples())
-
-
-def test_a_name_that_stands_for_nothing_is_refused_with_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="gundam, wikiart, robots, emoji"):
-        open_named("gundma")
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        open_named(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="is a file"):
-        open_named(draw(tmp_path / "a.png"))
-    with pytest.raises(ValueError, match="IMAGE_COLUMN=x"):
-        open_named("robots", image_column="x")
-
-
-def test_the_data_sets_that_ship_open_offline() -> None:
-    assert set(DATASETS) == {"gundam", "wikiart", "robots", "emoji"}
-    for name in ("robots", "emoji"):
-        example = next(open_named(name).examples())
-        assert example.image is not None
-        assert example.caption
-
-
-def test_the_registry_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, benchmark.data.sources\n"
-        "print([m for m in ('torch', 'datasets', 'PIL', 'numpy') if m in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.strip() == "[]"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.decoding import content_digest
-from benchmark.data.reference import prepare_reference
+from benchmark.data.preparation import prepare_rows
 from benchmark.data.sources.emoji import STYLES, Emoji
 
 ASSETS = Path(__file__).resolve().parents[3] / "assets"
@@ -49,7 +49,7 @@ def test_every_image_is_there() -> None:
 
 def test_the_reference_splits_by_concept_as_the_set_says(tmp_path: Path) -> None:
     emoji = Emoji(ASSETS)
-    reference = prepare_reference(emoji, tmp_path, 300)
+    reference = prepare_rows(emoji, tmp_path, 300)
     assert [row.split for row in reference.rows] == [emoji.split(row) for row in range(300)]
     assert {row.split for row in reference.rows} == {"train", "test"}
     assert "split by concept" in reference.identity

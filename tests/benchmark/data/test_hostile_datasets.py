@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from hostile_datasets import CANARY, CANARY_TEXT, LAYOUTS, make_hostile
 
-from benchmark.data.reference import prepare_reference
+from benchmark.data.preparation import prepare_reference
 from benchmark.data.sources.base import Example
 from benchmark.data.sources.folder import open_folder
-from benchmark.data.sources.hub import Table
+from benchmark.data.sources.table import Table
 
 DATASETS = 200
 MOST_SECONDS = 10.0
@@ -127,7 +127,7 @@ def test_a_hostile_data_set_can_be_prepared_and_its_lost_rows_are_explained(seed
     examples = list(open_folder(place).examples())
     lost = [number for number, example in enumerate(examples) if example.image is None]
     reference = prepare_reference(open_folder(place), tmp_path / "out", 100)
-    assert (len(reference.rows), reference.without_picture()) == (len(examples), len(lost))
+    assert (len(reference.rows), reference.without_image()) == (len(examples), len(lost))
     assert 0 < len(lost) < len(examples)
     lines = [json.loads(line) for line in (tmp_path / "out/input/manifest.jsonl").read_bytes().split(b"\n") if line]
     errors = {line["index"]: line["error"] for line in lines if line.get("error")}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data import manifest as manifests
-from benchmark.data.reference import Reference, prepare_reference
+from benchmark.data.preparation import PreparedRows, prepare_rows
 from benchmark.data.sources.base import Example
 from files.locks import LOCK_NAME, locked
 from scripts.measuring.damaging import copy_tree, damage
@@ -35,9 +35,9 @@ class Colours:
             yield Example(f"colour {row} ünï", image, row % 2, "damaged" if broken else "")
 
 
-def prepare(folder: Path, rows: int = 10, dataset: Colours | None = None) -> tuple[Reference, list[str]]:
+def prepare(folder: Path, rows: int = 10, dataset: Colours | None = None) -> tuple[PreparedRows, list[str]]:
     notes: list[str] = []
-    return prepare_reference(dataset or Colours(), folder, rows, announce=notes.append), notes
+    return prepare_rows(dataset or Colours(), folder, rows, announce=notes.append), notes
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -184,9 +184,7 @@ def test_who_waits_for_another_process_says_which(tmp_path: Path) -> None:
         told.set()
 
     with locked(tmp_path / "input", "prepares reference images"):
-        waiting = threading.Thread(
-            target=prepare_reference, args=(Colours(), tmp_path, 4), kwargs={"announce": announce}
-        )
+        waiting = threading.Thread(target=prepare_rows, args=(Colours(), tmp_path, 4), kwargs={"announce": announce})
         waiting.start()
         assert told.wait(20)
         assert len((tmp_path / "input" / "manifest.jsonl").read_text().splitlines()) == 3

@@ -16,11 +16,13 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from PIL import Image, ImageDraw, ImageOps
 from wikiart_shards import STYLES, picture, write_shards, write_unlabelled
 
+from benchmark.data.arrangement import adopt_arrangement
 from benchmark.data.decoding import content_digest, crop_square, decode_rgb
-from benchmark.data.reference import Reference, adopt_arrangement, prepare_reference, split_of
+from benchmark.data.preparation import PreparedRows, prepare_rows, split_of
 from benchmark.data.selection import Selection, choose_rows, equal_shares
 from benchmark.data.sources import open_dataset
-from benchmark.data.sources.hub import HubImages, Table
+from benchmark.data.sources.hub import HubImages
+from benchmark.data.sources.table import Table
 
 # Rows of each style, -1 of none: uneven, and in no order.
 UNEVEN = [(2, 0, 3, 3, -1, 2, 3)[row * row % 7] for row in range(40)]
@@ -251,7 +253,7 @@ def test_train_and_test_share_no_image_even_where_the_set_does(tmp_path: Path) -
         Image.open(BytesIO(content)).save(file, format="PNG", compress_level=0)
         reopened.append(file.getvalue())
     folder = write_shards(tmp_path / "double", [row % 4 for row in range(48)], contents[:24] + reopened)
-    reference = prepare_reference(select(folder, 48), tmp_path / "out", 48)
+    reference = prepare_rows(select(folder, 48), tmp_path / "out", 48)
     splits: dict[str, set[str]] = {}
     for row in reference.rows:
         assert row.split == split_of(row.digest)
@@ -263,18 +265,18 @@ def test_train_and_test_share_no_image_even_where_the_set_does(tmp_path: Path) -
 def test_a_broken_image_is_a_row_without_one(tmp_path: Path) -> None:
     contents = [b"broken", None, *[picture(row) for row in range(2, 8)]]
     folder = write_shards(tmp_path / "broken", [row % 4 for row in range(8)], contents)
-    reference = prepare_reference(select(folder, 8), tmp_path / "out", 8)
+    reference = prepare_rows(select(folder, 8), tmp_path / "out", 8)
     assert [row.path is None for row in reference.rows] == [True, True] + [False] * 6
     assert [row.digest == "" for row in reference.rows] == [True, True] + [False] * 6
-    assert reference.without_picture() == 2
+    assert reference.reference.without_image() == 2
 
 
 @pytest.fixture
-def prepared(shards: Path, tmp_path: Path) -> Reference:
-    return prepare_reference(select(shards), tmp_path / "out", 12)
+def prepared(shards: Path, tmp_path: Path) -> PreparedRows:
+    return prepare_rows(select(shards), tmp_path / "out", 12)
 
 
-def test_the_manifest_says_how_the_rows_were_chosen(prepared: Reference, tmp_path: Path) -> None:
+def test_the_manifest_says_how_the_rows_were_chosen(prepared: PreparedRows, tmp_path: Path) -> None:
     header, *lines = [json.loads(line) for line in (tmp_path / "out/input/manifest.jsonl").read_text().splitlines()]
     assert header["arrangement"] == {"stratified": 12, "seed": 42, "side": 4}
     assert header["schema_version"] == 2
@@ -287,9 +289,9 @@ def test_the_manifest_says_how_the_rows_were_chosen(prepared: Reference, tmp_pat
 def test_the_benchmark_adopts_a_selection_and_goes_on_past_it(shards: Path, tmp_path: Path) -> None:
     adopted = adopt_arrangement(open_table(shards), tmp_path / "out")
     assert isinstance(adopted, Selection)
-    reference = prepare_reference(adopted, tmp_path / "out", 30)
+    reference = prepare_rows(adopted, tmp_path / "out", 30)
     assert reference.identity == select(shards).identity
-    whole = prepare_reference(select(shards), tmp_path / "at once", 30)
+    whole = prepare_rows(select(shards), tmp_path / "at once", 30)
     assert [row.digest for row in reference.rows] == [row.digest for row in whole.rows]
 
 
@@ -298,15 +300,15 @@ def test_other_data_and_plain_rows_are_not_taken_for_the_selection(shards: Path,
     other = open_table(write_shards(tmp_path / "other", UNEVEN[:20]))
     assert adopt_arrangement(other, tmp_path / "out") is other
     with pytest.raises(ValueError, match="stratified by label"):
-        prepare_reference(other, tmp_path / "out", 5)
+        prepare_rows(other, tmp_path / "out", 5)
     with pytest.raises(ValueError, match=r"seed 42.*seed 43.*--output_dir"):
-        prepare_reference(select(shards, seed=43), tmp_path / "out", 12)
+        prepare_rows(select(shards, seed=43), tmp_path / "out", 12)
     plain = open_table(shards)
-    prepare_reference(plain, tmp_path / "plain", 5)
+    prepare_rows(plain, tmp_path / "plain", 5)
     assert adopt_arrangement(plain, tmp_path / "plain") is plain
     assert adopt_arrangement(plain, tmp_path / "nothing") is plain
     with pytest.raises(ValueError, match=r"now asked is \[.*stratified.*--output_dir") as caught:
-        prepare_reference(select(shards), tmp_path / "plain", 5)
+        prepare_rows(select(shards), tmp_path / "plain", 5)
     assert "\n" not in str(caught.value)
 
 
@@ -323,6 +325,7 @@ def test_fresh_makes_the_selection_anew_that_was_prepared(
 ) -> None:
     from benchmark.console.progress import Progress
     from benchmark.run.phases import prepare
+    from benchmark.run.plan import plan_run
     from benchmark.settings.fields import settings_class
 
     output = tmp_path / "run"
@@ -334,6 +337,6 @@ def test_fresh_makes_the_selection_anew_that_was_prepared(
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     before = (output / shards.name / "input" / "manifest.jsonl").read_text()
-    _, held_out = prepare(settings_class()(), Progress())
-    assert "stratified by label" in held_out.reference.identity
+    data = prepare(plan_run(settings_class()(), None, lambda _: None), Progress())
+    assert "stratified by label" in data.prompts.identity
     assert (output / shards.name / "input" / "manifest.jsonl").read_text() == before
