@@ -44,10 +44,10 @@ class RobotArt:
         from PIL import Image
 
         named = dict(zip(PARTS, attributes, strict=True))
-        picture = self.background(named["background"])
+        image = self.background(named["background"])
         for kind in LAYERS:
-            picture = Image.alpha_composite(picture, self.sprite(named["colour"], kind, named[kind]))
-        return picture.convert("RGB")
+            image = Image.alpha_composite(image, self.sprite(named["colour"], kind, named[kind]))
+        return image.convert("RGB")
 
 
 @cache
