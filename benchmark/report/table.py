@@ -118,7 +118,8 @@ def _peak(model: ModelResult) -> str:
 
 
 def _first_call(model: ModelResult) -> str:
-    return "-" if model.mode != "compiled" or model.first_call_s is None else f"{model.first_call_s:.1f}"
+    has_one = model.mode == "compiled" and has_value(model.first_call_s)
+    return shown_number(model.first_call_s, 1) if has_one else "-"
 
 
 def footer_lines(run: RunResult) -> list[str]:

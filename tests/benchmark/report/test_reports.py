@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
-import random
 import resource
-import unicodedata
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,52 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_table import column, report
+from report_cases import SDXL, column, hidden, hostile_name, report, run_with
 
 from benchmark.console.progress import Progress
 from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
 from benchmark.report.files import write_reports
 from benchmark.report.html.page import write_html_report
 from benchmark.report.ownership import REPORT_NAMES, foreign_reports
-from benchmark.report.results import RunResult, read_results, write_csv, write_json
+from benchmark.report.results import RunResult, read_results, write_results
 from benchmark.report.table import format_report
+from benchmark.report.table_csv import write_csv
 from benchmark.run.check import describe_run
 from benchmark.settings.command_line import parse_command
 from files.images import is_our_png, save_png
-from files.records import write_record
 from files.writing import PREFIX
 
 NAMES_TRIED = 500
-PIECES = (
-    "=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "＝1", "＋1", "－1", "＠x", "\t=1", "\r=1", "  =1",
-    "\u3000=1", "\xa0=1", "\x1b[31m", "\x1b]0;title\x07", "\x9b2J", "\x00", "\x7f", "\n", "\r\n", "\v", "\f",
-    "\x1c", "\x85", "\u2028", "\u2029", '"', "'", '""', ",", ";", "|", "<", ">", "&",
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</title>", "<!--", "-->", "]]>", "&lt;",
-    "javascript:", "\u202e", "\u2066", "\u2069", "\u200f", "\u061c", "\u200b", "\ufeff", "\ud800", "\udfff",
-    "\U000e0041", "name", "Ünïcode", "名前", "🤖", "\\n", "%s", "{0}", "$(id)", "`id`",
-)  # fmt: skip
-
-
-def hostile_name(number: int) -> str:
-    draw = random.Random(number)
-    return "".join(draw.choice(PIECES) for _ in range(draw.randint(1, 6)))
-
-
-def run_with(name: str) -> RunResult:
-    """Return a run of two columns, with `name` at every place where text from elsewhere can stand."""
-    first = column(name, 3.45, 0.23, 2600, 15.2)
-    score = replace(first.scores[0], identity=name, floor=1.0, floor_count=3, floor_meaning=name)
-    first = replace(
-        first, scores=(score,), warnings=(name,), notes=(name,), unscored={"kid": name}, folder=name, images=2
-    )
-    return report(
-        first, column("Other", 1.0, 0.1, 10, 3.0), dataset=name, dataset_note=name, device=name, protocol=name,
-        failures={name: name}, versions={name: name}, settings={"DATASET": name},
-    )  # fmt: skip
-
-
-def hidden(text: str) -> list[str]:
-    return [it for it in text if unicodedata.category(it) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
 
 
 class Page(HTMLParser):
@@ -113,11 +81,11 @@ def test_no_name_gets_out_of_table_csv_json_or_html(tmp_path: Path, monkeypatch:
             for row in csv.reader(content.splitlines(keepends=True), delimiter=separator):
                 assert not [cell for cell in row[1:] if cell.lstrip()[:1] in tuple("=+-@＝＋－＠")], repr(name)
 
-        write_json(run, tmp_path / "results.json")
+        write_results(run, tmp_path / "results.json")
         found = read_results(tmp_path / "results.json")
         assert (tmp_path / "results.json").read_bytes().isascii()
-        assert found["models"][0]["name"] == found["dataset"] == found["settings"]["DATASET"] == name
-        assert found["failures"] == {name: name}
+        assert found == run, repr(name)
+        assert format_report(found) == table
 
         write_html_report(run, None, tmp_path / "report.html")
         page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -180,7 +148,7 @@ def test_hostile_names_are_drawn_as_their_escapes(tmp_path: Path) -> None:
 # Whole or not at all.
 
 WRITERS: dict[str, Callable[[RunResult, Path], None]] = {
-    "results.json": write_json,
+    "results.json": write_results,
     "results.csv": write_csv,
     "report.html": lambda run, path: write_html_report(run, None, path),
     "samples.png": lambda run, path: draw_contact_sheet(
@@ -211,20 +179,46 @@ def test_results_json_has_the_failures_of_the_other_files(tmp_path: Path) -> Non
         (tmp_path / name).mkdir()
     run = write_reports(run_with("a"), [], tmp_path, print)
     assert {"results.csv", "samples.png", "report.html"} <= run.failures.keys()
-    assert read_results(tmp_path / "results.json")["failures"] == run.failures
+    assert read_results(tmp_path / "results.json") == run
 
 
-def test_a_sheet_that_cannot_be_written_leaves_no_former_sheet_in_the_page(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "samples.png")
-    (tmp_path / f"{PREFIX}-in-the-way").mkdir()
+def test_the_page_holds_the_sheet_that_was_drawn(tmp_path: Path) -> None:
+    write_reports(run_with("a"), [SheetRow("prompt", {}, {})], tmp_path, print)
+    sheet = base64.b64encode((tmp_path / "samples.png").read_bytes()).decode()
+    assert f'src="data:image/png;base64,{sheet}"' in (tmp_path / "report.html").read_text(encoding="utf-8")
 
-    def broken(*_: object) -> None:
+
+def test_a_sheet_that_cannot_be_drawn_leaves_no_former_sheet_in_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_reports(run_with("a"), [SheetRow("former", {}, {})], tmp_path, print)
+    assert "data:image/png" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    def broken(*_: object) -> bytes:
         raise OSError("no font")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmark.report.files.draw_contact_sheet", broken)
-        write_reports(run_with("a"), [], tmp_path, print)
-    assert "data:image/png" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    monkeypatch.setattr("benchmark.report.files.draw_contact_sheet", broken)
+    run = write_reports(run_with("a"), [SheetRow("new", {}, {})], tmp_path, print)
+    assert run.failures["samples.png"] == "no font"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png" not in page
+    assert "samples.png: failed: no font" in page
+
+
+def test_a_run_without_references_has_no_column_for_them_on_the_sheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_columns: list[Sequence[str]] = []
+
+    def draw(_: object, columns: Sequence[str], path: Path) -> bytes:
+        drawn_columns.append(columns)
+        path.write_bytes(b"drawn")
+        return b"drawn"
+
+    monkeypatch.setattr("benchmark.report.files.draw_contact_sheet", draw)
+    for tiles in ({"SDXL": None}, {"SDXL": None, "reference": None}):
+        write_reports(report(SDXL), [SheetRow("a prompt", tiles, {})], tmp_path, print)
+    assert drawn_columns == [["SDXL"], ["SDXL", "reference"]]
 
 
 def test_a_run_without_any_result_leaves_the_former_reports_and_says_so(tmp_path: Path) -> None:
@@ -281,7 +275,7 @@ def test_a_symlink_a_folder_and_a_pipe_are_foreign(tmp_path: Path, name: str) ->
 
 def test_a_damaged_results_json_is_ours_while_it_names_the_program(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    write_json(run_with("a"), path)
+    write_results(run_with("a"), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert foreign_reports(tmp_path) == []
@@ -293,70 +287,13 @@ def test_a_damaged_results_json_is_ours_while_it_names_the_program(tmp_path: Pat
 
 def test_results_of_an_earlier_version_are_ours(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    write_json(run_with("a"), path)
+    write_results(run_with("a"), path)
     content = json.loads(path.read_text(encoding="utf-8"))
     del content["program"], content["checksum"]
     path.write_text(json.dumps(content, indent=1))
     assert foreign_reports(tmp_path) == []
     with pytest.raises(ValueError, match="checksum is missing"):
         read_results(path)
-
-
-# Read back.
-
-
-def test_damaged_bytes_are_seen_or_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    path = tmp_path / "results.json"
-    write_json(run_with("a"), path)
-    whole, right = path.read_bytes(), read_results(path)
-    draw = random.Random(3)
-    told: list[str] = []
-    for _ in range(300):
-        damaged = bytearray(whole)
-        for _ in range(draw.randint(1, 3)):
-            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
-        path.write_bytes(damaged[: draw.choice((len(damaged), draw.randrange(len(damaged))))])
-        try:
-            found = read_results(path)
-        except ValueError as error:
-            told.append(str(error))
-        else:
-            assert found == right
-    assert len(told) > 250
-    assert all(text.startswith(str(path)) and "\n" not in text for text in told)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda content: content.update(schema_version=2), "schema_version 1"),
-        (lambda content: content.update(program="other"), "is not of text-to-image-benchmark"),
-        (lambda content: content.pop("models"), "models of the run is missing"),
-        (lambda content: content.update(models={}), "models of the run is dict"),
-        (lambda content: content.update(num_samples=True), "num_samples of the run is bool"),
-        (lambda content: content["models"].append(None), "a model is a NoneType"),
-        (lambda content: content["models"][0].pop("parameters"), "parameters of a model is missing"),
-        (lambda content: content["models"][0].update(latencies_s=[-1.0]), "not all numbers above 0"),
-        (lambda content: content["models"][0].update(latencies_s=[]), "not all numbers above 0"),
-        (lambda content: content["models"][0]["scores"][0].update(key=1), "key of a score of a is int"),
-    ],
-)
-def test_results_of_another_form_are_refused_by_what_differs(
-    tmp_path: Path, change: Callable[[dict[str, Any]], None], words: str
-) -> None:
-    path = tmp_path / "results.json"
-    write_json(run_with("a"), path)
-    content = read_results(path)
-    change(content)
-    write_record(path, content)
-    with pytest.raises(ValueError, match=words):
-        read_results(path)
-
-
-def test_results_that_are_not_there_are_an_error_of_the_system(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"results\.json"):
-        read_results(tmp_path / "results.json")
 
 
 def test_our_sheet_is_told_from_a_png_of_another(tmp_path: Path) -> None:

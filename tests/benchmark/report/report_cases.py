@@ -1,0 +1,80 @@
+"""Runs, columns and names from which the tests of the report make what they look at."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from dataclasses import replace
+
+from benchmark.report.results import ModelResult, RunResult
+from benchmark.report.verdicts import decide
+from metrics.base import Score
+
+PIECES = (
+    "=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "＝1", "＋1", "－1", "＠x", "\t=1", "\r=1", "  =1",
+    "\u3000=1", "\xa0=1", "\x1b[31m", "\x1b]0;title\x07", "\x9b2J", "\x00", "\x7f", "\n", "\r\n", "\v", "\f",
+    "\x1c", "\x85", "\u2028", "\u2029", '"', "'", '""', ",", ";", "|", "<", ">", "&",
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</title>", "<!--", "-->", "]]>", "&lt;",
+    "javascript:", "\u202e", "\u2066", "\u2069", "\u200f", "\u061c", "\u200b", "\ufeff", "\ud800", "\udfff",
+    "\U000e0041", "name", "Ünïcode", "名前", "🤖", "\\n", "%s", "{0}", "$(id)", "`id`",
+)  # fmt: skip
+
+
+def fid(value: float) -> Score:
+    return Score("fid", "FID Score (lower = better)", "FID", value, "lower", 6000, 6000, "inception")
+
+
+def column(name: str, mean_s: float, std_s: float, parameters: float, fid_value: float | None) -> ModelResult:
+    return ModelResult(
+        name=name, mode="eager", parameters=int(parameters * 1e6), image_size=512, batch_size=1, images=3,
+        latencies_s=(mean_s - std_s, mean_s, mean_s + std_s), left_out_batches=0, load_s=1.0, first_call_s=2.0,
+        warmup_s=3.0, peak_memory_bytes=None, notes=(), folder="",
+        scores=() if fid_value is None else (fid(fid_value),), unscored={},
+    )  # fmt: skip
+
+
+SDXL = column("SDXL", 3.45, 0.23, 2600, 15.2)
+VAR = column("VAR-d16", 1.89, 0.15, 310, 12.8)
+PIXART = column("PixArt", 2.10, 0.10, 610.9, 13.0)
+
+
+def report(*models: ModelResult, **changes: object) -> RunResult:
+    run = RunResult(
+        models=models, failures={}, dataset="Gundam", dataset_note="", num_samples=3, device="a GPU", dtype="bfloat16",
+        weights="pretrained", versions={"torch": "2"}, settings={}, started="2026-01-01", protocol="timed",
+        verdicts=decide(models),
+    )  # fmt: skip
+    return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def with_scores(model: ModelResult, count: int, kid: float, spread: float = 0.001) -> ModelResult:
+    """Return the model with an FID of so many images and a KID with replicates."""
+    replicates = {"generated": tuple(kid + spread * (i % 5 - 2) for i in range(20))}
+    kernel = Score(
+        "kid", "KID Score (lower = better)", "KID", kid, "lower", count, 2000, "inception",
+        interval=(kid - spread, kid + spread), replicates=replicates, decimals=4,
+    )  # fmt: skip
+    return replace(model, scores=(replace(fid(20.0), n_generated=count), kernel))
+
+
+def hostile_name(number: int) -> str:
+    draw = random.Random(number)
+    return "".join(draw.choice(PIECES) for _ in range(draw.randint(1, 6)))
+
+
+def run_with(name: str) -> RunResult:
+    """Return a run of two columns, with `name` at every place where text from elsewhere can stand."""
+    first = column(name, 3.45, 0.23, 2600, 15.2)
+    score = replace(first.scores[0], identity=name, floor=1.0, floor_count=3, floor_meaning=name)
+    first = replace(
+        first, scores=(score,), warnings=(name,), notes=(name,), unscored={"kid": name}, folder=name, images=2,
+        family=name, options={name: name}, axes={"MODE": name},
+    )  # fmt: skip
+    return report(
+        first, column("Other", 1.0, 0.1, 10, 3.0), dataset=name, dataset_note=name, device=name, protocol=name,
+        failures={name: name}, versions={name: name}, settings={"DATASET": name},
+    )  # fmt: skip
+
+
+def hidden(text: str) -> list[str]:
+    return [it for it in text if unicodedata.category(it) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
