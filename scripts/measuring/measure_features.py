@@ -10,15 +10,12 @@ Each ratio is against others measured in the same process.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import resource
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,7 +26,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmark.measure.machine import installed_versions
+from benchmark.measure.clock import Clock
+from benchmark.measure.machine import choose_machine
 from files.images import read_rgb
 from metrics import METRICS
 from metrics.base import Comparison, FeatureDType, ImageSet, Scoring
@@ -39,7 +37,9 @@ from metrics.extractors.precision import full_float32, memory_format
 from metrics.features import cached_features, open_extractor
 from metrics.frechet import fit_gaussian, frechet_distance
 from metrics.images import stream_images
+from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 
+ON_CPU = Clock("cpu")
 DTYPES: tuple[FeatureDType, ...] = ("float32", "tf32", "bfloat16")
 
 
@@ -77,23 +77,13 @@ def write_images(folder: Path, count: int, side: int) -> tuple[Path, ...]:
     return tuple(sorted(folder.iterdir()))
 
 
-def timed(work: Callable[[], Any]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
 def ours(paths: tuple[Path, ...], weights: Path, folder: Path, device: str, dtype: FeatureDType) -> float:
     """Return seconds of a folder through our pipeline, its network loaded and warm, nothing kept from before."""
     scoring = Scoring(device, folder, folder / "cache", inception_weights=weights, feature_dtype=dtype)
     extractor = open_extractor("inception", scoring)
     extractor.extract(list(stream_images(paths[: scoring.images_at_once])))
     shutil.rmtree(scoring.cache, ignore_errors=True)
-    seconds = timed(lambda: cached_features(ImageSet("x", paths), extractor, scoring))
+    _, seconds = Clock(device).time(lambda: cached_features(ImageSet("x", paths), extractor, scoring))
     shutil.rmtree(scoring.cache, ignore_errors=True)
     return seconds
 
@@ -101,13 +91,13 @@ def ours(paths: tuple[Path, ...], weights: Path, folder: Path, device: str, dtyp
 def by_torch_fidelity(paths: tuple[Path, ...], weights: Path) -> float:
     from torch_fidelity import calculate_metrics
 
-    return timed(
+    return ON_CPU.time(
         lambda: calculate_metrics(
             input1=str(paths[0].parent), isc=False, fid=True, input2=str(paths[0].parent), cuda=False, verbose=False,
             feature_extractor_weights_path=str(weights), cache=False, feature_extractor_internal_dtype="float32",
             save_cpu_ram=False, batch_size=32,
         )
-    ) / 2  # fmt: skip
+    )[1] / 2  # fmt: skip
 
 
 def by_torchmetrics(paths: tuple[Path, ...], weights: Path) -> float:
@@ -120,7 +110,7 @@ def by_torchmetrics(paths: tuple[Path, ...], weights: Path) -> float:
             images = [np.asarray(read_rgb(path)) for path in paths[start : start + 32]]
             metric.update(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), real=True)
 
-    return timed(run)
+    return ON_CPU.time(run)[1]
 
 
 def by_clean_fid(paths: tuple[Path, ...], weights: Path) -> float:
@@ -140,10 +130,10 @@ def by_clean_fid(paths: tuple[Path, ...], weights: Path) -> float:
             for images_BCHW in loader:
                 network((images_BCHW - 128) / 128)
 
-    return timed(run)
+    return ON_CPU.time(run)[1]
 
 
-def measure_pipelines(paths: tuple[Path, ...], weights: Path, folder: Path, rounds: int) -> dict[str, Any]:
+def measure_pipelines(paths: tuple[Path, ...], weights: Path, folder: Path, repeats: int) -> dict[str, Any]:
     """Return images/s of a folder by us and by the others, taking turns."""
     rates: dict[str, list[float]] = {}
     ways: dict[str, Callable[[], float]] = {
@@ -152,7 +142,7 @@ def measure_pipelines(paths: tuple[Path, ...], weights: Path, folder: Path, roun
         "torchmetrics": lambda: by_torchmetrics(paths, weights),
         "clean-fid's loader and resize": lambda: by_clean_fid(paths, weights),
     }
-    for _ in range(rounds):
+    for _ in range(repeats):
         for name, measured in ways.items():
             rates.setdefault(name, []).append(len(paths) / measured())
             print(f"{name}: {rates[name][-1]:.2f} images/s", flush=True)
@@ -161,7 +151,9 @@ def measure_pipelines(paths: tuple[Path, ...], weights: Path, folder: Path, roun
 
 def measure_gpu(paths: tuple[Path, ...], weights: Path, folder: Path, device: str) -> dict[str, Any]:
     """Return features/s of the network on images that are there, of the whole pipeline, and of decoding alone."""
-    found: dict[str, Any] = {"decode_per_s": len(paths) / timed(lambda: [None for _ in stream_images(paths, 256)])}
+    clock = Clock(device)
+    _, decode_s = clock.time(lambda: [None for _ in stream_images(paths, 256)])
+    found: dict[str, Any] = {"decode_per_s": len(paths) / decode_s}
     print(f"decoding alone: {found['decode_per_s']:.0f} images/s", flush=True)
     for dtype in DTYPES:
         extractor = InceptionFeatures(weights, device, dtype=dtype)
@@ -170,41 +162,47 @@ def measure_gpu(paths: tuple[Path, ...], weights: Path, folder: Path, device: st
         assert network is not None
         kept = next(network.parameters()).dtype
         batch_BCHW = torch.randn(256, 3, 299, 299, device=device).to(kept, memory_format=memory_format(device, dtype))
-        found[dtype] = {"network_per_s": network_rate(network, batch_BCHW, dtype)}
+        found[dtype] = {"network_per_s": network_rate(network, batch_BCHW, dtype, clock)}
         found[dtype]["pipeline_per_s"] = len(paths) / ours(paths, weights, folder, device, dtype)
         print(f"{dtype}: {found[dtype]}", flush=True)
     return found
 
 
-def network_rate(network: nn.Module, batch_BCHW: Tensor, dtype: FeatureDType, calls: int = 20) -> float:
+def network_rate(network: nn.Module, batch_BCHW: Tensor, dtype: FeatureDType, clock: Clock, calls: int = 20) -> float:
     with torch.inference_mode(), full_float32(allow_tf32=dtype == "tf32"):
         for _ in range(3):
             network(batch_BCHW)
-        return calls * len(batch_BCHW) / timed(lambda: [network(batch_BCHW) for _ in range(calls)])
+        return calls * len(batch_BCHW) / clock.time(lambda: [network(batch_BCHW) for _ in range(calls)])[1]
 
 
-def measure_frechet(device: str) -> dict[str, Any]:
-    """Return seconds of a distance of 1,000 samples to the kept statistics of 10,000, D = 2048, beside the others'."""
+def measure_frechet(device: str, width: int = 2048) -> dict[str, Any]:
+    """Return seconds of a distance of 1,000 samples to the kept statistics of 10,000, beside the others'.
+
+    width: features of a sample.
+    """
     generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(2048, 2048, generator=generator) / 45
-    few, many = (torch.randn(count, 2048, generator=generator) @ mixing for count in (1000, 10_000))
-    kept = fit_gaussian(many, device)
+    mixing = torch.randn(width, width, generator=generator) / width**0.5
+    few, many = (torch.randn(count, width, generator=generator) @ mixing for count in (1000, 10_000))
+    kept, clock = fit_gaussian(many, device), Clock(device)
     found: dict[str, Any] = {}
-    times = [timed(lambda: found.update(value=frechet_distance(fit_gaussian(few, device), kept))) for _ in range(5)]
-    found["ours_s"] = statistics.median(times)
+
+    def measure() -> None:
+        found["value"] = frechet_distance(fit_gaussian(few, device), kept)
+
+    found["ours_s"] = statistics.median(clock.time(measure)[1] for _ in range(5))
     if device == "cpu":
         from torch_fidelity.metric_fid import fid_statistics_to_metric
         from torchmetrics.image.fid import _compute_fid
 
         few64, many64 = few.double(), many.double()
         mu_few, sigma_few, mu_many, sigma_many = few64.mean(0), few64.T.cov(), many64.mean(0), many64.T.cov()
-        found["torchmetrics_s"] = timed(
-            lambda: found.update(torchmetrics=float(_compute_fid(mu_few, sigma_few, mu_many, sigma_many)))
-        )
+        distance, found["torchmetrics_s"] = clock.time(lambda: _compute_fid(mu_few, sigma_few, mu_many, sigma_many))
+        found["torchmetrics"] = float(distance)
         one, other = (
             {"mu": mu.numpy(), "sigma": sigma.numpy()} for mu, sigma in ((mu_few, sigma_few), (mu_many, sigma_many))
         )
-        found["torch_fidelity_s"] = timed(lambda: found.update(fid_statistics_to_metric(one, other, verbose=False)))
+        values, found["torch_fidelity_s"] = clock.time(lambda: fid_statistics_to_metric(one, other, verbose=False))
+        found |= values
     print(found, flush=True)
     return found
 
@@ -220,7 +218,9 @@ def measure_second_run(paths: tuple[Path, ...], weights: Path, folder: Path) -> 
     found: dict[str, Any] = {"generated": count, "reference": len(paths) - count}
     for name in ("first_s", "second_s"):
         open_extractor.cache_clear()
-        found[name] = timed(lambda: [METRICS[metric](scoring).score(comparison) for metric in ("fid", "kid", "prdc")])
+        _, found[name] = ON_CPU.time(
+            lambda: [METRICS[metric](scoring).score(comparison) for metric in ("fid", "kid", "prdc")]
+        )
     return found | {"share": found["second_s"] / found["first_s"]}
 
 
@@ -241,7 +241,7 @@ def measure_memory(images: int) -> dict[str, float]:
 
     found: dict[str, float] = {"images": images}
     with tempfile.TemporaryDirectory() as folder:
-        path = write_images(Path(folder) / "pictures", 1, 64)[0]
+        path = write_images(Path(folder) / "images", 1, 64)[0]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
         def growth_gb() -> float:
@@ -261,45 +261,45 @@ def measure_memory(images: int) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure what was asked."""
+    parser = open_parser(__file__, __doc__, repeats=3, repeated="turns of the pipelines", device="cpu")
     parser.add_argument(
         "--what", default="", help="of pipelines,gpu,frechet,again,memory; default: what suits the device"
     )
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory-images", type=int, default=50_000)
-    parser.add_argument("--output", type=Path, default=Path("runs/features.json"))
-    arguments = parser.parse_args()
-    on_cpu = arguments.device == "cpu"
+    parser.add_argument("--images", type=int, default=128, help="[%(default)s]")
+    parser.add_argument("--side", type=int, default=256, help="pixels [%(default)s]")
+    parser.add_argument("--memory-images", type=int, default=50_000, help="[%(default)s]")
+    arguments = parser.parse_args(given)
+    count, side, memory_images = arguments.images, arguments.side, arguments.memory_images
+    if arguments.tiny:
+        count, side, memory_images = min(count, 24), min(side, 64), min(memory_images, 200)
+    about = describe_run(__file__, arguments.device)
+    device = choose_machine(arguments.device, "auto").device
+    on_cpu = device == "cpu"
     what = (arguments.what or ("memory,pipelines,frechet,again" if on_cpu else "gpu,frechet")).split(",")
-    report: dict[str, Any] = {
-        "images": arguments.images, "side_px": arguments.side, "threads": torch.get_num_threads(),
-        "device": "CPU" if on_cpu else torch.cuda.get_device_name(), "versions": installed_versions(),
-        "date": time.strftime("%Y-%m-%d"),
-    }  # fmt: skip
+    report: dict[str, Any] = {"images": count, "side_px": side}
     if "memory" in what:  # first: the largest size a process ever had is what is measured
-        report["memory"] = measure_memory(arguments.memory_images)
+        report["memory"] = measure_memory(memory_images)
         print(report["memory"], flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = folder / "inception.pth"
-        random_inception(weights)
-        paths = write_images(folder / "pictures", arguments.images, arguments.side)
+        paths = write_images(folder / "images", count, side)
+        if {"pipelines", "gpu", "again"} & set(what):
+            random_inception(weights)
         if "pipelines" in what:
-            report["pipelines"] = measure_pipelines(paths, weights, folder, arguments.rounds)
+            report["pipelines"] = measure_pipelines(paths, weights, folder, arguments.repeats)
         if "gpu" in what:
-            report["gpu"] = measure_gpu(paths, weights, folder, arguments.device)
+            report["gpu"] = measure_gpu(paths, weights, folder, device)
         if "frechet" in what:
-            report["frechet"] = measure_frechet(arguments.device)
+            report["frechet"] = measure_frechet(device, 64 if arguments.tiny else 2048)
         if "again" in what:
             report["again"] = measure_second_run(paths, weights, folder)
             print(report["again"], flush=True)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+    write_report(arguments.output, about, report)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    end_script(__file__, main)

@@ -10,16 +10,13 @@ with Python's start and all imports. All take turns.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -33,15 +30,16 @@ from PIL import Image, ImageOps
 from benchmark.data.preparation import THREADS, prepare_reference
 from benchmark.data.selection import Selection
 from benchmark.data.sources import open_dataset
-from benchmark.measure.machine import installed_versions
+from benchmark.measure.clock import Clock
 from benchmark.settings.fields import ASSETS
 from files.images import open_image
+from scripts.measuring.harness import ROOT, describe_run, end_script, open_parser, write_report
 from scripts.pixart_scripts.common.prepare_inputs import select
 
 SIDE = 512
 SHARDS = 4
 CLASSES = {"artist": 129, "genre": 11, "style": 27}
-COMMAND = "scripts/pixart_scripts/wikiart/prepare_inputs_from_dataset.py"
+COMMAND = ROOT / "scripts/pixart_scripts/wikiart/prepare_inputs_from_dataset.py"
 
 
 def paint(index: int) -> bytes:
@@ -115,20 +113,19 @@ def convert_all(files: list[Path], target: Path, threads: int) -> None:
 
 def rate(work: Callable[[Path], Any], target: Path, count: int) -> float:
     """Return images per second of work that writes into `target`, which is deleted afterwards."""
-    begin = time.perf_counter()
-    work(target)
-    seconds = time.perf_counter() - begin
+    _, seconds = Clock("cpu").time(lambda: work(target))
     shutil.rmtree(target)
     return count / seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("runs/prepare.json"))
-    arguments = parser.parse_args()
-    count = arguments.images
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, and print what was found."""
+    parser = open_parser(__file__, __doc__, repeats=3, repeated="turns of each way")
+    parser.add_argument("--images", type=int, default=2000, help="[%(default)s]")
+    arguments = parser.parse_args(given)
+    count = min(arguments.images, 12) if arguments.tiny else arguments.images
+    about = describe_run(__file__)
+    about["versions"] |= {name: version(name) for name in ("pillow", "pyarrow", "datasets")}
     with tempfile.TemporaryDirectory() as name:
         folder, target = Path(name), Path(name) / "target"
         (folder / "files").mkdir()
@@ -138,7 +135,7 @@ def main() -> None:
         shards = folder / "wikiart"
         write_shards(files, shards)
         print(f"{count} images, {source_bytes / count / 1000:.0f} kB each", flush=True)
-        command = [sys.executable, COMMAND, "--dataset", str(shards), "--num_samples", str(count)]
+        command = [sys.executable, str(COMMAND), "--dataset", str(shards), "--num_samples", str(count)]
         ways: dict[str, Callable[[Path], Any]] = {
             "ours": lambda target: prepare(shards, target, count),
             "whole_command": lambda target: subprocess.run([*command, "--output_dir", str(target)], check=True),
@@ -149,22 +146,19 @@ def main() -> None:
         for turn in range(arguments.repeats):
             for way in list(ways)[:: 1 if turn % 2 == 0 else -1]:
                 rates.setdefault(way, []).append(rate(ways[way], target, count))
-                print(f"{way}: {rates[way][-1]:.1f} pictures/s", flush=True)
+                print(f"{way}: {rates[way][-1]:.1f} images/s", flush=True)
     medians = {way: statistics.median(values) for way, values in rates.items()}
     report = {
-        "images": count, "side_px": SIDE, "source_bytes": source_bytes, "threads": THREADS, "cores": os.cpu_count(),
-        "load_average_of_5_minutes": os.getloadavg()[1],
-        "pictures_per_s": {way: {"median": medians[way], "all": values} for way, values in rates.items()},
+        "images": count, "side_px": SIDE, "source_bytes": source_bytes, "threads": THREADS,
+        "images_per_s": {way: {"median": medians[way], "all": values} for way, values in rates.items()},
         "ratio": medians["ours"] / medians["bare"], "ratio_bar": 0.8,
         "ratio_of_turns": [ours / bare for ours, bare in zip(rates["ours"], rates["bare"], strict=True)],
         "ratio_to_one_thread": medians["ours"] / medians["bare_one_thread"],
-        "versions": installed_versions() | {name: version(name) for name in ("pillow", "pyarrow", "datasets")},
-        "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
-    print(json.dumps(report, indent=1))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_report(arguments.output, about, report)
+    print(arguments.output.read_text(encoding="utf-8"), end="")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    end_script(__file__, main)

@@ -8,7 +8,6 @@ Prints one line for each figure with its bar, writes them as JSON with --output,
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -17,21 +16,31 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmark.measure.clock import Clock
 from files.images import read_rgb
+from scripts.measuring.harness import ROOT, describe_run, end_script, open_parser, write_report
 
-ROOT = Path(__file__).resolve().parents[2]
+CLOCK = Clock("cpu")  # the runs are processes of their own
 COLUMNS = ("SDXL", "VAR", "PixArt", "Infinity")
 DEMO_SECONDS = 90  # four models
-KILLS, KILL_SAMPLES = 20, 24
-BATCH_SIZES, BATCH_SAMPLES = (1, 3, 8), 8
+BATCH_SIZES = (1, 3, 8)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images each run makes of a model, and how many runs are killed."""
+
+    kills: int
+    samples: int = 16
+    kill_samples: int = 24
+    batch_samples: int = 8
 
 
 @dataclass(frozen=True)
@@ -77,56 +86,54 @@ def images_of(folder: Path) -> dict[str, Path]:
     return {str(path.relative_to(folder)): path for path in sorted(folder.glob("*/output/*.png"))}
 
 
-def measure_demo(folder: Path) -> Iterator[Figure]:
+def measure_demo(folder: Path, sizes: Sizes) -> Iterator[Figure]:
     """What `make demo` does after its install: wall time, and the highest resident memory of any child."""
-    start = time.perf_counter()
-    finish_run(folder / "demo", NUM_SAMPLES=16)
-    seconds = time.perf_counter() - start
+    _, seconds = CLOCK.time(lambda: finish_run(folder / "demo", NUM_SAMPLES=sizes.samples))
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
-    yield Figure("demo, 16 images from each model, wall", seconds, "s", DEMO_SECONDS, seconds < DEMO_SECONDS)
+    name = f"demo, {sizes.samples} images from each model, wall"
+    yield Figure(name, seconds, "s", DEMO_SECONDS, seconds < DEMO_SECONDS)
     yield Figure("demo, peak resident memory", peak_gb, "GB", 4, peak_gb < 4)
 
 
-def measure_overhead(folder: Path) -> Iterator[Figure]:
+def measure_overhead(folder: Path, sizes: Sizes) -> Iterator[Figure]:
     """Wall time of the generate phase over the sum of its timed seconds, batch size 1."""
-    finish_run(folder / "overhead", NUM_SAMPLES=16, METRICS="fidelity", NUM_REFERENCES=2)
+    finish_run(folder / "overhead", NUM_SAMPLES=sizes.samples, METRICS="fidelity", NUM_REFERENCES=2)
     lines = journal_lines(folder / "overhead", "finished")
     ratio = sum(line["loop_s"] for line in lines) / sum(line["timed_s"] for line in lines)
     yield Figure("generate phase, wall / timed seconds, batch 1", ratio, "x", 1.05, ratio <= 1.05)
 
 
-def measure_resume(folder: Path) -> Iterator[Figure]:
+def measure_resume(folder: Path, sizes: Sizes) -> Iterator[Figure]:
     """Kill -9 at random moments, run again each time, and compare with an undisturbed run byte for byte."""
-    settings = {"NUM_SAMPLES": KILL_SAMPLES, "BATCH_SIZE": 3, "WARMUP": 0, "METRICS": "fidelity", "NUM_REFERENCES": 24}
-    start = time.perf_counter()
-    finish_run(folder / "undisturbed", **settings)
-    whole_s = time.perf_counter() - start
-    killed, moments, kills = folder / "killed", random.Random(20), 0
-    while kills < KILLS:
+    samples = sizes.kill_samples
+    settings = {"NUM_SAMPLES": samples, "BATCH_SIZE": 3, "WARMUP": 0, "METRICS": "fidelity", "NUM_REFERENCES": samples}
+    _, whole_s = CLOCK.time(lambda: finish_run(folder / "undisturbed", **settings))
+    killed, moments = folder / "killed", random.Random(20)
+    for _ in range(sizes.kills):
         run = start_run(killed, **settings)
         try:
             run.wait(timeout=moments.uniform(0.2, 1.0) * whole_s)
         except subprocess.TimeoutExpired:
             run.send_signal(signal.SIGKILL)
             run.wait()
-        kills += 1
     finish_run(killed, **settings)
     before, after = images_of(folder / "undisturbed"), images_of(killed)
     differing = sum(name not in after or after[name].read_bytes() != path.read_bytes() for name, path in before.items())
     batches = journal_lines(killed, "batch")
-    repeated = len(batches) - len({(line["model"], line["start"]) for line in batches})
+    repeated = len(batches) - len({(line["model"], *line["indices"]) for line in batches})
     recorded = len(batches) - repeated
-    expected = len(COLUMNS) * -(-KILL_SAMPLES // 3)
-    yield Figure(f"{KILLS} kills: images that differ from an undisturbed run", differing, "images", 0, differing == 0)
+    expected = len(COLUMNS) * -(-samples // 3)
+    name = f"{sizes.kills} kills: images that differ from an undisturbed run"
+    yield Figure(name, differing, "images", 0, differing == 0)
     yield Figure("batches recorded twice", repeated, "batches", 0, repeated == 0 and recorded == expected)
 
 
-def measure_batches(folder: Path) -> Iterator[Figure]:
+def measure_batches(folder: Path, sizes: Sizes) -> Iterator[Figure]:
     """The largest difference of any pixel between batch sizes, same seeds, float32."""
     for size in BATCH_SIZES:
         finish_run(
-            folder / f"batch{size}", NUM_SAMPLES=BATCH_SAMPLES, BATCH_SIZE=size, WARMUP=0, METRICS="fidelity",
-            NUM_REFERENCES=8, DTYPE="float32", DEVICE="cpu",
+            folder / f"batch{size}", NUM_SAMPLES=sizes.batch_samples, BATCH_SIZE=size, WARMUP=0, METRICS="fidelity",
+            NUM_REFERENCES=sizes.batch_samples, DTYPE="float32", DEVICE="cpu",
         )  # fmt: skip
     first = images_of(folder / f"batch{BATCH_SIZES[0]}")
     for size in BATCH_SIZES[1:]:
@@ -140,7 +147,7 @@ def largest_difference(one: Path, other: Path) -> int:
     return int(np.abs(np.asarray(read_rgb(one), np.int16) - np.asarray(read_rgb(other), np.int16)).max())
 
 
-MEASUREMENTS: dict[str, Callable[[Path], Iterator[Figure]]] = {
+MEASUREMENTS: dict[str, Callable[[Path, Sizes], Iterator[Figure]]] = {
     "demo": measure_demo,
     "overhead": measure_overhead,
     "batches": measure_batches,
@@ -148,26 +155,26 @@ MEASUREMENTS: dict[str, Callable[[Path], Iterator[Figure]]] = {
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure what was asked; return the exit status."""
+    parser = open_parser(__file__, __doc__, repeats=20, repeated="runs that are killed")
     parser.add_argument(
         "measurements", nargs="*", metavar="NAME", help=f"any of {', '.join(MEASUREMENTS)}; default all"
     )
-    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     for name in arguments.measurements:
         if name not in MEASUREMENTS:
             parser.error(f"no measurement {name!r}; there are {', '.join(MEASUREMENTS)}")
-    figures = []
+    sizes = Sizes(min(arguments.repeats, 1), 2, 2, 2) if arguments.tiny else Sizes(arguments.repeats)
+    about, figures = describe_run(__file__), []
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.measurements or MEASUREMENTS:
-            for figure in MEASUREMENTS[name](Path(folder)):
+            for figure in MEASUREMENTS[name](Path(folder), sizes):
                 print(figure, flush=True)
                 figures.append(figure)
-    if arguments.output:
-        arguments.output.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+                write_report(arguments.output, about, {"figures": [asdict(one) for one in figures]})
     return 0 if all(figure.met for figure in figures) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_script(__file__, main)

@@ -7,9 +7,7 @@ Every set has as many images. Captions are not looked at: this is about distribu
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -23,36 +21,35 @@ from benchmark.console.progress import Progress
 from benchmark.data.manifest_lines import Row
 from benchmark.data.preparation import prepare_reference
 from benchmark.data.sources import open_dataset
-from benchmark.measure.machine import installed_versions
 from files.images import decode_rgb, read_rgb
 from metrics import METRICS
 from metrics.base import Comparison, ImageSet, Scoring
 from metrics.degenerate import find_degenerate
+from scripts.measuring.harness import ROOT, describe_run, end_script, open_parser, write_report
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("fid", "kid", "prdc", "fd-effnet")
 COPIES_OF_EACH = 8
 HEADS = 10  # class = 10 colour + head
 
 
-def blurred(picture: Image.Image, _: int) -> Image.Image:
-    return picture.filter(ImageFilter.GaussianBlur(1.0))
+def blurred(image: Image.Image, _: int) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(1.0))
 
 
-def jpeg_20(picture: Image.Image, _: int) -> Image.Image:
+def jpeg_20(image: Image.Image, _: int) -> Image.Image:
     file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=20)
+    image.save(file, format="JPEG", quality=20)
     file.seek(0)
     return decode_rgb(file.getvalue())
 
 
-def noisy(picture: Image.Image, index: int) -> Image.Image:
-    noise = np.random.default_rng(index).normal(0, 25.5, (*picture.size[::-1], 3))  # 10 % of 255
-    return Image.fromarray((np.asarray(picture) + noise).round().clip(0, 255).astype(np.uint8))
+def noisy(image: Image.Image, index: int) -> Image.Image:
+    noise = np.random.default_rng(index).normal(0, 25.5, (*image.size[::-1], 3))  # 10 % of 255
+    return Image.fromarray((np.asarray(image) + noise).round().clip(0, 255).astype(np.uint8))
 
 
-def wrong_colours(picture: Image.Image, _: int) -> Image.Image:
-    red, green, blue = picture.split()
+def wrong_colours(image: Image.Image, _: int) -> Image.Image:
+    red, green, blue = image.split()
     return Image.merge("RGB", (blue, red, green))
 
 
@@ -83,35 +80,39 @@ def make_sets(rows: Sequence[Row], count: int, folder: Path) -> dict[str, ImageS
     return {name: ImageSet(name, paths) for name, paths in sets.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=512)
-    parser.add_argument("--references", type=int, default=2000)
-    parser.add_argument("--metrics", default=",".join(NAMES))
-    parser.add_argument("--cache", type=Path, default=Path("local_repo/cache"))
-    parser.add_argument("--output", type=Path, default=Path("runs/sensitivity.json"))
-    arguments = parser.parse_args()
-    wanted = arguments.references + 3 * arguments.count
+def main(given: Sequence[str] | None = None) -> int:
+    """Score every set."""
+    parser = open_parser(__file__, __doc__)
+    parser.add_argument("--count", type=int, default=512, help="images of a set [%(default)s]")
+    parser.add_argument("--references", type=int, default=2000, help="[%(default)s]")
+    parser.add_argument("--metrics", default=",".join(NAMES), help="comma-separated [%(default)s]")
+    parser.add_argument("--cache", type=Path, default=Path("local_repo/cache"), help="[%(default)s]")
+    arguments = parser.parse_args(given)
+    count, references = arguments.count, arguments.references
+    if arguments.tiny:
+        count, references = min(count, 16), min(references, 64)
+    wanted = references + 3 * count
     dataset = open_dataset("robots", assets=ROOT / "assets", seed=42)
     prepared = prepare_reference(dataset, arguments.cache / "Sensitivity", wanted)
-    reference = prepared.images(arguments.references)
+    reference = prepared.images(references)
     # The reference's captions say which features there are to be, so that they stay with it.
     scoring = Scoring("cpu", ROOT / "assets", arguments.cache, progress=Progress().counted)
-    report: dict[str, Any] = {"count": arguments.count, "versions": installed_versions(), "sets": {}}
+    about = describe_run(__file__)
+    sets: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, images in make_sets(prepared.rows[arguments.references :], arguments.count, Path(folder)).items():
+        for name, images in make_sets(prepared.rows[references:], count, Path(folder)).items():
             scores = [
                 score
                 for metric in arguments.metrics.split(",")
                 for score in METRICS[metric](scoring).score(Comparison(images, reference))
             ]
             rows = [{key: value for key, value in asdict(score).items() if key != "replicates"} for score in scores]
-            report["sets"][name] = {"scores": rows, "warnings": find_degenerate(images.paths)}
+            sets[name] = {"scores": rows, "warnings": find_degenerate(images.paths)}
             shown = "; ".join(f"{score.short} {score.value:.{score.decimals}f}" for score in scores)
-            print(f"{name}: {shown} {report['sets'][name]['warnings']}", flush=True)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            print(f"{name}: {shown} {sets[name]['warnings']}", flush=True)
+            write_report(arguments.output, about, {"count": count, "sets": sets})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    end_script(__file__, main)
