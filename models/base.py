@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Weights = Literal["pretrained", "random", "tiny"]
 Mode = Literal["eager", "compiled"]
 DType = Literal["float32", "float16", "bfloat16"]
+NetworkSize = Literal["full", "small"]
 
 
 OFFICIAL_RNG_NOTE = "one generator a batch, as the published code draws: images depend on the batch size"
@@ -42,7 +43,8 @@ class Runtime:
 
     `image_size` is the side in pixels that was asked for; a model that cannot choose returns its own and says so
     in its notes. `label_names` are the data set's class names, in the order of its labels, or empty.
-    `cache` is a folder for what is worth keeping between runs; `assets` holds the embedded models.
+    `cache` is a folder for what is worth keeping between runs; `assets` holds the embedded models. `random_size` is the
+    size of networks with random weights: small ones keep every kind of layer of the full ones, for scripts and tests.
     """
 
     weights: Weights
@@ -54,6 +56,7 @@ class Runtime:
     mode: Mode = "eager"
     offload: bool = False
     label_names: tuple[str, ...] = ()
+    random_size: NetworkSize = "full"
 
 
 class ImageGenerator(Protocol):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,11 +12,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from models.diffusers_networks import backbone_of, decoder_of
-from models.pixart_conditions import keep_conditions, split_conditions
 
 # How the networks run: as they are; their repeated blocks compiled; compiled whole; or by inductor's own CUDA graphs.
 BASES = ("eager", "regional", "full", "trees")
-# What may be added to a base, joined by "+"; each keeps the scheduler, the steps and the guidance.
+# What may be added to a base, joined by "+"; each keeps the scheduler, the steps and the guidance. A family may bring
+# others that fit its networks alone.
 MODIFIERS = {
     "fuse": "one matrix product for query, key and value",
     "nhwc": "convolutions in channels_last",
@@ -28,8 +27,6 @@ MODIFIERS = {
     "bench": "cuDNN tries its kernels for the convolutions that are left to it",
     "cudnn": "attention by cuDNN where it can",
     "text": "text encoders are compiled too",
-    "empty": "the empty prompt is encoded once, not with every image",
-    "once": "PixArt's cross-attention keys and values are worked out once an image; for whole compilation",
     "nograph": "no CUDA graphs of our own",
 }
 _INDUCTOR_OPTIONS = {
@@ -52,25 +49,49 @@ _ATTENTION = [
 
 
 @dataclass(frozen=True)
+class Extracted:
+    """Work that was taken out of the backbone's forward, to be done less often.
+
+    function: does it, of tensors alone; on a GPU it gets CUDA graphs of its own. join: takes the backbone's forward,
+    compiled, and the function, and returns the forward that the pipeline calls.
+    """
+
+    function: Callable[..., torch.Tensor]
+    join: Callable[[Callable[..., Any], Callable[..., torch.Tensor]], Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class FamilyModifier:
+    """A modifier that a family of models hands over, since it knows its pipeline.
+
+    apply: changes the pipeline in place before its networks are compiled. Raises ValueError where it is another one.
+    """
+
+    help: str
+    apply: Callable[[Any], Extracted | None]
+
+
+@dataclass(frozen=True)
 class Strategy:
-    """A base of `BASES` and a set of `MODIFIERS`, written as "full+fuse+nhwc"."""
+    """A base of `BASES` and a set of modifiers, the general or a family's, written as "full+fuse+nhwc"."""
 
     base: str
     modifiers: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
-    def parse(cls, text: str) -> Strategy:
-        """Read a strategy.
+    def parse(cls, text: str, of_family: Iterable[str] = ()) -> Strategy:
+        """Read a strategy. of_family: names of the family's own modifiers.
 
         Raises:
             ValueError: a part of it is unknown.
         """
         base, *modifiers = text.split("+")
+        known = (*MODIFIERS, *of_family)
         if base not in BASES:
             raise ValueError(f"strategy {text}: {base} is none of {', '.join(BASES)}")
         for modifier in modifiers:
-            if modifier not in MODIFIERS:
-                raise ValueError(f"strategy {text}: {modifier} is none of {', '.join(MODIFIERS)}")
+            if modifier not in known:
+                raise ValueError(f"strategy {text}: {modifier} is none of {', '.join(known)}")
         return cls(base, frozenset(modifiers))
 
     @property
@@ -132,10 +153,19 @@ class GraphedCall:
         return graph, [leaf for leaf in held if isinstance(leaf, torch.Tensor)], answer
 
 
-def speed_up(pipeline: Any, strategy: Strategy, device: str, backend: str = "inductor") -> None:
+def speed_up(
+    pipeline: Any,
+    strategy: Strategy,
+    device: str,
+    of_family: Mapping[str, FamilyModifier] = {},
+    backend: str = "inductor",
+) -> None:
     """Change the pipeline in place so that its networks run by `strategy`; its first call then compiles.
 
-    On a device that is not CUDA there are no graphs, and the rest holds.
+    On a device that is not CUDA there are no graphs, and the rest holds. of_family: the family's own modifiers by name.
+
+    Raises:
+        ValueError: the pipeline's networks cannot be changed as the strategy says.
     """
     backbone: Any = backbone_of(pipeline)
     decoder = decoder_of(pipeline)
@@ -149,20 +179,17 @@ def speed_up(pipeline: Any, strategy: Strategy, device: str, backend: str = "ind
     if "nhwc" in strategy.modifiers:
         for network in images:
             network.to(memory_format=torch.channels_last)
-    if "empty" in strategy.modifiers:
-        _encode_empty_prompt_once(pipeline)
-    conditions: Callable[..., torch.Tensor] | None = (
-        split_conditions(backbone) if "once" in strategy.modifiers else None
-    )
+    applied = [modifier.apply(pipeline) for name, modifier in of_family.items() if name in strategy.modifiers]
+    extracted = [work for work in applied if work is not None]
     for network in images + (texts if "text" in strategy.modifiers else []):
         _compile(network, strategy, backend)
     if device.startswith("cuda") and strategy.base != "trees" and "nograph" not in strategy.modifiers:
         pool = torch.cuda.graph_pool_handle()
         for network in images + texts:
             network.forward = GraphedCall(network.forward, pool, strategy.modifiers)
-        conditions = GraphedCall(conditions, pool, strategy.modifiers) if conditions else None
-    if conditions:
-        backbone.forward = keep_conditions(backbone.forward, conditions)
+        extracted = [replace(work, function=GraphedCall(work.function, pool, strategy.modifiers)) for work in extracted]
+    for work in extracted:
+        backbone.forward = work.join(backbone.forward, work.function)
 
 
 def _compile(network: torch.nn.Module, strategy: Strategy, backend: str) -> None:
@@ -190,27 +217,3 @@ def _fresh_step(compiled: Callable[..., Any]) -> Callable[..., Any]:
         return pytree.tree_map_only(torch.Tensor, torch.clone, compiled(*args, **kwargs))
 
     return call
-
-
-def _encode_empty_prompt_once(pipeline: Any) -> None:
-    """Keep the negative prompt's encoding where it is the empty one of PixArt: it is the same for every image."""
-    encode = pipeline.encode_prompt
-    if "prompt_attention_mask" not in inspect.signature(encode).parameters:
-        raise ValueError(f"{type(pipeline).__name__} does not encode its empty prompt as PixArt does")
-    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def encode_prompt(
-        prompt: Any, do_classifier_free_guidance: bool = True, negative_prompt: str = "", **settings: Any
-    ) -> tuple[Any, Any, Any, Any]:
-        if not do_classifier_free_guidance or negative_prompt != "":
-            answer: tuple[Any, Any, Any, Any] = encode(
-                prompt, do_classifier_free_guidance, negative_prompt=negative_prompt, **settings
-            )
-            return answer
-        if not kept:
-            kept.append(encode([""], False, **settings)[:2])
-        embeds, mask = encode(prompt, False, **settings)[:2]
-        # Expanded, not copied: the pipeline joins them with the prompt's own.
-        return embeds, mask, kept[0][0].expand_as(embeds), kept[0][1].expand_as(mask)
-
-    pipeline.encode_prompt = encode_prompt

@@ -19,13 +19,16 @@ from models.pixels import keeps_range, not_a_number, pil_to_uint8, to_uint8
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from models.diffusers_compiled import FamilyModifier
+
 OFFLOAD_NOTE = "model offload: part of the time is moving weights"
 
 
 class DiffusersGenerator(ImageGenerator):
     """A loaded pipeline behind `generate`: the pipeline's own __call__, from text encoding to decoded images.
 
-    `arguments` go to each call as they are: steps, guidance, height, width.
+    `arguments` go to each call as they are: steps, guidance, height, width. `modifiers` are what its family can do to
+    make it faster (see `models.diffusers_compiled`).
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class DiffusersGenerator(ImageGenerator):
         image_size: int,
         arguments: Mapping[str, object],
         notes: tuple[str, ...] = (),
+        modifiers: Mapping[str, FamilyModifier] = {},
     ) -> None:
         self.name = name
         self.pipeline = pipeline
@@ -45,6 +49,7 @@ class DiffusersGenerator(ImageGenerator):
         self.parameters = count_parameters(backbone_of(pipeline))
         self.arguments = dict(arguments)
         self.notes = notes
+        self.modifiers = modifiers
         pipeline.set_progress_bar_config(disable=True)
 
     def place(self, runtime: Runtime, strategy: str) -> None:
@@ -59,10 +64,18 @@ class DiffusersGenerator(ImageGenerator):
             return
         self.pipeline.to(runtime.device)
         if runtime.mode == "compiled":
-            from models.diffusers_compiled import Strategy, speed_up
-
-            speed_up(self.pipeline, Strategy.parse(strategy), runtime.device)
+            self.speed_up(strategy, runtime.device)
             self.notes += (f"compiled: {strategy}",)
+
+    def speed_up(self, strategy: str, device: str, backend: str = "inductor") -> None:
+        """Compile the pipeline's networks in place by a strategy like "full+fuse".
+
+        Raises:
+            ValueError: the strategy is unknown, or this pipeline cannot follow it.
+        """
+        from models.diffusers_compiled import Strategy, speed_up
+
+        speed_up(self.pipeline, Strategy.parse(strategy, self.modifiers), device, self.modifiers, backend)
 
     def generate(self, requests: Sequence[Request]) -> Tensor:
         """Return `images_BCHW`, uint8 0..255, on the pipeline's device: the pixels of its own PIL images.

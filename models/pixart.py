@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from files.opening import from_pretrained
 from files.sources import check_holds, check_source, expanded, is_local
-from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, check_size, option, size_note
+from models.base import ImageGenerator, ModelFamily, NetworkSize, Runtime, check_modes, check_size, option, size_note
 from models.lora_files import LoraVariant, is_lora, lora_digest, read_lora, read_training_data
 
 if TYPE_CHECKING:
@@ -20,38 +21,62 @@ PROMPT_TOKENS = 300
 NO_LORA = "none"
 FASTEST = "full+fuse+empty+once"
 
-# The published configurations; what is not named here is the class's default.
-TRANSFORMER: dict[str, Any] = {
-    "num_attention_heads": 16,
-    "attention_head_dim": 72,
-    "num_layers": 28,
-    "cross_attention_dim": 1152,
-    "caption_channels": 4096,
-    "patch_size": 2,
-    "in_channels": 4,
-    "out_channels": 8,
-    "norm_type": "ada_norm_single",
-    "use_additional_conditions": False,
-}
-T5_XXL: dict[str, Any] = {
-    "vocab_size": 32128,
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_heads": 64,
-    "feed_forward_proj": "gated-gelu",
-    "tie_word_embeddings": False,
-}
-VAE: dict[str, Any] = {
-    "sample_size": 1024,
-    "latent_channels": 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "scaling_factor": 0.13025,
-}
+
+@dataclass(frozen=True)
+class Configurations:
+    """Of the pipeline's networks, as their classes take them; what is not named is the class's default."""
+
+    transformer: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    t5: Mapping[str, Any]
+
+
+FULL = Configurations(
+    transformer={
+        "num_attention_heads": 16,
+        "attention_head_dim": 72,
+        "num_layers": 28,
+        "cross_attention_dim": 1152,
+        "caption_channels": 4096,
+        "patch_size": 2,
+        "in_channels": 4,
+        "out_channels": 8,
+        "norm_type": "ada_norm_single",
+        "use_additional_conditions": False,
+    },
+    vae={
+        "sample_size": 1024,
+        "latent_channels": 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "layers_per_block": 2,
+        "scaling_factor": 0.13025,
+    },
+    t5={
+        "vocab_size": 32128,
+        "d_model": 4096,
+        "d_kv": 64,
+        "d_ff": 10240,
+        "num_layers": 24,
+        "num_heads": 64,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+    },
+)
+SMALL = Configurations(
+    transformer={
+        **FULL.transformer,
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "num_layers": 2,
+        "cross_attention_dim": 32,
+        "caption_channels": 64,
+    },
+    vae={**FULL.vae, "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1},
+    t5={**FULL.t5, "d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4},
+)
+CONFIGURATIONS: dict[NetworkSize, Configurations] = {"full": FULL, "small": SMALL}
 SCHEDULER: dict[str, Any] = {
     "beta_start": 0.0001,
     "beta_end": 0.02,
@@ -116,7 +141,11 @@ def _source(options: Options, runtime: Runtime) -> str:
 
 def _base_source(options: Options, runtime: Runtime) -> str:
     if runtime.weights != "pretrained":
-        return str(runtime.assets / "pixart") if runtime.weights == "tiny" else "random weights at full size"
+        return (
+            str(runtime.assets / "pixart")
+            if runtime.weights == "tiny"
+            else f"random weights at {runtime.random_size} size"
+        )
     model = _model(options, runtime)
     if is_whole_pipeline(Path(model).expanduser()):
         return f"folder {model}"
@@ -125,6 +154,7 @@ def _base_source(options: Options, runtime: Runtime) -> str:
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     from models.diffusers_pipeline import DiffusersGenerator, check_offload, tiny_notes
+    from models.pixart_conditions import MODIFIERS
 
     check_offload(runtime)
     if runtime.weights != "tiny":
@@ -152,7 +182,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         "use_resolution_binning": False,
         "max_sequence_length": min(PROMPT_TOKENS, pipeline.tokenizer.model_max_length),
     }
-    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*lora_notes, *notes))
+    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*lora_notes, *notes), MODIFIERS)
     generator.place(runtime, FASTEST)
     return generator
 
@@ -228,20 +258,20 @@ def _load_tiny(runtime: Runtime) -> Any:
         return from_pretrained(PixArtSigmaPipeline, tiny_folder(runtime, "pixart"), vae=vae, dtype=dtype)
 
 
-def build_networks(native: int) -> dict[str, Any]:
-    """Return a builder for each of the pipeline's networks at full size, by the pipeline's name for it."""
+def build_networks(native: int, configurations: Configurations = FULL) -> dict[str, Any]:
+    """Return a builder for each of the pipeline's networks, by the pipeline's name for it; `native` is in pixels."""
     from diffusers import AutoencoderKL, PixArtTransformer2DModel
     from transformers import T5Config, T5EncoderModel
 
     return {
-        "transformer": lambda: PixArtTransformer2DModel(**TRANSFORMER, sample_size=native // 8),
-        "vae": lambda: AutoencoderKL(**VAE),
-        "text_encoder": lambda: T5EncoderModel(T5Config(**T5_XXL)),
+        "transformer": lambda: PixArtTransformer2DModel(**configurations.transformer, sample_size=native // 8),
+        "vae": lambda: AutoencoderKL(**configurations.vae),
+        "text_encoder": lambda: T5EncoderModel(T5Config(**configurations.t5)),
     }
 
 
 def build_random_pipeline(runtime: Runtime) -> Any:
-    """Return the full-size pipeline with random weights on the run's device; it reads no file."""
+    """Return the pipeline at `runtime.random_size` with random weights on the run's device; it reads no file."""
     from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline
 
     from models.diffusers_pipeline import dtype_of, quiet_libraries
@@ -249,7 +279,7 @@ def build_random_pipeline(runtime: Runtime) -> Any:
     from models.random_weights import build_random
 
     dtype: torch.dtype = dtype_of(runtime)
-    builders = build_networks(native_size(runtime.image_size))
+    builders = build_networks(native_size(runtime.image_size), CONFIGURATIONS[runtime.random_size])
     with quiet_libraries():
         networks = {name: build_random(build, runtime.device, dtype) for name, build in builders.items()}
     return PixArtSigmaPipeline(

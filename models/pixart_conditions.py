@@ -1,12 +1,15 @@
-"""PixArt's cross-attention keys and values, computed once an image instead of once a step."""
+"""What PixArt need not compute again and again: the empty prompt's encoding, and cross-attention's keys and values."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional
+
+from models.diffusers_compiled import Extracted, FamilyModifier
 
 # A tensor (layers, 2, prompts, tokens, channels): each layer's keys and values.
 Conditions = torch.Tensor
@@ -41,7 +44,7 @@ class KeptConditionProcessor:
 
 
 def split_conditions(transformer: Any) -> Callable[[torch.Tensor], Conditions]:
-    """Take the caption's part out of a PixArt transformer in place, and return it as a function of the encoding.
+    """Take the prompt's part out of a PixArt transformer in place, and return it as a function of the encoding.
 
     The transformer then expects that function's answer as its `encoder_hidden_states`.
 
@@ -49,7 +52,7 @@ def split_conditions(transformer: Any) -> Callable[[torch.Tensor], Conditions]:
         ValueError: it is another network.
     """
     if type(transformer).__name__ != "PixArtTransformer2DModel":
-        raise ValueError(f"{type(transformer).__name__} has no caption part that can be taken out of its steps")
+        raise ValueError(f"{type(transformer).__name__} has no part for the prompt that can be taken out of its steps")
     caption_projection = transformer.caption_projection
     transformer.caption_projection = None
     layers = [block.attn2 for block in transformer.transformer_blocks]
@@ -78,3 +81,40 @@ def keep_conditions(
         return forward(hidden_states, encoder_hidden_states=kept[0][1], **settings)
 
     return call
+
+
+def encode_empty_prompt_once(pipeline: Any) -> None:
+    """Keep the negative prompt's encoding where it is the empty one: it is the same for every image.
+
+    Raises:
+        ValueError: it is another pipeline.
+    """
+    encode = pipeline.encode_prompt
+    if "prompt_attention_mask" not in inspect.signature(encode).parameters:
+        raise ValueError(f"{type(pipeline).__name__} does not encode its empty prompt as PixArt does")
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def encode_prompt(
+        prompt: Any, do_classifier_free_guidance: bool = True, negative_prompt: str = "", **settings: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        if not do_classifier_free_guidance or negative_prompt != "":
+            answer: tuple[Any, Any, Any, Any] = encode(
+                prompt, do_classifier_free_guidance, negative_prompt=negative_prompt, **settings
+            )
+            return answer
+        if not kept:
+            kept.append(encode([""], False, **settings)[:2])
+        embeds, mask = encode(prompt, False, **settings)[:2]
+        # Expanded, not copied: the pipeline joins them with the prompt's own.
+        return embeds, mask, kept[0][0].expand_as(embeds), kept[0][1].expand_as(mask)
+
+    pipeline.encode_prompt = encode_prompt
+
+
+MODIFIERS = {
+    "empty": FamilyModifier("the empty prompt is encoded once, not with every image", encode_empty_prompt_once),
+    "once": FamilyModifier(
+        "cross-attention's keys and values are computed once an image; for whole compilation",
+        lambda pipeline: Extracted(split_conditions(pipeline.transformer), keep_conditions),
+    ),
+}

@@ -39,20 +39,18 @@ from models.random_weights import build_random
 WORDS = 30
 PICTURES = 64
 PEAK_FLOPS = 785e12  # bf16 matrix products of an H100 or H200, as measured on large ones
-TINY = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "cross_attention_dim": 16,
-        "caption_channels": 32}  # fmt: skip
-TINY_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 4}
 
 
 class Bench:
     """Networks at one size, and how a loop over them is timed."""
 
     def __init__(self, side: int, device: str, steps: int, warmup: int) -> None:
+        configurations = pixart.FULL if device == "cuda" else pixart.SMALL
         self.side, self.device, self.steps, self.warmup = side, device, steps, warmup
         self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self.builders = pixart.build_networks(pixart.native_size(side))
+        self.builders = pixart.build_networks(pixart.native_size(side), configurations)
         self.latent_side = side // 8
-        self.text_width = pixart.TRANSFORMER["caption_channels"]
+        self.text_width = configurations.transformer["caption_channels"]
 
     def build(self, part: str) -> Any:
         return build_random(self.builders[part], self.device, self.dtype)
@@ -268,9 +266,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.tiny:
-        pixart.TRANSFORMER |= TINY
-        pixart.T5_XXL |= TINY_T5
-        pixart.VAE |= {"block_out_channels": (32, 32, 32, 32)}
         arguments.side = min(arguments.side, 64)
     result = measure(arguments)
     if arguments.json:

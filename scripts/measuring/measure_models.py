@@ -27,7 +27,6 @@ import torch
 
 from models import pixart, sdxl
 from models.base import DType, ModelFamily, Request, Runtime
-from models.diffusers_compiled import Strategy, speed_up
 from models.diffusers_pipeline import DiffusersGenerator
 
 FAMILIES: dict[str, ModelFamily] = {"sdxl": sdxl.FAMILY, "pixart": pixart.FAMILY}
@@ -35,21 +34,6 @@ RATIO_BAR = 1.03
 COMPILED_BAR_S = {"sdxl": 0.26, "pixart": 0.16}
 COMPILE_BAR_S = 100.0
 PROMPT = "a pink robot with a round head, one red eye, a moustache and an open barrel body, in a forest, image"
-
-
-def shrink() -> None:
-    """Make the networks small enough for a CPU, with every kind of layer still there."""
-    sdxl.UNET |= {"block_out_channels": (32, 64, 64), "attention_head_dim": (1, 2, 2), "cross_attention_dim": 64}
-    sdxl.UNET |= {"transformer_layers_per_block": (1, 1, 2), "layers_per_block": 1, "addition_time_embed_dim": 16}
-    sdxl.UNET |= {"projection_class_embeddings_input_dim": 16 * 6 + 32}
-    for vae in (sdxl.VAE, pixart.VAE):
-        vae |= {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1}
-    for clip in (sdxl.CLIP_L, sdxl.CLIP_BIGG):
-        clip |= {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    sdxl.CLIP_BIGG["projection_dim"] = 32
-    pixart.TRANSFORMER |= {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 2}
-    pixart.TRANSFORMER |= {"cross_attention_dim": 32, "caption_channels": 64}
-    pixart.T5_XXL |= {"d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 
 
 def request(index: int, batch: int) -> list[Request]:
@@ -164,7 +148,7 @@ def measure_strategy(
 ) -> dict[str, Any]:
     """Return one strategy's compile time, latency, stages and distance from the eager images."""
     generator = load(model, runtime, args.steps)
-    speed_up(generator.pipeline, Strategy.parse(strategy), runtime.device)
+    generator.speed_up(strategy, runtime.device)
     device, batch = runtime.device, args.batch_size
     first_s = seconds(lambda: generator.generate(request(0, batch)), device)
     for index in range(1, 3):
@@ -277,13 +261,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Measure what was asked."""
     args = parse(arguments)
-    if args.small:
-        shrink()
     args.results = []
     nowhere = Path()
     runtime = Runtime(
-        "random", args.device, cast(DType, args.dtype), args.image_size, assets=nowhere, cache=nowhere, mode="eager"
-    )
+        "random", args.device, cast(DType, args.dtype), args.image_size, assets=nowhere, cache=nowhere, mode="eager",
+        random_size="small" if args.small else "full",
+    )  # fmt: skip
     about = versions(args.device)
 
     def keep() -> None:

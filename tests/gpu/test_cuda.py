@@ -60,10 +60,8 @@ def test_memory_comes_back_after_each_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sdxl", "pixart"])
 def test_cuda_graphs_change_no_image(name: str, tmp_path: Path) -> None:
-    from models.diffusers_compiled import Strategy, speed_up
-
     plain, graphed = load(name, "cuda", tmp_path), load(name, "cuda", tmp_path)
-    speed_up(graphed.pipeline, Strategy.parse("eager"), "cuda")  # type: ignore[attr-defined]
+    graphed.speed_up("eager", "cuda")  # type: ignore[attr-defined]
     for start in (0, 2):
         asked = make_requests(4)[start : start + 2]
         difference = (plain.generate(asked).int() - graphed.generate(asked).int()).abs()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 
-def test_adapters_are_measured_beside_stock_and_strategies(tmp_path: Path) -> None:
+def test_wrappers_are_measured_beside_stock_and_strategies(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     output = tmp_path / "adapters.json"
     command = [
@@ -32,7 +32,7 @@ def test_adapters_are_measured_beside_stock_and_strategies(tmp_path: Path) -> No
     sdxl, pixart = found["models"]
     assert (sdxl["model"], pixart["model"]) == ("sdxl", "pixart")
     assert sdxl["stock"]["ratio"] > 0
-    assert "does not encode its empty prompt" in sdxl["strategies"][1]["error"]
+    assert "empty is none of" in sdxl["strategies"][1]["error"]
     for measured in (sdxl["strategies"][0], pixart["strategies"][0]):
         # bfloat16 with the products fused: rounding, no other image.
         assert measured["mean_difference_of_255"] < 4

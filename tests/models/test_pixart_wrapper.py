@@ -93,18 +93,24 @@ def test_model_follows_the_asked_size(tmp_path: Path) -> None:
     assert "1024-MS" in sources[2]
 
 
-def test_random_weights_need_no_file_at_the_real_prompt_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2}
-    narrow |= {"cross_attention_dim": 16, "caption_channels": 32}
-    monkeypatch.setattr(pixart, "TRANSFORMER", pixart.TRANSFORMER | narrow)
-    t5 = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 4}
-    monkeypatch.setattr(pixart, "T5_XXL", pixart.T5_XXL | t5)
-    monkeypatch.setattr(pixart, "VAE", pixart.VAE | {"block_out_channels": (32, 32, 32, 32)})
-    asked = runtime(tmp_path, weights="random", dtype="bfloat16", image_size=64)
+def test_random_weights_need_no_file_at_the_real_prompt_length(tmp_path: Path) -> None:
+    asked = runtime(tmp_path, weights="random", random_size="small", dtype="bfloat16", image_size=64)
     loaded = pixart.FAMILY.load(pixart.Options(steps=2), asked)
     assert loaded.notes == ("made 64 px images; trained at 512 px",)
     assert loaded.arguments["max_sequence_length"] == 300
     assert loaded.generate(REQUESTS[:3]).float().std() > 1
+
+
+def test_small_networks_have_the_full_ones_kinds_of_layers() -> None:
+    with torch.device("meta"):
+        full, small = (
+            {
+                name: {type(part) for part in build().modules()}
+                for name, build in pixart.build_networks(512, size).items()
+            }
+            for size in (pixart.FULL, pixart.SMALL)
+        )
+    assert small == full
 
 
 @pytest.mark.parametrize(

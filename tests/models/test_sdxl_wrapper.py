@@ -57,7 +57,7 @@ def test_an_image_depends_on_its_own_seed_and_prompt(generator: ImageGenerator) 
     assert not torch.equal(first[0], other_seed[0])
 
 
-def test_adapter_returns_what_the_stock_pipeline_makes(generator: ImageGenerator, folder: Path) -> None:
+def test_the_wrapper_returns_what_the_stock_pipeline_makes(generator: ImageGenerator, folder: Path) -> None:
     from diffusers import StableDiffusionXLPipeline
 
     stock = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
@@ -111,17 +111,21 @@ def test_published_parameter_counts() -> None:
     assert counts["text_encoder_2"] == 694_659_840
 
 
-def test_random_weights_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = build_sdxl()
-    monkeypatch.setattr(sdxl, "UNET", dict(small.unet.config) | {"cross_attention_dim": 32})
-    monkeypatch.setattr(sdxl, "VAE", dict(small.vae.config))
-    narrow = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    monkeypatch.setattr(sdxl, "CLIP_L", sdxl.CLIP_L | narrow)
-    monkeypatch.setattr(sdxl, "CLIP_BIGG", sdxl.CLIP_BIGG | narrow | {"projection_dim": 16})
-    loaded = sdxl.FAMILY.load(sdxl.Options(steps=2), runtime(tmp_path, weights="random", dtype="bfloat16"))
+def test_random_weights_need_no_file(tmp_path: Path) -> None:
+    asked = runtime(tmp_path, weights="random", random_size="small", dtype="bfloat16")
+    loaded = sdxl.FAMILY.load(sdxl.Options(steps=2), asked)
     images_BCHW = loaded.generate(REQUESTS[:3])
     assert images_BCHW.shape == (3, 3, 32, 32)
     assert images_BCHW.float().std() > 1
+
+
+def test_small_networks_have_the_full_ones_kinds_of_layers() -> None:
+    with torch.device("meta"):
+        full, small = (
+            {name: {type(part) for part in build().modules()} for name, build in sdxl.build_networks(size).items()}
+            for size in (sdxl.FULL, sdxl.SMALL)
+        )
+    assert small == full
 
 
 @pytest.mark.parametrize(
