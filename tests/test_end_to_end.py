@@ -19,6 +19,7 @@ import torch
 import models
 import run_inference
 from benchmark.report.results import read_results
+from benchmark.report.table import format_report
 from benchmark.settings.command_line import parse_command
 from metrics import METRICS
 from metrics.base import Comparison, Score, Scoring
@@ -158,7 +159,7 @@ def test_other_signals_end_a_run_as_ctrl_c_does(
     assert "Flat: 3 of 20 images" in printed
     assert "No psnr: interrupted" in printed
     results = read_results(tmp_path / "out" / "results.json")
-    assert (results["interrupted"], results["stop_status"]) == (True, status)
+    assert (results.interrupted, results.stop_status) == (True, status)
 
 
 def test_a_second_signal_ends_at_once_with_one_line(
@@ -217,9 +218,10 @@ def test_a_signal_during_evaluation_gives_up_what_is_left_and_writes_the_rest(
     printed = capsys.readouterr().out
     assert "No psnr, kid for Bright: interrupted" in printed
     results = read_results(tmp_path / "out" / "results.json")
-    assert [len(model["scores"]) for model in results["models"]][1] == 0
-    assert results["models"][0]["scores"][0]["value"] == 1.0
-    assert results["models"][1]["unscored"] == {"psnr": "interrupted", "kid": "interrupted"}
+    first, second = results.models
+    assert second.scores == ()
+    assert first.scores[0].value == 1.0
+    assert second.unscored == {"psnr": "interrupted", "kid": "interrupted"}
     assert (tmp_path / "out" / "report.html").is_file()
 
 
@@ -238,7 +240,7 @@ def test_a_full_stdout_and_a_closed_stderr_cost_neither_results_nor_status(tmp_p
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(PROGRAM, env=environment, stdout=full, preexec_fn=lambda: os.close(2), check=False)
     assert done.returncode == 0
-    assert read_results(tmp_path / "results.json")["models"][0]["images"] == 2
+    assert read_results(tmp_path / "results.json").models[0].images == 2
     assert len(list((tmp_path / "PixArt" / "output").glob("*.png"))) == 2
 
 
@@ -275,8 +277,32 @@ def test_a_report_that_cannot_be_written_costs_no_table(
     printed = capsys.readouterr().out
     assert printed.startswith("COMPREHENSIVE BENCHMARK RESULTS\n")
     assert "samples.png: failed: " in printed
-    assert str(out / "samples.png") in read_results(out / "results.json")["failures"]["samples.png"]
+    assert str(out / "samples.png") in read_results(out / "results.json").failures["samples.png"]
     assert "samples.png: failed: " in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", ["all well", "one batch", "a model fails", "interrupted", "no sheet"])
+def test_results_json_prints_the_table_of_the_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    out = tmp_path / "out"
+    real = Flat.generate
+
+    def generate(self: Flat, requests: Sequence[Request]) -> torch.Tensor:
+        if case == "interrupted" and requests[0].index == 1:
+            signal.raise_signal(signal.SIGINT)
+        if case == "no sheet":
+            (out / "samples.png").mkdir(exist_ok=True)
+        return real(self, requests)
+
+    monkeypatch.setattr(Flat, "generate", generate)
+    monkeypatch.setenv("METRICS", "psnr,kid,fidelity")
+    monkeypatch.setenv("FLAT_BREAKS", "1" if case == "a model fails" else "0")
+    run_inference.main(["--num-samples", "1"] if case == "one batch" else [])
+    printed = capsys.readouterr().out
+    assert printed == format_report(read_results(out / "results.json")) + "\n"
+    expected = {"a model fails": "Flat: failed", "interrupted": "Interrupted", "no sheet": "samples.png: failed"}
+    assert expected.get(case, "Quality Winner: ") in printed
 
 
 def test_an_image_that_changed_is_named_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
