@@ -1,7 +1,7 @@
-"""The registry of metrics: the names that METRICS takes, and what each constructs.
+"""The registry of metrics: the names that METRICS takes, and the class of each.
 
-Adding a metric is one file beside this one and one line below. Nothing here imports torch, so that a name can be
-checked before anything heavy is loaded.
+A new metric is one file beside this one and one line below. Nothing here imports torch: a name is checked before
+anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from metrics.base import Metric, Scoring
 
 @dataclass(frozen=True)
 class Constructor:
-    """What constructs a metric; its module is imported when it is first called.
+    """Constructs a metric; its module is imported at the first call.
 
-    label: the name of the metric's (first) row, of key `row`, where no model has a value for it.
+    label: the name of the metric's (first) row, for a table in which no model has a value for it. row: that row's key,
+    where it is not the metric's name.
     """
 
     module: str
@@ -36,7 +37,7 @@ METRICS: dict[str, Constructor] = {
     "cmmd": Constructor("metrics.kernel", "CLIPDistance", "CMMD (lower = better)"),
     "fd-dinov2": Constructor("metrics.frechet", "DINOv2Distance", "FD-DINOv2 (lower = better)"),
     "fd-effnet": Constructor("metrics.frechet", "EfficientNetDistance", "FD-EffNetLite0 (lower = better)"),
-    "clipscore": Constructor("metrics.extractors.clip", "CLIPScore", "CLIPScore (higher = better)"),
+    "clipscore": Constructor("metrics.clip_score", "CLIPScore", "CLIPScore (higher = better)"),
     "fidelity": Constructor("metrics.prompt", "PromptFidelity", "Prompt Fidelity % (higher = better)"),
     "match": Constructor("metrics.matching", "CaptionMatch", "Caption Match % (higher = better)"),
     "lpips": Constructor("metrics.paired", "PerceptualDistance", "LPIPS (lower = better)"),

@@ -1,4 +1,4 @@
-"""Output that no score should hide: frames of one colour, and many copies of one image."""
+"""Degenerate output, which no score should hide: images of one colour, and many copies of one image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from metrics.images import stream_images
-from metrics.neighbours import MOST_PICTURES, squared_distances_to_others
+from metrics.neighbours import MOST_IMAGES, squared_distances_to_others
 
-# Levels of 255. A broken decoder's NaN become black frames; a copy differs by what an encoder's rounding does.
+# Levels of 255. A broken decoder's NaN become black images; copies may differ by an encoder's rounding.
 CONSTANT_BELOW = 2.0
 COPY_BELOW = 2.0
 # A few images of one request look alike; a tenth of a set does not.
@@ -22,17 +22,17 @@ _NAMED = 3
 
 
 def find_degenerate(paths: Sequence[Path], reference: Sequence[Path] = ()) -> list[str]:
-    """Return a warning for each kind of degenerate output found, with how many there are and examples' numbers.
+    """Return a warning for each kind of degenerate output found: how many images, and the names of some.
 
-    Constant: the standard deviation of every channel is under 2 of 255. Copies: at 32 x 32 px the root mean square
-    difference to another image is under 2 of 255, for a tenth of the images or more; no copies where images of
-    the `reference` (sparse drawings) are as alike. Of more than 10,000 images copies are looked for among as many.
+    Of one colour: the standard deviation of every channel is under 2 of 255. Copies: at 32 x 32 px the root mean square
+    difference to another image is under 2 of 255, for a tenth of the images or more. Copies are not reported where
+    images of the `reference` (sparse drawings) are as alike. Of more than 10,000 images, 10,000 are compared.
     """
     constant, copies, pair = _look_at(paths)
     warnings = []
     if constant:
         warnings.append(f"{len(constant)} of {len(paths)} images are of one colour ({_examples(constant, paths)})")
-    looked_at = min(len(paths), MOST_PICTURES)
+    looked_at = min(len(paths), MOST_IMAGES)
     if len(copies) >= max(2, COPIES_SHARE * looked_at):
         _, alike, _ = _look_at(reference[: len(paths)])
         if len(alike) < COPIES_SHARE * min(len(reference), len(paths)) or not reference:
@@ -47,7 +47,7 @@ def _look_at(paths: Sequence[Path]) -> tuple[list[int], list[int], tuple[int, in
     """Return the places of images of one colour, of those with a near copy, and the first such pair."""
     if len(paths) < 2:
         return [], [], (0, 0)
-    every = max(1, -(-len(paths) // MOST_PICTURES))
+    every = max(1, -(-len(paths) // MOST_IMAGES))
     thumbnails, places, constant = [], [], []
     for index, image_CHW in enumerate(stream_images(paths)):
         if float(image_CHW.float().std(dim=(1, 2), correction=0).max()) < CONSTANT_BELOW:

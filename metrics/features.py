@@ -1,4 +1,4 @@
-"""Turns folders of images into features: chooses the extractor, streams images through it, keeps the rows on disk."""
+"""From folders of images to features: chooses the extractor, streams images through it, keeps the rows on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from files.tensors import load_sealed, save_sealed
 from metrics.base import ImageSet, MetricUnavailable, Scoring
 from metrics.images import stream_batches
 
-# What decodes, resizes and computes.
+# The libraries that decode, resize and compute.
 _LIBRARIES = ("torch", "pillow", "torch-fidelity", "transformers")
 
 
@@ -30,8 +30,8 @@ class FeatureExtractor(Protocol):
     """A frozen network that gives each image one row of features, known by its identity before it is loaded.
 
     identity: network, resize, precision and weights digest; features of different identities are never compared.
-    distance_label, kernel_label: what the rows of the Fréchet and the kernel distance over them may be called (FID and
-    KID for the FID Inception alone); distance_short, kernel_short: the names in the winners' line.
+    distance_label, kernel_label: the names of the rows with the Fréchet and the kernel distance over these features
+    (FID and KID only for the FID Inception). distance_short, kernel_short: the names in the winners' line.
     """
 
     name: str
@@ -47,7 +47,7 @@ class FeatureExtractor(Protocol):
 
 
 def defer(module: str, name: str) -> Callable[[Scoring], FeatureExtractor]:
-    """Return what opens an extractor; its module is imported when it is first called."""
+    """Return a function that opens an extractor; its module is imported at the first call."""
 
     def open_extractor(scoring: Scoring) -> FeatureExtractor:
         return cast(Callable[[Scoring], FeatureExtractor], getattr(import_module(module), name))(scoring)
@@ -55,7 +55,7 @@ def defer(module: str, name: str) -> Callable[[Scoring], FeatureExtractor]:
     return open_extractor
 
 
-# An extractor is one file beside this one and one line here. Each raises MetricUnavailable where its weights are not.
+# An extractor is one file in extractors/ and one line here; it raises MetricUnavailable where its weights are missing.
 EXTRACTORS: dict[str, Callable[[Scoring], FeatureExtractor]] = {
     "inception": defer("metrics.extractors.inception", "open_inception"),
     "robots": defer("metrics.extractors.robots", "open_robots"),
@@ -70,20 +70,20 @@ def open_extractor(name: str, scoring: Scoring) -> FeatureExtractor:
     """Return the extractor of this name, the same one for all metrics of a run, so that it is loaded once.
 
     Raises:
-        MetricUnavailable: its weights are not here; the text is the remedy.
-        OSError: a setting names weights that are not there.
+        MetricUnavailable: its weights are missing; the text says what to do.
+        OSError: a setting names weights that do not exist.
     """
     return EXTRACTORS[name](scoring)
 
 
 def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
-    """Return what FID, KID and PRDC are computed on: the FID Inception where its weights are, else what works offline.
+    """Return the extractor of FID, KID and PRDC: the FID Inception where its weights are, else one that works offline.
 
-    That is the attribute network if the references are robots, and else EfficientNet-Lite0 where it is installed.
+    Offline, that is the attribute network where the references are robots, else EfficientNet-Lite0 if it is installed.
 
     Raises:
-        MetricUnavailable: none is to be had; the text is the remedy.
-        OSError: INCEPTION_WEIGHTS names a file that is not there.
+        MetricUnavailable: there is none; the text says what to do.
+        OSError: INCEPTION_WEIGHTS names a file that does not exist.
     """
     from metrics.extractors.robots import captions_are_robots
 
@@ -94,8 +94,8 @@ def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
         try:
             extractor = open_extractor(substitute, scoring)
         except MetricUnavailable as other:
-            raise MetricUnavailable(f"{reason}; offline works: {other}") from None
-        _tell_once(f"{reason}; the rows are {extractor.distance_short} and {extractor.kernel_short} meanwhile")
+            raise MetricUnavailable(f"{reason}; without a download: {other}") from None
+        _tell_once(f"{reason}; until then the rows are {extractor.distance_short} and {extractor.kernel_short}")
         return extractor
 
 
@@ -107,9 +107,9 @@ def _tell_once(message: str) -> None:
 def extract_features(
     paths: Sequence[Path], extractor: FeatureExtractor, batch_size: int, progress: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Return `features_ND`, float32 on the CPU, in the order of `paths`; beside them only a few images are ever held.
+    """Return `features_ND`, float32 on the CPU, in the order of `paths`; only a few images are held at once.
 
-    progress: is told of how many images are done.
+    progress: called with how many images are done.
 
     Raises:
         OSError: a file cannot be read as an image.
@@ -146,10 +146,10 @@ def _extract_ahead(batches: Iterator[list[Tensor]], extractor: FeatureExtractor)
 
 
 def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Tensor:
-    """Return `features_ND` of the set, from `scoring.cache` where the same images met the same extractor before.
+    """Return `features_ND` of the set, from `scoring.cache` where this extractor has seen the same images before.
 
     The entry's name is a digest of the extractor's identity, the libraries that decode and compute, and every file's
-    content in order, so that no image is decoded twice and no changed one is taken for the old.
+    content in order: no image is decoded twice, and a changed image is never taken for the old one.
     """
 
     def check(tensors: Mapping[str, Tensor]) -> None:
@@ -170,19 +170,19 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
 
 
 def entry_of(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring, what: str = "features") -> Path:
-    """Return where in the cache `what` of these images by this extractor is kept."""
+    """Return the path in the cache of `what` of these images by this extractor."""
     versions = "; ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     key = hashlib.sha256(f"{extractor.identity}; {versions}\n".encode())
-    with ThreadPoolExecutor(thread_name_prefix="digest") as pool:  # hashing holds no interpreter
+    with ThreadPoolExecutor(thread_name_prefix="digest") as pool:  # hashing releases the interpreter lock
         for digest in pool.map(file_digest, images.paths):
             key.update(bytes.fromhex(digest))
     return scoring.cache / "features" / f"{key.hexdigest()}.{what}"
 
 
 def read_entry(entry: Path, check: Callable[[Mapping[str, Tensor]], None]) -> dict[str, Tensor] | None:
-    """Return the entry's tensors, or None where there is none or it is damaged, which stderr is told.
+    """Return the entry's tensors, or None where there is none or it is damaged; stderr then says so.
 
-    check: raises ValueError or KeyError where the tensors are not what is kept under this name.
+    check: raises ValueError or KeyError where the tensors are not what belongs under this name.
     """
     try:
         tensors = load_sealed(entry, entry.name)
@@ -198,9 +198,9 @@ def read_entry(entry: Path, check: Callable[[Mapping[str, Tensor]], None]) -> di
 
 
 def write_entry(entry: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Keep tensors under a digest of themselves; another process sees the whole entry or none.
+    """Keep tensors with a digest of themselves; another process sees the whole entry or none.
 
-    What cannot be kept is told on stderr and computed again by the next run: it costs no score.
+    Where that fails, stderr says so, and the next run computes them again: it costs no score.
     """
     try:
         _open_cache(entry.parent.parent)
@@ -215,8 +215,9 @@ _open_cache = cache(open_cache)  # once in a process for each folder
 def halves_of(count: int, size: int) -> tuple[Tensor, Tensor] | None:
     """Return the places of two disjoint parts of `count` real images: `size` drawn at random, and the rest.
 
-    Where there are not twice as many, both are halves; None where a half is less than two. What is between them is what
-    images as good as real would score. The draw has a fixed seed: a data set may be sorted, and two runs must agree.
+    Where there are not twice as many, both are halves; None where a half is less than two. The distance between them is
+    what images as good as real ones would score. The draw has a fixed seed: a data set may be sorted, and two runs must
+    agree.
     """
     size = min(size, count // 2)
     if size < 2:

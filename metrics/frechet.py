@@ -129,7 +129,7 @@ def root_of_covariance(covariance_DD: Tensor) -> Tensor:
 
 
 def cached_gaussian(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Gaussian:
-    """Return the Gaussian of a set, from the cache where the same images met the same extractor before."""
+    """Return the Gaussian of a set, from the cache where this extractor has seen the same images before."""
     entry = entry_of(images, extractor, scoring, "statistics")
     device = float64_device(scoring.device)
     if (kept := read_entry(entry, check_statistics)) is not None:
@@ -149,10 +149,11 @@ def check_statistics(tensors: Mapping[str, Tensor]) -> None:
         raise ValueError("numbers that are not float64, or not finite")
 
 
-def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian:
+def read_statistics(path: Path, dimension: int, device: str = "cpu", extractor: str = "the extractor") -> Gaussian:
     """Read `mu` and `sigma` from an .npz file, as clean-fid, pytorch-fid and the ADM evaluator write them.
 
-    Files of ours also say what extractor they are of.
+    Files of ours also hold the identity of their extractor. extractor: the name of the one that gives `dimension`
+    features, for the error.
 
     Raises:
         OSError: there is no such file.
@@ -164,10 +165,10 @@ def read_statistics(path: Path, dimension: int, device: str = "cpu") -> Gaussian
         declared = array_shapes(path)  # before anything is read: a small file can declare gigabytes
         features = declared.get("mu", (dimension,))
         if len(features) == 1 and features != (dimension,):
-            raise ValueError(f"{path} holds statistics of {features[0]} features, and the extractor gives {dimension}")
+            raise ValueError(f"{path} holds statistics of {features[0]} features, and {extractor} gives {dimension}")
         content = load_arrays(path, {"mu": (dimension,), "sigma": (dimension, dimension)}, optional=("identity",))
     except ValueError as error:
-        raise ValueError(f"{error}; expected mu and sigma of the extractor's features") from error
+        raise ValueError(f"{error}; expected mu and sigma of the features of {extractor}") from error
     mu_D, sigma_DD = (torch.from_numpy(content[name].astype(np.float64)).to(device) for name in ("mu", "sigma"))
     if not (mu_D.isfinite().all() and sigma_DD.isfinite().all()):
         raise ValueError(f"{path} holds numbers that are not finite; make it again")
@@ -235,8 +236,8 @@ def _without(whole: Gaussian, features_ND: Tensor, left_out_N: Tensor) -> Gaussi
 class FrechetDistance:
     """The metric `fid`, over the features that `choose_extractor` finds.
 
-    Its interval is a delete-group jackknife's: the spread of the estimate at this N, about its own bias, which it does
-    not remove.
+    The interval is a delete-group jackknife's: it shows the spread of the estimate at this N. It does not remove the
+    bias that the estimate has at this N.
     """
 
     key = "fid"
@@ -251,13 +252,14 @@ class FrechetDistance:
         generated, statistics = comparison.generated, comparison.statistics
         reference = comparison.reference_images() if statistics is None else ImageSet(statistics.name, ())
         if len(generated) < 2 or (len(reference) < 2 and statistics is None):
-            raise MetricUnavailable(f"{len(generated)} images against {len(reference)}; a covariance needs at least 2")
+            against = "" if statistics is not None else f" and {len(reference)} reference"
+            raise MetricUnavailable(f"{len(generated)} generated{against} images; a covariance needs at least 2")
         extractor = self.extractor(generated if statistics is not None else reference)
         device = float64_device(self._scoring.device)
         generated_ND = cached_features(generated, extractor, self._scoring)
         mine = fit_gaussian(generated_ND, device, extractor.identity)
         if statistics is not None:
-            real = read_statistics(statistics, generated_ND.shape[1], device)
+            real = read_statistics(statistics, generated_ND.shape[1], device, extractor.name)
         else:
             real = cached_gaussian(reference, extractor, self._scoring)
         value = frechet_distance(mine, real)

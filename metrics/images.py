@@ -1,6 +1,6 @@
-"""Streams image files from disk as uint8 RGB tensors, decoded ahead in threads, never holding all of them.
+"""Streams image files from disk as uint8 RGB tensors, decoded ahead in threads, a few at a time.
 
-What a file becomes is the rule of `files.images`. A file that cannot be read so is named and refused, never dropped.
+`files.images` says how a file becomes RGB. A file that cannot be read is an error that names it; none is left out.
 """
 
 from __future__ import annotations

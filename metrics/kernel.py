@@ -106,7 +106,7 @@ def _discrepancy(xx: Tensor, yy: Tensor, xy: Tensor, count_x: Tensor, count_y: T
 
 
 class KernelDistance:
-    """The metric `kid`: with few images it is to be believed before the Fréchet distance, whose bias it has not."""
+    """The metric `kid`: unbiased, so that with few images it is more reliable than the Fréchet distance."""
 
     key = "kid"
     scale = 1.0
@@ -123,7 +123,9 @@ class KernelDistance:
     def score(self, comparison: Comparison) -> list[Score]:
         generated, reference = comparison.generated, comparison.reference_images()
         if min(len(generated), len(reference)) < 2:
-            raise MetricUnavailable(f"{len(generated)} images against {len(reference)}; pairs need at least 2 of each")
+            raise MetricUnavailable(
+                f"{len(generated)} generated and {len(reference)} reference images; at least 2 of each are needed"
+            )
         extractor, device = self.extractor(reference), float64_device(self._scoring.device)
         reference_ND = cached_features(reference, extractor, self._scoring)
         generated_ND = cached_features(generated, extractor, self._scoring)

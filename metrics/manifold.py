@@ -11,7 +11,7 @@ from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.extractors.precision import float64_device
 from metrics.features import cached_features, choose_extractor, halves_of
 from metrics.intervals import groups_of, jackknife_interval
-from metrics.neighbours import MOST_PICTURES, squared_distances, squared_distances_to_others
+from metrics.neighbours import MOST_IMAGES, squared_distances, squared_distances_to_others
 
 NEIGHBOURS = 5
 GROUPS = 10
@@ -128,7 +128,7 @@ def _radii(x_ND: Tensor, groups_N: Tensor, k: int) -> Tensor:
 class Manifold:
     """The metric `prdc`: four rows, five neighbours, over the features that `choose_extractor` finds.
 
-    The reference is without the images that the floor is made of, as many as were generated.
+    The reference leaves out the images that the floor is made of, which are as many as were generated.
     """
 
     key = "prdc"
@@ -140,8 +140,8 @@ class Manifold:
         generated, reference = comparison.generated, comparison.reference_images()
         if min(len(generated), len(reference)) <= NEIGHBOURS:
             raise MetricUnavailable(
-                f"{len(generated)} images against {len(reference)}; {NEIGHBOURS} neighbours need at least "
-                f"{NEIGHBOURS + 1} of each"
+                f"{len(generated)} generated and {len(reference)} reference images; {NEIGHBOURS} neighbours need at "
+                f"least {NEIGHBOURS + 1} of each"
             )
         extractor, device = choose_extractor(reference, self._scoring), float64_device(self._scoring.device)
         real_ND = _at_most(cached_features(reference, extractor, self._scoring))
@@ -182,7 +182,7 @@ def _interval(key: str, estimate: ManifoldEstimate) -> tuple[float, float] | Non
 
 
 def _at_most(features_ND: Tensor) -> Tensor:
-    if len(features_ND) <= MOST_PICTURES:
+    if len(features_ND) <= MOST_IMAGES:
         return features_ND
     order = torch.randperm(len(features_ND), generator=torch.Generator().manual_seed(0))
-    return features_ND[order[:MOST_PICTURES]]
+    return features_ND[order[:MOST_IMAGES]]

@@ -13,9 +13,9 @@ from metrics.neighbours import squared_distances
 
 
 def match_shares(made_ND: Tensor, own_ND: Tensor, captions: list[str], device: str = "cpu") -> Tensor:
-    """Return `shares_N`, float64: the share of real images of other captions that are farther than the own one.
+    """Return `shares_N`, float64: the share of real images of other captions that are farther away than the own one.
 
-    Row i of `own_ND` is the real image of caption i. Half an image is counted where two are equally far.
+    Row i of `own_ND` is the real image of caption i. An image that is just as far counts half.
 
     Raises:
         ValueError: all captions are the same.
@@ -36,8 +36,8 @@ def match_shares(made_ND: Tensor, own_ND: Tensor, captions: list[str], device: s
 
 
 class CaptionMatch:
-    """The metric `match`: 50 % is what images that know nothing of their captions score, 100 % those that are told
-    from all others. It works for any captions, with the features that FID has.
+    """The metric `match`: images that have nothing to do with their captions score 50 %, and 100 % those that are
+    closer to their own real image than to every other. It works for any captions, with FID's features.
     """
 
     key = "match"

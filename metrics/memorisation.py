@@ -1,4 +1,4 @@
-"""Memorisation: the share of a fine-tuned model's images that are nearer to a training image than real ones are."""
+"""Memorisation: the share of a fine-tuned model's images that are closer to a training image than real ones are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ HELD_OUT_SHARE = 0.01
 
 
 class Memorisation:
-    """The metric `memorisation`: nearer to a training image than 99 % of held-out real images are.
+    """The metric `memorisation`: the share of images closer to a training image than 99 % of held-out real images are.
 
-    1 % is what images that know nothing of the training set would score.
+    Images that owe nothing to the training set would score 1 %.
     """
 
     key = "memorisation"
@@ -27,7 +27,7 @@ class Memorisation:
     def score(self, comparison: Comparison) -> list[Score]:
         training = comparison.training
         if training is None:
-            raise MetricUnavailable("no image is known that it was trained on and that is not among the references")
+            raise MetricUnavailable("no training images are known that are not also references")
         reference = comparison.reference_images()
         least = int(1 / HELD_OUT_SHARE)
         if len(reference) < least:

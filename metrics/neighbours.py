@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 _ROWS = 512
-# Every image meets every other: of more than this many on a side, as many are drawn.
-MOST_PICTURES = 10_000
+# Every image is compared with every other: of more than this many on a side, as many are drawn.
+MOST_IMAGES = 10_000
 
 
 def squared_distances(x_ND: Tensor, y_MD: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -1,4 +1,4 @@
-"""Prompt fidelity: the share of the parts that captions ask for which the attribute network sees in the images."""
+"""Prompt fidelity: of the parts that the captions ask for, the share that the attribute network sees in the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metrics.robots.grammar import PARTS, asked_attributes
 
 @dataclass(frozen=True)
 class PartsFound:
-    """Of the parts that each image's caption names, `asked_N`, as many were seen as `found_N` says."""
+    """For each image: how many parts its caption names, `asked_N`, and how many of these were seen, `found_N`."""
 
     found_N: Tensor
     asked_N: Tensor
@@ -32,7 +32,7 @@ class PartsFound:
 
 
 def count_parts(images: ImageSet, extractor: RobotFeatures, scoring: Scoring) -> PartsFound | None:
-    """Return how many asked parts are seen in the set, or None where no caption names one.
+    """Return how many of the parts asked for are seen in the set, or None where no caption names one.
 
     An image whose caption names only some parts (a class name: colour and head) is judged on those alone.
     """
@@ -55,8 +55,8 @@ def count_parts(images: ImageSet, extractor: RobotFeatures, scoring: Scoring) ->
 class PromptFidelity:
     """The metric `fidelity`; its floor is the score of the reference images on their own captions.
 
-    The interval is Wilson's at as many trials as images, as if all parts of an image stood and fell together:
-    parts of one image are not independent, so this is rather too wide than too narrow.
+    The interval is Wilson's with as many trials as images, as if an image had either all of its parts or none. The
+    parts of one image are not independent, so this errs on the wide side.
     """
 
     key = "fidelity"

@@ -1,4 +1,4 @@
-"""CLIP: embeddings of images for CMMD, and how well an image fits its caption, CLIPScore."""
+"""CLIP: embeddings of images, for CMMD, and of captions, for CLIPScore."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from torch import Tensor, nn
 
 from files.opening import from_pretrained
 from files.reading import file_digest
-from metrics.base import Comparison, FeatureDType, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.base import FeatureDType, Scoring
 from metrics.extractors.precision import NAMES, full_float32, place, run_by_size
 from metrics.extractors.pretrained import WEIGHTS_FILE, find_folder
-from metrics.features import cached_features, open_extractor
 from metrics.images import standardise
-from metrics.intervals import mean_interval, mean_replicates
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _CAPTIONS_AT_ONCE = 64
 
 
 def open_clip(scoring: Scoring) -> CLIPFeatures:
-    """Return the extractor. Raises MetricUnavailable where CLIP_MODEL is not to be had."""
+    """Return the extractor. Raises MetricUnavailable where CLIP_MODEL is not found."""
     folder = find_folder(scoring.clip_model, "CLIP_MODEL")
     return CLIPFeatures(folder, scoring.clip_model, scoring.device, scoring.feature_dtype)
 
@@ -87,49 +85,3 @@ class ImageTower(nn.Module):
     def forward(self, images_BCHW: Tensor) -> Tensor:
         embeddings_BD: Tensor = self.model(images_BCHW).image_embeds
         return embeddings_BD
-
-
-class CLIPScore:
-    """The metric `clipscore`: 100 times the cosine between an image and what it was asked to show, at least 0.
-
-    Source: Hessel et al. 2021, "CLIPScore", with the weight 100 that torchmetrics has in the place of 2.5.
-    """
-
-    key = "clipscore"
-
-    def __init__(self, scoring: Scoring) -> None:
-        self._scoring = scoring
-
-    def score(self, comparison: Comparison) -> list[Score]:
-        generated, reference = comparison.generated, comparison.reference
-        if not generated.captions:
-            raise MetricUnavailable("what the images were asked to show is not known")
-        extractor = open_extractor("clip", self._scoring)
-        assert isinstance(extractor, CLIPFeatures)
-        values_N = self._values(generated, extractor)
-        real_N = self._values(reference, extractor) if reference.captions else None
-        return [
-            Score(
-                key=self.key,
-                label="CLIPScore (higher = better)",
-                short="CLIPScore",
-                value=float(values_N.mean()),
-                better="higher",
-                n_generated=len(generated),
-                n_reference=0,
-                identity=extractor.identity,
-                interval=mean_interval(values_N),
-                replicates=mean_replicates(values_N),
-                floor=None if real_N is None else float(real_N.mean()),
-                floor_count=len(reference),
-                floor_meaning="real images with their own captions score",
-                decimals=2,
-            )
-        ]
-
-    def _values(self, images: ImageSet, extractor: CLIPFeatures) -> Tensor:
-        images_ND = cached_features(images, extractor, self._scoring)
-        distinct = list(dict.fromkeys(images.captions))
-        place = {caption: index for index, caption in enumerate(distinct)}
-        captions_ND = extractor.embed_captions(distinct)[[place[caption] for caption in images.captions]]
-        return 100 * (images_ND * captions_ND).sum(dim=1).clamp(min=0)

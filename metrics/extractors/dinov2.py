@@ -20,7 +20,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def open_dinov2(scoring: Scoring) -> DINOv2Features:
-    """Return the extractor. Raises MetricUnavailable where DINOV2_MODEL is not to be had."""
+    """Return the extractor. Raises MetricUnavailable where DINOV2_MODEL is not found."""
     folder = find_folder(scoring.dinov2_model, "DINOV2_MODEL")
     return DINOv2Features(folder, scoring.dinov2_model, scoring.device, scoring.feature_dtype)
 
@@ -53,7 +53,7 @@ class DINOv2Features:
 
 
 class ClassToken(nn.Module):
-    """transformers' Dinov2Model, of which only the first token is wanted."""
+    """The first token of transformers' Dinov2Model."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks of other people's, through transformers: a local folder, the hub's cache, or the hub."""
+"""Pretrained networks for transformers: found in a local folder, in the hub's cache, or on the hub."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def find_folder(source: str, variable: str) -> Path:
     """Return the folder with a model's config.json and weights; a hub id is downloaded where the hub can be reached.
 
     Raises:
-        MetricUnavailable: it is nowhere; the text says what `variable` may be set to.
+        MetricUnavailable: it was not found; the text says what to set `variable` to.
     """
     found, reason = _find(source)
     if found is None:
         raise MetricUnavailable(
-            f"{source} is not here ({reason}): set {variable} to a folder with its config.json and {WEIGHTS_FILE}"
+            f"{source} was not found ({reason}): set {variable} to a folder with its config.json and {WEIGHTS_FILE}"
         )
     return found
 

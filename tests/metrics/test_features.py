@@ -43,7 +43,7 @@ class MeanColour:
         return torch.stack([image_CHW.float().mean(dim=(1, 2)) for image_CHW in images])
 
 
-def _pictures(folder: Path, count: int, seed: int = 0, sides: tuple[int, ...] = (40, 64)) -> tuple[Path, ...]:
+def _images(folder: Path, count: int, seed: int = 0, sides: tuple[int, ...] = (40, 64)) -> tuple[Path, ...]:
     folder.mkdir(exist_ok=True)
     generator = np.random.default_rng(seed)
     for index in range(count):
@@ -76,7 +76,7 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_robots_without_inception_weights_are_scored_by_the_embedded_network_and_never_as_fid(
     tmp_path: Path, scoring: Scoring
 ) -> None:
-    images = ImageSet("x", _pictures(tmp_path / "x", 8), (CLASS_NAME,) * 8)
+    images = ImageSet("x", _images(tmp_path / "x", 8), (CLASS_NAME,) * 8)
     (fid,) = METRICS["fid"](scoring).score(Comparison(images, images))
     (kid,) = METRICS["kid"](scoring).score(Comparison(images, images))
     assert (fid.label, fid.short) == ("FD-robots (lower = better)", "FD-robots")
@@ -90,7 +90,7 @@ def test_other_images_without_inception_weights_get_the_remedy(
     tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metrics.extractors.efficientnet.PACKAGES", ("not_installed_a", "not_installed_b"))
-    images = ImageSet("x", _pictures(tmp_path / "x", 4), ("RX-78-2 Gundam, a white robot with a shield",) * 4)
+    images = ImageSet("x", _images(tmp_path / "x", 4), ("RX-78-2 Gundam, a white robot with a shield",) * 4)
     with pytest.raises(MetricUnavailable) as caught:
         METRICS["fid"](scoring).score(Comparison(images, images))
     for word in (WEIGHTS_NAME, "INCEPTION_WEIGHTS", str(tmp_path / "hub" / "hub" / "checkpoints"), "pip install"):
@@ -124,8 +124,8 @@ def test_inception_features_are_torch_fidelitys_own_and_their_distance_is_called
         pixels = [torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] for path in paths]
         return torch.cat([network(image_BCHW)[0] for image_BCHW in pixels])
 
-    images = ImageSet("x", _pictures(tmp_path / "x", 2, 1, (40, 310)))
-    reference = ImageSet("y", _pictures(tmp_path / "y", 2, 2, (64,)))
+    images = ImageSet("x", _images(tmp_path / "x", 2, 1, (40, 310)))
+    reference = ImageSet("y", _images(tmp_path / "y", 2, 2, (64,)))
     theirs_ND, reference_ND = by_torch_fidelity(images.paths), by_torch_fidelity(reference.paths)
     assert theirs_ND.std() > 1e-3  # else any two would agree
 
@@ -156,7 +156,7 @@ def test_a_file_of_other_weights_is_refused_in_one_line(tmp_path: Path, content:
 
 
 def test_features_do_not_depend_on_the_batch_size(tmp_path: Path, scoring: Scoring) -> None:
-    images = ImageSet("x", _pictures(tmp_path / "x", 11, sides=(40, 64, 100)), (CLASS_NAME,) * 11)
+    images = ImageSet("x", _images(tmp_path / "x", 11, sides=(40, 64, 100)), (CLASS_NAME,) * 11)
     extractor = choose_extractor(images, scoring)
     by_one = extract_features(images.paths, extractor, 1)
     assert torch.allclose(by_one, extract_features(images.paths, extractor, 7), atol=1e-6)
@@ -169,11 +169,11 @@ def test_features_that_are_not_finite_name_the_image(tmp_path: Path) -> None:
             return rows / 0 if self.seen > 4 else rows
 
     with pytest.raises(ValueError, match=r"00004\.png"):
-        extract_features(_pictures(tmp_path / "x", 6), Broken(), 4)
+        extract_features(_images(tmp_path / "x", 6), Broken(), 4)
 
 
 def test_a_second_run_decodes_no_image(tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = ImageSet("x", _pictures(tmp_path / "x", 6))
+    images = ImageSet("x", _images(tmp_path / "x", 6))
     first = cached_features(images, MeanColour(), scoring)
     monkeypatch.setattr(features, "stream_batches", None)
     again = MeanColour()
@@ -184,7 +184,7 @@ def test_a_second_run_decodes_no_image(tmp_path: Path, scoring: Scoring, monkeyp
 def test_copies_under_other_names_share_the_entry_and_a_changed_image_does_not(
     tmp_path: Path, scoring: Scoring
 ) -> None:
-    paths = _pictures(tmp_path / "x", 4)
+    paths = _images(tmp_path / "x", 4)
     cached_features(ImageSet("x", paths), MeanColour(), scoring)
     shutil.copytree(tmp_path / "x", tmp_path / "copy")
     copies = tuple(sorted((tmp_path / "copy").iterdir()))
@@ -197,7 +197,7 @@ def test_copies_under_other_names_share_the_entry_and_a_changed_image_does_not(
 
 
 def test_another_identity_or_order_has_an_entry_of_its_own(tmp_path: Path, scoring: Scoring) -> None:
-    paths = _pictures(tmp_path / "x", 4)
+    paths = _images(tmp_path / "x", 4)
     first = cached_features(ImageSet("x", paths), MeanColour(), scoring)
     other = MeanColour("mean colour, bf16")
     cached_features(ImageSet("x", paths), other, scoring)
@@ -209,7 +209,7 @@ def test_another_identity_or_order_has_an_entry_of_its_own(tmp_path: Path, scori
 def test_a_damaged_entry_is_computed_again_and_told(
     tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
-    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    images = ImageSet("x", _images(tmp_path / "x", 4))
     first = cached_features(images, MeanColour(), scoring)
     (entry,) = (scoring.cache / "features").iterdir()
     content = bytearray(entry.read_bytes())
@@ -236,7 +236,7 @@ def test_an_entry_that_cannot_be_of_these_images_is_computed_again_and_told(
     tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str], tensors: dict[str, Tensor]
 ) -> None:
     """Its own digest is right: it was written so."""
-    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    images = ImageSet("x", _images(tmp_path / "x", 4))
     first = cached_features(images, MeanColour(), scoring)
     (entry,) = (scoring.cache / "features").iterdir()
     features.write_entry(entry, tensors)
@@ -248,7 +248,7 @@ def test_an_entry_that_cannot_be_of_these_images_is_computed_again_and_told(
 def test_an_entry_under_another_ones_name_is_not_taken_for_it(
     tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    images = ImageSet("x", _images(tmp_path / "x", 4))
     cached_features(images, MeanColour("one"), scoring)
     (one,) = (scoring.cache / "features").iterdir()
     cached_features(images, MeanColour("other"), scoring)
@@ -268,7 +268,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_and_no_features(
     monkeypatch: pytest.MonkeyPatch,
     obstacle: str,
 ) -> None:
-    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    images = ImageSet("x", _images(tmp_path / "x", 4))
     if obstacle == "file for a folder":
         scoring.cache.write_text("not a folder")
     elif obstacle == "folder for an entry":
@@ -291,7 +291,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_and_no_features(
 def test_damaged_bytes_anywhere_in_an_entry_never_give_other_features(
     tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = ImageSet("x", _pictures(tmp_path / "x", 4))
+    images = ImageSet("x", _images(tmp_path / "x", 4))
     first = cached_features(images, MeanColour(), scoring)
     (entry,) = (scoring.cache / "features").iterdir()
     whole = entry.read_bytes()
@@ -306,7 +306,7 @@ def test_damaged_bytes_anywhere_in_an_entry_never_give_other_features(
 
 
 def test_a_corrupt_image_leaves_no_entry(tmp_path: Path, scoring: Scoring) -> None:
-    paths = _pictures(tmp_path / "x", 4)
+    paths = _images(tmp_path / "x", 4)
     paths[3].write_bytes(b"")
     with pytest.raises(OSError, match=r"00003\.png"):
         cached_features(ImageSet("x", paths), MeanColour(), scoring)
@@ -325,8 +325,8 @@ def test_the_floor_is_drawn_from_disjoint_images_half_of_them_at_most() -> None:
 
 
 def test_scores_of_enough_references_have_a_floor(tmp_path: Path, scoring: Scoring) -> None:
-    reference = ImageSet("reference", _pictures(tmp_path / "r", 24, 3), (CLASS_NAME,) * 24)
-    generated = ImageSet("x", _pictures(tmp_path / "x", 6, 4))
+    reference = ImageSet("reference", _images(tmp_path / "r", 24, 3), (CLASS_NAME,) * 24)
+    generated = ImageSet("x", _images(tmp_path / "x", 6, 4))
     for name in ("fid", "kid"):
         (score,) = METRICS[name](scoring).score(Comparison(generated, reference))
         assert score.floor is not None
@@ -345,10 +345,10 @@ def test_full_float32_puts_the_process_choice_back() -> None:
 def test_a_substitute_for_inception_is_told_once(
     tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    images = ImageSet("x", _pictures(tmp_path / "x", 2), (CLASS_NAME,) * 2)
+    images = ImageSet("x", _images(tmp_path / "x", 2), (CLASS_NAME,) * 2)
     features._tell_once.cache_clear()
     for _ in range(2):
         choose_extractor(images, scoring)
     told = capsys.readouterr().err
     assert told.count("INCEPTION_WEIGHTS") == 1
-    assert "the rows are FD-robots and KD-robots meanwhile" in told
+    assert "until then the rows are FD-robots and KD-robots" in told

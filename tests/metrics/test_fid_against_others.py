@@ -35,7 +35,7 @@ def _smooth(generator: np.random.Generator, blur: float) -> Image.Image:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     found = []
     for seed, blur, count in ((1, 1.0, IMAGES), (2, 1.2, REFERENCES)):
-        folder = tmp_path_factory.mktemp(f"pictures{seed}")
+        folder = tmp_path_factory.mktemp(f"images{seed}")
         generator = np.random.default_rng(seed)
         for index in range(count):
             _smooth(generator, blur).save(folder / f"{index:05d}.png")
@@ -155,9 +155,9 @@ def test_by_the_clean_protocol_it_is_clean_fids_resize_and_the_same_layers(
 def test_the_resize_is_clean_fids(size: tuple[int, int]) -> None:
     from cleanfid.resize import make_resizer
 
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
-    theirs = make_resizer("PIL", False, "bicubic", (299, 299))(np.asarray(picture))
-    ours = resize_antialiased(as_tensor(picture)[None], 299)[0].permute(1, 2, 0).numpy()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    theirs = make_resizer("PIL", False, "bicubic", (299, 299))(np.asarray(image))
+    ours = resize_antialiased(as_tensor(image)[None], 299)[0].permute(1, 2, 0).numpy()
     assert np.abs(ours - theirs).max() < 0.02
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metrics.intervals import groups_of, jackknife_interval
-from metrics.manifold import MOST_PICTURES, ROWS, _at_most, manifold_scores
+from metrics.manifold import MOST_IMAGES, ROWS, _at_most, manifold_scores
 from metrics.neighbours import nearest_distances
 
 
@@ -64,7 +64,7 @@ def test_each_value_moves_where_it_must() -> None:
 
 
 def test_of_very_many_images_as_many_are_drawn() -> None:
-    assert len(_at_most(torch.zeros(MOST_PICTURES + 5, 1))) == MOST_PICTURES
+    assert len(_at_most(torch.zeros(MOST_IMAGES + 5, 1))) == MOST_IMAGES
     assert torch.equal(_at_most(torch.arange(7.0)), torch.arange(7.0))
 
 
@@ -98,7 +98,7 @@ def test_copies_of_training_images_are_told_from_new_ones(tmp_path: Path, monkey
     assert fresh.value < 4
     assert fresh.interval is not None
     assert fresh.interval[0] < 1 < fresh.interval[1]
-    with pytest.raises(MetricUnavailable, match="no image is known that it was trained on"):
+    with pytest.raises(MetricUnavailable, match="no training images are known"):
         metric.score(Comparison(images("new"), images("held out")))
 
 

@@ -1,4 +1,4 @@
-"""Each extractor: its weights, its arithmetic against the stock network, what it says where it is not to be had."""
+"""Each extractor: its weights, its arithmetic against the stock network, what it says where they are missing."""
 
 from __future__ import annotations
 
