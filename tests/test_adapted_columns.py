@@ -102,11 +102,13 @@ def test_the_whole_way(output: Path, capsys: pytest.CaptureFixture[str]) -> None
     ]
     write_lora(output / "Robots" / "pixart_lora", seed=1)
     capsys.readouterr()
-    assert run_inference.main([]) == 2
-    refused = capsys.readouterr().err
-    assert "PixArt+LoRA-held-out holds images made with PIXART_LORA=LoRA " in refused
-    assert "start over with FRESH=1" in refused
+    assert run_inference.main([]) == 0
+    (_, other) = json.loads((output / "results.json").read_text())["models"]
+    assert Path(other["folder"]).name.startswith("PixArt+LoRA-held-out-"), "a folder of its own"
+    assert (Path(other["folder"]) / "output" / "00000.png").read_bytes() != pictures[1]
+    assert (output / "PixArt+LoRA-held-out" / "output" / "00000.png").read_bytes() == pictures[1]
     # none: as before there was one, from the images of the first run.
+    capsys.readouterr()
     assert run_inference.main(["--pixart-lora", "none"]) == 0
     assert "PixArt+LoRA" not in capsys.readouterr().out
 
@@ -256,11 +258,11 @@ def test_no_column_sees_what_one_was_trained_on(
         targets = seen[title].targets
         assert targets is not None
         assert list(targets.captions) == kept[:3]
-    assert [row.caption for row in sheets[0]] == kept[:3]
+    assert [row.prompt for row in sheets[0]] == kept[:3]
     for row in sheets[0]:
         picture = row.tiles["reference"]
         assert picture is not None
-        assert picture.with_name(picture.name.replace("_input.png", "_caption.txt")).read_text().strip() == row.caption
+        assert picture.with_name(picture.name.replace("_input.png", "_caption.txt")).read_text().strip() == row.prompt
         assert {"Grey", "Grey+A", "Other"} < set(row.tiles)
     training = seen["Grey+A"].training
     assert training is not None

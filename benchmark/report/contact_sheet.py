@@ -1,4 +1,4 @@
-"""samples.png: a row for each prompt, a column for each model and the reference, what was asked written beside it."""
+"""samples.png: a row for each prompt, with the image of each model and the reference beside it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from benchmark.console.plain_text import visible
 from files.images import encode_png, read_rgb
 from files.writing import write_atomically
 
-TILE, GAP, HEADER, CAPTION_WIDTH = 192, 12, 44, 300
-FONT_SIZE, LINE_HEIGHT, CAPTION_CHARACTERS, ASKED_CHARACTERS = 17, 22, 32, 32
+TILE, GAP, HEADER, PROMPT_WIDTH = 192, 12, 44, 300
+FONT_SIZE, LINE_HEIGHT, PROMPT_CHARACTERS, ASKED_CHARACTERS = 17, 22, 32, 32
 MOST_ROWS = 8
 COMPRESS_LEVEL = 6
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One prompt: its text, and the image of each column (None where there is none) with what else was asked."""
+    """One request: its prompt, and by column the image (None where there is none) and what else was asked."""
 
-    caption: str
+    prompt: str
     tiles: Mapping[str, Path | None]
     asked: Mapping[str, str]
 
@@ -40,7 +40,7 @@ def draw_contact_sheet(rows: Sequence[SheetRow], columns: Sequence[str], path: P
     """
     rows = rows[:MOST_ROWS]
     row_height = TILE + GAP + 2 * LINE_HEIGHT
-    width = CAPTION_WIDTH + GAP + len(columns) * (TILE + GAP) + GAP
+    width = PROMPT_WIDTH + GAP + len(columns) * (TILE + GAP) + GAP
     sheet = Image.new("RGB", (width, HEADER + len(rows) * row_height + GAP), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(FONT_SIZE)
@@ -49,7 +49,7 @@ def draw_contact_sheet(rows: Sequence[SheetRow], columns: Sequence[str], path: P
         draw.text((_column_left(number), GAP), visible(column), fill="black", font=font)
     for number, row in enumerate(rows):
         top = HEADER + number * row_height
-        draw.multiline_text((GAP, top), _wrapped(row.caption), fill="black", font=font, spacing=4)
+        draw.multiline_text((GAP, top), _wrapped(row.prompt), fill="black", font=font, spacing=4)
         for place, column in enumerate(columns):
             tile = _read_tile(row.tiles.get(column))
             left = _column_left(place)
@@ -75,11 +75,11 @@ def _read_tile(path: Path | None) -> Image.Image | None:
 
 
 def _column_left(number: int) -> int:
-    return CAPTION_WIDTH + GAP + number * (TILE + GAP)
+    return PROMPT_WIDTH + GAP + number * (TILE + GAP)
 
 
-def _wrapped(caption: str) -> str:
-    lines = textwrap.wrap(visible(caption), CAPTION_CHARACTERS) or [""]
+def _wrapped(prompt: str) -> str:
+    lines = textwrap.wrap(visible(prompt), PROMPT_CHARACTERS) or [""]
     most = TILE // LINE_HEIGHT
     return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " …"])
 

@@ -58,7 +58,7 @@ def test_degenerate_images_and_shared_reasons_stand_in_the_footer() -> None:
     assert any(line.startswith("CMMD (lower = better)") and line.count("n/a") == 2 for line in lines)
 
 
-def test_an_adapted_column_is_told_against_its_baseline_in_pairs() -> None:
+def test_a_column_with_a_lora_is_compared_with_its_baseline_in_pairs() -> None:
     base = with_scores(PIXART, 64, 0.0321)
     (frechet, kernel) = with_scores(PIXART, 64, 0.0300).scores
     frechet = replace(frechet, value=18.5)

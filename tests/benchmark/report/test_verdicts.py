@@ -60,12 +60,12 @@ def test_fid_of_enough_images_decides_even_where_kid_is_there() -> None:
     assert name_winners([models[0], better])[1] == "Quality Winner: VAR-d16 (FID lower by 2.0)"
 
 
-def test_biased_fid_alone_names_nobody() -> None:
+def test_biased_fid_alone_names_no_winner() -> None:
     models = [replace(model, scores=(replace(fid(20.0), n_generated=64),)) for model in (SDXL, VAR)]
     assert name_winners(models)[1] == "Quality Winner: none (FID is biased at N=64; add kid to METRICS)"
 
 
-def test_kid_of_too_few_images_names_nobody() -> None:
+def test_kid_of_too_few_images_names_no_winner() -> None:
     models = []
     for model, value in ((SDXL, 0.3), (VAR, 0.1)):
         (kernel,) = (score for score in with_scores(model, 4, value).scores if score.key == "kid")
