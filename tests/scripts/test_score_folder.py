@@ -155,6 +155,25 @@ def test_what_cannot_be_scored_gets_one_line(folders: tuple[Path, Path], tmp_pat
     assert told.stdout == ""
 
 
+def test_a_metric_that_fails_costs_its_own_row(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", mu=np.zeros(3), sigma=np.eye(3))
+    told = run(
+        folders[0],
+        "--reference",
+        tmp_path / "other.npz",
+        "--metrics",
+        "fid,fidelity,kid",
+        "--cache",
+        tmp_path / "cache",
+    )
+    assert told.returncode == 0, told.stderr
+    assert "Prompt Fidelity % (higher = better)" in told.stdout
+    lines = [line for line in told.stderr.splitlines() if ": n/a (" in line]
+    assert len(lines) == 2
+    assert f"other.npz holds statistics of 3 features, and robots gives {FEATURES}" in lines[0]
+    assert lines[1] == "kid: n/a (the reference is statistics alone, without images)"
+
+
 Outcome = tuple[int, str, str]
 
 
