@@ -34,8 +34,8 @@ smoke: $(VENV)/.runtime-installed
 
 # The figures of docs/results.md that a machine without a GPU can measure.
 bench: $(VENV)/.dev-installed
-	mkdir -p runs && $(BIN)/python -m scripts.embedded.measure_quality --out runs/quality.json --pictures-out runs/quality.png
-	$(BIN)/python scripts/measuring/measure_run.py
+	$(BIN)/python -m scripts.embedded.measure_quality --output runs/quality.json --sheet runs/quality.png
+	$(BIN)/python -m scripts.measuring.measure_run
 
 # requirements.lock and requirements-cpu.lock: the versions that are installed here.
 lock: $(VENV)/.dev-installed

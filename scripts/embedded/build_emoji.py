@@ -8,7 +8,6 @@ The packages' other sheets (Apple's, Facebook's) are not licensed for this and a
 
 from __future__ import annotations
 
-import argparse
 import json
 import tarfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from files.images import open_image
+from scripts.embedded.job import open_parser
 
 SIZE = 64
 COLUMNS = 40
@@ -40,9 +40,9 @@ def read_images(package: Path, folder: str) -> Iterator[tuple[str, Image.Image]]
         for member in archive:
             if member.name.startswith(folder) and (content := archive.extractfile(member)) is not None:
                 with open_image(content.read()) as image:
-                    picture = image.convert("RGBA").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-                white = Image.new("RGBA", picture.size, "white")
-                yield code_points(member.name), Image.alpha_composite(white, picture).convert("RGB")
+                    scaled = image.convert("RGBA").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+                white = Image.new("RGBA", scaled.size, "white")
+                yield code_points(member.name), Image.alpha_composite(white, scaled).convert("RGB")
 
 
 def read_concepts(package: Path) -> list[dict[str, str]]:
@@ -71,23 +71,22 @@ def build_emoji(source: Path, target: Path) -> None:
     index: dict[str, object] = {"size": SIZE, "columns": COLUMNS, "concepts": concepts}
     tiles: dict[str, list[int]] = {}
     for style, (file, folder) in PACKAGES.items():
-        pictures = dict(read_images(source / file, folder))
+        images = dict(read_images(source / file, folder))
         # tiles[style][i] is the number of the concept whose image is the sheet's tile i.
-        tiles[style] = [number for number, concept in enumerate(concepts) if concept["code_points"] in pictures]
+        tiles[style] = [number for number, concept in enumerate(concepts) if concept["code_points"] in images]
         rows = -(-len(tiles[style]) // COLUMNS)
         sheet = Image.new("RGB", (SIZE * COLUMNS, SIZE * rows), "white")
         for place, number in enumerate(tiles[style]):
             where = (SIZE * (place % COLUMNS), SIZE * (place // COLUMNS))
-            sheet.paste(pictures[concepts[number]["code_points"]], where)
+            sheet.paste(images[concepts[number]["code_points"]], where)
         sheet.save(target / f"{style}.webp", quality=QUALITY, method=6)
     index["tiles"] = tiles
     (target / "emoji.json").write_text(json.dumps(index, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = open_parser(__doc__)
     parser.add_argument("source", type=Path, help="the folder with the three packages, as npm pack leaves them")
-    parser.add_argument("--assets", type=Path, default=Path(__file__).resolve().parents[2] / "assets")
     arguments = parser.parse_args()
     build_emoji(arguments.source, arguments.assets / "emoji")
 

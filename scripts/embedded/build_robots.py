@@ -7,7 +7,6 @@ Needs `robohash==2.0` (requirements-dev.txt), whose wheel carries the art of set
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from files.images import open_image
+from scripts.embedded.job import open_parser
 
 SIZE = 64
 KINDS = ("head", "body", "eyes", "mouth", "accessory")
@@ -168,8 +168,7 @@ def build_robots(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, default=Path(__file__).resolve().parents[2] / "assets")
+    parser = open_parser(__doc__)
     assets: Path = parser.parse_args().assets
     package = importlib.util.find_spec("robohash")
     if package is None or package.origin is None:

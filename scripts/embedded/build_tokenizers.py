@@ -7,7 +7,6 @@ Trained once and shipped: training again may give other ids, which the shipped n
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from benchmark.data.sources.emoji import Emoji
 from metrics.robots.grammar import load_grammar
+from scripts.embedded.job import open_parser
 
 TOKENS = 40  # the longest robot caption has 33
 CLIP_VOCABULARY = 2300
@@ -107,8 +107,7 @@ def _save(tokenizer: Any, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, default=Path(__file__).resolve().parents[2] / "assets")
+    parser = open_parser(__doc__)
     assets: Path = parser.parse_args().assets
     clip = train_clip_tokenizer(assets)
     for name in ("tokenizer", "tokenizer_2"):

@@ -18,9 +18,9 @@ CONDITION_DROPOUT = 0.1
 LATENT_SIDE = 16
 
 
-def pool_size(device: str, tiny_run: bool) -> int:
+def pool_size(device: str, tiny: bool) -> int:
     """Return how many latents to keep: many on a GPU, few where encoding them would take the whole time."""
-    if tiny_run:
+    if tiny:
         return 64
     return 65_536 if device.startswith("cuda") else 1_024
 

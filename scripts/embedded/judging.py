@@ -16,14 +16,14 @@ from metrics.robots.grammar import PARTS
 class Judgement:
     """Shares in percent, PSNR in dB (the mean over images; peak 1.0)."""
 
-    pictures: int
+    images: int
     parts: Mapping[str, float]
     all_right: float
     psnr_db: float
 
     def parts_text(self) -> str:
         parts = ", ".join(f"{part} {share:.1f}" for part, share in self.parts.items())
-        return f"all right {self.all_right:.1f} % ({parts}), {self.pictures} images"
+        return f"all right {self.all_right:.1f} % ({parts}), {self.images} images"
 
     def text(self) -> str:
         return f"{self.parts_text()}, {self.psnr_db:.2f} dB to the exact image"
@@ -50,7 +50,7 @@ def judge(
     right_BA = (seen_BA == asked_BA)[:, [PARTS.index(part) for part in parts]]
     shares = right_BA.float().mean(0).mul(100).tolist()
     return Judgement(
-        pictures=len(images_BCHW),
+        images=len(images_BCHW),
         parts=dict(zip(parts, shares, strict=True)),
         all_right=100 * right_BA.all(dim=1).float().mean().item(),
         psnr_db=psnr_db(images_BCHW, exact_BCHW),

@@ -1,20 +1,16 @@
-"""Measures the shipped embedded models through the benchmark's own adapters: the quality figures of docs.
+"""Measures the shipped embedded models through the benchmark's own wrappers: the quality figures of docs.
 
-    python -m scripts.embedded.measure_quality --out quality.json
+    python -m scripts.embedded.measure_quality --output quality.json
 
 Prints a table and writes the same figures as JSON. All captions and classes are those of held-out robots.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
-import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +19,15 @@ import torch
 from torch import Tensor
 
 from benchmark.data.sources.robots import Robots
+from benchmark.measure.machine import choose_machine
 from files.opening import from_pretrained
 from metrics.extractors.attribute_network import AttributeNetwork, load_attribute_network
 from metrics.robots.grammar import PARTS
 from models import FAMILIES
 from models.base import ImageGenerator, Request, Runtime
+from scripts.embedded.job import ASSETS
 from scripts.embedded.judging import Judgement, judge, psnr_db
-from scripts.embedded.training import ASSETS
+from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 
 SEED = 12_345
 PROMPTED = {"sdxl": "SDXL", "pixart": "PixArt", "infinity": "Infinity"}
@@ -63,9 +61,9 @@ def read_held_out(assets: Path, count: int) -> HeldOut:
     """Return the first rows of the robots of a seed of our own."""
     robots = Robots(assets, SEED)
     examples = [robots.example(row) for row in range(count)]
-    pictures = np.stack([np.array(example.image) for example in examples])
+    images = np.stack([np.array(example.image) for example in examples])
     return HeldOut(
-        images_BCHW=torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1,
+        images_BCHW=torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1,
         attributes_BA=torch.tensor([robots.attributes(row) for row in range(count)]),
         captions=tuple(example.caption for example in examples),
         labels=tuple(example.label or 0 for example in examples),
@@ -172,34 +170,25 @@ def format_table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def describe_run(pictures: int, device: str) -> Mapping[str, object]:
-    return {
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m scripts.embedded.measure_quality", *sys.argv[1:]]),
-        "device": device,
-        "pictures": pictures,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assets", type=Path, default=ASSETS)
-    parser.add_argument("--pictures", type=int, default=512, help="held-out captions and classes (default 512)")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--models", default="sdxl,pixart,var,infinity", help="which of them (default all)")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON here")
-    parser.add_argument("--pictures-out", type=Path, help="also write each model's first 16 images as one PNG here")
-    arguments = parser.parse_args()
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, and print the table."""
+    parser = open_parser(__file__, __doc__, device="cpu")
+    parser.add_argument("--assets", type=Path, default=ASSETS, help="the models' folder [%(default)s]")
+    parser.add_argument("--images", type=int, default=512, help="held-out captions and classes [%(default)s]")
+    parser.add_argument("--batch", type=int, default=16, help="images a call [%(default)s]")
+    parser.add_argument("--models", default="sdxl,pixart,var,infinity", help="which of them [%(default)s]")
+    parser.add_argument("--sheet", type=Path, help="also write each model's first 16 images as one PNG here")
+    arguments = parser.parse_args(given)
     assets: Path = arguments.assets
+    count = min(arguments.images, 16) if arguments.tiny else arguments.images
     names = [name for name in arguments.models.split(",") if name]
     unknown = sorted(set(names) - {*PROMPTED, "var"})
     if unknown:
         parser.error(f"--models: unknown {', '.join(unknown)}; there are sdxl, pixart, var, infinity")
+    about = describe_run(__file__, arguments.device)
+    device = choose_machine(arguments.device, "auto").device
 
-    held_out = read_held_out(assets, arguments.pictures)
+    held_out = read_held_out(assets, count)
     network = load_attribute_network(assets, "cpu")
     label_names = Robots(assets).label_names
     figures = measure_judge(network, held_out)
@@ -214,7 +203,7 @@ def main() -> None:
         if name == "infinity" and not (assets / name / "config.json").is_file():
             print(f"infinity: left out, {assets / name} is not there", file=sys.stderr, flush=True)
             continue
-        generator = load_tiny(name, assets, arguments.device, label_names)
+        generator = load_tiny(name, assets, device, label_names)
         images_BCHW = generate_all(generator, requests, arguments.batch)
         sheets.append(images_BCHW[:16])
         if name == "var":
@@ -227,14 +216,11 @@ def main() -> None:
                 figures += measure_bsq_vae(assets, held_out)
             figures += measure_prompted(PROMPTED[name], found, bar_db)
     print(format_table(figures))
-    if arguments.out:
-        report = {
-            **describe_run(arguments.pictures, arguments.device),
-            "figures": [{"what": f.what, "value": f.value, "unit": f.unit, "bar": f.bar} for f in figures],
-        }
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if arguments.images_out:
-        write_sheet(sheets, arguments.images_out)
+    rows = [{"what": f.what, "value": f.value, "unit": f.unit, "bar": f.bar} for f in figures]
+    write_report(arguments.output, about, {"images": count, "figures": rows})
+    if arguments.sheet:
+        write_sheet(sheets, arguments.sheet)
+    return 0
 
 
 def write_sheet(rows: Sequence[Tensor], path: Path) -> None:
@@ -247,4 +233,4 @@ def write_sheet(rows: Sequence[Tensor], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    end_script(__file__, main)

@@ -63,13 +63,13 @@ class RobotSprites:
         Rounds to whole levels after each layer, as drawing with Pillow does.
         """
         named = dict(zip(PARTS, attributes_BA.unbind(1), strict=True))
-        picture = self._scenes[named["background"]].float()
+        image = self._scenes[named["background"]].float()
         for kind in LAYERS:
             index = named["colour"] * self._columns + 10 * ATLAS_KINDS.index(kind) + named[kind]
             sprite = self._sprites[index].float()
             alpha = sprite[:, 3:] / 255
-            picture = (picture + (sprite[:, :3] - picture) * alpha).round()
-        return picture / 127.5 - 1
+            image = (image + (sprite[:, :3] - image) * alpha).round()
+        return image / 127.5 - 1
 
     def draw(self, generator: torch.Generator | None, n: int, split: Split = "train") -> tuple[Tensor, Tensor]:
         """Return `images_BCHW` (float32, -1..1, 64 px) and `attributes_BA` (int64) of n random robots."""

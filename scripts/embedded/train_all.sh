@@ -26,7 +26,7 @@ start() { # start NAME MODULE ARGUMENTS...: in the background, with its own log
   local name=$1 module=$2
   shift 2
   local tiny=""
-  [ "$TINY" = 1 ] && tiny=--tiny-run
+  [ "$TINY" = 1 ] && tiny=--tiny
   $PYTHON -m "scripts.embedded.$module" "$@" --seed "$SEED" --assets "$ASSETS" $tiny >"$LOGS/$name.log" 2>&1 &
 }
 finish() { # finish NAME PID: wait, and say how it ended
@@ -40,7 +40,7 @@ finish() { # finish NAME PID: wait, and say how it ended
 
 train_networks() { # MINUTES
   start judge train_attributes judge --minutes "$1" && local judge=$!
-  start losses train_attributes losses --minutes "$1" --out "$LOSSES" && local losses=$!
+  start losses train_attributes losses --minutes "$1" --output "$LOSSES" && local losses=$!
   finish judge $judge
   finish losses $losses
 }

@@ -8,7 +8,6 @@ it sees the bits alone, and gradients pass straight through the signs.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -23,18 +22,10 @@ from models.networks.convolutions import ConvolutionShape
 from models.networks.next_scale import Grid
 from models.weights import load_strictly, read_state, save_half
 from scripts.embedded.bitwise import FlatScales
+from scripts.embedded.job import open_training_parser, start_job
 from scripts.embedded.judging import psnr_db
 from scripts.embedded.sprites import RobotSprites
-from scripts.embedded.training import (
-    Loss,
-    add_training_arguments,
-    budget_from,
-    command_line,
-    log,
-    prepare_device,
-    train,
-    write_card,
-)
+from scripts.embedded.training import Loss, log
 
 BITS = 16
 SHAPE = ConvolutionShape((64, 64, 64), blocks=1, latent_channels=BITS, attention=False, middle_attention=False)
@@ -119,7 +110,7 @@ def round_trip(vae: BSQVAE, scales: BitwiseScales, images_BCHW: Tensor) -> tuple
 
 
 @torch.no_grad()
-def measure(vae: BSQVAE, grids: Sequence[Grid], sprites: RobotSprites, pictures: int) -> dict[str, float]:
+def measure(vae: BSQVAE, grids: Sequence[Grid], sprites: RobotSprites, count: int) -> dict[str, float]:
     """Return the round trip's figures on held-out robots: mean PSNR in dB, with and without quantisation, use of bits.
 
     Of a bit (a channel of a scale): its entropy over images and places, and how often it has its rarer value.
@@ -127,70 +118,56 @@ def measure(vae: BSQVAE, grids: Sequence[Grid], sprites: RobotSprites, pictures:
     scales = BitwiseScales(tuple(grids))
     generator = torch.Generator(sprites.device).manual_seed(1)
     exact, quantised, plain, ones = [], [], [], []
-    for start in range(0, pictures, 64):
-        images_BCHW, _ = sprites.draw(generator, min(64, pictures - start), "held_out")
+    for start in range(0, count, 64):
+        images_BCHW, _ = sprites.draw(generator, min(64, count - start), "held_out")
         rebuilt_BCHW, bits = round_trip(vae, scales, images_BCHW)
         ones.append(torch.stack([bits_BLd.float().mean(dim=1).sum(dim=0) for bits_BLd in bits]))
         exact.append(images_BCHW)
         quantised.append(rebuilt_BCHW)
         plain.append(vae.decode_latents(vae.encode_latents(images_BCHW)))
-    shares_Sd = torch.stack(ones).sum(dim=0) / pictures
+    shares_Sd = torch.stack(ones).sum(dim=0) / count
     return {
         "psnr_db": psnr_db(torch.cat(quantised), torch.cat(exact)),
         "psnr_unquantised_db": psnr_db(torch.cat(plain), torch.cat(exact)),
         "entropy_of_a_bit": entropy_in_bits(shares_Sd).mean().item(),
         "rarest_value_share": torch.minimum(shares_Sd, 1 - shares_Sd).min().item(),
-        "pictures": pictures,
+        "images": count,
     }
 
 
-def main(arguments_given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_arguments(parser, minutes=3.75, batch=128)
-    parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile on a GPU")
-    arguments = parser.parse_args(arguments_given)
-    budget = budget_from(arguments)
-    device: str = arguments.device
-    prepare_device(device, arguments.seed)
-    folder: Path = arguments.out or arguments.assets / "infinity" / "vae"
+def main(given: Sequence[str] | None = None) -> None:
+    parser = open_training_parser(__doc__, minutes=3.75, batch=128, compile_flag="--no-compile")
+    job = start_job(parser.parse_args(given), "infinity/vae")
+    device, folder = job.device, job.folder
 
-    sprites = RobotSprites(arguments.assets, device)
     vae = BSQVAE(SHAPE).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device.startswith("cuda") and not arguments.no_compile:
+    if job.is_compiled:
         vae.encoder.compile(dynamic=False)
         vae.decoder.compile(dynamic=False)
-    training = BSQVAETraining(vae, GRIDS, sprites, arguments.batch)
-    record = train(
-        "bsq_vae",
-        [vae],
-        training.loss,
-        budget,
-        device,
-        learning_rate=1.5e-3,
-        milestones={0.2: training.begin_quantising},
+    training = BSQVAETraining(vae, GRIDS, job.sprites, job.batch)
+    record = job.train(
+        "bsq_vae", [vae], training.loss, learning_rate=1.5e-3, milestones={0.2: training.begin_quantising}
     )
 
     save_half(vae, folder / "vae.safetensors")
     (folder / "config.json").write_text(json.dumps({"grids": GRIDS}) + "\n", encoding="utf-8")
-    figures = measure(*load_tokenizer(folder, device), sprites, 8 if arguments.tiny_run else 512)
+    figures = measure(*load_tokenizer(folder, device), job.sprites, job.count(512, tiny=8))
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     log("bsq_vae", " ".join(f"{key} {value:.4g}" for key, value in figures.items()))
-    write_card(
-        folder,
+    job.write_card(
         "Embedded BSQ-VAE of Infinity (64 px robots)",
         {
             "What": f"bitwise multi-scale residual autoencoder, {BITS} bits a place, "
             f"{sum(p.numel() for p in vae.parameters()):,} parameters, float16",
             "Data": "robots drawn from parts without end; held-out pairs of body and accessory never seen",
-            "Recipe": f"batch {arguments.batch}, AdamW 1.5e-3, averaged weights, bf16 autocast; L1 + 5 MSE + "
+            "Recipe": f"batch {job.batch}, AdamW 1.5e-3, averaged weights, bf16 autocast; L1 + 5 MSE + "
             f"{COMMITMENT_WEIGHT} commitment + {IMBALANCE_WEIGHT} imbalance of bits; a fifth unquantised, then "
             "straight through the signs",
-            "Round trip": f"{figures['psnr_db']:.2f} dB PSNR on {figures['pictures']} held-out robots "
+            "Round trip": f"{figures['psnr_db']:.2f} dB PSNR on {figures['images']} held-out robots "
             f"({figures['psnr_unquantised_db']:.2f} dB without quantisation); a bit's entropy "
             f"{figures['entropy_of_a_bit']:.3f}, its rarer value at least {100 * figures['rarest_value_share']:.1f} %",
         },
         record,
-        command_line(),
     )
 
 

@@ -5,7 +5,6 @@ python -m scripts.embedded.train_pixart
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,9 @@ from scripts.embedded.diffusion import (
     pool_size,
     save_pipeline,
 )
-from scripts.embedded.sprites import CaptionTokens, RobotSprites
-from scripts.embedded.training import (
-    add_training_arguments,
-    budget_from,
-    command_line,
-    log,
-    prepare_device,
-    train,
-    write_card,
-)
+from scripts.embedded.job import open_training_parser, start_job
+from scripts.embedded.sprites import CaptionTokens
+from scripts.embedded.training import log
 
 TEXT_WIDTH = 128
 
@@ -114,24 +106,18 @@ def save_pixart(pipeline: PixArtSigmaPipeline, folder: Path, assets: Path) -> No
     save_pipeline(PixArtSigmaPipeline(**{**pipeline.components, **halves}), folder, assets)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_arguments(parser, minutes=6.0, batch=512)
+def main(given: Sequence[str] | None = None) -> None:
+    parser = open_training_parser(__doc__, minutes=6.0, batch=512, compile_flag="--compile")
     parser.add_argument("--vae", type=Path, help="folder of the trained VAE (default: --assets/vae)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the network: for runs over 3 minutes")
-    arguments = parser.parse_args()
-    budget = budget_from(arguments)
-    device, batch = arguments.device, arguments.batch
-    prepare_device(device, arguments.seed)
-    assets: Path = arguments.assets
-    out = arguments.out or assets / "pixart"
+    arguments = parser.parse_args(given)
+    job = start_job(arguments, "pixart")
+    device, batch, assets, sprites = job.device, job.batch, job.assets, job.sprites
 
     vae = from_pretrained(AutoencoderKL, arguments.vae or assets / "vae", dtype=torch.float32).to(device)
     vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    sprites = RobotSprites(assets, device)
     pipeline = build_pipeline(assets, vae).to(device)
     transformer, text_encoder, tokenizer = pipeline.transformer, pipeline.text_encoder, pipeline.tokenizer
-    if arguments.compile:
+    if job.is_compiled:
         transformer.compile(dynamic=False)
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
 
@@ -144,7 +130,7 @@ def main() -> None:
 
     tokens = CaptionTokens(sprites, tokenize, pad, end)
     empty_L = empty_caption_ids(tokenizer).to(device)
-    pool = LatentPool(sprites, vae, batch, pool_size(device, arguments.tiny_run))
+    pool = LatentPool(sprites, vae, batch, pool_size(device, arguments.tiny))
     noising = Noising(pipeline.scheduler, device)
     sizes: dict[str, None] = {"resolution": None, "aspect_ratio": None}
 
@@ -166,11 +152,11 @@ def main() -> None:
         # The second half is the learnt variance, which the published sampler leaves out.
         return functional.mse_loss(predicted_BCHW.chunk(2, dim=1)[0].float(), target_BCHW)
 
-    record = train("pixart", [transformer, text_encoder], loss, budget, device)
-    save_pixart(pipeline, out, assets)
-    shipped = from_pretrained(PixArtSigmaPipeline, out, vae=vae, dtype=torch.float32).to(device)
+    record = job.train("pixart", [transformer, text_encoder], loss)
+    save_pixart(pipeline, job.folder, assets)
+    shipped = from_pretrained(PixArtSigmaPipeline, job.folder, vae=vae, dtype=torch.float32).to(device)
     options = {"use_resolution_binning": False, "clean_caption": False, "max_sequence_length": tokens.length}
-    found = judge_pipeline(shipped, sprites, assets, 4 if arguments.tiny_run else 512, **options)
+    found = judge_pipeline(shipped, sprites, assets, job.count(512, tiny=4), **options)
     log("pixart", found.text())
     count = {
         name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in ("transformer", "text_encoder")
@@ -182,7 +168,7 @@ def main() -> None:
         "Recipe": f"epsilon prediction, AdamW 1e-3, batch {batch}, 10 % of captions dropped, average of weights .999",
         "512 held-out captions, 10 steps, guidance 1.5": found.text(),
     }
-    write_card(out, "Embedded PixArt-Sigma", facts, record, command_line())
+    job.write_card("Embedded PixArt-Sigma", facts, record)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m scripts.embedded.train_sdxl
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,9 @@ from scripts.embedded.diffusion import (
     pool_size,
     save_pipeline,
 )
-from scripts.embedded.sprites import CaptionTokens, RobotSprites
-from scripts.embedded.training import (
-    add_training_arguments,
-    budget_from,
-    command_line,
-    log,
-    prepare_device,
-    train,
-    write_card,
-)
+from scripts.embedded.job import open_training_parser, start_job
+from scripts.embedded.sprites import CaptionTokens
+from scripts.embedded.training import log
 
 WIDTHS = (64, 96)  # of the two text encoders
 TIME_WIDTH = 16
@@ -129,26 +121,20 @@ def save_sdxl(pipeline: StableDiffusionXLPipeline, folder: Path, assets: Path) -
     save_pipeline(half, folder, assets)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_arguments(parser, minutes=6.5, batch=512)
+def main(given: Sequence[str] | None = None) -> None:
+    parser = open_training_parser(__doc__, minutes=6.5, batch=512, compile_flag="--compile")
     parser.add_argument("--vae", type=Path, help="folder of the trained VAE (default: --assets/vae)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the network: for runs over 3 minutes")
-    arguments = parser.parse_args()
-    budget = budget_from(arguments)
-    device, batch = arguments.device, arguments.batch
-    prepare_device(device, arguments.seed)
-    assets: Path = arguments.assets
-    out = arguments.out or assets / "sdxl"
+    arguments = parser.parse_args(given)
+    job = start_job(arguments, "sdxl")
+    device, batch, assets, sprites = job.device, job.batch, job.assets, job.sprites
 
     vae = from_pretrained(AutoencoderKL, arguments.vae or assets / "vae", dtype=torch.float32).to(device)
     vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    sprites = RobotSprites(assets, device)
     pipeline = build_pipeline(assets, vae).to(device)
     unet, first, second = pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2
     tokenizer = pipeline.tokenizer
     unet.to(memory_format=torch.channels_last)
-    if arguments.compile:
+    if job.is_compiled:
         unet.compile(dynamic=False)
 
     def tokenize(captions: Sequence[str]) -> Tensor:
@@ -159,7 +145,7 @@ def main() -> None:
     tokens = CaptionTokens(
         sprites, tokenize, tokenizer.pad_token_id, tokenizer.eos_token_id, start_id=tokenizer.bos_token_id
     )
-    pool = LatentPool(sprites, vae, batch, pool_size(device, arguments.tiny_run))
+    pool = LatentPool(sprites, vae, batch, pool_size(device, arguments.tiny))
     noising = Noising(pipeline.scheduler, device)
     # What the pipeline passes for an image that was neither resized nor cropped.
     sizes_B6 = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], device=device).expand(batch, 6).float()
@@ -179,10 +165,12 @@ def main() -> None:
         )[0]
         return functional.mse_loss(predicted_BCHW.float(), target_BCHW)
 
-    record = train("sdxl", [unet, first, second], loss, budget, device)
-    save_sdxl(pipeline, out, assets)
-    shipped = from_pretrained(StableDiffusionXLPipeline, out, vae=vae, dtype=torch.float32, add_watermarker=False)
-    found = judge_pipeline(shipped.to(device), sprites, assets, 4 if arguments.tiny_run else 512)
+    record = job.train("sdxl", [unet, first, second], loss)
+    save_sdxl(pipeline, job.folder, assets)
+    shipped = from_pretrained(
+        StableDiffusionXLPipeline, job.folder, vae=vae, dtype=torch.float32, add_watermarker=False
+    )
+    found = judge_pipeline(shipped.to(device), sprites, assets, job.count(512, tiny=4))
     log("sdxl", found.text())
     count = {name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in ("unet", "text_encoder")}
     count["text_encoder_2"] = sum(p.numel() for p in second.parameters())
@@ -194,7 +182,7 @@ def main() -> None:
         "average of weights .999",
         "512 held-out captions, 10 steps, guidance 1.5": found.text(),
     }
-    write_card(out, "Embedded SDXL", facts, record, command_line())
+    job.write_card("Embedded SDXL", facts, record)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ python -m scripts.embedded.train_vae --losses runs/losses
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +18,9 @@ from benchmark.data.sources.emoji import Emoji
 from files.opening import from_pretrained
 from metrics.extractors.attribute_network import AttributeNetwork, load_attribute_network, read_attribute_network
 from scripts.embedded.diffusion import halve
+from scripts.embedded.job import open_training_parser, start_job
 from scripts.embedded.judging import judge, psnr_db
-from scripts.embedded.sprites import RobotSprites
-from scripts.embedded.training import (
-    add_training_arguments,
-    budget_from,
-    command_line,
-    log,
-    prepare_device,
-    train,
-    write_card,
-)
+from scripts.embedded.training import log
 
 EMOJI_SHARE = 0.25
 FEATURE_WEIGHT = 0.1
@@ -80,18 +72,15 @@ def round_trip(vae: AutoencoderKL, images_BCHW: Tensor, batch: int = 256) -> Ten
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_arguments(parser, minutes=4.0, batch=256)
+def main(given: Sequence[str] | None = None) -> None:
+    parser = open_training_parser(__doc__, minutes=4.0, batch=256)
     parser.add_argument("--losses", type=Path, required=True, help="folder of the attribute network for losses")
-    arguments = parser.parse_args()
-    budget = budget_from(arguments)
-    device, batch = arguments.device, arguments.batch
-    prepare_device(device, arguments.seed)
-    out = arguments.out or arguments.assets / "vae"
+    arguments = parser.parse_args(given)
+    job = start_job(arguments, "vae")
+    device, batch, sprites = job.device, job.batch, job.sprites
 
-    sprites = RobotSprites(arguments.assets, device)
-    emoji_NCHW = read_emoji(arguments.assets, "train", 16 if arguments.tiny_run else None).to(device)
+    most_emoji = 16 if arguments.tiny else None
+    emoji_NCHW = read_emoji(job.assets, "train", most_emoji).to(device)
     losses_network = read_attribute_network(arguments.losses, device)
     vae = build_vae().to(device, memory_format=torch.channels_last)
     emoji_batch = int(batch * EMOJI_SHARE)
@@ -114,17 +103,17 @@ def main() -> None:
         total = error.abs().mean() + mse + FEATURE_WEIGHT * features + KL_WEIGHT * kl
         return total, {"mse": mse, "features": features, "kl": kl}
 
-    record = train("vae", [vae], loss, budget, device, learning_rate=1.5e-3)
+    record = job.train("vae", [vae], loss, learning_rate=1.5e-3)
 
     held_out = torch.Generator(device).manual_seed(1)
-    robots_BCHW, attributes_BA = sprites.draw(held_out, 16 if arguments.tiny_run else 2048, "held_out")
+    robots_BCHW, attributes_BA = sprites.draw(held_out, job.count(2048, tiny=16), "held_out")
     with torch.inference_mode():
         latents = [vae.encode(part).latent_dist.mode() for part in torch.split(robots_BCHW, 256)]
     vae.register_to_config(scaling_factor=round(1 / torch.cat(latents).std().item(), 4))
-    save_vae(vae, out)
+    save_vae(vae, job.folder)
 
-    shipped = from_pretrained(AutoencoderKL, out, dtype=torch.float32).to(device)
-    emoji_test = read_emoji(arguments.assets, "test", 16 if arguments.tiny_run else None).to(device).float() / 127.5 - 1
+    shipped = from_pretrained(AutoencoderKL, job.folder, dtype=torch.float32).to(device)
+    emoji_test = read_emoji(job.assets, "test", most_emoji).to(device).float() / 127.5 - 1
     emoji_db = psnr_db(round_trip(shipped, emoji_test), emoji_test)
     rebuilt_BCHW = round_trip(shipped, robots_BCHW)
     facts: dict[str, object] = {
@@ -137,11 +126,11 @@ def main() -> None:
     }
     psnr = psnr_db(rebuilt_BCHW, robots_BCHW)
     log("vae", f"round trip: robots {psnr:.2f} dB, emoji {emoji_db:.2f} dB; scaling {vae.config.scaling_factor}")
-    if (arguments.assets / "attributes" / "model.safetensors").is_file():
-        found = judge(rebuilt_BCHW, robots_BCHW, attributes_BA, load_attribute_network(arguments.assets, device))
+    if job.is_judged:
+        found = judge(rebuilt_BCHW, robots_BCHW, attributes_BA, load_attribute_network(job.assets, device))
         facts["Round trip, held-out robots"] = found.text()
         log("vae", f"round trip: {found.text()}")
-    write_card(out, "Embedded VAE", facts, record, command_line())
+    job.write_card("Embedded VAE", facts, record)
 
 
 if __name__ == "__main__":

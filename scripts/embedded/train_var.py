@@ -7,7 +7,6 @@ Needs assets/var/vqvae (train_vqvae.py). Where assets/attributes is there, the g
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,18 +22,10 @@ from models.base import Request, Runtime
 from models.networks.var_transformer import VAR, VARShape
 from models.networks.vqvae import VQVAE
 from models.var import FAMILY, VAROptions, load_embedded, save_embedded
+from scripts.embedded.job import open_training_parser, start_job
 from scripts.embedded.sprites import RobotSprites
 from scripts.embedded.train_vqvae import load_vqvae
-from scripts.embedded.training import (
-    Loss,
-    add_training_arguments,
-    budget_from,
-    command_line,
-    log,
-    prepare_device,
-    train,
-    write_card,
-)
+from scripts.embedded.training import Loss, log
 
 DEPTH, WIDTH, HEADS = 5, 192, 3
 DROPPED_CLASSES = 0.1
@@ -70,7 +61,7 @@ class VARTraining:
         return loss
 
 
-def judge(folder: Path, assets: Path, device: str, pictures: int, cfg: float) -> dict[str, float]:
+def judge(folder: Path, assets: Path, device: str, count: int, cfg: float) -> dict[str, float]:
     """Return what the attribute network sees in robots of all classes in turn, generated with this guidance.
 
     Shares of colour and head that are the class's own, and for each other part chi-squared per degree of freedom
@@ -79,22 +70,22 @@ def judge(folder: Path, assets: Path, device: str, pictures: int, cfg: float) ->
     network = load_attribute_network(assets, device)
     runtime = Runtime("tiny", device, "float32", 64, assets, assets, label_names=robot_classes(assets))
     generator = load_embedded(folder, replace(tiny_options(), cfg=cfg), runtime)
-    requests = [Request(i, "", seed=i, class_label=i % len(generator.class_names)) for i in range(pictures)]
+    requests = [Request(i, "", seed=i, class_label=i % len(generator.class_names)) for i in range(count)]
     seen = []
-    for start in range(0, pictures, 64):
+    for start in range(0, count, 64):
         images_BCHW = generator.generate(requests[start : start + 64])
         seen.append(network.predict(images_BCHW.float() / 127.5 - 1).cpu())
     seen_NA = torch.cat(seen)
     asked_N = torch.tensor([request.class_label for request in requests])
     heads = network.options[1]
     figures: dict[str, float] = {
-        "pictures": pictures,
+        "images": count,
         "colour_right": (seen_NA[:, 0] == asked_N // heads).double().mean().item(),
         "head_right": (seen_NA[:, 1] == asked_N % heads).double().mean().item(),
     }
     for part, options, seen_N in zip(PARTS[2:], network.options[2:], seen_NA.T[2:], strict=True):
         counts = torch.bincount(seen_N, minlength=options).double()
-        expected = pictures / options
+        expected = count / options
         figures[f"{part}_chi_squared_per_dof"] = ((counts - expected) ** 2 / expected).sum().item() / (options - 1)
     return figures
 
@@ -110,24 +101,18 @@ def robot_classes(assets: Path) -> tuple[str, ...]:
     return load_grammar(assets).class_names
 
 
-def main(arguments_given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_arguments(parser, minutes=5.25, batch=256)
+def main(given: Sequence[str] | None = None) -> None:
+    parser = open_training_parser(__doc__, minutes=5.25, batch=256, compile_flag="--no-compile")
     parser.add_argument("--vqvae", type=Path, help="the trained VQVAE's folder (default: vqvae in the model's folder)")
-    parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile on a GPU")
-    arguments = parser.parse_args(arguments_given)
-    budget = budget_from(arguments)
-    device: str = arguments.device
-    prepare_device(device, arguments.seed)
-    folder: Path = arguments.out or arguments.assets / "var"
-    on_cuda = device.startswith("cuda")
+    arguments = parser.parse_args(given)
+    job = start_job(arguments, "var")
+    device, folder = job.device, job.folder
 
-    sprites = RobotSprites(arguments.assets, device)
-    class_names = robot_classes(arguments.assets)
+    class_names = robot_classes(job.assets)
     vqvae = load_vqvae(arguments.vqvae or folder / "vqvae", device)
-    if on_cuda:
+    if job.on_cuda:
         vqvae = vqvae.cast(torch.bfloat16).to(memory_format=torch.channels_last)
-        if not arguments.no_compile:
+        if job.is_compiled:
             vqvae.encoder.compile(dynamic=False)
     shape = VARShape(
         depth=DEPTH,
@@ -139,13 +124,11 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
         classes=len(class_names),
     )
     var = VAR(shape).to(device)
-    training = VARTraining(var, vqvae, sprites, arguments.batch, compiled=on_cuda and not arguments.no_compile)
-    record = train(
+    training = VARTraining(var, vqvae, job.sprites, job.batch, compiled=job.is_compiled)
+    record = job.train(
         "var",
         [var],
         training.loss,
-        budget,
-        device,
         weight_decay=0.05,
         no_decay=lambda name: any(word in name for word in ("pos_", "class_emb", "lvl_embed", "scale_mul")),
     )
@@ -155,19 +138,19 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
         "What": f"VAR transformer of depth {DEPTH}, width {WIDTH}, {var.parameter_count:,} parameters, float16; "
         f"{len(class_names)} classes (colour and head)",
         "Data": "robots drawn from parts without end; held-out pairs of body and accessory never seen",
-        "Recipe": f"batch {arguments.batch}, AdamW 1e-3, averaged weights, bf16 autocast; cross-entropy over all "
+        "Recipe": f"batch {job.batch}, AdamW 1e-3, averaged weights, bf16 autocast; cross-entropy over all "
         f"scales, {100 * DROPPED_CLASSES:.0f} % of the classes dropped",
     }
-    if (arguments.assets / "attributes" / "model.safetensors").is_file():
+    if job.is_judged:
         shipped = tiny_options().cfg
         by_cfg = {}
         for cfg in sorted({*OTHER_GUIDANCE, shipped}):
-            by_cfg[f"cfg {cfg}"] = judge(folder, arguments.assets, device, 8 if arguments.tiny_run else 512, cfg)
+            by_cfg[f"cfg {cfg}"] = judge(folder, job.assets, device, job.count(512, tiny=8), cfg)
             log("var", f"cfg {cfg} " + " ".join(f"{key} {value:.4g}" for key, value in by_cfg[f"cfg {cfg}"].items()))
         (folder / "metrics.json").write_text(json.dumps(by_cfg, indent=1) + "\n", encoding="utf-8")
         figures = by_cfg[f"cfg {shipped}"]
         facts["Judged"] = (
-            f"by the attribute network on {figures['pictures']} class requests, cfg {shipped}: colour right "
+            f"by the attribute network on {figures['images']} class requests, cfg {shipped}: colour right "
             f"{100 * figures['colour_right']:.1f} %, head right {100 * figures['head_right']:.1f} %; chi-squared per "
             "degree of freedom against equal shares: "
             + ", ".join(f"{part} {figures[f'{part}_chi_squared_per_dof']:.2f}" for part in PARTS[2:])
@@ -175,7 +158,7 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
     else:
         log("var", "not judged: assets/attributes is not there")
         facts["Judged"] = "not yet"
-    write_card(folder, "Embedded VAR (64 px robots)", facts, record, command_line())
+    job.write_card("Embedded VAR (64 px robots)", facts, record)
 
 
 if __name__ == "__main__":

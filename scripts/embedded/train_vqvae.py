@@ -8,9 +8,9 @@ begins. Entries that nothing uses are set anew from residuals until 70 % of the 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,18 +20,10 @@ from torch.nn import functional
 from models.networks.convolutions import ConvolutionShape
 from models.networks.vqvae import VQVAE, MultiScaleQuantizer, VQVAEShape, read_vqvae_shape
 from models.weights import load_strictly, read_state, save_half
+from scripts.embedded.job import open_training_parser, start_job
 from scripts.embedded.judging import psnr_db
 from scripts.embedded.sprites import RobotSprites
-from scripts.embedded.training import (
-    Loss,
-    add_training_arguments,
-    budget_from,
-    command_line,
-    log,
-    prepare_device,
-    train,
-    write_card,
-)
+from scripts.embedded.training import Loss, log
 
 SHAPE = VQVAEShape(
     ConvolutionShape(widths=(64, 64, 96), blocks=1, latent_channels=16),
@@ -140,13 +132,13 @@ def load_vqvae(folder: Path, device: str) -> VQVAE:
 
 
 @torch.no_grad()
-def measure(vqvae: VQVAE, sprites: RobotSprites, pictures: int) -> dict[str, float]:
+def measure(vqvae: VQVAE, sprites: RobotSprites, count: int) -> dict[str, float]:
     """Return the round trip's figures on held-out robots: mean PSNR in dB, with and without quantisation, code use."""
     generator = torch.Generator(sprites.device).manual_seed(1)
     exact, quantised, plain = [], [], []
     hits_V = torch.zeros(vqvae.shape.vocabulary, device=sprites.device)
-    for start in range(0, pictures, 64):
-        images_BCHW, _ = sprites.draw(generator, min(64, pictures - start), "held_out")
+    for start in range(0, count, 64):
+        images_BCHW, _ = sprites.draw(generator, min(64, count - start), "held_out")
         codes = vqvae.encode(images_BCHW)
         codes_N = torch.cat([codes_BL.flatten() for codes_BL in codes])
         hits_V.index_add_(0, codes_N, torch.ones_like(codes_N, dtype=torch.float32))
@@ -159,59 +151,49 @@ def measure(vqvae: VQVAE, sprites: RobotSprites, pictures: int) -> dict[str, flo
         "psnr_unquantised_db": psnr_db(torch.cat(plain), torch.cat(exact)),
         "codes_used": int((hits_V > 0).sum()),
         "perplexity": torch.special.entr(share_V).sum().exp().item(),
-        "pictures": pictures,
+        "images": count,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_arguments(parser, minutes=4.25, batch=128)
-    parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile on a GPU")
-    arguments = parser.parse_args()
-    budget = budget_from(arguments)
-    device: str = arguments.device
-    prepare_device(device, arguments.seed)
-    folder: Path = arguments.out or arguments.assets / "var" / "vqvae"
+def main(given: Sequence[str] | None = None) -> None:
+    parser = open_training_parser(__doc__, minutes=4.25, batch=128, compile_flag="--no-compile")
+    job = start_job(parser.parse_args(given), "var/vqvae")
+    device, folder = job.device, job.folder
 
-    sprites = RobotSprites(arguments.assets, device)
     vqvae = VQVAE(SHAPE).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device.startswith("cuda") and not arguments.no_compile:
+    if job.is_compiled:
         vqvae.encoder.compile(dynamic=False)
         vqvae.decoder.compile(dynamic=False)
-    training = VQVAETraining(vqvae, sprites, arguments.batch)
-    record = train(
+    training = VQVAETraining(vqvae, job.sprites, job.batch)
+    record = job.train(
         "vqvae",
         [vqvae],
         training.loss,
-        budget,
-        device,
         learning_rate=1.5e-3,
         no_decay=lambda name: "embedding" in name,
         milestones={0.2: training.begin_quantising, 0.7: training.end_restarts},
-        periodic=(1 if arguments.tiny_run else STEPS_PER_RESTART, training.restart_dead_codes),
+        periodic=(job.count(STEPS_PER_RESTART, tiny=1), training.restart_dead_codes),
     )
 
     save_half(vqvae, folder / "vqvae.safetensors")
     shape = dataclasses.asdict(SHAPE)
     (folder / "config.json").write_text(json.dumps(shape, indent=1) + "\n", encoding="utf-8")
-    figures = measure(load_vqvae(folder, device), sprites, 8 if arguments.tiny_run else 512)
+    figures = measure(load_vqvae(folder, device), job.sprites, job.count(512, tiny=8))
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     log("vqvae", " ".join(f"{key} {value:.4g}" for key, value in figures.items()))
-    write_card(
-        folder,
+    job.write_card(
         "Embedded VQVAE of VAR (64 px robots)",
         {
             "What": f"multi-scale residual VQVAE, {sum(p.numel() for p in vqvae.parameters()):,} parameters, float16",
             "Data": "robots drawn from parts without end; held-out pairs of body and accessory never seen",
-            "Recipe": f"batch {arguments.batch}, AdamW 1.5e-3, averaged weights, bf16 autocast; L1 + 5 MSE "
+            "Recipe": f"batch {job.batch}, AdamW 1.5e-3, averaged weights, bf16 autocast; L1 + 5 MSE "
             "+ quantisation loss (1/4 codebook, 1/4 commitment); a fifth unquantised, codebook from residuals, dead "
             "entries set anew",
-            "Round trip": f"{figures['psnr_db']:.2f} dB PSNR on {figures['pictures']} held-out robots "
+            "Round trip": f"{figures['psnr_db']:.2f} dB PSNR on {figures['images']} held-out robots "
             f"({figures['psnr_unquantised_db']:.2f} dB without quantisation); {figures['codes_used']} of "
             f"{SHAPE.vocabulary} codes used, perplexity {figures['perplexity']:.0f}",
         },
         record,
-        command_line(),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import math
 import sys
@@ -10,12 +9,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
 LOG_SECONDS = 10.0
 STEPS_IN_FLIGHT = 4
 
@@ -38,36 +35,6 @@ class TrainingRecord:
     seconds: float
     loss: float
     terms: Mapping[str, float] = field(default_factory=dict)
-
-
-def add_training_arguments(parser: argparse.ArgumentParser, *, minutes: float, batch: int) -> None:
-    """Add what every training script takes: --minutes, --steps, --batch, --seed, --device, --tiny-run, --assets."""
-    parser.add_argument("--minutes", type=float, default=minutes, help=f"time to train for (default {minutes})")
-    parser.add_argument("--steps", type=int, help="train for exactly so many steps instead")
-    parser.add_argument("--batch", type=int, default=batch, help=f"images a step (default {batch})")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny-run", action="store_true", help="a few steps of 4 images: shows that the script works")
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="where the sprites lie")
-    parser.add_argument("--out", type=Path, help="where the model goes (default: its folder under --assets)")
-
-
-def budget_from(arguments: argparse.Namespace) -> Budget:
-    """Return the budget that the arguments ask for; --tiny-run also makes the batch tiny (changes `arguments`)."""
-    if arguments.tiny_run:
-        arguments.batch = min(arguments.batch, 4)
-        # On a GPU far enough to capture and replay the step.
-        return Budget(arguments.minutes, steps=8 if arguments.device.startswith("cuda") else 3)
-    return Budget(arguments.minutes, arguments.steps)
-
-
-def prepare_device(device: str, seed: int) -> None:
-    """Seed every generator, and let matrix products use TF32 where they are float32."""
-    torch.manual_seed(seed)
-    torch.set_float32_matmul_precision("high")
-    if device.startswith("cuda"):
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = True
 
 
 def log(name: str, text: str) -> None:
@@ -277,24 +244,3 @@ class _Step:
         for total in self._sums.values():
             total.zero_()
         return means
-
-
-def write_card(folder: Path, title: str, facts: Mapping[str, object], record: TrainingRecord, command: str) -> None:
-    """Write MODEL_CARD.md beside a model: what it is, its data, recipe, figures, date and licence."""
-    rows = {
-        **facts,
-        "Steps": f"{record.steps:,} in {record.seconds:.0f} s; last mean loss {record.loss:.4f}",
-        "Made by": f"`{command}`",
-        "Made with": f"torch {torch.__version__} on "
-        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"),
-        "Date": datetime.date.today().isoformat(),
-        "Licence": "weights MIT, as the code; the art that they learnt from: see assets/LICENSES.md",
-    }
-    lines = [f"# {title}", "", "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "MODEL_CARD.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def command_line() -> str:
-    """Return the command that runs now, as a model card shows it."""
-    return " ".join(["python -m", "scripts.embedded." + Path(sys.argv[0]).stem, *sys.argv[1:]])

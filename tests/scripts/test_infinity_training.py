@@ -14,10 +14,11 @@ from models.networks.convolutions import ConvolutionShape
 from models.networks.infinity_transformer import Infinity, InfinityShape
 from scripts.embedded import train_bsq_vae, train_infinity
 from scripts.embedded.bitwise import FlatScales
+from scripts.embedded.job import ASSETS
 from scripts.embedded.sprites import RobotSprites
 from scripts.embedded.train_bsq_vae import BSQVAETraining, entropy_in_bits, quantise
 from scripts.embedded.train_infinity import InfinityTraining, schedule_of
-from scripts.embedded.training import ASSETS, Budget, train
+from scripts.embedded.training import Budget, train
 
 GRIDS = ((1, 1), (2, 2), (3, 5), (8, 8), (16, 16))
 TINY_GRIDS = ((1, 1), (4, 4), (16, 16))
@@ -179,9 +180,9 @@ def test_infinitys_loss_falls_below_that_of_a_coin(sprites: RobotSprites, encode
 
 def test_the_tiny_runs_write_a_folder_that_loads_and_generates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_infinity, "JUDGED_CFG", (1.5,))
-    common = ["--tiny-run", "--device", "cpu", "--assets", str(ASSETS)]
-    train_bsq_vae.main([*common, "--out", str(tmp_path / "vae")])
-    train_infinity.main([*common, "--out", str(tmp_path)])
+    common = ["--tiny", "--device", "cpu", "--assets", str(ASSETS)]
+    train_bsq_vae.main([*common, "--output", str(tmp_path / "vae")])
+    train_infinity.main([*common, "--output", str(tmp_path)])
     config = json.loads((tmp_path / "config.json").read_text())
     assert config == {"grids": [[side, side] for side in (1, 2, 3, 4, 6, 8, 12, 16)], "text_tokens": 40}
     assert "all right" in (tmp_path / "MODEL_CARD.md").read_text()

@@ -60,7 +60,7 @@ class Installed:
 
 def test_a_lock_holds_what_follows_from_the_requirements_and_nothing_else() -> None:
     there = {
-        "torch": Installed("torch", "2.14.1", "cuda-toolkit[rt]==13; sys_platform == 'linux'", "winlib; os_name == 'nt'"),
+        "torch": Installed("torch", "2.14.1", "cuda-toolkit[rt]==13; sys_platform == 'linux'", "x; os_name == 'nt'"),
         "cuda-toolkit": Installed("cuda-toolkit", "13", "nvidia-cuda-runtime; extra == 'rt'", "nvidia-x; extra == 'x'"),
         "nvidia-cuda-runtime": Installed("nvidia-cuda-runtime", "13.1"),
         "stray": Installed("stray", "1"),

@@ -7,9 +7,9 @@ import torch
 
 from models.networks.convolutions import ConvolutionShape
 from models.networks.vqvae import VQVAE, VQVAEShape
+from scripts.embedded.job import ASSETS
 from scripts.embedded.sprites import RobotSprites
 from scripts.embedded.train_vqvae import VQVAETraining, residual_vectors, sample_rows
-from scripts.embedded.training import ASSETS
 
 
 @pytest.fixture
