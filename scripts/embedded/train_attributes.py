@@ -1,7 +1,7 @@
 """Trains the two attribute networks: one for the losses of other trainings, and the judge, which is shipped.
 
     python -m scripts.embedded.train_attributes judge
-    python -m scripts.embedded.train_attributes losses --out runs/losses
+    python -m scripts.embedded.train_attributes losses --output runs/losses
 
 Two, because a network whose features stand in a loss is no independent judge of what was trained with it: they have
 other seeds and other widths.
