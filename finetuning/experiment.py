@@ -1,4 +1,4 @@
-"""Before and after a fine-tuning: held-out captions and seeds through the base and the LoRA, and their scores."""
+"""Before and after a fine-tuning: images of held-out captions by the base and by the LoRA, and their scores."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ DRIFT_METRICS = ("fid", "kid", "clipscore", "fidelity")
 
 @dataclass(frozen=True)
 class Domain:
-    """Captions to generate from, the real image of each, and what was trained on (none outside the target)."""
+    """Captions to generate from, the real image of each, and the training images (none outside the target)."""
 
     name: str
     real: ImageSet
     training: ImageSet | None = None
 
     def first(self, count: int) -> Domain:
-        """Return the domain with its first captions alone."""
+        """Return the domain with only its first captions."""
         return replace(self, real=first_images(self.real, count))
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores by key, and for each metric without one the reason."""
+    """Scores by key, and the reason of each metric without one."""
 
     scores: dict[str, Score]
     unscored: dict[str, str]
 
 
 class Experiment:
-    """Generates at a strength of the LoRA (0: the base) and scores; images are kept, so that it goes on when killed.
+    """Generates at a strength of the LoRA (0: the base) and scores; images are kept, so that a second run goes on.
 
-    load: returns the generator at a strength. identity: what decides the images, for their fingerprint.
+    load: returns the generator at a strength. identity: everything that decides the images, for their fingerprint.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Experiment:
         self._scoring, self._seed, self._progress = scoring, seed, progress
 
     def generate(self, domains: Sequence[Domain], strength: float) -> list[ImageSet]:
-        """Return the images of the domains' captions at this strength, made as far as they are not there."""
+        """Return the images of the domains' captions at this strength; those that are there are not made again."""
         kept: list[ImageGenerator] = []
 
         def load() -> ImageGenerator:
@@ -86,10 +86,10 @@ class Experiment:
         return Scored({score.key: score for score in scored.scores}, dict(scored.unscored))
 
     def kernel_distance(self, made: ImageSet, domain: Domain) -> Score:
-        """Return KID (or KD) to the domain's real images: unbiased, so that few captions will do.
+        """Return KID (or KD) to the domain's real images; it is unbiased, so that few captions are enough.
 
         Raises:
-            ValueError: there is none, and why.
+            ValueError: it cannot be computed; the text says why.
         """
         scored = self._compare(Comparison(made, domain.real), ("kid",))
         if "kid" not in scored.scores:
@@ -97,13 +97,14 @@ class Experiment:
         return scored.scores["kid"]
 
     def floor_images(self, domain: Domain) -> ImageSet:
-        """Return as many training images as the domain has captions, none of them of a held-out caption."""
+        """Return as many training images as the domain has captions; none is of a held-out caption."""
         assert domain.training is not None
         return spread(domain.training, len(domain.real))
 
     def floor(self, domain: Domain) -> Scored:
-        """Return what as many training images score as if they had been generated: none of them is of a held-out
-        caption, so a model that draws as well as the real images are drawn scores this.
+        """Return the scores of as many training images, in the place of generated ones.
+
+        They are real, and none is of a held-out caption: a model whose images are as good as real ones scores this.
         """
         return self._compare(Comparison(self.floor_images(domain), domain.real), ("fid", "kid", "prdc"))
 
@@ -114,7 +115,7 @@ def first_images(images: ImageSet, count: int) -> ImageSet:
 
 
 def spread(images: ImageSet, most: int) -> ImageSet:
-    """Return at most so many of the images, spread evenly over them: a folder may be sorted."""
+    """Return at most `most` of the images, spread evenly: a folder may be sorted."""
     count = min(most, len(images))
     chosen = [number * len(images) // count for number in range(count)]
     captions = tuple(images.captions[place] for place in chosen) if images.captions else ()
@@ -122,5 +123,5 @@ def spread(images: ImageSet, most: int) -> ImageSet:
 
 
 def way_to_floor(before: float, after: float, floor: float) -> float | None:
-    """Return how much of the way from `before` to `floor` was gone, 1 at the floor; None where there is no way."""
+    """Return the share of the way from `before` to `floor`, 1 at the floor; None where `before` is not above it."""
     return (before - after) / (before - floor) if before > floor else None

@@ -27,7 +27,7 @@ def run(script: Path, *arguments: str, **names: str) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of 60 emoji, six of them held out, with an adapter that was trained on the others."""
+    """Return the folder of 60 emoji, six of them held out, with a LoRA that was trained on the others."""
     folder = tmp_path_factory.mktemp("trained")
     told = run(COMMON / "prepare_inputs.py", "--dataset", "emoji", "--num_samples", "60", "--output_dir", str(folder))
     assert told.returncode == 0, told.stderr
@@ -53,8 +53,8 @@ def test_a_report_says_what_changed_and_a_second_call_draws_nothing_again(traine
         "0", "0.5", "1",
     ]  # fmt: skip
     for name in ("finetune.png", "strength.png"):
-        with Image.open(output / name) as picture:
-            assert min(picture.size) > 100
+        with Image.open(output / name) as image:
+            assert min(image.size) > 100
     before, after = (sorted((output / "images" / f"Emoji-{way}").rglob("*.png")) for way in ("0", "1"))
     assert len(before) == len(after) == 6
     assert all(one.read_bytes() != other.read_bytes() for one, other in zip(before, after, strict=True))
