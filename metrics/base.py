@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,12 +151,6 @@ class Score:
     floor_meaning: str = "real images score"
     decimals: int = 1
     unit: str = ""
-
-
-def add_rows(scores: list[Score], made: Iterable[Score]) -> None:
-    """Add a metric's rows, except those that are there already: two metrics may end up with the same features."""
-    labels = {score.label for score in scores}
-    scores += [score for score in made if score.label not in labels]
 
 
 class MetricUnavailable(Exception):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 import metrics
-from metrics.base import Comparison, Metric, MetricUnavailable, OpenTask, Score, Scoring, add_rows
+from metrics.base import Comparison, Metric, MetricUnavailable, OpenTask, Score, Scoring
 
 Made = TypeVar("Made")
 INTERRUPTED = "interrupted"
@@ -51,10 +51,10 @@ class _Interrupted(BaseException):
 def open_metrics(
     names: Sequence[str], scoring: Scoring, stopped: Callable[[], bool] = never
 ) -> dict[str, Metric | Unscored]:
-    """Construct the metrics of these names once, for any number of comparisons; one that cannot be is its reason.
+    """Construct the metrics of these names, for any number of comparisons; where one fails, its reason is kept instead.
 
-    stopped: asked while images go through a network, so that a stop need not wait for all of them. Metrics that were
-    opened with it belong into a `score_all` with it.
+    stopped: asked while images go through a network, so that a stop need not wait for all of them. Give `score_all` the
+    same one.
     """
     if stopped is not never:
         scoring = replace(scoring, progress=_stoppable(scoring.progress, stopped))
@@ -80,7 +80,8 @@ def score_all(
         if isinstance(made, Unscored):
             unscored[name] = made
         else:
-            add_rows(scores, made)
+            there = {score.label for score in scores}  # two metrics may end up with the same features
+            scores += [score for score in made if score.label not in there]
         done()
     return Scored(
         tuple(scores),
