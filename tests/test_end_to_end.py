@@ -97,14 +97,27 @@ def test_other_settings_in_the_same_folder_are_refused_and_fresh_starts_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_inference.main([]) == 0
-    monkeypatch.setenv("BRIGHT_LEVEL", "10")
+    monkeypatch.setenv("BATCH_SIZE", "2")
     capsys.readouterr()
     assert run_inference.main([]) == 2
     refused = capsys.readouterr()
     assert refused.out == ""
-    assert "BRIGHT_LEVEL=250, now BRIGHT_LEVEL=10" in refused.err
+    assert "made with BATCH_SIZE=1, now BATCH_SIZE=2" in refused.err
     monkeypatch.setenv("FRESH", "1")
     assert run_inference.main([]) == 0
+
+
+def test_another_option_of_a_model_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_inference.main([]) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "Bright").rglob("*") if path.is_file()}
+    monkeypatch.setenv("BRIGHT_LEVEL", "10")
+    assert run_inference.main([]) == 0
+    folder = Path(read_results(tmp_path / "out" / "results.json").models[1].folder)
+    assert folder.name.startswith("Bright-")
+    assert {path: path.read_bytes() for path in before} == before
+    monkeypatch.setenv("BRIGHT_LEVEL", "250")
+    assert run_inference.main([]) == 0
+    assert read_results(tmp_path / "out" / "results.json").models[1].folder == str(tmp_path / "out" / "Bright")
 
 
 def test_a_run_can_be_extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +197,7 @@ def test_a_signal_while_data_is_prepared_is_one_line_and_its_status(
     def interrupt(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("benchmark.run.phases.prepare_held_out", interrupt)
+    monkeypatch.setattr("benchmark.run.phases.prepare_data", interrupt)
     assert run_inference.main([]) == 143
     printed = capsys.readouterr()
     assert printed.out == ""

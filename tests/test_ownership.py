@@ -16,7 +16,9 @@ from PIL import Image
 import models
 import run_inference
 from benchmark.report.ownership import REPORT_NAMES
+from files import PROGRAM
 from files.locks import LOCK_NAME, locked
+from files.records import seal
 from models.base import ImageGenerator, ModelFamily, Request, Runtime
 from scripts.measuring.damaging import damage
 
@@ -267,25 +269,31 @@ def test_a_data_set_cannot_be_called_like_a_file_of_ours(
 
 
 def test_a_models_own_folder_is_not_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.run.columns import ChosenModel, refuse_models_folders
+    from benchmark.run.columns import choose_models, plan_columns
+    from benchmark.run.folders import refuse_models_folders
     from benchmark.settings.fields import settings_class
 
     model = tmp_path / "mymodel"
     model.mkdir()
     monkeypatch.setenv("VAR_MODEL", str(model))
     monkeypatch.setenv("MODELS", "var-d16")
-    (chosen,) = settings_class()().selected_models()
+    settings = settings_class()()
+    columns = plan_columns(settings, choose_models(settings, "Gundam", lambda _: None))
     for written in (model, model / "output"):
         with pytest.raises(ValueError, match="in a model's folder"):
-            refuse_models_folders(tmp_path, [written], [ChosenModel(chosen)])
-    refuse_models_folders(tmp_path, [tmp_path / "VAR-d16"], [ChosenModel(chosen)])
+            refuse_models_folders(tmp_path, [written], columns)
+    refuse_models_folders(tmp_path, [tmp_path / "VAR-d16"], columns)
 
 
-def test_results_of_an_earlier_version_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_results_of_an_earlier_version_are_told_as_such(
+    tmp_path: Path, version: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     photo(out / "Grey" / "output" / "00000.png")
     photo(out / "samples.png")
-    (out / "Grey" / "fingerprint.json").write_text('{"schema_version": 1, "SEED": "42"}')
+    mark = {"schema_version": version, "SEED": "42", **({"program": PROGRAM} if version > 1 else {})}
+    (out / "Grey" / "fingerprint.json").write_text(seal(mark) if version > 1 else json.dumps(mark))
     (out / "Grey" / "timings.jsonl").write_text('{"kind": "batch"}\n')
     assert run(out) == 2
-    assert "another version of this program (schema_version=1, now 3)" in capsys.readouterr().err
+    assert f"another version of this program (schema_version={version}, now 3)" in capsys.readouterr().err
