@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from benchmark.data.sources import find_folder
+from benchmark.data.sources import find_dataset, find_reference, is_same
 from benchmark.data.sources.folder import IMAGE_SUFFIXES, TABLE_NAMES
 from benchmark.measure.accelerators import count_gpus
 from benchmark.settings.fields import Settings
@@ -26,16 +26,30 @@ def check_preconditions(settings: Settings) -> None:
         ValueError, OSError: one line with the variable, what was found, and what to do.
     """
     check_output_dir(settings.output_dir)
-    folder = find_folder(settings.dataset, settings.image_column, settings.caption_column)
-    check_dataset_name(folder.resolve().name if folder is not None else settings.dataset.rpartition("/")[2])
-    if folder is not None:
-        refuse_overlap(settings.output_dir, folder)
-        refuse_bare(folder)
+    columns = (settings.image_column, settings.caption_column)
+    check_data("DATASET", settings.dataset, find_dataset(settings.dataset, *columns), settings.output_dir)
+    if settings.reference and not is_same(settings.dataset, settings.reference):
+        place = find_reference(settings.reference)
+        check_data("REFERENCE", settings.reference, place, settings.output_dir)
     check_device(settings.device, settings.offload)
     for model in settings.selected_models():
         if model.family.check is not None:
             for mode in settings.mode:
                 model.family.check(model.options, runtime_of(settings, mode))
+
+
+def check_data(variable: str, name: str, place: Path | None, output: Path) -> None:
+    """Check a data set of DATASET or REFERENCE. place: its folder or file, None for one that is in no place here.
+
+    Raises:
+        ValueError: its name is one that the program writes, its folder overlaps OUTPUT_DIR, or holds nothing of use.
+    """
+    is_directory = place is not None and place.is_dir()
+    called = name.rpartition("/")[2] if place is None else place.resolve().name if is_directory else place.stem
+    check_dataset_name(called, variable)
+    if place is not None and is_directory:
+        refuse_overlap(output, place, variable)
+        refuse_bare(place, variable)
 
 
 def check_output_dir(folder: Path) -> None:
@@ -59,7 +73,7 @@ def check_output_dir(folder: Path) -> None:
         raise OSError(f"OUTPUT_DIR={shown(folder)} cannot be made ({error.strerror}); choose another folder") from None
 
 
-def refuse_overlap(output: Path, data: Path) -> None:
+def refuse_overlap(output: Path, data: Path, variable: str = "DATASET") -> None:
     """Raise ValueError where the run's folder and the data set's are the same, or one lies in the other.
 
     Symlinks are followed; a folder that is mounted at two places counts as one.
@@ -76,12 +90,12 @@ def refuse_overlap(output: Path, data: Path) -> None:
     )
     if what:
         raise ValueError(
-            f"OUTPUT_DIR={shown(output)} {what} DATASET={shown(data)}: the run would write among your images; "
+            f"OUTPUT_DIR={shown(output)} {what} {variable}={shown(data)}: the run would write among your images; "
             "choose an OUTPUT_DIR outside of it"
         )
 
 
-def refuse_bare(folder: Path) -> None:
+def refuse_bare(folder: Path, variable: str = "DATASET") -> None:
     """Raise ValueError where a data set's folder holds nothing that could be one, as far as its first files tell."""
     seen = 0
     for _, folders, files in os.walk(folder):
@@ -93,7 +107,7 @@ def refuse_bare(folder: Path) -> None:
         seen += len(folders) + len(files)
         if seen > MOST_ENTRIES:
             return  # the data set tells when it is opened
-    raise ValueError(f"DATASET={shown(folder)} holds neither images nor parquet shards; give a folder that does")
+    raise ValueError(f"{variable}={shown(folder)} holds neither images nor parquet shards; give a folder that does")
 
 
 def _identities(folder: Path) -> list[object]:

@@ -83,10 +83,10 @@ def check_titles(titles: Sequence[str]) -> None:
             raise ValueError(f"MODELS: a column cannot be called {title!r}, {problem}; {REMEDY}")
 
 
-def check_dataset_name(name: str) -> None:
+def check_dataset_name(name: str, variable: str = "DATASET") -> None:
     """Raise ValueError where a data set's folder in OUTPUT_DIR would be called like what the program writes there."""
     if problem := _problem(name):
-        raise ValueError(f"DATASET: a data set cannot be called {name!r}, {problem}; rename its folder")
+        raise ValueError(f"{variable}: a data set cannot be called {name!r}, {problem}; rename its folder")
 
 
 def _problem(title: str) -> str:
