@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from models.lora_files import LoraVariant as LoraVariant
 from models.lora_files import TrainingData as TrainingData
+from models.stages import Stage as Stage
+from models.stages import StageName as StageName
+from models.stages import StageWatch as StageWatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,6 +102,17 @@ class ImageGenerator(Protocol):
             ValueError: they were made of NaN or infinite values, which their bytes do not show.
         """
         return
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the parts of a call in their order; empty where the model does not tell them apart."""
+        return ()
+
+    def watched(self, watch: StageWatch) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Tell `watch` of the stages of each `generate` as long as the context is open; the images stay the same.
+
+        The generator owns its networks, so it alone knows where to listen: nothing is patched from outside.
+        """
+        return nullcontext()
 
 
 def option(

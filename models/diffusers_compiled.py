@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from models.diffusers_networks import backbone_of, decoder_of
+from models.diffusers_networks import backbone_of, steady_decoder_of
 
 # How the networks run: as they are; their repeated blocks compiled; compiled whole; or by inductor's own CUDA graphs.
 BASES = ("eager", "regional", "full", "trees")
@@ -168,7 +168,7 @@ def speed_up(
         ValueError: the pipeline's networks cannot be changed as the strategy says.
     """
     backbone: Any = backbone_of(pipeline)
-    decoder = decoder_of(pipeline)
+    decoder = steady_decoder_of(pipeline)
     texts = [part for name, part in pipeline.components.items() if name.startswith("text_encoder") and part is not None]
     images = [network for network in (backbone, decoder) if network is not None]
     if "fuse" in strategy.modifiers:

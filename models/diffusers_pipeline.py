@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from files.sources import is_local as is_local
-from models.base import DType, ImageGenerator, Request, Runtime, check_modes
+from models.base import DType, ImageGenerator, Request, Runtime, Stage, StageName, StageWatch, check_modes
 from models.base import check_size as check_size
-from models.diffusers_networks import backbone_of, count_parameters
+from models.diffusers_networks import backbone_of, count_parameters, decoder_of, text_encoders_of
 from models.pixels import keeps_range, not_a_number, pil_to_uint8, to_uint8
+from models.stage_hooks import hooked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ class DiffusersGenerator(ImageGenerator):
     """A loaded pipeline behind `generate`: the pipeline's own __call__, from text encoding to decoded images.
 
     `arguments` go to each call as they are: steps, guidance, height, width. `modifiers` are what its family can do to
-    make it faster (see `models.diffusers_compiled`).
+    make it faster (see `models.diffusers_compiled`). `one_call_a_step`: whether both halves of guidance are one batch.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class DiffusersGenerator(ImageGenerator):
         arguments: Mapping[str, object],
         notes: tuple[str, ...] = (),
         modifiers: Mapping[str, FamilyModifier] = {},
+        one_call_a_step: bool = False,
     ) -> None:
         self.name = name
         self.pipeline = pipeline
@@ -50,6 +52,7 @@ class DiffusersGenerator(ImageGenerator):
         self.arguments = dict(arguments)
         self.notes = notes
         self.modifiers = modifiers
+        self.one_call_a_step = one_call_a_step
         pipeline.set_progress_bar_config(disable=True)
 
     def place(self, runtime: Runtime, strategy: str) -> None:
@@ -101,6 +104,29 @@ class DiffusersGenerator(ImageGenerator):
             if self.output_type == "pt" and isinstance(images, torch.Tensor):
                 return to_uint8(images, self.name)
             return pil_to_uint8(images, self.name).to(next(backbone_of(self.pipeline).parameters()).device)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stages of which the pipeline has networks.
+
+        A scheduler of a higher order calls the backbone more often than once a step.
+        """
+        names = dict.fromkeys(name for name, _ in self._networks())
+        steps = self.arguments.get("num_inference_steps")
+        is_known = self.one_call_a_step and getattr(self.pipeline.scheduler, "order", 1) == 1
+        calls = {"backbone": steps if is_known and isinstance(steps, int) else None, "decoder": 1}
+        return tuple(Stage(name, calls.get(name)) for name in names)
+
+    def watched(self, watch: StageWatch) -> AbstractContextManager[None]:
+        """Tell `watch` of the calls of the pipeline's text encoders, backbone and decoder."""
+        return hooked(self._networks(), watch)
+
+    def _networks(self) -> list[tuple[StageName, torch.nn.Module]]:
+        decoder = decoder_of(self.pipeline)
+        networks: list[tuple[StageName, torch.nn.Module]] = []
+        networks += [("text encoder", encoder) for encoder in text_encoders_of(self.pipeline)]
+        networks += [("backbone", backbone_of(self.pipeline))]
+        networks += [("decoder", decoder)] if decoder is not None else []
+        return networks
 
 
 def dtype_of(runtime: Runtime) -> torch.dtype:

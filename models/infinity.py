@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from files.sources import check_holds, check_source, is_local
-from models.base import OFFICIAL_RNG_NOTE, ImageGenerator, ModelFamily, Request, Runtime, option
+from models.base import (
+    OFFICIAL_RNG_NOTE,
+    ImageGenerator,
+    ModelFamily,
+    Request,
+    Runtime,
+    Stage,
+    StageWatch,
+    option,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +145,17 @@ class InfinityGenerator(ImageGenerator):
 
         if self._extremes_2B is not None:
             check_decoded(self._extremes_2B, self.name)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stages; the backbone runs through all scales at once."""
+        return Stage("text encoder", 1), Stage("backbone", 1), Stage("decoder", 1)
+
+    @contextmanager
+    def watched(self, watch: StageWatch) -> Iterator[None]:
+        from models.stage_hooks import hooked
+
+        with hooked([("text encoder", self.encoder.network)], watch), self.programs.watched(watch):
+            yield
 
     def encode(self, prompts: Sequence[str]) -> Text:
         """Return the text of all rows: those of the prompts, then, with guidance, the unconditional ones."""

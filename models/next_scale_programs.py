@@ -89,10 +89,14 @@ class VARProgram:
         """Return `f_hat_BCHW`."""
         return last_of(self.steps()).f_hat_BCHW
 
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255, of `f_hat_BCHW`."""
+        downsampling = self.vqvae.shape.convolutions.downsampling
+        return decode_images(self.vqvae.decode_latents, latents, downsampling, self.extremes_2B)
+
     def run(self) -> Tensor:
         """Return `images_BCHW`, uint8 0..255."""
-        downsampling = self.vqvae.shape.convolutions.downsampling
-        return decode_images(self.vqvae.decode_latents, self.latents(), downsampling, self.extremes_2B)
+        return self.decode(self.latents())
 
 
 class InfinityProgram:
@@ -155,10 +159,13 @@ class InfinityProgram:
         """Return `sum_BdHW`."""
         return last_of(self.steps()).sum_BdHW
 
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255, of `sum_BdHW`."""
+        return decode_images(self.vae.decode_latents, latents, self.vae.shape.downsampling, self.extremes_2B)
+
     def run(self) -> Tensor:
         """Return `images_BCHW`, uint8 0..255."""
-        downsampling = self.vae.shape.downsampling
-        return decode_images(self.vae.decode_latents, self.latents(), downsampling, self.extremes_2B)
+        return self.decode(self.latents())
 
 
 def last_of(steps: Iterable[StepT]) -> StepT:

@@ -182,7 +182,9 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         "use_resolution_binning": False,
         "max_sequence_length": min(PROMPT_TOKENS, pipeline.tokenizer.model_max_length),
     }
-    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*lora_notes, *notes), MODIFIERS)
+    generator = DiffusersGenerator(
+        _title(options), pipeline, image_size, arguments, (*lora_notes, *notes), MODIFIERS, one_call_a_step=True
+    )
     generator.place(runtime, FASTEST)
     return generator
 

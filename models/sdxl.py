@@ -156,7 +156,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         "height": image_size,
         "width": image_size,
     }
-    generator = DiffusersGenerator("SDXL", pipeline, image_size, arguments, notes)
+    generator = DiffusersGenerator("SDXL", pipeline, image_size, arguments, notes, one_call_a_step=True)
     generator.place(runtime, FASTEST)
     return generator
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from files.sources import check_holds, check_source, is_local
-from models.base import OFFICIAL_RNG_NOTE, ImageGenerator, ModelFamily, Request, Runtime, option
+from models.base import (
+    OFFICIAL_RNG_NOTE,
+    ImageGenerator,
+    ModelFamily,
+    Request,
+    Runtime,
+    Stage,
+    StageWatch,
+    option,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,6 +153,13 @@ class VARGenerator(ImageGenerator):
 
         if self._extremes_2B is not None:
             check_decoded(self._extremes_2B, self.name)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the stages; the class's embedding is part of the backbone, which runs through all scales at once."""
+        return Stage("backbone", 1), Stage("decoder", 1)
+
+    def watched(self, watch: StageWatch) -> AbstractContextManager[None]:
+        return self.programs.watched(watch)
 
 
 def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...]) -> ClassChoice:

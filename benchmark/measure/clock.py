@@ -23,13 +23,17 @@ class Clock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
+    def now(self, wait: bool = True) -> float:
+        """Return the seconds since some moment in the past. wait: until the device has done all that it was asked."""
+        if wait:
+            self.synchronize()
+        return time.perf_counter()
+
     def time(self, work: Callable[[], ResultT]) -> tuple[ResultT, float]:
         """Return what `work` returns, and the seconds until the device had finished it."""
-        self.synchronize()
-        start = time.perf_counter()
+        start = self.now()
         result = work()
-        self.synchronize()
-        return result, time.perf_counter() - start
+        return result, self.now() - start
 
     def reset_peak_memory(self) -> None:
         """Forget the peak so far: the next model's begins here."""

@@ -6,10 +6,13 @@ import contextlib
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+from models.stages import StageWatch, inside
 
 CAPACITY = 4
 WARMUPS = 1
@@ -23,8 +26,29 @@ class Program(Protocol):
         ...
 
 
+class StagedProgram(Program, Protocol):
+    """A program of two stages: `run` is `decode(latents())`."""
+
+    def latents(self) -> Tensor:
+        """Return what the backbone makes."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the answer that the decoder makes of it."""
+        ...
+
+
 ProgramT = TypeVar("ProgramT", bound=Program)
 Preparing = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+@dataclass
+class Entry(Generic[ProgramT]):
+    """A program, how it is run, and, once it was watched, how each of its two stages is."""
+
+    program: ProgramT
+    run: Callable[[], Tensor]
+    stages: tuple[Callable[[], Tensor], Callable[[], Tensor]] | None = None
 
 
 class ProgramPool(Generic[ProgramT]):
@@ -38,28 +62,61 @@ class ProgramPool(Generic[ProgramT]):
         self._captured = captured
         self._preparing = preparing
         self._capacity = capacity
-        self._programs: OrderedDict[Hashable, tuple[ProgramT, Callable[[], Tensor]]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, Entry[ProgramT]] = OrderedDict()
         self._memory = torch.cuda.graph_pool_handle() if captured else None
+        self._watch: StageWatch | None = None
 
     def __len__(self) -> int:
-        return len(self._programs)
+        return len(self._entries)
 
     def __getitem__(self, key: Hashable) -> ProgramT:
         """Return the program of this key, which was called before."""
-        return self._programs[key][0]
+        return self._entries[key].program
 
     def __call__(self, key: Hashable, make: Callable[[], ProgramT], fill: Callable[[ProgramT], None]) -> Tensor:
         """Return the answer of the program of this key, made by `make` at its first call, after `fill`."""
-        if key not in self._programs:
-            while len(self._programs) >= self._capacity:
-                self._programs.popitem(last=False)
+        if key not in self._entries:
+            while len(self._entries) >= self._capacity:
+                self._entries.popitem(last=False)
             program = make()
             fill(program)  # what is run before the capture should be valid inputs
-            self._programs[key] = program, self._capture(program) if self._captured else program.run
-        self._programs.move_to_end(key)
-        program, run = self._programs[key]
-        fill(program)
-        return run()
+            self._entries[key] = Entry(program, self._capture(program) if self._captured else program.run)
+        self._entries.move_to_end(key)
+        entry = self._entries[key]
+        fill(entry.program)
+        return entry.run() if self._watch is None else self._run_in_stages(entry, self._watch)
+
+    @contextlib.contextmanager
+    def watched(self, watch: StageWatch) -> Iterator[None]:
+        """Tell `watch` of the stages of each call as long as the context is open. The programs must be staged ones.
+
+        Captured programs then run as two graphs, one for each stage, with the same kernels: inside of one graph the
+        host meets no boundary. They go when the context ends.
+        """
+        self._watch = watch
+        try:
+            yield
+        finally:
+            self._watch = None
+            for entry in self._entries.values():
+                entry.stages = None
+
+    def _run_in_stages(self, entry: Entry[ProgramT], watch: StageWatch) -> Tensor:
+        program = cast(StagedProgram, entry.program)
+        if not self._captured:
+            with inside(watch, "backbone"):
+                latents = program.latents()
+            with inside(watch, "decoder"):
+                return program.decode(latents)
+        if entry.stages is None:
+            backbone, latents = self._record(program.latents)
+            decoder, answer = self._record(lambda: program.decode(latents))
+            entry.stages = replaying(backbone, latents), replaying(decoder, answer)
+        replay_backbone, replay_decoder = entry.stages
+        with inside(watch, "backbone"):
+            replay_backbone()
+        with inside(watch, "decoder"):
+            return replay_decoder().clone()
 
     def _capture(self, program: ProgramT) -> Callable[[], Tensor]:
         # Libraries choose their algorithms and allocate their workspaces outside of the graph.
@@ -71,19 +128,30 @@ class ProgramPool(Generic[ProgramT]):
             for _ in range(WARMUPS):
                 program.run()
         torch.cuda.current_stream().wait_stream(stream)
+        replay = replaying(*self._record(program.run))
+        return lambda: replay().clone()  # the graph's own memory is written again by the next replay
+
+    def _record(self, work: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """Return the work as a graph, and the tensor that each replay writes its answer into."""
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # the graph has memory of its own
         graph = torch.cuda.CUDAGraph()
+        stream = capture_stream(torch.cuda.current_device())
         # thread_local: another thread may copy finished images to the host meanwhile.
         capture = torch.cuda.graph(graph, pool=self._memory, stream=stream, capture_error_mode="thread_local")
         with fastest_convolutions(), capture:
-            answer = program.run()
+            answer = work()
+        return graph, answer
 
-        def replay() -> Tensor:
-            graph.replay()
-            return answer.clone()  # the graph's own memory is written again by the next replay
 
-        return replay
+def replaying(graph: torch.cuda.CUDAGraph, answer: Tensor) -> Callable[[], Tensor]:
+    """Return a function that replays the graph and returns the tensor that it writes."""
+
+    def replay() -> Tensor:
+        graph.replay()
+        return answer
+
+    return replay
 
 
 @functools.cache

@@ -25,6 +25,8 @@ from typing import Any, cast
 
 import torch
 
+from benchmark.measure.clock import Clock
+from benchmark.measure.stages import time_stages
 from models import pixart, sdxl
 from models.base import DType, ModelFamily, Request, Runtime
 from models.diffusers_pipeline import DiffusersGenerator
@@ -106,24 +108,10 @@ def compare_to_stock(generator: DiffusersGenerator, device: str, repeats: int, b
 
 
 def stage_seconds(generator: DiffusersGenerator, device: str, batch: int) -> dict[str, float]:
-    """Return where one call's time goes: text encoding, decoding, and the rest, which is denoising."""
-    pipeline, taken = generator.pipeline, {"text_s": 0.0, "decode_s": 0.0}
-
-    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            answer: list[Any] = []
-            taken[stage] += seconds(lambda: answer.append(function(*args, **kwargs)), device)
-            return answer[0]
-
-        return call
-
-    encode, decode = pipeline.encode_prompt, pipeline.vae.decode
-    pipeline.encode_prompt, pipeline.vae.decode = timed("text_s", encode), timed("decode_s", decode)
-    try:
-        total_s = seconds(lambda: generator.generate(request(0, batch)), device)
-    finally:
-        pipeline.encode_prompt, pipeline.vae.decode = encode, decode
-    return taken | {"denoise_s": total_s - sum(taken.values())}
+    """Return where one call's time goes: text encoding, denoising, decoding."""
+    names = {"text encoder": "text_s", "backbone": "denoise_s", "decoder": "decode_s"}
+    times = time_stages(generator, request(0, batch), Clock(device))
+    return {names[part.name]: part.seconds for part in times}
 
 
 def busiest_kernels(generator: DiffusersGenerator, batch: int, count: int = 12) -> dict[str, Any]:

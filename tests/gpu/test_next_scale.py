@@ -68,7 +68,7 @@ def test_the_fast_path_draws_the_plain_bits_in_float32(tmp_path: Path) -> None:
 
 def last_program(generator: Any) -> Any:
     """Return the program that ran last, as it was filled."""
-    return list(generator.programs._programs.values())[-1][0]
+    return list(generator.programs._entries.values())[-1].program
 
 
 @pytest.mark.parametrize("mode", ["eager", "compiled"])

@@ -276,3 +276,20 @@ def write_pixart_split(folder: Path) -> tuple[Path, Path]:
     }
     (base / "model_index.json").write_text(json.dumps(index))
     return folder / "model", base
+
+
+def write_lora(folder: Path, transformer: Any, **config: Any) -> Path:
+    """Write a LoRA with random weights, strong enough to change images, as PEFT saves it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(3)
+    model = get_peft_model(transformer, LoraConfig(**{"r": 4, "target_modules": ["to_q", "to_v"], **config}))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+            elif "magnitude" in name:
+                parameter.mul_(1.1)
+    model.save_pretrained(str(folder))
+    return folder

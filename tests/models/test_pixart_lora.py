@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers_folders import build_pixart
+from diffusers_folders import build_pixart, write_lora
 from torch import Tensor
 
 from models import pixart
@@ -24,22 +24,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "DoRA": {"use_dora": True},
     "every layer": {"target_modules": r".*\.(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2)"},
 }
-
-
-def write_lora(folder: Path, transformer: Any, **config: Any) -> Path:
-    """Write a LoRA with random weights, strong enough to change images, as PEFT saves it."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(3)
-    model = get_peft_model(transformer, LoraConfig(**{"r": 4, "target_modules": ["to_q", "to_v"], **config}))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.3)
-            elif "magnitude" in name:
-                parameter.mul_(1.1)
-    model.save_pretrained(str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")
