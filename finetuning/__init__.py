@@ -1,1 +1,1 @@
-"""LoRA fine-tuning of PixArt: images -> encodings -> trainer -> adapter; the scripts call it, and copy nothing."""
+"""LoRA fine-tuning of PixArt: images -> encodings -> trainer -> LoRA; the scripts call it, and copy nothing."""

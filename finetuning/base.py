@@ -96,11 +96,11 @@ def check_base(folder: Path) -> None:
         check_folder(folder / part, folder)
 
 
-def find_adapter(base_dir: Path, named: Path | None) -> Path:
-    """Return the adapter that was named, or that training leaves in a data set's folder. Raises OSError for neither."""
+def find_lora(base_dir: Path, named: Path | None) -> Path:
+    """Return the LoRA that was named, or that training leaves in a data set's folder. Raises OSError for neither."""
     folder = named or base_dir / pixart.FAMILY.lora_folder
     if not is_lora(folder):
-        raise OSError(f"{folder} holds no adapter; train one first, or name it with --adapter")
+        raise OSError(f"{folder} holds no LoRA; train one first, or name it with --lora")
     return folder
 
 

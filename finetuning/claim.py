@@ -16,7 +16,7 @@ from finetuning.settings import TrainingSettings
 
 
 def check_apart(settings: TrainingSettings) -> None:
-    """Raise ValueError where the adapter's folder and one of the images' lie in each other."""
+    """Raise ValueError where the LoRA's folder and one of the images' lie in each other."""
     output = settings.output_dir.resolve()
     for name in ("train_dir", "test_dir"):
         given = getattr(settings, name)
@@ -31,7 +31,7 @@ def check_apart(settings: TrainingSettings) -> None:
 def claim(
     folder: TrainingFolder,
     settings: TrainingSettings,
-    pictures: list[TrainingImage],
+    images: list[TrainingImage],
     processes: int,
     held: ExitStack,
     fresh: bool,
@@ -44,35 +44,39 @@ def claim(
     """
     if not fresh and folder.is_finished():
         folder.check_foreign()
-        pictures = begun_with(folder, pictures, aloud=True)
-        _compare(folder, _asked(settings, pictures, processes))
-        return pictures
+        images = begun_with(folder, images, aloud=True)
+        _compare(folder, _asked(settings, images, processes))
+        return images
     held.enter_context(folder.held())
     if fresh:
         folder.clear()
-    pictures = begun_with(folder, pictures, aloud=True)
-    asked = _asked(settings, pictures, processes)
+    images = begun_with(folder, images, aloud=True)
+    asked = _asked(settings, images, processes)
     mark = folder.read_mark()
     if mark is not None and (mark.finished or whole_checkpoints(folder.checkpoints, folder.ledger)):
         _compare(folder, asked)
         if mark.finished:
-            tell(f"the adapter in {folder.output} is not as it was written; it is made again")
+            tell(f"the LoRA in {folder.output} is not as it was written; it is made again")
             folder.note(finished=False)
     else:
         folder.write_mark(Mark(asked))
-    names = [picture.path.name for picture in pictures]
+    names = [image.path.name for image in images]
     if recorded_images(folder) != names:
         folder.ledger.write_bytes(folder.images_path, f"{seal({'pictures': names})}\n".encode())
     folder.tidy()
-    return pictures
+    return images
 
 
-def _asked(settings: TrainingSettings, pictures: Sequence[TrainingImage], processes: int) -> dict[str, str]:
+# What a training's folder records under names of earlier versions.
+_SHOWN = {"pictures": "images", "adapter_dtype": "lora_dtype"}
+
+
+def _asked(settings: TrainingSettings, images: Sequence[TrainingImage], processes: int) -> dict[str, str]:
     content = hashlib.sha256()
-    for picture in pictures:
-        content.update(f"{picture.file_digest} {picture.caption}\n".encode())
+    for image in images:
+        content.update(f"{image.file_digest} {image.caption}\n".encode())
     return settings.fingerprint() | {
-        "pictures": f"{len(pictures)} of {content.hexdigest()[:16]}",
+        "pictures": f"{len(images)} of {content.hexdigest()[:16]}",
         "transformer": weights_digest(settings.base / "transformer")[:16],
         "processes": str(processes),
     }
@@ -84,25 +88,26 @@ def _compare(folder: TrainingFolder, asked: dict[str, str]) -> None:
     found = mark.settings if mark is not None else {}
     for name, value in asked.items():
         if found.get(name) != value:
+            shown = _SHOWN.get(name, name)
             raise ValueError(
-                f"{folder.output} holds a training with {name}={found.get(name)}, now {name}={value}: "
+                f"{folder.output} holds a training with {shown}={found.get(name)}, now {shown}={value}: "
                 "set it back, choose another OUTPUT_DIR, or start over with --fresh, which deletes that training"
             )
 
 
-def begun_with(folder: TrainingFolder, pictures: list[TrainingImage], *, aloud: bool = False) -> list[TrainingImage]:
+def begun_with(folder: TrainingFolder, images: list[TrainingImage], *, aloud: bool = False) -> list[TrainingImage]:
     """Return the images that the training which is there began with, where others were only added since: the
     benchmark writes more rows into the same folder.
     """
     recorded = recorded_images(folder, aloud=aloud)
     if recorded is None:
-        return pictures
+        return images
     names = set(recorded)
-    kept = [picture for picture in pictures if picture.path.name in names]
+    kept = [image for image in images if image.path.name in names]
     if len(kept) < len(names):
-        return pictures
-    if aloud and len(kept) < len(pictures):
-        added = len(pictures) - len(kept)
+        return images
+    if aloud and len(kept) < len(images):
+        added = len(images) - len(kept)
         tell(f"{added} images were added since this training began; --fresh takes them in")
     return kept
 

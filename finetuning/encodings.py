@@ -88,7 +88,7 @@ def weights_digest(folder: Path) -> str:
 
 
 def encode_latents(
-    pictures: Sequence[TrainingImage], base: Path, cache: Path, side: int, flip: bool, device: str, progress: Progress
+    images: Sequence[TrainingImage], base: Path, cache: Path, side: int, flip: bool, device: str, progress: Progress
 ) -> Tensor:
     """Return `latents_VNCHW`, float32 on the CPU: the VAE's mode for each image, times its scaling factor.
 
@@ -98,17 +98,17 @@ def encode_latents(
     from diffusers import AutoencoderKL
 
     key = hashlib.sha256(f"latents {side} {flip} {weights_digest(base / 'vae')}\n".encode())
-    for picture in pictures:
-        key.update(picture.file_digest.encode())
+    for image in images:
+        key.update(image.file_digest.encode())
 
     def compute() -> dict[str, Tensor]:
         with quiet_libraries():
             # float32: published VAEs overflow in float16, and this is done once.
             vae = from_pretrained(AutoencoderKL, base / "vae", dtype=torch.float32).to(device)
         parts = []
-        with progress.task("images to latents", len(pictures), unit="pictures") as task, torch.inference_mode():
-            for start in range(0, len(pictures), IMAGES_AT_ONCE):
-                pixels_BCHW = read_pixels(pictures[start : start + IMAGES_AT_ONCE], side).to(device)
+        with progress.task("images to latents", len(images), unit="images") as task, torch.inference_mode():
+            for start in range(0, len(images), IMAGES_AT_ONCE):
+                pixels_BCHW = read_pixels(images[start : start + IMAGES_AT_ONCE], side).to(device)
                 views = [pixels_BCHW, pixels_BCHW.flip(-1)] if flip else [pixels_BCHW]
                 parts.append(torch.stack([vae.encode(view).latent_dist.mode() for view in views]).cpu())
                 task.advance(len(pixels_BCHW))
@@ -181,7 +181,7 @@ def place_text_encoder(encoder: Any, device: str, offload: Literal["auto", "alwa
 
 
 def encode_all(
-    pictures: Sequence[TrainingImage],
+    images: Sequence[TrainingImage],
     base: Path,
     cache: Path,
     *,
@@ -193,13 +193,13 @@ def encode_all(
     offload: Literal["auto", "always", "never"] = "auto",
 ) -> Encodings:
     """Return latents and captions of the images, from `cache` where they were made before; networks are dropped."""
-    distinct = list(dict.fromkeys(["", *(picture.caption for picture in pictures)]))
+    distinct = list(dict.fromkeys(["", *(image.caption for image in images)]))
     number_of = {caption: number for number, caption in enumerate(distinct)}
     with released_memory(device):
-        latents_VNCHW = encode_latents(pictures, base, cache, side, flip, device, progress)
+        latents_VNCHW = encode_latents(images, base, cache, side, flip, device, progress)
     with released_memory(device):
         captions = encode_captions(distinct, base, cache, device, dtype, progress, offload)
-    return Encodings(latents_VNCHW, captions, torch.tensor([number_of[picture.caption] for picture in pictures]))
+    return Encodings(latents_VNCHW, captions, torch.tensor([number_of[image.caption] for image in images]))
 
 
 @contextmanager

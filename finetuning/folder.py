@@ -20,7 +20,7 @@ from files.writing import remove_leftovers
 from finetuning.notes import tell
 from models.lora_files import CONFIG_NAME, TRAINING_DATA_NAME, WEIGHTS_NAME
 
-ADAPTER_NAMES = (CONFIG_NAME, WEIGHTS_NAME, TRAINING_DATA_NAME)
+LORA_NAMES = (CONFIG_NAME, WEIGHTS_NAME, TRAINING_DATA_NAME)
 _SUBFOLDERS = ("checkpoints", "validation", "tensorboard")
 # The names that a training writes in `training/`, the mark and the list left out.
 _PATTERNS = (
@@ -33,7 +33,7 @@ _PATTERNS = (
 class Mark:
     """What settings.json tells of a training.
 
-    settings: what decides the weights. finished: whether the adapter was written. compiled: whether the compiler was
+    settings: what decides the weights. finished: whether the LoRA was written. compiled: whether the compiler was
     used; None where it was not asked for. gradient_error: by how much its gradients differed; "nan" and "inf" as text.
     """
 
@@ -138,18 +138,18 @@ class TrainingFolder:
         self.ledger = Ledger(self.output, self.ledger.path)
 
     def is_finished(self) -> bool:
-        """Return whether the training is done and its adapter as it was written. Raises as `read_mark`."""
+        """Return whether the training is done and its LoRA as it was written. Raises as `read_mark`."""
         mark = self.read_mark()
-        return mark is not None and mark.finished and self.has_adapter()
+        return mark is not None and mark.finished and self.has_lora()
 
-    def has_adapter(self) -> bool:
-        """Return whether the adapter is there as a training wrote it."""
-        return all(self.ledger.is_whole(self.output / name) for name in ADAPTER_NAMES)
+    def has_lora(self) -> bool:
+        """Return whether the LoRA is there as a training wrote it."""
+        return all(self.ledger.is_whole(self.output / name) for name in LORA_NAMES)
 
     def _candidates(self) -> list[Path]:
         """Return the paths of this folder that a training writes and that may be there."""
         made = [path for pattern in _PATTERNS for path in sorted(self.path.glob(pattern))]
-        return [self.output / name for name in ADAPTER_NAMES] + made
+        return [self.output / name for name in LORA_NAMES] + made
 
     def _there(self) -> list[str]:
         """Return the names of the files that are there at names that a training writes."""

@@ -99,20 +99,20 @@ def _json_object(text: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_pixels(pictures: Sequence[TrainingImage], side: int) -> Tensor:
+def read_pixels(images: Sequence[TrainingImage], side: int) -> Tensor:
     """Return `pixels_BCHW`, float32 in -1..1: each cut to its central square, then brought to `side` pixels.
 
     Raises:
         ValueError: an image does not decode; the line names it.
     """
     with ThreadPoolExecutor() as pool:
-        return torch.stack(list(pool.map(lambda picture: _read(picture, side), pictures)))
+        return torch.stack(list(pool.map(lambda entry: _read(entry, side), images)))
 
 
-def _read(picture: TrainingImage, side: int) -> Tensor:
+def _read(entry: TrainingImage, side: int) -> Tensor:
     try:
-        image = decode_rgb(read_regular(picture.path))
+        image = decode_rgb(read_regular(entry.path))
     except ValueError as error:
-        raise ValueError(f"{picture.path} does not decode ({error}): replace or remove it with its caption") from error
+        raise ValueError(f"{entry.path} does not decode ({error}): replace or remove it with its caption") from error
     fitted = ImageOps.fit(image, (side, side), method=Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).float().div(127.5).sub(1)

@@ -1,4 +1,4 @@
-"""The LoRA: put on a transformer, and saved as a PEFT adapter that stock PEFT loads."""
+"""The LoRA: put on a transformer, and saved in PEFT's form, which stock PEFT loads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_target_modules(transformer: Any, settings: TrainingSettings) -> None:
         raise ValueError(f"target_modules: the base has no linear layer {lost[0]}; there are {examples}, ...")
 
 
-def add_adapter(transformer: Any, settings: TrainingSettings) -> Any:
+def add_lora(transformer: Any, settings: TrainingSettings) -> Any:
     """Return the frozen transformer as a PeftModel with a new LoRA, float32, which at first changes nothing.
 
     It is in training mode, checkpointed and compiled as the settings say.
@@ -78,13 +78,13 @@ def load_parameters(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Set the trained parameters in place. Raises ValueError where the names are not the model's."""
     mine = trainable(model)
     if mine.keys() != state.keys():
-        raise ValueError("the checkpoint holds another adapter: choose another OUTPUT_DIR")
+        raise ValueError("the checkpoint holds another LoRA: choose another OUTPUT_DIR")
     with torch.no_grad():
         for name, parameter in mine.items():
             parameter.copy_(state[name])
 
 
-def save_adapter(model: Any, folder: Path, dtype: torch.dtype, ledger: Ledger) -> None:
+def save_lora(model: Any, folder: Path, dtype: torch.dtype, ledger: Ledger) -> None:
     """Write adapter_config.json and adapter_model.safetensors, the weights in `dtype`, the same bytes every time.
 
     Raises:

@@ -21,11 +21,11 @@ class MemoryEstimate:
     """Bytes on the device: frozen weights, the LoRA with gradients and AdamW's moments, activations of one image."""
 
     weights: float
-    adapter: float
+    lora: float
     activations_of_one: float
 
     def total(self, batch_size: int) -> float:
-        return self.weights + self.adapter + batch_size * self.activations_of_one + _ROOM
+        return self.weights + self.lora + batch_size * self.activations_of_one + _ROOM
 
     def largest_batch(self, free: float) -> int:
         """Return how many images fit, 0 where not even one does."""
@@ -60,7 +60,7 @@ def check_memory(estimate: MemoryEstimate, batch_size: int, free: float, device:
     remedy = f"BS={fits} fits" if fits else "not even BS=1 fits: --gradient_checkpointing, or a smaller --resolution"
     raise ValueError(
         f"BS={batch_size} needs about {needed / 1e9:.1f} GB on {device} (weights {estimate.weights / 1e9:.1f}, LoRA "
-        f"and optimizer {estimate.adapter / 1e9:.1f}, activations "
+        f"and optimizer {estimate.lora / 1e9:.1f}, activations "
         f"{batch_size * estimate.activations_of_one / 1e9:.1f}), {free / 1e9:.1f} GB are free; {remedy}"
     )
 

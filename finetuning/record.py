@@ -58,7 +58,7 @@ class Record:
                 file=sys.stderr, flush=True,
             )  # fmt: skip
 
-    def add_picture(self, name: str, path: Path, step: int) -> None:
+    def add_image(self, name: str, path: Path, step: int) -> None:
         """Put a PNG among the TensorBoard events."""
         import numpy as np
 

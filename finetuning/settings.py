@@ -18,6 +18,8 @@ TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2
 _FREE = ("train_dir", "test_dir", "base", "output_dir", "cache_dir", "device", "log_every", "checkpoint_every",
          "validate_every", "validation_prompts", "validation_guidance", "validation_steps",
          "offload_text_encoder")  # fmt: skip
+# Settings that a training's folder records under another name, so that trainings of earlier versions go on.
+_RECORDED = {"lora_dtype": "adapter_dtype"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class TrainingSettings:
     """One training of a LoRA; a batch is `batch_size * gradient_accumulation` images a process.
 
     base: a whole local diffusers folder. resolution: pixels a side, 0: what the base was trained at.
-    alpha: 0: the rank, so that the scale is 1. adapter_dtype: of the saved file. loss_weighting: PixArt's own is
+    alpha: 0: the rank, so that the scale is 1. lora_dtype: of the saved file. loss_weighting: PixArt's own is
     uniform.
     validate_every, checkpoint_every: steps; 0: never (a checkpoint at the end there is always).
     """
@@ -58,7 +60,7 @@ class TrainingSettings:
     caption_dropout: float = 0.1
     flip: bool = False
     seed: int = 42
-    adapter_dtype: DType = "float32"
+    lora_dtype: DType = "float32"
     dtype: DType | Literal["auto"] = "auto"
     device: str = "auto"
     offload_text_encoder: Literal["auto", "always", "never"] = "auto"
@@ -92,7 +94,7 @@ class TrainingSettings:
 
     @property
     def cache(self) -> Path:
-        """Where encodings are kept: beside the adapter, unless another folder was named."""
+        """Where encodings are kept: beside the LoRA, unless another folder was named."""
         return self.cache_dir or self.output_dir.parent / "encodings"
 
     def learning_rate_at(self, step: int) -> float:
@@ -106,4 +108,5 @@ class TrainingSettings:
 
     def fingerprint(self) -> dict[str, str]:
         """Return what decides the weights, name to value, as far as the settings say it."""
-        return {name: str(value) for name, value in dataclasses.asdict(self).items() if name not in _FREE}
+        values = dataclasses.asdict(self)
+        return {_RECORDED.get(name, name): str(value) for name, value in values.items() if name not in _FREE}

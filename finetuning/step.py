@@ -58,7 +58,7 @@ class TrainingStep:
         self.compiled_error: float | None = None
         self._rank = accelerator.process_index
         self._in_a_pass = settings.batch_size * accelerator.num_processes
-        self.pictures = self._in_a_pass * settings.gradient_accumulation
+        self.images = self._in_a_pass * settings.gradient_accumulation
 
     def _can_be_graphed(self) -> bool:
         """Return whether a pass is the same kernels every time, on one GPU: dropout and checkpoints reseed in between,
@@ -131,13 +131,13 @@ class TrainingStep:
         }
 
     def _loss(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        pictures, latent_side = len(inputs["noised"]), inputs["noised"].shape[-1]
+        images, latent_side = len(inputs["noised"]), inputs["noised"].shape[-1]
         predicted_BCHW = self._model(
             inputs["noised"],
             encoder_hidden_states=inputs["texts"],
             encoder_attention_mask=inputs["mask"],
             timestep=inputs["timesteps"],
-            added_cond_kwargs=size_conditions(self._transformer, pictures, latent_side, self._device),
+            added_cond_kwargs=size_conditions(self._transformer, images, latent_side, self._device),
             return_dict=False,
         )[0]
         loss = weighted_loss(predicted_BCHW, inputs["target"], inputs["weights"])
@@ -204,7 +204,7 @@ class TrainingStep:
 
     def _chosen(self, count: int, step: int, part: int) -> Tensor:
         """Return the images of this pass, `numbers_G`: the next of an endless row of shuffled epochs."""
-        first = step * self.pictures + part * self._in_a_pass
+        first = step * self.images + part * self._in_a_pass
         places = range(first, first + self._in_a_pass)
         orders = {
             epoch: torch.randperm(count, generator=torch.Generator().manual_seed(mix(self._settings.seed, epoch)))

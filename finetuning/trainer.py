@@ -1,4 +1,4 @@
-"""The training: encodings -> steps -> adapter, through accelerate on one or several devices, resumable at a checkpoint.
+"""The training: encodings -> steps -> LoRA, through accelerate on one or several devices, resumable at a checkpoint.
 
 A training goes on exactly where a checkpoint stands: parameters and AdamW's moments are in it, and all that is random
 follows from the step's number (`finetuning.step`).
@@ -28,11 +28,11 @@ from finetuning.encodings import Encodings, encode_all, encode_captions
 from finetuning.folder import TrainingFolder
 from finetuning.images import TrainingImage, prompt_files, read_images
 from finetuning.lora import (
-    add_adapter,
+    add_lora,
     build_optimizer,
     check_target_modules,
     load_parameters,
-    save_adapter,
+    save_lora,
     trainable,
 )
 from finetuning.memory import check_memory, estimate_memory, free_memory
@@ -57,7 +57,7 @@ class LossNotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended. `trained`: whether steps were made; else the adapter was there already. `is_main`: whether
+    """How a training ended. `trained`: whether steps were made; else the LoRA was there already. `is_main`: whether
     this process is the one of several that tells of it.
     """
 
@@ -69,7 +69,7 @@ class Outcome:
 
 
 def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
-    """Train the adapter, or go on with it, or find it done; write it to `settings.output_dir`.
+    """Train the LoRA, or go on with it, or find it done; write it to `settings.output_dir`.
 
     fresh: delete first what a training wrote there.
 
@@ -78,7 +78,7 @@ def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
             that differ from those of a training that is there, files that are not ours, another training there.
         LossNotFinite: the loss is no number; the last good checkpoint is kept.
     """
-    pictures = read_images(settings.train_dir)
+    images = read_images(settings.train_dir)
     base = open_base(settings.base)
     base.check_side(settings.resolution or base.native_side)
     check_apart(settings)
@@ -86,15 +86,15 @@ def train_lora(settings: TrainingSettings, *, fresh: bool = False) -> Outcome:
     folder = TrainingFolder(settings.output_dir)
     with ExitStack() as held:
         if accelerator.is_main_process:
-            pictures = claim(folder, settings, pictures, accelerator.num_processes, held, fresh)
+            images = claim(folder, settings, images, accelerator.num_processes, held, fresh)
         accelerator.wait_for_everyone()
         if not accelerator.is_main_process:
             folder = TrainingFolder(settings.output_dir)
-            pictures = begun_with(folder, pictures)
+            images = begun_with(folder, images)
         if folder.is_finished():
             accelerator.end_training()
             return Outcome(settings.output_dir, False, settings.steps, None, accelerator.is_main_process)
-        return _Training(settings, base, pictures, accelerator, folder).run()
+        return _Training(settings, base, images, accelerator, folder).run()
 
 
 def _open_accelerator(settings: TrainingSettings) -> Any:
@@ -114,11 +114,11 @@ class _Training:
         self,
         settings: TrainingSettings,
         base: Base,
-        pictures: Sequence[TrainingImage],
+        images: Sequence[TrainingImage],
         accelerator: Any,
         folder: TrainingFolder,
     ) -> None:
-        self._settings, self._base, self._pictures = settings, base, pictures
+        self._settings, self._base, self._images = settings, base, images
         self._accelerator, self._folder = accelerator, folder
         self._device = str(accelerator.device)
         self._dtype = _DTYPES[accelerator.mixed_precision]
@@ -157,7 +157,7 @@ class _Training:
 
         def encode() -> Encodings:
             return encode_all(
-                self._pictures, settings.base, settings.cache, side=side, flip=settings.flip, device=self._device,
+                self._images, settings.base, settings.cache, side=side, flip=settings.flip, device=self._device,
                 dtype=self._dtype, progress=self._progress, offload=settings.offload_text_encoder,
             )  # fmt: skip
 
@@ -192,7 +192,7 @@ class _Training:
 
     def _build(self) -> tuple[Any, torch.optim.Optimizer]:
         transformer = self._base.load_transformer(self._dtype).to(self._device)
-        model = add_adapter(transformer, self._settings)
+        model = add_lora(transformer, self._settings)
         return model, build_optimizer(model, self._settings, self._device)
 
     def _resume(self, model: Any, optimizer: torch.optim.Optimizer) -> int:
@@ -226,7 +226,7 @@ class _Training:
                 mean = self._mean_loss(total, counted, done)
                 seconds = time.monotonic() - began - waited
                 if record is not None:
-                    rate, speed = settings.learning_rate_at(step), counted * make_step.pictures / seconds
+                    rate, speed = settings.learning_rate_at(step), counted * make_step.images / seconds
                     record.add(done, mean, rate, speed, peak_memory_bytes(self._device))
                 total, counted, began, waited = torch.zeros_like(total), 0, time.monotonic(), 0.0
             if record is not None:
@@ -236,7 +236,7 @@ class _Training:
                     path = self._folder.validation / f"step-{done:06d}.png"
                     with self._folder.ledger.write(path) as partial:
                         validation.draw(model.get_base_model(), partial, settings.seed)
-                    record.add_picture("validation", path, done)
+                    record.add_image("validation", path, done)
                 if wants_checkpoint or done == settings.steps:
                     record.sync()
                     self._save(model, make_step.optimizer, done)
@@ -268,13 +268,13 @@ class _Training:
         folder = settings.output_dir
         record.draw_loss()
         record.close()
-        digests = content_digests(self._pictures)
+        digests = content_digests(self._images)
         dataset = settings.train_dir.resolve().parent.parent.name
-        captions = [picture.caption for picture in self._pictures]
+        captions = [image.caption for image in self._images]
         ledger = self._folder.ledger
         text = training_data_text(describe_training_data(dataset, digests, captions))
         ledger.write_bytes(folder / TRAINING_DATA_NAME, text.encode())
-        save_adapter(model, folder, dtype_named(settings.adapter_dtype), ledger)
+        save_lora(model, folder, dtype_named(settings.lora_dtype), ledger)
         self._folder.note(finished=True)
 
 
@@ -286,9 +286,9 @@ def validation_prompts(settings: TrainingSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(file.caption for file in files))[:VALIDATION_PROMPTS]
 
 
-def content_digests(pictures: Sequence[TrainingImage]) -> list[str]:
+def content_digests(images: Sequence[TrainingImage]) -> list[str]:
     """Return the content digests by which the benchmark knows these images: their sources', or else their own."""
     from benchmark.data.decoding import content_digest
 
-    own = [content_digest(decode_rgb(read_regular(picture.path))) for picture in pictures if not picture.source_digest]
-    return own + [picture.source_digest for picture in pictures if picture.source_digest]
+    own = [content_digest(decode_rgb(read_regular(image.path))) for image in images if not image.source_digest]
+    return own + [image.source_digest for image in images if image.source_digest]

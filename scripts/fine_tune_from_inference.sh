@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From images that the benchmark generated to an adapter: back-fills the inputs that belong to them, then fine-tunes.
+# From images that the benchmark generated to a LoRA: back-fills the inputs that belong to them, then fine-tunes.
 #
 #     bash scripts/fine_tune_from_inference.sh
 #     DATASET=emoji WEIGHTS=tiny STEPS=200 bash scripts/fine_tune_from_inference.sh

@@ -35,7 +35,7 @@ def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Report what a fine-tuning changed.", allow_abbrev=False)
     base_dir = os.environ.get("BASE_DIR") or "local_repo/Gundam"
     parser.add_argument("--base_dir", type=Path, default=Path(base_dir), help="the data set's folder [%(default)s]")
-    parser.add_argument("--adapter", type=Path, help="the LoRA's folder [BASE_DIR/pixart_lora]")
+    parser.add_argument("--lora", "--adapter", type=Path, help="the LoRA's folder [BASE_DIR/pixart_lora]")
     parser.add_argument("--output_dir", type=Path, help="where the report goes [BASE_DIR/finetune_report]")
     parser.add_argument("--drift", help="a data set outside the target [robots; for Robots: emoji]")
     parser.add_argument(
@@ -67,7 +67,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
     from benchmark.run.generation import Plan
     from benchmark.settings.runtime import runtime_of, scoring_of
-    from finetuning.base import base_options, find_adapter
+    from finetuning.base import base_options, find_lora
     from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment, first_images
     from finetuning.page import (
         CURVE_NAME,
@@ -84,7 +84,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
 
     begin = time.monotonic()
     strengths = read_strengths(arguments.strengths)
-    adapter = find_adapter(arguments.base_dir, arguments.adapter)
+    lora_folder = find_lora(arguments.base_dir, arguments.lora)
     output = arguments.output_dir or arguments.base_dir / "finetune_report"
     check_reports(output)
     target = read_target(arguments.base_dir, arguments.num_samples, arguments.training_samples)
@@ -96,10 +96,10 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     plain = replace(base_options(options, settings.weights), lora="", lora_scale=1.0)
 
     def load(strength: float) -> Any:
-        lora = replace(plain, lora=str(adapter), lora_scale=strength) if strength else plain
+        lora = replace(plain, lora=str(lora_folder), lora_scale=strength) if strength else plain
         return pixart.FAMILY.load(lora, runtime)
 
-    digest = lora_digest(adapter)
+    digest = lora_digest(lora_folder)
     identity = {
         "adapter": digest, "options": str(plain), "weights": settings.weights, "dtype": machine.dtype,
         "device": machine.name, "torch": machine.versions["torch"], "batch_size": str(arguments.batch_size),
@@ -132,7 +132,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         curve=curve, curve_count=len(few[0].real),
         curve_floor=experiment.kernel_distance(experiment.floor_images(few[0]), few[0]),
         facts={
-            "LoRA": f"{digest} ({(adapter / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
+            "LoRA": f"{digest} ({(lora_folder / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
             "For the memorisation guard": f"{len(target.training or ())} training images of {target.name}",
             "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
             "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",

@@ -87,9 +87,9 @@ def _train(settings: TrainingSettings) -> None:
 
 def differences(whole: Path, other: Path) -> Iterator[str]:
     """Yield what differs between two trainings' folders, and what is half written in the second."""
-    from finetuning.folder import ADAPTER_NAMES, TrainingFolder
+    from finetuning.folder import LORA_NAMES, TrainingFolder
 
-    for name in ADAPTER_NAMES:
+    for name in LORA_NAMES:
         if not (other / name).is_file() or (other / name).read_bytes() != (whole / name).read_bytes():
             yield name
     one, two = (_contents(folder / "training" / "validation") for folder in (whole, other))

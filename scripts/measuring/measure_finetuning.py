@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.measure.machine import installed_versions
 from finetuning.encodings import Captions, Encodings, place_text_encoder
-from finetuning.lora import add_adapter, build_optimizer
+from finetuning.lora import add_lora, build_optimizer
 from finetuning.memory import estimate_memory
 from finetuning.objective import Noising, weighted_loss
 from finetuning.settings import TrainingSettings
@@ -37,7 +37,7 @@ from models import pixart
 from models.random_weights import build_random
 
 WORDS = 30
-PICTURES = 64
+IMAGES = 64
 PEAK_FLOPS = 785e12  # bf16 matrix products of an H100 or H200, as measured on large ones
 
 
@@ -64,11 +64,11 @@ class Bench:
         """Return random latents, and captions of some thirty tokens each."""
         generator = torch.Generator(self.device).manual_seed(0)
         like: dict[str, Any] = {"generator": generator, "device": self.device}
-        latents = torch.randn(1, PICTURES, 4, self.latent_side, self.latent_side, **like)
-        lengths = torch.randint(WORDS // 2, WORDS + 1, (PICTURES + 1,), **like)
+        latents = torch.randn(1, IMAGES, 4, self.latent_side, self.latent_side, **like)
+        lengths = torch.randint(WORDS // 2, WORDS + 1, (IMAGES + 1,), **like)
         lengths[0] = 1
         tokens = torch.randn(int(lengths.sum()), self.text_width, **like).to(self.dtype)
-        return Encodings(latents, Captions(tokens, lengths), torch.arange(1, PICTURES + 1))
+        return Encodings(latents, Captions(tokens, lengths), torch.arange(1, IMAGES + 1))
 
     def time(self, name: str, batch: int, make_step: Callable[[int], Tensor]) -> dict[str, Any]:
         """Return seconds a step (median of five stretches), images a second and peak memory of a loop."""
@@ -152,7 +152,7 @@ def make_plain_loop(bench: Bench, batch: int, settings: TrainingSettings, *, enc
 
 def make_our_loop(bench: Bench, settings: TrainingSettings, accelerator: Any) -> TrainingStep:
     """Return the trainer's step over a transformer with random weights."""
-    model = add_adapter(bench.build("transformer"), settings)
+    model = add_lora(bench.build("transformer"), settings)
     optimizer = build_optimizer(model, settings, bench.device)
     model, optimizer = accelerator.prepare(model, optimizer)
     return TrainingStep(settings, accelerator, model, optimizer, bench.scheduler(), bench.encodings())

@@ -46,11 +46,11 @@ def test_padding_picks_the_asked_captions() -> None:
 def test_latents_are_the_vaes_mode_of_the_central_square_and_its_mirror(tmp_path: Path) -> None:
     from diffusers import AutoencoderKL
 
-    base, pictures = write_base(tmp_path / "base"), read_images(write_images(tmp_path / "Robots"))
-    latents_VNCHW = encode_latents(pictures, base, tmp_path / "cache", 32, True, "cpu", PROGRESS)
+    base, images = write_base(tmp_path / "base"), read_images(write_images(tmp_path / "Robots"))
+    latents_VNCHW = encode_latents(images, base, tmp_path / "cache", 32, True, "cpu", PROGRESS)
     assert latents_VNCHW.shape == (2, 6, 4, 8, 8)
     vae = AutoencoderKL.from_pretrained(base / "vae", dtype=torch.float32)
-    pixels = read_pixels(pictures, 32)
+    pixels = read_pixels(images, 32)
     with torch.inference_mode():
         wanted = vae.encode(pixels.flip(-1)).latent_dist.mode() * vae.config.scaling_factor
     torch.testing.assert_close(latents_VNCHW[1], wanted, rtol=1e-4, atol=1e-5)
@@ -85,9 +85,9 @@ def test_they_are_made_once_and_again_for_another_image_or_caption(
 
     def run() -> int:
         made.clear()
-        pictures = read_images(settings.train_dir)
+        images = read_images(settings.train_dir)
         common = {"side": 32, "flip": False, "device": "cpu", "dtype": torch.float32, "progress": PROGRESS}
-        encode_all(pictures, settings.base, tmp_path / "cache", **common)
+        encode_all(images, settings.base, tmp_path / "cache", **common)
         return len(made)
 
     assert run() == 2
@@ -124,16 +124,16 @@ def test_the_sources_digests_come_from_the_manifest(tmp_path: Path) -> None:
     lines = ['{"schema_version": 1}', '{"file": "train/00001_input.png", "sha256": "abc"}', '{"file": "train/000']
     manifest = train.parent / "manifest.jsonl"
     manifest.write_text("\n".join(lines))  # as the first version wrote them, the last one torn
-    assert [picture.source_digest for picture in read_images(train)] == ["", "abc"]
+    assert [image.source_digest for image in read_images(train)] == ["", "abc"]
     header = {"schema_version": 2}
     sealed = [seal(header), seal({"file": "train/00000_input.png", "sha256": "def"}, context_of(header)), lines[2]]
     manifest.write_text("\n".join(sealed))
-    assert [picture.source_digest for picture in read_images(train)] == ["def", ""]
+    assert [image.source_digest for image in read_images(train)] == ["def", ""]
     for number, line in [(0, sealed[0][1:]), (0, sealed[0].replace("2", "3", 1)), (1, sealed[1].replace("def", "deg"))]:
         manifest.write_text("\n".join([*sealed[:number], line, *sealed[number + 1 :]]))
         with pytest.raises(ValueError, match=r"manifest\.jsonl is damaged"):
             read_images(train)
     manifest.write_text("a list of somebody's own\n")
-    assert [picture.source_digest for picture in read_images(train)] == ["", ""]
-    assert len({picture.file_digest for picture in read_images(train)}) == 2
-    assert [picture.caption for picture in read_images(train)] == list(CAPTIONS[:2])
+    assert [image.source_digest for image in read_images(train)] == ["", ""]
+    assert len({image.file_digest for image in read_images(train)}) == 2
+    assert [image.caption for image in read_images(train)] == list(CAPTIONS[:2])

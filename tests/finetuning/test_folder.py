@@ -156,7 +156,7 @@ def test_a_link_in_the_place_of_a_folder_of_ours_is_refused(finished: Any, tmp_p
     refused(settings, "at names that a training writes: training", fresh=True)
 
 
-def test_the_adapters_folder_and_the_images_must_not_lie_in_each_other(finished: Any, tmp_path: Path) -> None:
+def test_the_loras_folder_and_the_images_must_not_lie_in_each_other(finished: Any, tmp_path: Path) -> None:
     train = finished.train_dir
     (tmp_path / "link").symlink_to(train)
     for output in (train, train / "lora", train.parent.parent, tmp_path / "link" / "lora"):
@@ -207,7 +207,7 @@ def test_partial_files_of_dead_processes_go_and_others_stay(tmp_path: Path, monk
 # What damage costs.
 
 
-def test_an_adapter_that_is_not_as_it_was_written_is_written_again_without_a_step(
+def test_a_lora_that_is_not_as_it_was_written_is_written_again_without_a_step(
     copy: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(copy.output_dir)

@@ -27,7 +27,7 @@ def test_weights_and_optimizer_are_counted_exactly() -> None:
     estimate = estimate_memory(transformer, settings(rank=16), 1024, torch.bfloat16)
     assert estimate.weights == 2 * sum(parameter.numel() for parameter in transformer.parameters())
     # Eight square layers of 1,152 channels and two to or from 4,608 in each of 28 blocks; 16 bytes a parameter.
-    assert estimate.adapter == 16 * 28 * 16 * (8 * 2 * 1152 + 2 * (1152 + 4608))
+    assert estimate.lora == 16 * 28 * 16 * (8 * 2 * 1152 + 2 * (1152 + 4608))
 
 
 def test_checkpointing_and_compiling_need_less_and_twice_the_side_four_times_as_much() -> None:

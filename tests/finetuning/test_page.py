@@ -32,7 +32,7 @@ def findings(name: str) -> Findings:
     return Findings(
         target=Domain(name, images), drift=Domain(name, images), before=scored, after=scored, floor=scored,
         drift_before=scored, drift_after=scored, curve=[CurvePoint(0.0, 2.0, 3.0), CurvePoint(1.0, 1.0, 4.0)],
-        curve_floor=score, curve_count=1, facts={"Adapter": name},
+        curve_floor=score, curve_count=1, facts={"LoRA": name},
     )  # fmt: skip
 
 

@@ -25,7 +25,6 @@ from finetuning.folder import TrainingFolder
 from finetuning.record import read_lines
 from finetuning.trainer import LossNotFinite, train_lora
 from models.lora_files import read_training_data
-from scripts.pixart_scripts.common.train_lora import build_parser
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "pixart_scripts" / "common" / "train_lora.py"
@@ -43,7 +42,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_it_leaves_an_adapter_its_data_and_its_record(tmp_path: Path) -> None:
+def test_it_leaves_a_lora_its_data_and_its_record(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = tiny_settings(
@@ -84,7 +83,9 @@ def test_stock_peft_on_a_stock_pipeline_gives_our_images(tmp_path: Path) -> None
     runtime = Runtime("pretrained", "cpu", "float32", 32, tmp_path, tmp_path)
     ours = pixart.FAMILY.load(options, runtime).generate([Request(0, "a pink robot", 7)])[0]
     pipeline = PixArtSigmaPipeline.from_pretrained(settings.base, dtype=torch.float32)
-    base = pixart.FAMILY.load(dataclasses.replace(options, lora=""), runtime).generate([Request(0, "a pink robot", 7)])[0]
+    base = pixart.FAMILY.load(dataclasses.replace(options, lora=""), runtime).generate([Request(0, "a pink robot", 7)])[
+        0
+    ]
     pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, str(settings.output_dir))
     theirs = pipeline(
         "a pink robot", num_inference_steps=4, guidance_scale=4.5, height=32, width=32, clean_caption=False,
@@ -92,7 +93,7 @@ def test_stock_peft_on_a_stock_pipeline_gives_our_images(tmp_path: Path) -> None
         generator=torch.Generator().manual_seed(7),
     ).images[0].mul(255).round()  # fmt: skip
     assert (ours.float() - theirs).abs().max() <= 1
-    assert (ours.float() - base.float()).abs().max() > 1, "the adapter changes nothing"
+    assert (ours.float() - base.float()).abs().max() > 1, "the LoRA changes nothing"
 
 
 def test_a_second_call_finds_it_finished(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from finetuning.settings import TrainingSettings
+from scripts.pixart_scripts.common.train_lora import build_parser
 
 
 def settings(**changes: Any) -> TrainingSettings:
@@ -53,3 +54,10 @@ def test_the_fingerprint_holds_what_is_learnt_and_not_where_it_lies() -> None:
     assert one.fingerprint() == other.fingerprint()
     assert one.fingerprint() != settings(rank=8).fingerprint()
     assert one.cache == Path("x/encodings")
+
+
+def test_the_dtype_of_the_lora_is_recorded_as_earlier_versions_did_and_taken_by_both_flags() -> None:
+    assert settings(lora_dtype="float16").fingerprint()["adapter_dtype"] == "float16"
+    assert "lora_dtype" not in settings().fingerprint()
+    for flag in ("--lora_dtype", "--adapter_dtype"):
+        assert build_parser({}).parse_args([flag, "float16"]).lora_dtype == "float16"

@@ -1,4 +1,4 @@
-"""Embedded pipelines: written in the official layout, loaded by the benchmark's adapters, fed the ids they learnt."""
+"""Embedded pipelines: written in the official layout, loaded by the benchmark's wrappers, fed the ids they learnt."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("family", [sdxl.FAMILY, pixart.FAMILY], ids=["sdxl", "pixart"])
-def test_the_adapter_loads_and_generates(written: Path, family: Any) -> None:
+def test_the_wrapper_loads_and_generates(written: Path, family: Any) -> None:
     runtime = Runtime("tiny", "cpu", "float32", 64, written, written)
     generator = family.load(family.options(**{**family.tiny_options, "steps": 2}), runtime)
     images = generator.generate([Request(0, "a blue robot with a box head", seed=1)])

@@ -121,10 +121,10 @@ def test_defaults_and_names_become_flags(session: Session) -> None:
     }  # fmt: skip
     prompt = 'a "pink" robot | it\'s $HOME'
     names = {"BS": "2", "STEPS": "7", "LR": "0.5", "LORA_RANK": "3", "VALIDATION_PROMPT": prompt}
-    session.run(FINE_TUNE, "--seed", "3", BASE_DIR="My Set", OUTPUT_DIR="my adapter", **names)
+    session.run(FINE_TUNE, "--seed", "3", BASE_DIR="My Set", OUTPUT_DIR="my lora", **names)
     assert session.flags() == {
         "--train_dir": "My Set/input/train", "--test_dir": "My Set/input/test",
-        "--base": f"{session.folder}/the base", "--output_dir": "my adapter", "--batch_size": "2", "--steps": "7",
+        "--base": f"{session.folder}/the base", "--output_dir": "my lora", "--batch_size": "2", "--steps": "7",
         "--learning_rate": "0.5", "--rank": "3", "--validation_prompt": prompt, "--seed": "3",
     }  # fmt: skip
     assert not [line for line in session.recorded("environment") if line.startswith("OUTPUT_DIR=")]

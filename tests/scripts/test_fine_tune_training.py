@@ -35,28 +35,28 @@ def fine_tune(folder: Path, **names: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_an_adapter_is_trained_and_a_second_call_leaves_it(folder: Path) -> None:
+def test_a_lora_is_trained_and_a_second_call_leaves_it(folder: Path) -> None:
     told = fine_tune(folder)
     assert told.returncode == 0, told.stderr
-    adapter = folder / "My Emoji" / "pixart_lora"
-    assert json.loads((adapter / "adapter_config.json").read_text())["peft_type"] == "LORA"
-    before = {path: path.stat().st_mtime_ns for path in adapter.rglob("*")}
+    lora = folder / "My Emoji" / "pixart_lora"
+    assert json.loads((lora / "adapter_config.json").read_text())["peft_type"] == "LORA"
+    before = {path: path.stat().st_mtime_ns for path in lora.rglob("*")}
     again = fine_tune(folder)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.endswith(f"{adapter}: 2 steps, was finished already\n")
-    assert {path: path.stat().st_mtime_ns for path in adapter.rglob("*")} == before
+    assert again.stdout.endswith(f"{lora}: 2 steps, was finished already\n")
+    assert {path: path.stat().st_mtime_ns for path in lora.rglob("*")} == before
 
 
-def test_two_processes_train_one_adapter(folder: Path) -> None:
+def test_two_processes_train_one_lora(folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    adapter = folder / "two"
-    told = fine_tune(folder, NUM_PROCESSES="2", PORT=str(port), OUTPUT_DIR=str(adapter))
+    lora = folder / "two"
+    told = fine_tune(folder, NUM_PROCESSES="2", PORT=str(port), OUTPUT_DIR=str(lora))
     assert told.returncode == 0, told.stderr
-    assert (adapter / "adapter_config.json").is_file()
+    assert (lora / "adapter_config.json").is_file()
     # Two trainings of one process each would write two records.
-    steps = [json.loads(line).get("step") for line in (adapter / "training" / "metrics.jsonl").read_text().splitlines()]
+    steps = [json.loads(line).get("step") for line in (lora / "training" / "metrics.jsonl").read_text().splitlines()]
     assert len(steps) == len(set(steps))
     assert told.stderr.count("step 2/2") == 1
 

@@ -67,7 +67,7 @@ def test_a_report_says_what_changed_and_a_second_call_draws_nothing_again(traine
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--adapter", "nowhere"], "nowhere holds no adapter; train one first"),
+        (["--lora", "nowhere"], "nowhere holds no LoRA; train one first"),
         (["--drift", "emoji"], "--drift emoji is the target itself"),
         (["--strengths", "0,much"], "--strengths 0,much: expected numbers by commas"),
     ],

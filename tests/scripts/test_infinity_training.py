@@ -137,7 +137,7 @@ def test_the_training_step_is_the_teacher_forced_transformer(sprites: RobotSprit
     torch.testing.assert_close(training.logits(text, inputs_BLd), expected_BLV)
 
 
-def test_training_reads_captions_as_the_adapter_encodes_them(sprites: RobotSprites, encoder: TextEncoder) -> None:
+def test_training_reads_captions_as_the_wrapper_encodes_them(sprites: RobotSprites, encoder: TextEncoder) -> None:
     attributes_BA = sprites.random_attributes(seeded(), 8)
     trained = tiny_training(sprites, encoder).encode_text(attributes_BA)
     encoded = encoder.encode(sprites.captions(attributes_BA), 40)

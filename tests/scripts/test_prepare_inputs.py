@@ -63,12 +63,12 @@ def test_wikiart_is_stratified_cropped_captioned_and_split(undisturbed: tuple[Pa
     folder = output_dir / "WikiArt" / "input"
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()][1:]
     assert Counter(line["label"] for line in lines) == {0: 6, 1: 6, 2: 6, 3: 2}
-    pictures = sorted(path for split in ("train", "test") for path in (folder / split).glob("*_input.png"))
-    assert len(pictures) == 19  # and a broken one
-    for picture in pictures:
-        with Image.open(picture) as image:
+    images = sorted(path for split in ("train", "test") for path in (folder / split).glob("*_input.png"))
+    assert len(images) == 19  # and a broken one
+    for path in images:
+        with Image.open(path) as image:
             assert image.size == (512, 512)
-        caption = picture.with_name(picture.name.replace("_input.png", "_caption.txt")).read_text()
+        caption = path.with_name(path.name.replace("_input.png", "_caption.txt")).read_text()
         assert caption.startswith("Artist: Unknown Artist, Style: ")
     assert printed.count("\n") == 1
     assert "2 to 6 of each of 4 labels, 1 of 20 rows without an image that decodes" in printed

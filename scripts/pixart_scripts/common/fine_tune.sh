@@ -6,7 +6,7 @@
 # PYTHON_BIN        the interpreter: the repository's .venv/bin/python if there, else python3
 # DATASET_NAME      folder under local_repo (local_repo/tiny with WEIGHTS=tiny): Gundam
 # BASE_DIR          the data set's folder, whose input/train holds the captioned images: local_repo/DATASET_NAME
-# OUTPUT_DIR        the adapter's folder: BASE_DIR/pixart_lora
+# OUTPUT_DIR        the LoRA's folder: BASE_DIR/pixart_lora
 # COMBINED_BASE     the folder that training starts from: local_repo/pixart_base
 # BS STEPS LR       images a step, steps and learning rate: 4, 1000, 1e-4
 # LORA_RANK         the LoRA's rank: 16
@@ -37,11 +37,11 @@ has_files() { # folder, then name patterns
     [ -d "$folder" ] && [ -n "$(find -L "$folder" -maxdepth 1 -type f ! -name '.*' \( "${tests[@]:1}" \) -print | head -n 1)" ]
 }
 
-has_pictures() {
+has_images() {
     has_files "$1" '*.png' '*.jpg' '*.jpeg' '*.webp' '*.bmp' '*.gif' '*.tif' '*.tiff'
 }
 
-if ! has_pictures "$train_dir"; then
+if ! has_images "$train_dir"; then
     case $(basename "$BASE_DIR") in
         WikiArt) prepare="scripts/pixart_scripts/wikiart/prepare_inputs_from_dataset.py" ;;
         Gundam | Emoji | Robots)
@@ -54,7 +54,7 @@ if ! has_pictures "$train_dir"; then
 fi
 
 for folder in "$train_dir" "$test_dir"; do
-    has_pictures "$folder" || continue
+    has_images "$folder" || continue
     # A table that came with the images, without captions beside them, is the captions' only place.
     if has_files "$folder" metadata.jsonl metadata.csv && ! has_files "$folder" '*.txt'; then continue; fi
     "$PYTHON_BIN" "$common/make_imagefolder_metadata.py" --input_dir "$folder"

@@ -23,7 +23,7 @@ from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.settings.command_line import parse_command
 from benchmark.settings.fields import ASSETS
-from finetuning.base import base_options, find_adapter
+from finetuning.base import base_options, find_lora
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer
 
 
@@ -32,7 +32,7 @@ def main(given: Sequence[str] | None = None, *, base_dir: str = "local_repo/Gund
     parser = argparse.ArgumentParser(description="Generate with a fine-tuned PixArt.", allow_abbrev=False)
     default = Path(os.environ.get("BASE_DIR") or base_dir)
     parser.add_argument("--base_dir", type=Path, default=default, help="the data set's folder [%(default)s]")
-    parser.add_argument("--adapter", type=Path, help="default: BASE_DIR/pixart_lora")
+    parser.add_argument("--lora", "--adapter", type=Path, help="the LoRA's folder [BASE_DIR/pixart_lora]")
     parser.add_argument("--output_dir", type=Path, help="default: BASE_DIR/finetuned")
     parser.add_argument("--use_meta", action="store_true", help="prompts are the captions of the prepared images")
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; may be given several times")
@@ -61,7 +61,7 @@ def generate(arguments: argparse.Namespace) -> str:
     """Make the images; return one line on where they are.
 
     Raises:
-        OSError, ValueError: no adapter, no prompts, no weights.
+        OSError, ValueError: no LoRA, no prompts, no weights.
     """
     from benchmark.console.progress import Progress
     from benchmark.measure.machine import choose_machine
@@ -73,12 +73,12 @@ def generate(arguments: argparse.Namespace) -> str:
     from models.base import Request, Runtime
     from models.lora_files import lora_digest
 
-    adapter = find_adapter(arguments.base_dir, arguments.adapter)
+    lora = find_lora(arguments.base_dir, arguments.lora)
     prompts, real = read_prompts(arguments)
     settings = parse_command(["--models", "pixart"], os.environ).settings
     machine = choose_machine(settings.device, settings.dtype)
     options = replace(
-        base_options(settings.selected_models()[0].options, settings.weights), lora=str(adapter),
+        base_options(settings.selected_models()[0].options, settings.weights), lora=str(lora),
         lora_scale=arguments.strength, guidance=arguments.cfg,
     )  # fmt: skip
     output = arguments.output_dir or arguments.base_dir / "finetuned"
@@ -90,7 +90,7 @@ def generate(arguments: argparse.Namespace) -> str:
         assets=ASSETS, cache=output / "cache",
     )  # fmt: skip
     fingerprint = {
-        "adapter": lora_digest(adapter), "options": str(options), "weights": settings.weights,
+        "adapter": lora_digest(lora), "options": str(options), "weights": settings.weights,
         "device": machine.name, "dtype": machine.dtype, "image_size": str(settings.image_size),
         "batch_size": str(arguments.batch_size), "seed": str(arguments.seed),
     }  # fmt: skip

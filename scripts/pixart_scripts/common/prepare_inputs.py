@@ -77,7 +77,7 @@ def prepare(dataset: CaptionedImages, folder: Path, rows: int) -> Reference:
     Rows asked for as they are go on with a selection that lies in the folder, as the benchmark does.
     """
     dataset = adopt_arrangement(dataset, folder)
-    with Progress().task(f"{folder.name} inputs", rows, unit="pictures") as task:
+    with Progress().task(f"{folder.name} inputs", rows, unit="images") as task:
         return prepare_reference(dataset, folder, rows, task.report)
 
 

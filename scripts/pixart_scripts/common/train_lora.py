@@ -43,11 +43,12 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     base_dir = Path(environment.get("BASE_DIR") or "local_repo/Gundam")
     parser = argparse.ArgumentParser(description="Fine-tune PixArt-Sigma with a LoRA.", allow_abbrev=False)
 
-    def add(name: str, kind: Any, default: Any, text: str, variable: str = "", **more: Any) -> None:
+    def add(name: str, kind: Any, default: Any, text: str, variable: str = "", former: str = "", **more: Any) -> None:
         if variable and environment.get(variable):
             default = environment[variable]  # argparse converts it as it does a flag's value
         shown = f" ({variable})" if variable else ""
-        parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text}{shown} [%(default)s]", **more)
+        flags = [f"--{one}" for one in (name, former) if one]
+        parser.add_argument(*flags, type=kind, default=default, help=f"{text}{shown} [%(default)s]", **more)
 
     def add_switch(name: str, text: str) -> None:
         parser.add_argument(f"--{name}", action="store_true", help=text)
@@ -55,8 +56,8 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     defaults = TrainingSettings(Path(), Path(), Path())
     add("train_dir", Path, base_dir / "input" / "train", "captioned images; default: BASE_DIR/input/train")
     add("base", Path, Path("local_repo/pixart_base"), "a whole PixArt-Sigma folder", "COMBINED_BASE")
-    add("output_dir", Path, base_dir / "pixart_lora", "the adapter's folder", "OUTPUT_DIR")
-    add("cache_dir", Path, None, "latents and caption encodings; default: encodings/ beside the adapter")
+    add("output_dir", Path, base_dir / "pixart_lora", "the LoRA's folder", "OUTPUT_DIR")
+    add("cache_dir", Path, None, "latents and caption encodings; default: encodings/ beside the LoRA")
     add("batch_size", int, defaults.batch_size, "images a pass and process", "BS")
     add("steps", int, defaults.steps, "optimizer steps", "STEPS")
     add("learning_rate", float, defaults.learning_rate, "highest learning rate", "LR")
@@ -81,7 +82,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add_switch("flip", "mirror half of the images")
     add("seed", int, defaults.seed, "everything random follows from it")
     add("dtype", str, "auto", "arithmetic", choices=("auto", *get_args(DType)))
-    add("adapter_dtype", str, "float32", "of the saved adapter", choices=get_args(DType))
+    add("lora_dtype", str, "float32", "of the saved LoRA", choices=get_args(DType), former="adapter_dtype")
     add("device", str, "auto", "auto, cpu or cuda")
     add("offload_text_encoder", str, "auto", "T5 comes to the GPU in parts", choices=("auto", "always", "never"))
     add("log_every", int, defaults.log_every, "steps between lines of metrics.jsonl")
@@ -91,7 +92,7 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("validation_guidance", float, defaults.validation_guidance, "guidance of validation images")
     add("validation_steps", int, defaults.validation_steps, "denoising steps of validation images")
     add("test_dir", Path, None, "held-out images, whose captions are validation prompts; default: beside train_dir")
-    add_switch("fresh", "delete the adapter and training that are in output_dir, and start over")
+    add_switch("fresh", "delete the LoRA and training that are in output_dir, and start over")
     return parser
 
 
