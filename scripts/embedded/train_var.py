@@ -21,7 +21,8 @@ from metrics.robots.grammar import PARTS
 from models.base import Request, Runtime
 from models.networks.var_transformer import VAR, VARShape
 from models.networks.vqvae import VQVAE
-from models.var import FAMILY, VAROptions, load_embedded, save_embedded
+from models.var import FAMILY, VAROptions, load_embedded
+from models.var_files import save_embedded
 from scripts.embedded.job import open_training_parser, start_job
 from scripts.embedded.sprites import RobotSprites
 from scripts.embedded.train_vqvae import load_vqvae

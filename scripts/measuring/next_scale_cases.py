@@ -23,7 +23,7 @@ from models.networks.var_transformer import VAR, Sampling, VARShape, var_shape
 from models.networks.vqvae import VQVAE, VQVAEShape
 from models.next_scale_programs import InfinityProgram, VARProgram, make_pool
 from models.random_weights import build_random
-from models.var import random_networks as random_var
+from models.var_files import random_networks as random_var
 
 TEXT_TOKENS = 64
 PUBLISHED = Sampling(cfg=1.5, top_k=900, top_p=0.96)

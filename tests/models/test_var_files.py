@@ -14,7 +14,7 @@ from models.networks.convolutions import ConvolutionShape
 from models.networks.infinity_transformer import Infinity, InfinityShape
 from models.networks.var_transformer import VAR, VARShape
 from models.networks.vqvae import VQVAE, VQVAEShape
-from models.var import VQVAE_FILE, load_networks
+from models.var_files import VQVAE_FILE, load_networks
 
 SIDES = (1, 2, 3, 4)
 State = dict[str, Tensor]

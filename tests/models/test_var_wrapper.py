@@ -1,4 +1,4 @@
-"""VAR's adapter: official files, faults in them, classes, and what a batch may not change."""
+"""VAR behind generate(): official files, faults in them, classes, and what a batch may not change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from models.base import Request, Runtime
 from models.networks.convolutions import ConvolutionShape
 from models.networks.var_transformer import VAR, VARShape
 from models.networks.vqvae import VQVAE, VQVAEShape
-from models.var import FAMILY, VQVAE_FILE, VAROptions, load, save_embedded
+from models.var import FAMILY, VAROptions, load
+from models.var_files import VQVAE_FILE, save_embedded
 from models.weights import save_half
 
 SIDES = (1, 2, 3, 4)
@@ -136,13 +137,36 @@ def test_embedded_model_takes_the_data_sets_classes(embedded: Path) -> None:
     prepared = generator.prepare(requests(2))
     assert [(request.prompt, request.class_label) for request in prepared] == [("robot 0", 0), ("robot 1", 1)]
     assert generator.generate(prepared).shape == (2, 3, 8, 8)
-    assert any("not on the caption" in note for note in generator.notes)
+    assert any("data set's class of each prompt, not on the prompt" in note for note in generator.notes)
 
 
-@pytest.mark.parametrize("names", [(), tuple(f"style {i}" for i in range(10))])
-def test_other_data_sets_classes_are_refused(embedded: Path, names: tuple[str, ...]) -> None:
+def test_without_labels_the_embedded_model_takes_classes_by_index(embedded: Path) -> None:
+    generator = load(VAROptions(), runtime(embedded, weights="tiny"))
+    asked = [
+        replace(request, class_label=None, index=index) for request, index in zip(requests(3), (0, 9, 12), strict=True)
+    ]
+    prepared = generator.prepare(asked)
+    assert [request.class_label for request in prepared] == [0, 9, 2]
+    assert generator.prepare(asked[2:]) == prepared[2:], "a share of the requests keeps its classes"
+    note = "the data set has no labels: conditioned on class i modulo 10 for image i, not on the prompt"
+    assert note in generator.notes
+
+
+def test_its_requests_are_those_of_classes(embedded: Path) -> None:
+    assert load(VAROptions(), runtime(embedded, weights="tiny")).class_conditional
+
+
+@pytest.mark.parametrize(("names", "classes"), [((), "dataset"), (tuple(f"style {i}" for i in range(10)), "auto")])
+def test_other_data_sets_classes_are_refused(embedded: Path, names: tuple[str, ...], classes: str) -> None:
     with pytest.raises(ValueError, match="VAR_CLASSES=dataset: the data set has"):
-        load(VAROptions(), runtime(embedded, weights="tiny", label_names=names))
+        load(VAROptions(classes=classes), runtime(embedded, weights="tiny", label_names=names))
+
+
+def test_random_weights_take_all_classes_in_turn(tmp_path: Path) -> None:
+    generator = load(VAROptions(), runtime(tmp_path, weights="random", random_size="small"))
+    assert [request.class_label for request in generator.prepare(requests(3))] == [0, 1, 2]
+    assert "conditioned on class i modulo 1000 for image i, not on the prompt" in generator.notes
+    assert generator.generate(generator.prepare(requests(2))).shape == (2, 3, 8, 8)
 
 
 def test_missing_embedded_model_is_an_os_error(tmp_path: Path) -> None:
@@ -159,8 +183,8 @@ def test_classes_that_are_none_are_refused(folder: Path, classes: str) -> None:
 def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
     generator = load(replace(OPTIONS, model=str(folder)), runtime(folder, image_size=512, mode="compiled"))
     assert generator.notes == (
-        "makes 8 px images alone; 512 px were asked for",
-        "conditioned on the classes 3, 7, 1 in turn, not on captions",
+        "always makes 8 px images; 512 px were asked for",
+        "conditioned on the classes 3, 7, 1 in turn, not on the prompt",
         "ran plainly: compiled has no form of its own on a CPU",
     )
 
