@@ -59,7 +59,10 @@ def describe_run(script: str, device: str = "cpu") -> dict[str, Any]:
     Raises:
         ValueError: there is no such device.
     """
-    machine = choose_machine(device, "auto")
+    try:
+        machine = choose_machine(device, "auto")
+    except ValueError as error:
+        raise ValueError(f"there is no device {device} here; give --device cpu, or --tiny to try the script") from error
     module = ".".join(Path(script).resolve().relative_to(ROOT).with_suffix("").parts)
     return {
         "command": " ".join(["python -m", module, *sys.argv[1:]]),

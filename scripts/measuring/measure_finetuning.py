@@ -1,24 +1,21 @@
 """Measures the LoRA step at PixArt-Sigma's full size with random weights, against two plain loops in the same run.
 
-    python -m scripts.measuring.measure_finetuning --json finetuning.json
+    python -m scripts.measuring.measure_finetuning --output finetuning.json
 
 Plain loops, eager, with PEFT's LoRA in float32 under bf16 autocast and everything frozen in bf16: one encodes images
 and captions (T5-XXL, 300 tokens) in every step, the other reads both from memory, padded to 300 tokens. Ours is the
-trainer's own step (`finetuning.step`). Each is warmed up, then timed over `--steps` steps, synchronised at both ends;
-memory is the peak of tensors. Needs a GPU; --tiny runs everything at a small size on a CPU, to see that it works.
+trainer's own step (`finetuning.step`). Each is warmed up, then timed in stretches of `--steps` steps, synchronised at
+both ends; memory is the peak of tensors. Needs a GPU; --tiny runs everything at a small size on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import gc
-import json
 import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.measure.machine import installed_versions
+from benchmark.measure.clock import Clock
 from finetuning.encodings import Captions, Encodings, place_text_encoder
 from finetuning.lora import add_lora, build_optimizer
 from finetuning.memory import estimate_memory
@@ -35,6 +32,7 @@ from finetuning.settings import TrainingSettings
 from finetuning.step import TrainingStep
 from models import pixart
 from models.random_weights import build_random
+from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 
 WORDS = 30
 IMAGES = 64
@@ -44,9 +42,10 @@ PEAK_FLOPS = 785e12  # bf16 matrix products of an H100 or H200, as measured on l
 class Bench:
     """Networks at one size, and how a loop over them is timed."""
 
-    def __init__(self, side: int, device: str, steps: int, warmup: int) -> None:
+    def __init__(self, side: int, device: str, steps: int, warmup: int, repeats: int) -> None:
         configurations = pixart.FULL if device == "cuda" else pixart.SMALL
-        self.side, self.device, self.steps, self.warmup = side, device, steps, warmup
+        self.side, self.device, self.steps, self.warmup, self.repeats = side, device, steps, warmup, repeats
+        self.clock = Clock(device)
         self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self.builders = pixart.build_networks(pixart.native_size(side), configurations)
         self.latent_side = side // 8
@@ -71,39 +70,27 @@ class Bench:
         return Encodings(latents, Captions(tokens, lengths), torch.arange(1, IMAGES + 1))
 
     def time(self, name: str, batch: int, make_step: Callable[[int], Tensor]) -> dict[str, Any]:
-        """Return seconds a step (median of five stretches), images a second and peak memory of a loop."""
-        if self.device == "cuda":  # before the warm-up: a captured graph's memory counts when it is captured
-            torch.cuda.reset_peak_memory_stats()
-        begin = time.perf_counter()
-        for number in range(self.warmup):
-            make_step(number)
-        self.synchronise()
-        warm_s = time.perf_counter() - begin
+        """Return seconds a step (median of the stretches), images a second and peak memory of a loop."""
+        self.clock.reset_peak_memory()  # before the warm-up: a captured graph's memory counts when it is captured
+
+        def run(first: int, count: int) -> Tensor:
+            for number in range(first, first + count):
+                loss = make_step(number)
+            return loss
+
+        _, warm_s = self.clock.time(partial(run, 0, self.warmup))
         stretches = []
-        for stretch in range(5):
-            begin = time.perf_counter()
-            for number in range(self.steps):
-                loss = make_step(self.warmup + stretch * self.steps + number)
-            self.synchronise()
-            stretches.append((time.perf_counter() - begin) / self.steps)
+        for stretch in range(self.repeats):
+            loss, seconds = self.clock.time(partial(run, self.warmup + stretch * self.steps, self.steps))
+            stretches.append(seconds / self.steps)
         assert torch.isfinite(loss), f"{name}: the loss is {loss}"
-        peak = torch.cuda.max_memory_allocated() if self.device == "cuda" else 0
+        peak = self.clock.peak_memory_bytes() or 0
         step_s = statistics.median(stretches)
         row = {"name": name, "batch": batch, "step_s": step_s, "images_per_s": batch / step_s, "peak_bytes": peak,
                "warmup_s": warm_s, "spread": (max(stretches) - min(stretches)) / step_s}  # fmt: skip
         print(f"{name:<44} batch {batch:3d}: {1e3 * step_s:8.1f} ms, {batch / step_s:7.1f} images/s, "
               f"{peak / 1e9:6.2f} GB, warm-up {warm_s:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
         return row
-
-    def synchronise(self) -> None:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-    def release(self) -> None:
-        gc.collect()
-        torch._dynamo.reset()
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
 
 
 def make_plain_loop(bench: Bench, batch: int, settings: TrainingSettings, *, encodes: bool) -> Callable[[int], Tensor]:
@@ -169,18 +156,14 @@ def count_flops(bench: Bench, settings: TrainingSettings, accelerator: Any) -> f
 def encode_offloaded(bench: Bench) -> dict[str, Any]:
     """Return what encoding captions costs with T5's parts coming to the GPU one by one."""
     encoder = bench.build("text_encoder").to("cpu")
-    bench.release()
+    bench.clock.release_memory()
     encoder = place_text_encoder(encoder, bench.device, "always")
-    if bench.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    bench.clock.reset_peak_memory()
     captions, tokens = 64, 40
     ids = torch.randint(16, 32000, (captions, tokens), device=bench.device)
-    begin = time.perf_counter()
     with torch.inference_mode():
-        encoder(ids, attention_mask=torch.ones_like(ids))
-    bench.synchronise()
-    peak = torch.cuda.max_memory_allocated() if bench.device == "cuda" else 0
-    seconds = time.perf_counter() - begin
+        _, seconds = bench.clock.time(lambda: encoder(ids, attention_mask=torch.ones_like(ids)))
+    peak = bench.clock.peak_memory_bytes() or 0
     print(f"64 captions, T5 in parts: {seconds:.1f} s, {peak / 1e9:.2f} GB", file=sys.stderr, flush=True)
     return {"name": "64 captions of 40 tokens, T5 offloaded in parts", "seconds": seconds, "peak_bytes": peak}
 
@@ -191,7 +174,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     on_cuda = not arguments.tiny
     device = "cuda" if on_cuda else "cpu"
-    bench = Bench(arguments.side, device, arguments.steps, arguments.warmup)
+    side = min(arguments.side, 64) if arguments.tiny else arguments.side
+    bench = Bench(side, device, arguments.steps, arguments.warmup, arguments.repeats)
     accelerator = Accelerator(mixed_precision="bf16" if on_cuda else "no", cpu=not on_cuda)
     plain = TrainingSettings(Path(), Path(), Path(), batch_size=arguments.batch, rank=arguments.rank, steps=10**6)
     rows: list[dict[str, Any]] = []
@@ -211,7 +195,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         except torch.OutOfMemoryError as error:
             print(f"{name}: out of memory ({str(error)[:90]})", file=sys.stderr, flush=True)
         accelerator.free_memory()
-        bench.release()
+        bench.clock.release_memory()
 
     def ours(case: str, name: str, **changes: Any) -> None:
         settings = replace(plain, **changes)
@@ -238,7 +222,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         flops = count_flops(bench, replace(plain, batch_size=large), accelerator)
         accelerator.free_memory()
         row = next((row for row in rows if row["case"] == "large"), None)
-        bench.release()
+        bench.clock.release_memory()
         result["flops_of_large_step"] = flops
         if row is not None:
             result["roofline_share"] = flops / row["step_s"] / PEAK_FLOPS
@@ -246,32 +230,23 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                   file=sys.stderr)  # fmt: skip
     if "offload" in chosen:
         result["offload"] = encode_offloaded(bench)
-    name = torch.cuda.get_device_name() if on_cuda else "CPU"
-    return result | {
-        "date": datetime.date.today().isoformat(), "device": name, "versions": installed_versions(),
-        "command": " ".join(["python -m scripts.measuring.measure_finetuning", *sys.argv[1:]]), "side": bench.side,
-        "rank": arguments.rank, "steps_timed": 5 * arguments.steps,
-    }  # fmt: skip
+    return result | {"side": side, "rank": arguments.rank, "steps_timed": arguments.repeats * arguments.steps}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=6, help="steps in each of five timed stretches")
-    parser.add_argument("--warmup", type=int, default=5)
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure what was asked."""
+    parser = open_parser(__file__, __doc__, repeats=5, repeated="timed stretches")
+    parser.add_argument("--batch", type=int, default=8, help="images a step [%(default)s]")
+    parser.add_argument("--rank", type=int, default=16, help="of the LoRA [%(default)s]")
+    parser.add_argument("--side", type=int, default=512, help="pixels [%(default)s]")
+    parser.add_argument("--steps", type=int, default=6, help="steps in each stretch [%(default)s]")
+    parser.add_argument("--warmup", type=int, default=5, help="steps before them [%(default)s]")
     parser.add_argument("--cases", default="plain,cached,eager,compiled,large,checkpointed,both,one,offload")
-    parser.add_argument("--tiny", action="store_true", help="small networks on a CPU: shows that the script works")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    if arguments.tiny:
-        arguments.side = min(arguments.side, 64)
-    result = measure(arguments)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    arguments = parser.parse_args(given)
+    about = describe_run(__file__, "cpu" if arguments.tiny else "cuda")
+    write_report(arguments.output, about, measure(arguments))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    end_script(__file__, main)

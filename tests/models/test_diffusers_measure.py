@@ -11,10 +11,10 @@ from pathlib import Path
 
 def test_wrappers_are_measured_beside_stock_and_strategies(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    output = tmp_path / "adapters.json"
+    output = tmp_path / "models.json"
     command = [
         "scripts/measuring/measure_models.py",
-        "--small",
+        "--tiny",
         "--device",
         "cpu",
         "--image-size",
@@ -28,7 +28,7 @@ def test_wrappers_are_measured_beside_stock_and_strategies(tmp_path: Path) -> No
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *command], cwd=root, env=environment, check=True, capture_output=True)
     found = json.loads(output.read_text())
-    assert found["about"]["torch"]
+    assert found["about"]["versions"]["torch"]
     sdxl, pixart = found["models"]
     assert (sdxl["model"], pixart["model"]) == ("sdxl", "pixart")
     assert sdxl["stock"]["ratio"] > 0
