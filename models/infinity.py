@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,25 +20,20 @@ from models.base import (
     StageWatch,
     option,
 )
+from models.infinity_files import TRANSFORMER_FILE, VAE_FILE, load_networks, random_networks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from models.infinity_text import TextEncoder
     from models.networks.bsq_vae import BSQVAE
-    from models.networks.convolutions import ConvolutionShape
     from models.networks.cuda_graphs import ProgramPool
     from models.networks.infinity_transformer import Infinity, Text
-    from models.networks.next_scale import Grid, Schedule
+    from models.networks.next_scale import Schedule
     from models.next_scale_programs import InfinityProgram
 
 TITLE = "Infinity-2B"
-TRANSFORMER_FILE = "infinity_2b_reg.pth"
-VAE_FILE = "infinity_vae_d32reg.pth"
 PUBLISHED_DEPTH = 32  # blocks
-# What a training checkpoint calls the weights, and what the published tokenizer's file does.
-TRANSFORMER_ENTRY, VAE_ENTRY = "trainer.gpt_fsdp", "vae"
-VAE_DERIVABLE = ("quantizer.lfq.mask", "quantize.lfq.mask")
 # The embedded model's sampling; it is far from the published one in size and training.
 TINY_OPTIONS = {"cfg": 1.5, "top_p": 0.0}
 
@@ -86,7 +80,7 @@ class InfinityGenerator(ImageGenerator):
         runtime: Runtime,
         notes: tuple[str, ...] = (),
     ) -> None:
-        from models.networks.infinity_transformer import BitSampling
+        from models.networks.infinity_sampling import BitSampling
         from models.next_scale_programs import make_pool, mode_notes
 
         self.name = name
@@ -210,7 +204,9 @@ def check_insertion(options: InfinityOptions, depth: int) -> None:
 def check_embedded_aspect(options: InfinityOptions) -> None:
     """Raise ValueError where another shape is asked for than the embedded model's, which has no choice."""
     if options.aspect != InfinityOptions.aspect:
-        raise ValueError(f"INFINITY_ASPECT={options.aspect:g}: WEIGHTS=tiny makes square images alone; leave it out")
+        raise ValueError(
+            f"INFINITY_ASPECT={options.aspect:g}: WEIGHTS=tiny makes square images only; leave INFINITY_ASPECT out"
+        )
 
 
 def _check(options: InfinityOptions, runtime: Runtime) -> None:
@@ -224,7 +220,7 @@ def _check(options: InfinityOptions, runtime: Runtime) -> None:
 
 def _size_note(asked: int, height: int, width: int, embedded: bool) -> tuple[str, ...]:
     if embedded:
-        return () if asked == height else (f"makes {height} px images alone; {asked} px were asked for",)
+        return () if asked == height else (f"always makes {height} px images; {asked} px were asked for",)
     if height != width:
         return (f"asked for {asked} px: made {width} x {height} px (width x height); its size is the longer side",)
     return () if asked == height else (f"made {height} px images, the nearest published size; asked for {asked} px",)
@@ -238,101 +234,6 @@ def _sampling_notes(options: InfinityOptions) -> tuple[str, ...]:
         *(("words on faces added to prompts that name people",) if options.positive_prompt else ()),
         *((OFFICIAL_RNG_NOTE,) if options.official_rng else ()),
     )
-
-
-def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: str) -> tuple[Infinity, BSQVAE]:
-    """Return the two networks on `device` in `dtype`, every size read from the files.
-
-    A tokenizer's file without the encoder is enough to make images: the encoder is then random.
-
-    Raises:
-        OSError: a file cannot be read.
-        ValueError: a file is another one than expected, or the two do not belong together.
-    """
-    import torch
-
-    from models.networks.bsq_vae import BSQVAE, plain_names
-    from models.networks.infinity_transformer import Infinity, plain_block_names, read_infinity_shape
-    from models.random_weights import build_random
-    from models.weights import load_strictly, read_shape, read_state
-
-    state = plain_block_names(read_state(transformer_file, TRANSFORMER_ENTRY))
-    vae_state = read_state(vae_file, VAE_ENTRY)
-    shape = read_shape(transformer_file, "an Infinity transformer", state, read_infinity_shape)
-    vae_shape = read_shape(vae_file, "a BSQ-VAE", vae_state, _read_vae_shape)
-    if shape.bits != vae_shape.latent_channels:
-        raise ValueError(
-            f"{vae_file.name} has {vae_shape.latent_channels} latent channels, but {transformer_file.name} predicts "
-            f"{shape.bits} bits a token; give the BSQ-VAE that belongs to it"
-        )
-    # The initialisation is thrown away; built so, the process's random state stays as it was.
-    infinity = build_random(lambda: Infinity(shape), device, torch.float32)
-    load_strictly(infinity, _plain_scales(state), str(transformer_file), infinity.derivable_keys)
-    infinity.cast(getattr(torch, dtype))
-    vae = build_random(lambda: BSQVAE(vae_shape), device, torch.float32)
-    names = vae.state_dict().keys()
-    # What is neither encoder nor decoder has no part in the images; the published code passes over it as well.
-    parts = {key: value for key, value in vae_state.items() if key.startswith(("encoder.", "decoder."))}
-    without_encoder = not any(key.startswith("encoder.") for key in parts)
-    derivable = [*VAE_DERIVABLE, *(key for key in names if without_encoder and key.startswith("encoder."))]
-    load_strictly(vae, plain_names(parts, names), str(vae_file), derivable)
-    return infinity, vae.cast(getattr(torch, dtype))
-
-
-def _plain_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state with `scale_mul_1H11` of one shape: builds for another attention kernel store (1, 1, H, 1)."""
-    return {
-        key: value.reshape(1, -1, 1, 1) if key.endswith(".scale_mul_1H11") else value for key, value in state.items()
-    }
-
-
-def _read_vae_shape(state: dict[str, Tensor]) -> ConvolutionShape:
-    """Return the shape of a tokenizer with or without its encoder.
-
-    Raises:
-        KeyError: a name is missing.
-        ValueError: it has a codebook, or layers around it; the rest of such a tokenizer has the same names.
-    """
-    from models.networks.bsq_vae import read_bsq_vae_shape
-
-    foreign = ("quantize.embedding.weight", "post_quant_conv.weight")
-    if found := [key for key in foreign if key in state]:
-        raise ValueError(f"it has {found[0]}, which no BSQ-VAE has")
-    if any(key.startswith("encoder.") for key in state):
-        return read_bsq_vae_shape(state)
-    # The decoder mirrors the encoder, but for one more block a level and its layers at the two ends.
-    mirrored = dict(state)
-    for key, value in state.items():
-        if key.startswith(("decoder.up.", "decoder.mid.")):
-            mirrored[key.replace("decoder.up.", "encoder.down.").replace("decoder.mid.", "encoder.mid.")] = value
-        elif re.fullmatch(r"decoder\.conv_out\.(conv\.)?weight", key):
-            mirrored["encoder.conv_in.weight"] = value.transpose(0, 1)
-    shape = read_bsq_vae_shape(mirrored)
-    return replace(shape, blocks=shape.blocks - 1)
-
-
-def random_networks(device: str, dtype: str) -> tuple[Infinity, BSQVAE]:
-    """Return the published architecture at full size with random weights."""
-    import torch
-
-    from models.networks.bsq_vae import BSQVAE, bsq_vae_shape
-    from models.networks.infinity_transformer import Infinity, infinity_2b_shape
-    from models.random_weights import build_random
-
-    # In float32 first: text, modulation and head stay so.
-    infinity = build_random(lambda: Infinity(infinity_2b_shape()), device, torch.float32).cast(getattr(torch, dtype))
-    vae = build_random(lambda: BSQVAE(bsq_vae_shape()), device, torch.float32).cast(getattr(torch, dtype))
-    return infinity, vae
-
-
-def save_embedded(folder: Path, infinity: Infinity, vae: BSQVAE, grids: Sequence[Grid]) -> None:
-    """Write the embedded model: both networks in float16 under their plain names, and config.json."""
-    from models.weights import save_half
-
-    save_half(infinity, folder / "infinity.safetensors")
-    save_half(vae, folder / "vae" / "vae.safetensors")
-    config = {"grids": [list(grid) for grid in grids], "text_tokens": infinity.shape.text_tokens}
-    (folder / "config.json").write_text(json.dumps(config) + "\n", encoding="utf-8")
 
 
 def load_embedded(folder: Path, options: InfinityOptions, runtime: Runtime) -> InfinityGenerator:
@@ -368,9 +269,10 @@ def load(options: InfinityOptions, runtime: Runtime) -> InfinityGenerator:
 
     schedule = schedule_for(nearest_pixels(runtime.image_size), options.aspect)
     if runtime.weights == "random":
-        infinity, vae = random_networks(runtime.device, runtime.dtype)
-        encoder = random_text_encoder(runtime.device, runtime.dtype)
-        return InfinityGenerator(TITLE, infinity, vae, encoder, schedule, options, runtime, ("text encoder: T5 XL",))
+        infinity, vae = random_networks(runtime.device, runtime.dtype, runtime.random_size)
+        encoder = random_text_encoder(runtime.device, runtime.dtype, runtime.random_size)
+        notes = (*_shape_note(infinity), f"text encoder: {'T5 XL' if runtime.random_size == 'full' else 'a small T5'}")
+        return InfinityGenerator(TITLE, infinity, vae, encoder, schedule, options, runtime, notes)
     from models.weights import locate
 
     transformer_file = locate(options.model, TRANSFORMER_FILE, "INFINITY_MODEL")
@@ -395,7 +297,7 @@ def _source(options: InfinityOptions, runtime: Runtime) -> str:
     if runtime.weights == "tiny":
         return f"embedded, {runtime.assets / 'infinity'}"
     if runtime.weights == "random":
-        return "random weights at full size"
+        return f"random weights at {runtime.random_size} size"
     return f"{options.model}: {TRANSFORMER_FILE}, {VAE_FILE}; text encoder {options.text_encoder}"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from files.opening import from_pretrained
+from models.base import NetworkSize
 from models.networks.infinity_transformer import Text
 
 MAX_TOKENS = 512
@@ -33,6 +34,9 @@ T5_XL: dict[str, Any] = {
     "feed_forward_proj": "gated-gelu",
     "tie_word_embeddings": False,
 }
+
+# A T5 of the same kind, for scripts and tests.
+SMALL_T5 = T5_XL | {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 
 # As published, these count wherever they stand in the prompt: "romance" has a man in it.
 PEOPLE = (
@@ -127,16 +131,17 @@ def load_tiny_text_encoder(assets: Path, device: str, dtype: str = "float32") ->
     return replace(encoder, max_tokens=encoder.tokenizer.model_max_length, lower_case=True)
 
 
-def random_text_encoder(device: str, dtype: str) -> TextEncoder:
-    """Return T5 XL at full size with random weights; words become tokens by their hash."""
+def random_text_encoder(device: str, dtype: str, size: NetworkSize = "full") -> TextEncoder:
+    """Return T5 XL, or a small T5, with random weights; words become tokens by their hash."""
     from transformers import T5Config, T5EncoderModel
 
     from models.diffusers_pipeline import quiet_libraries
     from models.hash_tokenizer import HashTokenizer
     from models.random_weights import build_random
 
+    sizes = T5_XL if size == "full" else SMALL_T5
     with quiet_libraries():
-        network = build_random(lambda: T5EncoderModel(T5Config(**T5_XL)), device, getattr(torch, dtype))
+        network = build_random(lambda: T5EncoderModel(T5Config(**sizes)), device, getattr(torch, dtype))
     tokenizer = HashTokenizer(T5_XL["vocab_size"], MAX_TOKENS, start=None, end=1, pad=0)
     return TextEncoder(tokenizer, network)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.networks import infinity_transformer as infinity_network
+from models.networks import infinity_sampling
 from models.networks import var_transformer as var_network
 from models.networks.cuda_graphs import ProgramPool, ProgramT
 from models.networks.decoding import decode_images
@@ -18,7 +18,8 @@ from models.networks.operations import use_operations
 if TYPE_CHECKING:
     from models.base import Runtime
     from models.networks.bsq_vae import BSQVAE
-    from models.networks.infinity_transformer import BitSampling, Infinity, Text
+    from models.networks.infinity_sampling import BitSampling
+    from models.networks.infinity_transformer import Infinity, Text
     from models.networks.next_scale import Schedule
     from models.networks.operations import Rotation
     from models.networks.var_transformer import VAR, Sampling
@@ -140,11 +141,11 @@ class InfinityProgram:
         self.text.mask_RT.copy_(text.mask_RT)
         fill_noise(self.noise, seeds, self.official)
 
-    def steps(self, choose: Callable[[int, Tensor], Tensor] | None = None) -> Iterator[infinity_network.ScaleStep]:
+    def steps(self, choose: Callable[[int, Tensor], Tensor] | None = None) -> Iterator[infinity_sampling.ScaleStep]:
         """Make the noise and run scale by scale; `choose` draws in the place of the program's own sampling."""
         if not self.official:
             self.noise.fill_by_request(self.infinity.operations.fill_uniform)
-        return infinity_network.sample_scales(
+        return infinity_sampling.sample_scales(
             self.infinity,
             self.schedule,
             self.rotation,

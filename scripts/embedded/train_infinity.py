@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from metrics.extractors.attribute_network import load_attribute_network
 from models.base import Request, Runtime
-from models.infinity import InfinityOptions, load_embedded, save_embedded
+from models.infinity import InfinityOptions, load_embedded
+from models.infinity_files import save_embedded
 from models.infinity_text import TextEncoder, load_tiny_text_encoder
 from models.networks.bsq_vae import BSQVAE
 from models.networks.infinity_transformer import Infinity, InfinityShape, Text

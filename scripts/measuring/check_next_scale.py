@@ -24,7 +24,8 @@ from benchmark.measure.machine import choose_machine
 from models.base import DType, Mode
 from models.networks.bsq_vae import BSQVAE
 from models.networks.decoding import decode_images
-from models.networks.infinity_transformer import BitSampling, Infinity
+from models.networks.infinity_sampling import BitSampling
+from models.networks.infinity_transformer import Infinity
 from models.networks.next_scale import guidance_strength, guide
 from models.networks.var_transformer import Choice
 from models.next_scale_programs import VARProgram

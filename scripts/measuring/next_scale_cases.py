@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from benchmark.measure.clock import Clock
 from models.base import DType, Mode, Runtime
-from models.infinity import random_networks as random_infinity
+from models.infinity_files import random_networks as random_infinity
 from models.infinity_schedules import schedule_for
 from models.networks.bsq_vae import BSQVAE
 from models.networks.convolutions import ConvolutionShape
 from models.networks.cuda_graphs import ProgramPool
-from models.networks.infinity_transformer import BitSampling, Infinity, InfinityShape, Text
+from models.networks.infinity_sampling import BitSampling
+from models.networks.infinity_transformer import Infinity, InfinityShape, Text
 from models.networks.operations import PLAIN, use_operations
 from models.networks.var_transformer import VAR, Sampling, VARShape, var_shape
 from models.networks.vqvae import VQVAE, VQVAEShape

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from models.networks.bsq_vae import BSQVAE
 from models.networks.convolutions import ConvolutionShape
 from models.networks.fused import FUSED, Pass, is_skinny, parts_of
-from models.networks.infinity_transformer import BitSampling, Infinity, InfinityShape, Text
+from models.networks.infinity_sampling import BitSampling
+from models.networks.infinity_transformer import Infinity, InfinityShape, Text
 from models.networks.next_scale import Schedule
 from models.networks.noise import noise_keys
 from models.networks.operations import PLAIN, KeyValueCache, Norm, Operations, Rotation, use_operations

@@ -13,15 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.networks.bsq_vae import BSQVAE, BitwiseScales, plain_names, read_bsq_vae_shape
-from models.networks.infinity_transformer import (
-    BitSampling,
-    Infinity,
-    ScaleStep,
-    Text,
-    plain_block_names,
-    read_infinity_shape,
-    sample_scales,
-)
+from models.networks.infinity_sampling import BitSampling, ScaleStep, sample_scales
+from models.networks.infinity_transformer import Infinity, Text, plain_block_names, read_infinity_shape
 from models.networks.next_scale import Schedule, bit_chances
 from models.weights import load_strictly
 

@@ -23,18 +23,16 @@ from models.networks.bsq_vae import (
     resize_bilinear,
 )
 from models.networks.convolutions import ConvolutionShape
+from models.networks.infinity_sampling import BitSampling, ScaleStep, sample_scales
 from models.networks.infinity_transformer import (
-    BitSampling,
     Block,
     CrossAttention,
     Infinity,
     InfinityShape,
-    ScaleStep,
     Text,
     infinity_2b_shape,
     plain_block_names,
     read_infinity_shape,
-    sample_scales,
 )
 from models.networks.next_scale import Schedule
 from models.networks.noise import Noise
