@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,15 +16,13 @@ from packaging.requirements import Requirement
 from finetuning.environment import (
     Finding,
     Graphics,
-    Installed,
-    find_adapter_note,
+    find_broken,
     find_graphics_faults,
     find_import_errors,
-    find_version_conflicts,
-    install,
-    mending_command,
+    find_out_of_range,
     read_ranges,
 )
+from finetuning.installation import fixing_command, install
 from scripts.pixart_scripts.common import check_environment
 
 RANGES = {name: Requirement(f"{name}{bound}") for name, bound in {
@@ -33,49 +32,72 @@ GOOD = {
     "torch": "2.14.1+cu130", "peft": "0.21.2", "transformers": "5.24.0", "accelerate": "1.15.0", "diffusers": "0.42.1",
     "huggingface-hub": "2.4.0", "torchvision": "0.29.1", "protobuf": "7.36.2",
 }  # fmt: skip
-REQUIREMENTS = {
-    "peft": ["accelerate>=0.21.0", "transformers", "Huggingface_Hub>=0.25.0"],
-    "transformers": ["huggingface-hub<3.0,>=1.31.0", "tomli>=1; python_version < '3.0'", "peft==1; extra == 'dev'"],
-    "diffusers": [
-        "huggingface-hub<3.0,>=1.32.0", "peft>=0.17.0; extra == 'training'", "protobuf<4; extra == 'training'",
-    ],
-}  # fmt: skip
 
 
-def installed(**changes: str | None) -> Installed:
-    versions = {name: version for name, version in {**GOOD, **changes}.items() if version is not None}
-    return Installed(versions, REQUIREMENTS)
+def installed(**changes: str | None) -> dict[str, str]:
+    return {name: version for name, version in {**GOOD, **changes}.items() if version is not None}
 
 
-def conflicts(**changes: str | None) -> list[Finding]:
-    return find_version_conflicts(installed(**changes), RANGES)
+def out_of_range(**changes: str | None) -> list[Finding]:
+    return find_out_of_range(installed(**changes), RANGES)
 
 
-def test_packages_that_fit_have_no_conflict() -> None:
-    assert conflicts() == []
+def test_packages_in_range_have_no_conflict() -> None:
+    assert out_of_range() == []
 
 
-def test_a_missing_package_is_named_with_what_all_ask_of_it() -> None:
-    first, second = conflicts(accelerate=None)
-    assert first.text == "accelerate is not installed; requirements.txt needs accelerate>=1.10"
-    assert second.text == "accelerate is not installed; peft 0.21.2 needs accelerate>=0.21.0"
-    assert mending_command([first, second], "py")[-1] == "accelerate>=1.10"
+def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
+    (finding,) = out_of_range(accelerate=None)
+    assert finding.text == "accelerate is not installed; requirements.txt needs accelerate>=1.10"
+    assert fixing_command([finding], "py")[-1] == "accelerate>=1.10"
 
 
-def test_an_old_peft_conflicts_with_the_ranges_and_with_diffusers_training_extra() -> None:
-    assert [finding.text for finding in conflicts(peft="0.10.0")] == [
-        "peft 0.10.0; requirements.txt needs peft>=0.17",
-        "peft 0.10.0; diffusers 0.42.1 needs peft>=0.17.0",
+def test_an_old_peft_is_outside_of_the_ranges() -> None:
+    (finding,) = out_of_range(peft="0.10.0")
+    assert finding.text == "peft 0.10.0; requirements.txt needs peft>=0.17"
+    assert finding.conflict
+
+
+def broken(*lines: str, status: int = 1, error: str = "") -> list[Finding]:
+    return find_broken(RANGES, lambda command: subprocess.CompletedProcess(command, status, "\n".join(lines), error))
+
+
+def test_what_pip_check_says_of_the_projects_packages_is_a_conflict_with_its_remedy() -> None:
+    findings = broken(
+        "transformers 5.24.0 has requirement huggingface-hub<3.0,>=1.31.0, but you have huggingface-hub 3.1.",
+        "diffusers 0.42.1 requires importlib-metadata, which is not installed.",
+    )
+    assert findings[0].text.startswith("pip check: transformers 5.24.0 has requirement huggingface-hub<3.0,>=1.31.0, ")
+    assert all(finding.conflict for finding in findings)
+    assert set(fixing_command(findings)[-2].removeprefix("huggingface-hub").split(",")) == {"<3.0", ">=1.31.0"}
+    assert fixing_command(findings)[-1] == "importlib-metadata"
+
+
+def test_what_pip_check_says_of_other_packages_is_a_note() -> None:
+    (note,) = broken("notebook 7.0 has requirement jupyter-server<3,>=2.4, but you have jupyter-server 3.0.")
+    assert not note.conflict
+    assert fixing_command([note]) == []
+    (other,) = broken("notebook 7.0 requires peft>=1, which is not installed.")
+    assert other.conflict, "peft is one of the project's"
+
+
+def test_a_pip_that_finds_nothing_or_is_not_there_is_no_conflict() -> None:
+    assert broken("No broken requirements found.", status=0) == []
+    (note,) = broken(error="/usr/bin/python: No module named pip\n")
+    assert not note.conflict
+    assert note.text == "pip check did not run (/usr/bin/python: No module named pip)"
+
+
+def test_the_installed_pips_own_words_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "peft_example-1.dist-info"
+    folder.mkdir()
+    needs = "Requires-Dist: nowhere-to-be-found>=2\nRequires-Dist: packaging<1\n"
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: peft-example\nVersion: 1\n{needs}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    findings = [
+        finding for finding in find_broken({"peft-example": Requirement("x")}) if "peft-example" in finding.text
     ]
-
-
-def test_what_the_packages_ask_of_the_hub_library_is_asked_jointly() -> None:
-    findings = find_version_conflicts(Installed({**GOOD, "huggingface-hub": "3.1"}, REQUIREMENTS), RANGES)
-    assert [finding.text for finding in findings] == [
-        "huggingface-hub 3.1; transformers 5.24.0 needs huggingface-hub<3.0,>=1.31.0",
-        "huggingface-hub 3.1; diffusers 0.42.1 needs huggingface-hub<3.0,>=1.32.0",
-    ]
-    assert set(mending_command(findings)[-1].removeprefix("huggingface-hub").split(",")) == {"<3.0", ">=1.32.0"}
+    assert {str(finding.remedy) for finding in findings if finding.conflict} == {"nowhere-to-be-found", "packaging<1"}
 
 
 class Modules:
@@ -101,7 +123,7 @@ def test_of_several_failing_imports_the_first_has_the_remedy() -> None:
     first, second = find_import_errors(installed(), RANGES, broken)
     assert first.text == "from torchvision import transforms: RuntimeError: operator torchvision::nms does not exist"
     assert second.text.startswith("from diffusers import PixArtTransformer2DModel: ImportError: ")
-    assert mending_command([first, second])[-1] == "torchvision"
+    assert fixing_command([first, second])[-1] == "torchvision"
 
 
 def test_a_peft_too_old_for_transformers_shows_when_it_is_imported() -> None:
@@ -109,21 +131,13 @@ def test_a_peft_too_old_for_transformers_shows_when_it_is_imported() -> None:
         installed(), RANGES, Modules(peft=ImportError("cannot import name 'HybridCache' from 'transformers'"))
     )
     assert "'HybridCache'" in finding.text
-    assert mending_command([finding]) == [
+    assert fixing_command([finding]) == [
         sys.executable, "-m", "pip", "install", "--upgrade", "--upgrade-strategy", "only-if-needed", "peft>=0.17",
     ]  # fmt: skip
 
 
 def test_what_is_not_installed_is_not_imported_too() -> None:
     assert find_import_errors(installed(peft=None), RANGES, Modules(peft=ModuleNotFoundError("No module"))) == []
-
-
-def test_transformers_own_minimum_is_a_note() -> None:
-    table = SimpleNamespace(deps={"peft": "peft>=0.22.0"})
-    (note,) = find_adapter_note(installed(), lambda _: table)
-    assert not note.conflict
-    assert "needs peft>=0.22.0" in note.text
-    assert find_adapter_note(installed(peft="0.22.0"), lambda _: table) == []
 
 
 CARD = ("NVIDIA H100 80GB HBM3, 580.159.04",)
@@ -144,7 +158,7 @@ def test_a_gpu_that_torch_does_not_see_is_a_conflict_and_none_a_note(
     (finding,) = find_graphics_faults(graphics, installed())
     assert finding.conflict is conflict
     assert text in finding.text
-    assert mending_command([finding]) == []
+    assert fixing_command([finding]) == []
 
 
 def test_a_gpu_that_is_seen_is_fine() -> None:
@@ -203,7 +217,7 @@ OLD = Finding("peft 0.10.0; requirements.txt needs peft>=0.17", remedy=Requireme
 
 def check(findings: Sequence[Finding], pip: FakePip, wanted: str = "") -> int:
     return check_environment.main(
-        {"INSTALL": wanted}, installed=installed(), find=lambda *_: findings, pip=pip, again=lambda: 7
+        {"INSTALL": wanted}, versions=installed(), find=lambda *_: findings, pip=pip, again=lambda: 7
     )
 
 
@@ -217,7 +231,7 @@ def test_without_install_nothing_is_run(capsys: pytest.CaptureFixture[str]) -> N
     assert told[2].endswith(" -m pip install --upgrade --upgrade-strategy only-if-needed 'peft>=0.17'")
 
 
-def test_install_mends_and_checks_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_install_fixes_it_and_checks_again(capsys: pytest.CaptureFixture[str]) -> None:
     pip = FakePip({"peft": "0.22"})
     assert check([OLD], pip, "1") == 7
     assert len(pip.commands) == 2

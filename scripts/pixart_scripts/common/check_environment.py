@@ -1,11 +1,11 @@
-"""Checks that the installed packages fit together and that the GPU is seen, before a training is begun.
+"""Checks that the installed packages fit together and that torch sees the GPU, before a training begins.
 
     python scripts/pixart_scripts/common/check_environment.py
     INSTALL=1 python scripts/pixart_scripts/common/check_environment.py
 
-Prints a line for each finding and the pip command that fixes it. Changes nothing but with INSTALL=1, and then installs
-or upgrades only: where pip would downgrade an installed package, it says so and leaves all as it is. Exit status: 0
-where all fits (no GPU is a note), 1 where something conflicts, 2 where it cannot be checked.
+Prints a line for each finding, and the pip command that fixes it. With INSTALL=1 it runs that command, but only where
+pip replaces no installed package by an older one; otherwise nothing is changed. Exit status: 0 where all fits (no GPU
+is a note), 1 where something conflicts, 2 where it cannot be checked.
 """
 
 from __future__ import annotations
@@ -20,17 +20,8 @@ from pathlib import Path
 try:
     from packaging.requirements import Requirement
 
-    from finetuning.environment import (
-        Finding,
-        Installed,
-        Pip,
-        find_all,
-        install,
-        mending_command,
-        read_installed,
-        read_ranges,
-        run_pip,
-    )
+    from finetuning.environment import Finding, Pip, Versions, find_all, read_ranges, read_versions, run_pip
+    from finetuning.installation import fixing_command, install
 except ModuleNotFoundError as missing:  # a bare Python, where not even versions can be compared
     sys.exit(f"conflict: {missing}; fix it with: {shlex.join([sys.executable, '-m', 'pip', 'install', '-r'])} "
              f"{shlex.quote(str(Path(__file__).resolve().parents[3] / 'requirements.txt'))}")  # fmt: skip
@@ -39,11 +30,11 @@ from benchmark.console.interruption import exit_status_of, leave
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("torch", "diffusers", "transformers", "peft", "accelerate")
-Finder = Callable[[Installed, Mapping[str, Requirement]], Sequence[Finding]]
+Finder = Callable[[Versions, Mapping[str, Requirement]], Sequence[Finding]]
 
 
 def main(
-    environment: Mapping[str, str] = os.environ, *, installed: Installed | None = None, find: Finder = find_all,
+    environment: Mapping[str, str] = os.environ, *, versions: Versions | None = None, find: Finder = find_all,
     pip: Pip = run_pip, again: Callable[[], int] | None = None,
 ) -> int:  # fmt: skip
     """Check, and fix where INSTALL=1 asks for it; return the exit status."""
@@ -56,24 +47,24 @@ def main(
     except OSError as error:
         print(f"check_environment: {error}", file=sys.stderr)
         return 2
-    installed = installed or read_installed()
-    findings = find(installed, ranges)
+    versions = versions or read_versions()
+    findings = find(versions, ranges)
     for finding in findings:
         print(f"{'conflict' if finding.conflict else 'note'}: {finding.text}")
     if not any(finding.conflict for finding in findings):
-        print("environment fits: " + ", ".join(f"{name} {installed.versions.get(name)}" for name in SHOWN))
+        print("environment fits: " + ", ".join(f"{name} {versions.get(name)}" for name in SHOWN))
         return 0
     for finding in findings:
         if finding.by_hand:
             print(f"run yourself, it replaces an installed build: {finding.by_hand}")
-    command = mending_command(findings)
+    command = fixing_command(findings)
     if not command:
         return 1
     if wanted == "0":
         print(f"fix it with: {shlex.join(command)}\nor let this program run it: INSTALL=1")
         return 1
     try:
-        plan = install(command, installed, pip)
+        plan = install(command, versions, pip)
     except (OSError, ValueError) as error:
         print(f"check_environment: {error}\nthe command: {shlex.join(command)}", file=sys.stderr)
         return 1
