@@ -204,9 +204,7 @@ def check_insertion(options: InfinityOptions, depth: int) -> None:
 def check_embedded_aspect(options: InfinityOptions) -> None:
     """Raise ValueError where another shape is asked for than the embedded model's, which has no choice."""
     if options.aspect != InfinityOptions.aspect:
-        raise ValueError(
-            f"INFINITY_ASPECT={options.aspect:g}: WEIGHTS=tiny makes square images only; leave INFINITY_ASPECT out"
-        )
+        raise ValueError(f"INFINITY_ASPECT={options.aspect:g}: WEIGHTS=tiny makes square images only; leave it out")
 
 
 def _check(options: InfinityOptions, runtime: Runtime) -> None:
