@@ -23,7 +23,7 @@ DType = Literal["float32", "float16", "bfloat16"]
 NetworkSize = Literal["full", "small"]
 
 
-OFFICIAL_RNG_NOTE = "one generator a batch, as the published code draws: images depend on the batch size"
+OFFICIAL_RNG_NOTE = "one random generator per batch, as in the published code: images depend on the batch size"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Options:
 
     id: str = option(
         "",
-        "set by MODELS=hub:ID alone: hub id or local folder in the diffusers layout",
+        "set by MODELS=hub:ID only: hub id or local folder in the diffusers layout",
         check=_refuse_id,
     )
     steps: int = option(0, "denoising steps; 0: the pipeline's own default", least=0, most=10000)
@@ -51,7 +51,7 @@ def _refuse_other_weights(options: Options, runtime: Runtime) -> None:
     """Raise ValueError where weights are asked for that only the models of this repository have."""
     if runtime.weights != "pretrained":
         raise ValueError(
-            f"{PREFIX}{options.id} has pretrained weights alone: WEIGHTS={runtime.weights} has none for it"
+            f"{PREFIX}{options.id} has pretrained weights only, but WEIGHTS={runtime.weights}: set WEIGHTS=pretrained"
         )
 
 
@@ -99,7 +99,10 @@ def pipeline_class(model: str) -> Any:
     if {"image", "strength"} <= set(taken):
         raise ValueError(f"{model} is a {name}, which changes an image: only text-to-image pipelines can be compared")
     if extra := sorted(set(needed) - {"self", "prompt"}):
-        raise ValueError(f"{model} is a {name}, which needs {', '.join(extra)} beside the prompt: not text-to-image")
+        raise ValueError(
+            f"{model} is a {name}, which needs {', '.join(extra)} beside the prompt: only text-to-image pipelines can "
+            "be compared"
+        )
     return found
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from models.diffusers_compiled import FamilyModifier
 
-OFFLOAD_NOTE = "model offload: part of the time is moving weights"
+OFFLOAD_NOTE = "model offload: the times include moving weights to the GPU and back"
 
 
 class DiffusersGenerator(ImageGenerator):

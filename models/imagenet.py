@@ -60,7 +60,7 @@ def _read_labels(file: Path, question: str, count: int, classes: int) -> list[in
         record = read_record(file)
         labels = record["labels"]
         if record["question"] != question:
-            raise ValueError("it answers another question")
+            raise ValueError("it was written for other prompts or classes")
         if not isinstance(labels, list) or len(labels) != count:
             raise ValueError(f"expected {count} labels")
         if not all(type(label) is int and 0 <= label < classes for label in labels):
@@ -102,7 +102,7 @@ def text_features(texts: Sequence[str], clip: str, device: str) -> Tensor:
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise OSError(
-            f"VAR_CLIP={clip}: CLIP, which finds the class nearest to each caption, cannot be loaded ({reason}); "
+            f"VAR_CLIP={clip}: CLIP, which finds the class nearest to each prompt, cannot be loaded ({reason}); "
             "set VAR_CLIP to a folder that holds it, or choose classes without it: VAR_CLASSES=1,207,980"
         ) from error
     batches = []

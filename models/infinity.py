@@ -62,7 +62,7 @@ class InfinityOptions:
     negative_prompt: str = option("", "guide away from this text instead of from the learnt empty one")
     positive_prompt: bool = option(False, "1: add the published words on faces to prompts that name people")
     official_rng: bool = option(
-        False, "1: draw as the published code does, one generator a batch seeded by its first request"
+        False, "1: draw as the published code does: one random generator per batch, seeded by its first request"
     )
 
 
@@ -179,13 +179,13 @@ def _check_fit(
     shape = infinity.shape
     if shape.bits != vae.shape.latent_channels:
         raise ValueError(
-            f"the transformer predicts {shape.bits} bits a token, but the BSQ-VAE has {vae.shape.latent_channels} "
+            f"the transformer predicts {shape.bits} bits per token, but the BSQ-VAE has {vae.shape.latent_channels} "
             "latent channels; give the two that belong together"
         )
     if encoder.width != shape.text_width:
         raise ValueError(
-            f"INFINITY_TEXT_ENCODER={options.text_encoder} makes {encoder.width} features a token, but the transformer "
-            f"reads {shape.text_width}; give the encoder it was trained with, google/flan-t5-xl for the published one"
+            f"INFINITY_TEXT_ENCODER={options.text_encoder} makes {encoder.width} features per token, but the "
+            f"transformer reads {shape.text_width}; give the encoder it was trained with (published: google/flan-t5-xl)"
         )
     if len(schedule.grids) > shape.levels:
         raise ValueError(f"the transformer knows {shape.levels} scales, but the size needs {len(schedule.grids)}")

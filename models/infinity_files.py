@@ -49,7 +49,7 @@ def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: st
     if shape.bits != vae_shape.latent_channels:
         raise ValueError(
             f"{vae_file.name} has {vae_shape.latent_channels} latent channels, but {transformer_file.name} predicts "
-            f"{shape.bits} bits a token; give the BSQ-VAE that belongs to it"
+            f"{shape.bits} bits per token; give the BSQ-VAE that belongs to it"
         )
     # The initialisation is thrown away; built so, the process's random state stays as it was.
     infinity = build_random(lambda: Infinity(shape), device, torch.float32)

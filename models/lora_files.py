@@ -32,12 +32,12 @@ class TrainingData:
     """The images (by content) and captions that a model has seen, as the beginnings of their SHA-256."""
 
     dataset: str
-    pictures: frozenset[str]
+    images: frozenset[str]
     captions: frozenset[str]
 
     def holds_image(self, digest: str) -> bool:
         """Return whether an image of this content digest was trained on."""
-        return digest[:DIGEST_CHARACTERS] in self.pictures
+        return digest[:DIGEST_CHARACTERS] in self.images
 
     def holds_caption(self, caption: str) -> bool:
         """Return whether this caption was trained on."""
@@ -120,7 +120,7 @@ def _checked_config(content: dict[str, Any], folder: Path) -> LoraConfig:
     for key, value in content.items():
         if key in _UNDERSTOOD:
             if not _UNDERSTOOD[key](value):
-                raise ValueError(f"{path}: {key}={shown(json.dumps(value))} is nothing that PEFT writes there")
+                raise ValueError(f"{path}: {key}={shown(json.dumps(value))} is not a value that PEFT writes")
         elif key not in _WITHOUT_EFFECT and not _is_default(key, value):
             raise ValueError(
                 f"{path} asks for {shown(key)}={shown(json.dumps(value))}, which is not supported here: "
@@ -219,7 +219,7 @@ def training_data_text(data: TrainingData) -> str:
     """Return the content of training_data.json."""
     content = {
         "schema_version": SCHEMA_VERSION, "dataset": data.dataset,
-        "pictures": sorted(data.pictures), "captions": sorted(data.captions),
+        "pictures": sorted(data.images), "captions": sorted(data.captions),
     }  # fmt: skip
     return f"{seal(content)}\n"
 
@@ -255,7 +255,7 @@ def _as_training_data(text: bytes) -> TrainingData:
         raise Damaged(f"schema version {content['schema_version']} instead of {SCHEMA_VERSION}")
     digests = (content["pictures"], content["captions"])
     if not isinstance(content["dataset"], str) or not all(_are_digests(found) for found in digests):
-        raise Damaged("its digests are none")
+        raise Damaged("a digest is not 16 hexadecimal digits")
     return TrainingData(content["dataset"], frozenset(content["pictures"]), frozenset(content["captions"]))
 
 

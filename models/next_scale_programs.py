@@ -36,7 +36,7 @@ def is_captured(runtime: Runtime) -> bool:
 def mode_notes(runtime: Runtime) -> tuple[str, ...]:
     """Return the footer's note where the mode that was asked for has no form of its own."""
     plain = runtime.mode == "compiled" and not is_captured(runtime)
-    return ("ran plainly: compiled has no form of its own on a CPU",) if plain else ()
+    return ("ran as eager: there is no compiled form for a CPU",) if plain else ()
 
 
 def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Module) -> ProgramPool[ProgramT]:

@@ -217,7 +217,7 @@ def _fuse(pipeline: Any, folder: Path, strength: float) -> tuple[str, ...]:
     pipeline.transformer, note = fuse_lora(pipeline.transformer, folder, strength)
     scale = "" if strength == 1 else f" at strength {strength:g}"
     notes = (f"LoRA {lora_digest(folder)}{scale}, {note}",)
-    return notes if read_training_data(folder) else (*notes, "what the LoRA was trained on is not known")
+    return notes if read_training_data(folder) else (*notes, "it is not known what the LoRA was trained on")
 
 
 def is_whole_pipeline(folder: Path) -> bool:

@@ -116,7 +116,7 @@ def fuse_lora(transformer: Any, folder: Path, strength: float = 1.0) -> tuple[An
     dtype = transformer.dtype
     if strength == 0:  # of a DoRA, its directions at strength 0 would still leave its magnitudes
         check_lora(folder, transformer)
-        return transformer, "left out: the base's own weights"
+        return transformer, "not applied: the base's own weights"
     model = attach_lora(transformer, folder, strength)
     beside = _probe(model)
     with model.disable_adapter():
@@ -126,10 +126,13 @@ def fuse_lora(transformer: Any, folder: Path, strength: float = 1.0) -> tuple[An
     difference, effect = (_relative(_probe(fused), beside), _relative(without, beside))
     if not difference <= FUSED_TOLERANCE[dtype]:
         raise ValueError(
-            f"{folder} cannot be fused in {str(dtype).removeprefix('torch.')}: the network then answers otherwise by "
-            f"{difference:.1e} of its answer, more than rounding explains; use DTYPE=float32"
+            f"{folder} cannot be fused in {str(dtype).removeprefix('torch.')}: its output then differs by "
+            f"{difference:.1e} (relative) from the unfused one, more than rounding explains; use DTYPE=float32"
         )
-    return fused, f"fused; answers as unfused within {difference:.0e} of the answer, of which the LoRA is {effect:.0e}"
+    return fused, (
+        f"fused into the weights: output within {difference:.0e} (relative) of the unfused one; "
+        f"the LoRA changes it by {effect:.0e}"
+    )
 
 
 def _relative(one: Tensor, other: Tensor) -> float:

@@ -59,7 +59,7 @@ class VAROptions:
     )
     more_smooth: bool = option(False, "1: smoother images, for looking at; never use it for quality figures")
     official_rng: bool = option(
-        False, "1: draw as the published code does, one generator a batch seeded by its first request"
+        False, "1: draw as the published code does: one random generator per batch, seeded by its first request"
     )
     clip: str = option(
         "openai/clip-vit-base-patch32", "hub id or folder of the CLIP that `nearest` uses", check=check_source

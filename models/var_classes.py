@@ -62,7 +62,7 @@ def class_ids(classes: str, count: int) -> tuple[int, ...]:
         raise ValueError(f"VAR_CLASSES={classes}: expected auto, nearest, dataset, or ids like 1,207,980")
     ids = tuple(int(word) for word in classes.split(","))
     if max(ids) >= count:
-        raise ValueError(f"VAR_CLASSES={classes}: {max(ids)} is no class; expected ids in 0..{count - 1}")
+        raise ValueError(f"VAR_CLASSES={classes}: there is no class {max(ids)}; expected ids in 0..{count - 1}")
     return ids
 
 

@@ -44,7 +44,7 @@ def locate(source: str, file: str, variable: str) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise OSError(
-            f"{variable}={source}: {file} is in no local folder and did not come from the hub ({reason}); {remedy}"
+            f"{variable}={source}: {file} is not in a local folder and could not be downloaded ({reason}); {remedy}"
         ) from error
 
 

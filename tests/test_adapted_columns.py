@@ -80,7 +80,7 @@ def test_the_whole_way(output: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "Metric                              PixArt               PixArt+LoRA" in told.out
     assert "PixArt+LoRA against PixArt, paired: PSNR" in told.out
     assert "are left out of prompts and references, for every column" in told.out
-    assert "fused; answers as unfused within" in told.out
+    assert "fused into the weights: output within" in told.out
     for column in ("PixArt-held-out", "PixArt+LoRA-held-out"):
         assert len(prompts(output, column)) == 3
         assert not set(prompts(output, column)) & set(trained)
@@ -119,7 +119,7 @@ def test_a_lora_of_another_tool_is_named_and_its_training_is_not_known(
     folder = write_lora(tmp_path / "mine")
     assert run_inference.main(["--pixart-lora", str(folder), "--num-samples", "1", "--num-references", "2"]) == 0
     told = capsys.readouterr()
-    assert "what the LoRA was trained on is not known" in told.out
+    assert "it is not known what the LoRA was trained on" in told.out
     assert "LoRA found" not in told.err
     assert (output / "PixArt+LoRA" / "output" / "00000.png").is_file()
 

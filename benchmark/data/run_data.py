@@ -193,7 +193,7 @@ def _apart(
 
 
 def _digest(training: Mapping[str, TrainingData]) -> str:
-    known = sorted({digest for data in training.values() for digest in data.pictures | data.captions})
+    known = sorted({digest for data in training.values() for digest in data.images | data.captions})
     return hashlib.sha256("".join(known).encode()).hexdigest()[:16]
 
 

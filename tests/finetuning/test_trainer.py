@@ -59,7 +59,7 @@ def test_it_leaves_a_lora_its_data_and_its_record(tmp_path: Path) -> None:
     assert any(bool(value.any()) for key, value in weights(folder).items() if "lora_B" in key), "nothing was learnt"
     data = read_training_data(folder)
     assert data is not None
-    assert (data.dataset, len(data.pictures)) == ("Robots", 6)
+    assert (data.dataset, len(data.images)) == ("Robots", 6)
     assert all(data.holds_caption(caption) for caption in CAPTIONS)
     assert not data.holds_caption("another")
     assert len(list((folder / "training" / "validation").glob("*.png"))) == 2

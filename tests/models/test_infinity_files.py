@@ -174,7 +174,7 @@ def test_another_text_encoder_is_refused(folder: Path) -> None:
     config = T5Config.from_pretrained(folder / "t5")
     config.d_model = 64
     T5EncoderModel(config).save_pretrained(folder / "t5")
-    assert re.search(r"INFINITY_TEXT_ENCODER=.* makes 64 features a token, but .* reads 128", refusal(folder))
+    assert re.search(r"INFINITY_TEXT_ENCODER=.* makes 64 features per token, but .* reads 128", refusal(folder))
 
 
 def test_guidance_before_the_first_block_is_refused(folder: Path) -> None:

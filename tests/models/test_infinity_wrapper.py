@@ -118,7 +118,7 @@ def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
         "words on faces added to prompts that name people",
         OFFICIAL_RNG_NOTE,
         "OFFLOAD has no effect: all networks stay on the device",
-        "ran plainly: compiled has no form of its own on a CPU",
+        "ran as eager: there is no compiled form for a CPU",
     )
 
 

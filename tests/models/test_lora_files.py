@@ -59,5 +59,5 @@ def test_a_record_of_the_first_version_is_read_and_a_changed_digest_of_a_new_one
     assert read_training_data(tmp_path) == data
     for pictures in (["xy" * 8], ["ab"], "ab" * 8, [1], None):
         path.write_text(json.dumps(content | {"schema_version": 1, "pictures": pictures}))
-        with pytest.raises(ValueError, match="its digests are none"):
+        with pytest.raises(ValueError, match="a digest is not 16 hexadecimal digits"):
             read_training_data(tmp_path)

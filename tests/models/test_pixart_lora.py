@@ -73,7 +73,7 @@ def test_fused_answers_as_beside(lora: Path) -> None:
     fused = answer(network, 1)
     assert (beside - plain).norm() > 0.01 * plain.norm(), "the LoRA does something"
     assert (fused - beside).norm() < 1e-5 * beside.norm()
-    assert note.startswith("fused; answers as unfused within")
+    assert note.startswith("fused into the weights: output within")
     assert not any("lora" in name for name, _ in network.named_parameters())
 
 
@@ -103,8 +103,8 @@ def test_strength_goes_from_the_base_to_the_whole(base: Path, lora: Path) -> Non
 def test_column_and_note_name_the_lora(base: Path, plain_lora: Path) -> None:
     generator = load(base, str(plain_lora), 0.5, "bfloat16")
     assert generator.name == "PixArt+LoRA"
-    assert generator.notes[0].startswith(f"LoRA {lora_digest(plain_lora)} at strength 0.5, fused; answers as unfused")
-    assert generator.notes[1] == "what the LoRA was trained on is not known"
+    assert generator.notes[0].startswith(f"LoRA {lora_digest(plain_lora)} at strength 0.5, fused into the weights: ")
+    assert generator.notes[1] == "it is not known what the LoRA was trained on"
     assert load(base, "none").name == "PixArt"
 
 

@@ -19,7 +19,7 @@ def test_it_fits_the_embedded_transformer_and_changes_its_answer() -> None:
     transformer = PixArtTransformer2DModel.from_pretrained(ASSETS / "pixart" / "transformer", dtype=torch.float32)
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     fused, note = fuse_lora(transformer.eval(), LORA)
-    assert note.startswith("fused; answers as unfused")
+    assert note.startswith("fused into the weights: ")
     changed = [name for name, weight in fused.state_dict().items() if not torch.equal(weight, before[name])]
     assert len(changed) == 76
     assert all(name.endswith(".weight") for name in changed)
@@ -46,4 +46,4 @@ def test_its_record_holds_the_training_captions_and_no_others() -> None:
     emoji = Emoji(ASSETS)
     seen = [data.holds_caption(emoji.caption(row)) for row in range(len(emoji))]
     assert seen == [emoji.split(row) == "train" for row in range(len(emoji))]
-    assert len(data.pictures) == sum(seen)
+    assert len(data.images) == sum(seen)

@@ -185,7 +185,7 @@ def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
     assert generator.notes == (
         "always makes 8 px images; 512 px were asked for",
         "conditioned on the classes 3, 7, 1 in turn, not on the prompt",
-        "ran plainly: compiled has no form of its own on a CPU",
+        "ran as eager: there is no compiled form for a CPU",
     )
 
 

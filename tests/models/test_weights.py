@@ -131,7 +131,7 @@ def test_safetensors_file_stands_in_for_a_missing_pth_of_the_same_name(tmp_path:
 def test_missing_folder_is_looked_for_on_the_hub_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for source in ("nobody/nothing", "/no/such/folder"):
-        with pytest.raises(OSError, match=r"m.pth is in no local folder .* set VAR_MODEL") as caught:
+        with pytest.raises(OSError, match=r"m.pth is not in a local folder .* set VAR_MODEL") as caught:
             locate(source, "m.pth", "VAR_MODEL")
         assert "\n" not in str(caught.value)
 

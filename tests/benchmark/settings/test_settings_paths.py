@@ -69,7 +69,7 @@ def test_a_models_folder_must_hold_its_files(monkeypatch: pytest.MonkeyPatch, tm
         ("INFINITY_ASPECT=2 WEIGHTS=tiny", "INFINITY_ASPECT=2"),
         ("INFINITY_INSERTION=-33", "INFINITY_INSERTION=-33"),
         ("IMAGE_SIZE=520 MODELS=pixart", "IMAGE_SIZE=520: PixArt needs a multiple of 16"),
-        ("MODELS=hub:org/name WEIGHTS=tiny", "WEIGHTS=tiny has none for it"),
+        ("MODELS=hub:org/name WEIGHTS=tiny", "only, but WEIGHTS=tiny: set WEIGHTS=pretrained"),
         ("MODELS=hub:./nope", "MODELS=hub:./nope"),
         ("MODELS=hub:nope", "MODELS=hub:nope"),
         ("HUB_ID=org/name", "HUB_ID=org/name: name the pipeline in MODELS"),
