@@ -1,10 +1,11 @@
-"""Writes README's table of settings from the settings themselves, so that it cannot differ from --help.
+"""Writes README's list of settings from the settings themselves, so that it cannot differ from --help.
 
 python scripts/document_settings.py
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from benchmark.settings.fields import settings_class
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- settings: written by scripts/document_settings.py -->", "<!-- end of settings -->"
+WIDTH = 118
 # Defaults that depend on other settings cannot be read off a field.
 DEFAULTS = {
     "DATASET": "`gundam` (`robots` with random and tiny weights)",
@@ -22,26 +24,31 @@ DEFAULTS = {
 }
 
 
-def settings_table() -> str:
-    """Return the table in Markdown: variable, default, meaning; the switches of all models share two lines."""
+def settings_list() -> str:
+    """Return the list in Markdown: variable, default, meaning; the switches of all models share two entries."""
     fields = settings_class().model_fields
-    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    entries: list[str] = []
     for name, field in fields.items():
+        if name == "models":
+            entries.append(_entry(_names(fields, "skip_"), "0", "1: leave that model out"))
+            meaning = "the same the other way round; a contradiction is an error"
+            entries.append(_entry(_names(fields, "run_"), "1", meaning))
         if not name.startswith(("skip_", "run_")):
             variable = name.upper()
-            lines.append(f"| `{variable}` | {DEFAULTS.get(variable) or _shown(field.default)} | {field.description} |")
-    switches = [
-        f"| {_names(fields, 'skip_')} | 0 | 1: leave that model out |",
-        f"| {_names(fields, 'run_')} | 1 | the same the other way round; a contradiction is an error |",
-    ]
-    place = next(number for number, line in enumerate(lines) if line.startswith("| `MODELS`"))
-    return "\n".join(lines[:place] + switches + lines[place:])
+            default = DEFAULTS.get(variable) or _shown(field.default)
+            entries.append(_entry(f"`{variable}`", default, field.description or ""))
+    return "\n".join(entries)
 
 
-def with_table(readme: str) -> str:
-    """Return README's text with the table between the two marks replaced."""
+def _entry(variables: str, default: str, meaning: str) -> str:
+    text = f"- {variables} [{default}]: {meaning}" if default else f"- {variables}: {meaning}"
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def with_list(readme: str) -> str:
+    """Return README's text with the list between the two marks replaced."""
     before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{settings_table()}\n\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n\n{settings_list()}\n\n{END}{rest.split(END)[1]}"
 
 
 def _names(fields: Iterable[str], prefix: str) -> str:
@@ -50,7 +57,7 @@ def _names(fields: Iterable[str], prefix: str) -> str:
 
 def _shown(default: object) -> str:
     if default in (None, "", ()):
-        return "-"
+        return ""
     if isinstance(default, bool):
         return str(int(default))
     if isinstance(default, tuple):
@@ -59,4 +66,4 @@ def _shown(default: object) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    README.write_text(with_list(README.read_text()))

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     caption_column: str = Field("", description="caption column of a hub data set, where it cannot be guessed")
     reference: str = Field(
         "",
-        description="reference images in the place of DATASET's own: any data set that DATASET takes, or statistics "
+        description="reference images in the place of DATASET's own: a data set or a folder with images, or statistics "
         "(.npz with mu and sigma, for fid)",
     )
     num_references: int = Field(

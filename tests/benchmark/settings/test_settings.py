@@ -183,9 +183,9 @@ def test_check_says_what_would_run_without_torch(tmp_path: Path) -> None:
 
 
 def test_readme_has_the_settings_as_they_are() -> None:
-    from scripts.document_settings import with_table
+    from scripts.document_settings import with_list
 
     readme = (ROOT / "README.md").read_text()
-    assert readme == with_table(readme), "run python scripts/document_settings.py"
+    assert readme == with_list(readme), "run python scripts/document_settings.py"
     for name in ("NUM_SAMPLES", "SKIP_INFINITY", "SDXL_STEPS", "VAR_CLASSES"):
         assert f"`{name}`" in readme
