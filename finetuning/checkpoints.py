@@ -57,22 +57,22 @@ def load_checkpoint(folder: Path, ledger: Ledger) -> Checkpoint | None:
                 raise ValueError("it is not as it was written")
             return _checked(open_checkpoint(path), path)
         except (OSError, ValueError) as error:
-            tell(f"{path} is damaged ({error}); the one before is taken")
+            tell(f"{path} is damaged ({error}); the checkpoint before it is used")
     return None
 
 
 def _checked(content: Any, path: Path) -> Checkpoint:
     """Return the checkpoint in a file's content. Raises ValueError."""
     if not isinstance(content, dict) or content.keys() != {"step", "parameters", "optimizer"}:
-        raise ValueError("it holds no step, parameters and optimizer")
+        raise ValueError("it does not hold step, parameters and optimizer")
     checkpoint = Checkpoint(**content)
     if type(checkpoint.step) is not int or path.stem != f"step-{checkpoint.step:06d}":
         raise ValueError(f"it is of step {checkpoint.step}")
     parameters = checkpoint.parameters
     if not isinstance(parameters, dict) or not all(isinstance(tensor, Tensor) for tensor in parameters.values()):
-        raise ValueError("its parameters are no tensors")
+        raise ValueError("its parameters are not tensors")
     if not isinstance(checkpoint.optimizer, dict) or checkpoint.optimizer.keys() != {"state", "param_groups"}:
-        raise ValueError("its optimizer is none")
+        raise ValueError("it holds no optimizer state")
     return checkpoint
 
 

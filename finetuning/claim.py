@@ -16,14 +16,14 @@ from finetuning.settings import TrainingSettings
 
 
 def check_apart(settings: TrainingSettings) -> None:
-    """Raise ValueError where the LoRA's folder and one of the images' lie in each other."""
+    """Raise ValueError where the LoRA's folder and one of the images' folders contain each other."""
     output = settings.output_dir.resolve()
     for name in ("train_dir", "test_dir"):
         given = getattr(settings, name)
         images = given.resolve() if given is not None else None
         if images is not None and (output.is_relative_to(images) or images.is_relative_to(output)):
             raise ValueError(
-                f"output_dir={settings.output_dir} and the folder of the images, {name}={given}, lie in each other: "
+                f"output_dir={settings.output_dir} and the images' folder {name}={given} must not contain each other: "
                 "choose another OUTPUT_DIR"
             )
 
@@ -56,7 +56,7 @@ def claim(
     if mark is not None and (mark.finished or whole_checkpoints(folder.checkpoints, folder.ledger)):
         _compare(folder, asked)
         if mark.finished:
-            tell(f"the LoRA in {folder.output} is not as it was written; it is made again")
+            tell(f"the LoRA in {folder.output} has changed since it was written; it is written again")
             folder.note(finished=False)
     else:
         folder.write_mark(Mark(asked))
@@ -108,7 +108,10 @@ def begun_with(folder: TrainingFolder, images: list[TrainingImage], *, aloud: bo
         return images
     if aloud and len(kept) < len(images):
         added = len(images) - len(kept)
-        tell(f"{added} images were added since this training began; --fresh takes them in")
+        tell(
+            f"{added} images were added since this training began, which goes on without them; "
+            "--fresh starts over with them"
+        )
     return kept
 
 
@@ -124,6 +127,6 @@ def recorded_images(folder: TrainingFolder, *, aloud: bool = False) -> list[str]
             raise Damaged("it is no list of images")
     except (OSError, Damaged) as error:
         if aloud:
-            tell(f"{path} is damaged ({error}); it is made again")
+            tell(f"{path} is damaged ({error}); it is written again")
         return None
     return names

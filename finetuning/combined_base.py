@@ -80,10 +80,11 @@ def _check_present(target: Path, sources: Mapping[str, str]) -> tuple[str, ...]:
     if not marker.is_file():
         if not is_whole_pipeline(target):
             raise ValueError(
-                f"{target} is there and no whole PixArt-Sigma folder: name another in COMBINED_BASE, or move it away"
+                f"{target} exists, but is not a whole PixArt-Sigma folder: name another in COMBINED_BASE, "
+                "or move it away"
             )
         return (f"a folder of your own, left as it is: {verify(target)}",)
-    remedy = "move that folder away, and it is built anew, or name another in COMBINED_BASE"
+    remedy = "move that folder away to have it built again, or name another in COMBINED_BASE"
     try:
         record = _read_marker(marker)
     except (OSError, Damaged) as error:
@@ -99,10 +100,10 @@ def _check_present(target: Path, sources: Mapping[str, str]) -> tuple[str, ...]:
     for name, size in files.items():
         path = resolve_inside(target, name)
         if not is_regular(path) or path.stat().st_size != size:
-            raise OSError(f"{path} is missing or of another size than it was built with: {remedy}")
+            raise OSError(f"{path} is missing, or has another size than when it was built: {remedy}")
     changed = _changed_source(record["origins"])
     if changed:
-        raise ValueError(f"{changed} was changed after {target} was built of it: {remedy}")
+        raise ValueError(f"{changed} was changed after {target} was built from it: {remedy}")
     return (record["verified"],)
 
 
@@ -150,7 +151,7 @@ def _build(model: str, base: str, vae: Path | None, sources: Mapping[str, str], 
     for part, folder in folders.items():
         taken, left = choose_files(folder, part)
         if left:
-            notes.append(f"{part}: left out {', '.join(left)}, which nothing loads beside {WEIGHTS[part]}")
+            notes.append(f"{part}: left out {', '.join(left)}; {WEIGHTS[part]} is loaded")
         (partial / part).mkdir()
         for name in taken:
             link_or_copy(folder / name, partial / part / name)
@@ -176,7 +177,7 @@ def find_parts(model: str, base: str, vae: Path | None = None) -> tuple[dict[str
 
     Raises:
         OSError: a source or a part of it is missing.
-        ValueError: model_index.json is no JSON or does not name a part.
+        ValueError: model_index.json is not JSON or does not name a part.
     """
     root = find_folder(model, "PIXART_MODEL", ["transformer/*"])
     folders = {"transformer": root / "transformer"}
@@ -206,7 +207,7 @@ def choose_files(folder: Path, part: str) -> tuple[list[str], list[str]]:
 
     Raises:
         OSError: there are no weights in safetensors, or a shard is missing.
-        ValueError: the index of the shards is no JSON.
+        ValueError: the index of the shards is not JSON.
     """
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if part not in WEIGHTS:

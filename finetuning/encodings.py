@@ -175,7 +175,7 @@ def place_text_encoder(encoder: Any, device: str, offload: Literal["auto", "alwa
     if offload == "always" or (offload == "auto" and free < size + ROOM_BYTES):
         from accelerate import cpu_offload
 
-        tell(f"T5 ({size / 1e9:.1f} GB) comes to the GPU part by part")
+        tell(f"T5 ({size / 1e9:.1f} GB) is moved to the GPU part by part")
         return cpu_offload(encoder, execution_device=torch.device(device))
     return encoder.to(device)
 
@@ -223,11 +223,11 @@ def _cached(folder: Path, name: str, compute: Callable[[], dict[str, Tensor]]) -
         try:
             return load_sealed(path, name)
         except (OSError, ValueError) as error:
-            tell(f"{path} is damaged ({error}); it is made again")
+            tell(f"{path} is damaged ({error}); it is computed again")
     made = compute()
     try:
         open_cache(folder)
         save_sealed(path, made, name)
     except OSError as error:
-        tell(f"{path} cannot be kept ({error}); the next training computes it again")
+        tell(f"{path} cannot be saved ({error}); the next training computes it again")
     return made

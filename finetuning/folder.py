@@ -95,7 +95,7 @@ class TrainingFolder:
         if foreign:
             told = f" ({self.ledger.damaged})" if self.ledger.damaged else ""
             raise ValueError(
-                f"{self.output} holds files that no training of ours wrote there, at names that a training writes: "
+                f"{self.output} holds files that this program did not write, under names that a training uses: "
                 f"{listed(foreign)}{told}: choose another OUTPUT_DIR"
             )
 
@@ -114,7 +114,7 @@ class TrainingFolder:
             self.ledger = Ledger(self.output, self.ledger.path)  # the holder before may have written
             self.check_foreign()
             if self.ledger.damaged:
-                tell(f"{self.ledger.damaged}; the file that it named is no longer known as ours")
+                tell(f"{self.ledger.damaged}; --fresh no longer deletes the file that was named there")
             yield
 
     def tidy(self) -> None:

@@ -45,7 +45,7 @@ def read_images(folder: Path) -> list[TrainingImage]:
     check_captions(folder, files)
     missing = [file.path for file in files if not is_regular(file.path)]
     if missing:
-        raise OSError(f"{len(missing)} of {len(files)} images in {folder} are not there, first {missing[0]}")
+        raise OSError(f"{len(missing)} of {len(files)} images in {folder} are missing, first {missing[0]}")
     sources = _source_digests(folder)
 
     def read(file: ImageFile) -> TrainingImage:

@@ -63,7 +63,9 @@ def check_reports(folder: Path) -> None:
     paths = [folder / name for name in (PAGE_NAME, SHEET_NAME, CURVE_NAME)]
     foreign = [path.name for path in paths if (path.exists() or path.is_symlink()) and not _is_ours(path)]
     if foreign:
-        raise ValueError(f"{folder} holds {listed(foreign)} of another origin: choose another --output_dir")
+        raise ValueError(
+            f"{folder} holds {listed(foreign)} that this program did not write: choose another --output_dir"
+        )
 
 
 def _is_ours(path: Path) -> bool:
@@ -154,8 +156,8 @@ def write_page(findings: Findings, path: Path) -> None:
         f"The same on {len(drift.real)} captions outside the target, with the real images of that domain.", "",
         *_table(findings.drift_before, findings.drift_after, {}), "",
         "## Strength", "",
-        f"{findings.curve_floor.short} and its like on the first {findings.curve_count} captions of each domain: "
-        "unbiased at any count, where a Fréchet distance would depend on it.", "",
+        f"{findings.curve_floor.short} on the first {findings.curve_count} captions of each domain. It is unbiased at "
+        "any count; a Fréchet distance would depend on the count.", "",
         "| strength | to the target | of the way to the floor | to the drift domain |", "|---|---|---|---|",
     ]  # fmt: skip
     base = findings.curve[0]

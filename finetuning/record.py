@@ -106,7 +106,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             damaged.append(f"line {number}: {error}")
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        tell(f"{path} is damaged ({damaged[0]}{more}); what it says there is left out")
+        tell(f"{path} is damaged ({damaged[0]}{more}); these lines are left out")
     return lines
 
 

@@ -158,7 +158,8 @@ class TrainingStep:
         if self.compiled or not (self._accelerator.is_main_process or failure):
             return
         found = (
-            f"gives wrong gradients here: their error is {self.compiled_error:.1e}, and rounding explains {tolerance}"
+            f"gives wrong gradients here: their error is {self.compiled_error:.1e}, and rounding explains "
+            f"at most {tolerance}"
         )
         print(
             f"torch.compile of torch {torch.__version__} {failure or found}. This training goes on without it, "

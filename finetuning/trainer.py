@@ -202,7 +202,7 @@ class _Training:
         load_parameters(model, checkpoint.parameters)
         optimizer.load_state_dict(checkpoint.optimizer)
         if self._accelerator.is_main_process:
-            tell(f"going on from step {checkpoint.step}")
+            tell(f"resuming from step {checkpoint.step}")
         return checkpoint.step
 
     # The steps.

@@ -155,7 +155,7 @@ def weight_files(folder: Path, part: str) -> list[Path]:
 
     Raises:
         OSError: there are no weights in safetensors, or a shard is missing.
-        ValueError: the index is no JSON, or names a file outside of the folder.
+        ValueError: the index is not JSON, or names a file outside of the folder.
     """
     single = folder / WEIGHTS[part]
     index = folder / (WEIGHTS[part] + INDEX_SUFFIX)
@@ -185,7 +185,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise OSError(f"no file {path}: download the folder again") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: download it again") from error
+        raise ValueError(f"{path} is not JSON: download it again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no JSON object: download it again")
+        raise ValueError(f"{path} is not a JSON object: download it again")
     return content

@@ -115,7 +115,7 @@ def test_shards_are_taken_and_a_missing_one_is_named(split: tuple[str, str], tmp
 def test_other_sources_are_refused(split: tuple[str, str], tmp_path: Path) -> None:
     target = build_combined_base(*split, tmp_path / "combined").folder
     with pytest.raises(
-        ValueError, match=r"was built with model .*, not org/another: move that folder away, .* or name another"
+        ValueError, match=r"was built with model .*, not org/another: move that folder away .* or name another"
     ):
         build_combined_base("org/another", split[1], target)
     assert not build_combined_base(str(target), split[1], target).built, "the folder itself is no other source"
@@ -123,7 +123,7 @@ def test_other_sources_are_refused(split: tuple[str, str], tmp_path: Path) -> No
     shutil.rmtree(split[0])
     path = target / "vae" / WEIGHTS
     path.rename(tmp_path / "lost")
-    with pytest.raises(OSError, match=r"vae.* is missing or of another size"):
+    with pytest.raises(OSError, match=r"vae.* is missing, or has another size"):
         build_combined_base(str(target), "", target)
 
 
@@ -142,7 +142,7 @@ def test_a_users_own_whole_folder_is_verified_and_left(split: tuple[str, str], t
     assert not (tmp_path / "own" / "combined.json").exists()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
-    with pytest.raises(ValueError, match="no whole PixArt-Sigma folder"):
+    with pytest.raises(ValueError, match="is not a whole PixArt-Sigma folder"):
         build_combined_base(*split, tmp_path / "notes")
     assert (tmp_path / "notes" / "a.txt").read_text() == "mine"
 
@@ -257,7 +257,7 @@ def test_what_cannot_be_used_is_one_line_and_leaves_nothing(
 def test_weights_in_other_forms_are_left_out_and_told(split: tuple[str, str], tmp_path: Path) -> None:
     (Path(split[1]) / "vae" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
     built = build_combined_base(*split, tmp_path / "combined")
-    assert built.notes[0] == f"vae: left out diffusion_pytorch_model.bin, which nothing loads beside {WEIGHTS}"
+    assert built.notes[0] == f"vae: left out diffusion_pytorch_model.bin; {WEIGHTS} is loaded"
     assert not (built.folder / "vae" / "diffusion_pytorch_model.bin").exists()
 
 
@@ -285,7 +285,7 @@ def test_the_script_builds_the_embedded_model(
     assert script.main([]) == 0
     assert capsys.readouterr().out.endswith("base: built\n")
     assert script.main([]) == 0
-    assert capsys.readouterr().out.endswith("there already, nothing done\n")
+    assert capsys.readouterr().out.endswith("complete already, nothing to do\n")
     monkeypatch.setenv("WEIGHTS", "random")
     assert script.main([]) == 2
     assert "WEIGHTS=random has no files" in capsys.readouterr().err

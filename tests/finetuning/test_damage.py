@@ -138,5 +138,5 @@ def test_a_cache_that_cannot_be_written_costs_a_line(tmp_path: Path, capsys: pyt
     found = _cached(tmp_path / "file", "n" * 64, lambda: {"tokens": torch.ones(2)})
     assert found["tokens"].tolist() == [1, 1]
     told = capsys.readouterr().err
-    assert "cannot be kept" in told
+    assert "cannot be saved" in told
     assert told.count("\n") == 1

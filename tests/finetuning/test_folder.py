@@ -109,7 +109,7 @@ def test_with_a_damaged_or_missing_mark_nothing_is_deleted_and_the_files_are_nam
     words = (
         "settings.json is damaged or of an earlier version"
         if content is not None
-        else "holds files that no training of ours wrote"
+        else "holds files that this program did not write"
     )
     for fresh in (True, False):
         told = refused(copy, words, fresh=fresh)
@@ -128,7 +128,11 @@ def test_a_folder_with_somebodys_files_at_our_names_is_left_as_it_is(finished: A
     (settings.output_dir / name).parent.mkdir(parents=True)
     (settings.output_dir / name).write_text("mine")
     for fresh in (False, True):
-        told = refused(settings, "damaged" if name.endswith("settings.json") else "holds files that no", fresh=fresh)
+        told = refused(
+            settings,
+            "damaged" if name.endswith("settings.json") else "holds files that this program did not",
+            fresh=fresh,
+        )
         assert name in told
     assert not (settings.output_dir / "training" / LOCK_NAME).exists(), "refused before anything is written"
 
@@ -138,14 +142,16 @@ def test_a_lock_file_that_is_somebodys_is_not_emptied(finished: Any, tmp_path: P
     (settings.output_dir / "training").mkdir(parents=True)
     lock = settings.output_dir / "training" / LOCK_NAME
     lock.write_text("mine")
-    refused(settings, r"at names that a training writes: training/\.t2i-lock", fresh=True)
+    refused(settings, r"under names that a training uses: training/\.t2i-lock", fresh=True)
     assert lock.read_text() == "mine"
 
 
 def test_ours_and_theirs_mixed_is_left_as_it_is(copy: Any) -> None:
     (copy.output_dir / "training" / "checkpoints" / "step-000009.pt").write_text("mine")
     for fresh in (False, True):
-        assert "step-000009.pt" in refused(copy, "holds files that no training of ours wrote there", fresh=fresh)
+        assert "step-000009.pt" in refused(
+            copy, "holds files that this program did not write, under names that a training uses", fresh=fresh
+        )
 
 
 def test_a_link_in_the_place_of_a_folder_of_ours_is_refused(finished: Any, tmp_path: Path) -> None:
@@ -153,7 +159,7 @@ def test_a_link_in_the_place_of_a_folder_of_ours_is_refused(finished: Any, tmp_p
     settings.output_dir.mkdir()
     (tmp_path / "elsewhere").mkdir()
     (settings.output_dir / "training").symlink_to(tmp_path / "elsewhere")
-    refused(settings, "at names that a training writes: training", fresh=True)
+    refused(settings, "under names that a training uses: training", fresh=True)
 
 
 def test_the_loras_folder_and_the_images_must_not_lie_in_each_other(finished: Any, tmp_path: Path) -> None:
@@ -161,7 +167,7 @@ def test_the_loras_folder_and_the_images_must_not_lie_in_each_other(finished: An
     (tmp_path / "link").symlink_to(train)
     for output in (train, train / "lora", train.parent.parent, tmp_path / "link" / "lora"):
         before = files(train.parent.parent)
-        with pytest.raises(ValueError, match="lie in each other"):
+        with pytest.raises(ValueError, match="must not contain each other"):
             train_lora(dataclasses.replace(finished, output_dir=output), fresh=True)
         assert files(train.parent.parent) == before
 
@@ -216,7 +222,7 @@ def test_a_lora_that_is_not_as_it_was_written_is_written_again_without_a_step(
     outcome = train_lora(copy)
     assert outcome.trained
     assert outcome.loss is not None
-    assert "is not as it was written; it is made again" in capsys.readouterr().err
+    assert "has changed since it was written; it is written again" in capsys.readouterr().err
     after = files(copy.output_dir)
     same = [name for name in before if name.startswith(("adapter", "training_data")) or "validation" in name]
     assert len(same) == 5
@@ -235,8 +241,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
     path.write_bytes(content)
     train_lora(settings)
     told = capsys.readouterr().err
-    assert f"{path} is damaged (it is not as it was written); the one before is taken" in told
-    assert "going on from step 2" in told
+    assert f"{path} is damaged (it is not as it was written); the checkpoint before it is used" in told
+    assert "resuming from step 2" in told
     mine, theirs = (load_file(s.output_dir / "adapter_model.safetensors") for s in (settings, finished))
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 

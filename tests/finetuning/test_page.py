@@ -74,10 +74,10 @@ def test_another_programs_file_is_refused_by_name(tmp_path: Path, name: str) -> 
     check_reports(tmp_path)
     (tmp_path / name).unlink(missing_ok=True)
     (tmp_path / name).write_text("# mine")
-    with pytest.raises(ValueError, match=f"holds {name} of another origin") as caught:
+    with pytest.raises(ValueError, match=f"holds {name} that this program did not write") as caught:
         check_reports(tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match=f"holds {name} of another origin"):
+    with pytest.raises(ValueError, match=f"holds {name} that this program did not write"):
         check_reports(tmp_path)

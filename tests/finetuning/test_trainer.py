@@ -152,7 +152,7 @@ def test_a_signal_ends_it_in_one_line_and_the_same_command_goes_on(tmp_path: Pat
     process.send_signal(number)
     _, told = process.communicate()
     assert process.returncode == status, told
-    assert told.splitlines()[-1] == "train_lora: stopped; the same command goes on from the last checkpoint"
+    assert told.splitlines()[-1] == "train_lora: stopped; run the same command to resume from the last checkpoint"
     assert "Traceback" not in told
     assert not list((tmp_path / "stopped").rglob(f"{PREFIX}*"))
     folder = TrainingFolder(tmp_path / "stopped")
@@ -292,7 +292,10 @@ def test_images_that_were_added_since_it_began_are_left_out(
     shutil.copy(settings.train_dir / "00000_input.png", settings.train_dir / "00006_input.png")
     (settings.train_dir / "00006_caption.txt").write_text("one more\n")
     assert train_lora(settings).trained
-    assert "1 images were added since this training began; --fresh takes them in" in capsys.readouterr().err
+    assert (
+        "1 images were added since this training began, which goes on without them; --fresh starts over with them"
+        in capsys.readouterr().err
+    )
     assert equal(weights(settings.output_dir), weights(whole.output_dir))
     assert not train_lora(settings).trained
     (settings.train_dir / "00001_input.png").unlink()

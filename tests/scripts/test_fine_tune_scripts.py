@@ -107,7 +107,7 @@ def test_the_steps_come_in_order_and_a_second_call_changes_nothing(session: Sess
     again = session.run(REAL_BASE="1")
     assert again.returncode == 0
     assert "2 images, unchanged" in again.stdout
-    assert "there already, nothing done" in again.stdout
+    assert "complete already, nothing to do" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 

@@ -38,5 +38,5 @@ def test_prepare_inputs_says_that_the_same_command_goes_on(tmp_path: Path, numbe
     process.send_signal(number)
     _, told = process.communicate()
     assert process.returncode == status, told
-    assert told.splitlines()[-1] == "prepare_inputs: stopped; the same command goes on from here"
+    assert told.splitlines()[-1] == "prepare_inputs: stopped; run the same command to resume"
     assert "Traceback" not in told

@@ -43,7 +43,7 @@ def test_a_lora_is_trained_and_a_second_call_leaves_it(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in lora.rglob("*")}
     again = fine_tune(folder)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.endswith(f"{lora}: 2 steps, was finished already\n")
+    assert again.stdout.endswith(f"{lora}: 2 steps, finished already\n")
     assert {path: path.stat().st_mtime_ns for path in lora.rglob("*")} == before
 
 

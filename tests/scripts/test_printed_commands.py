@@ -87,7 +87,7 @@ def test_one_script_and_then_the_benchmark_has_a_column_more(checkout: Checkout,
     script = "bash scripts/fine_tune_from_inference.sh --validate_every 0"
     assert "2 steps, loss" in checkout.run(script, DATASET=str(gundam))
     files = {path: path.stat().st_mtime_ns for path in (checkout.folder / "local_repo").rglob("*") if path.is_file()}
-    assert "2 steps, was finished already" in checkout.run(script, DATASET=str(gundam))
+    assert "2 steps, finished already" in checkout.run(script, DATASET=str(gundam))
     assert {path: path.stat().st_mtime_ns for path in files} == files
     table = checkout.run(
         "NUM_SAMPLES=2 SKIP_SDXL=1 SKIP_INFINITY=1 RUN_PIXART=1 python run_inference.py",
@@ -97,4 +97,4 @@ def test_one_script_and_then_the_benchmark_has_a_column_more(checkout: Checkout,
     titles = next(line for line in table.splitlines() if line.startswith("Metric")).split()
     assert titles == ["Metric", "PixArt", "PixArt+LoRA"]
     # The benchmark read more rows into the same folder: the training that is there stays as it is.
-    assert "2 steps, was finished already" in checkout.run(script, DATASET=str(gundam))
+    assert "2 steps, finished already" in checkout.run(script, DATASET=str(gundam))

@@ -5,7 +5,8 @@
 Looks at every OUTPUT_DIR/*/output/*.png and fills OUTPUT_DIR/NAME/input up to the highest index, each row once and
 under its own number; past the data set's last row, image i belongs to row i mod the number of rows. The rows are those
 that the benchmark prepares, so either goes on with what the other did. A second call changes nothing. Captioned
-images of another origin (no manifest.jsonl beside them) are left as they are. Exit status 2 where it cannot be done.
+images that this program did not write (no manifest.jsonl beside them) are left as they are. Exit status 2 where it
+cannot be done.
 """
 
 from __future__ import annotations
@@ -83,4 +84,4 @@ def count_foreign(folder: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "back_fill_inputs", "stopped; the same command goes on from here"))
+    leave(exit_status_of(main, "back_fill_inputs", "stopped; run the same command to resume"))

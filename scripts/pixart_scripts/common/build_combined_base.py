@@ -50,9 +50,9 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
     for note in combined.notes:
         print(visible(f"{combined.folder}: {note}"))
-    print(visible(f"{combined.folder}: {'built' if combined.built else 'there already, nothing done'}"))
+    print(visible(f"{combined.folder}: {'built' if combined.built else 'complete already, nothing to do'}"))
     return 0
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "build_combined_base", "stopped; the same command begins again"))
+    leave(exit_status_of(main, "build_combined_base", "stopped; run the same command to start again"))

@@ -80,4 +80,4 @@ def _check_again() -> int:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "check_environment", "stopped; the same command begins again"))
+    leave(exit_status_of(main, "check_environment", "stopped; run the same command to start again"))

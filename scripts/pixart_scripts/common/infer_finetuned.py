@@ -84,7 +84,7 @@ def generate(arguments: argparse.Namespace) -> str:
     output = arguments.output_dir or arguments.base_dir / "finetuned"
     sheet = output / "samples.png"
     if (sheet.exists() or sheet.is_symlink()) and not is_our_png(sheet):
-        raise ValueError(f"{sheet} is of another origin: choose another --output_dir")
+        raise ValueError(f"{sheet} was not written by this program: choose another --output_dir")
     runtime = Runtime(
         weights=settings.weights, device=machine.device, dtype=machine.dtype, image_size=settings.image_size,
         assets=ASSETS, cache=output / "cache",
@@ -124,4 +124,4 @@ def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Pa
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "infer_finetuned", "stopped; the same command goes on from here"))
+    leave(exit_status_of(main, "infer_finetuned", "stopped; run the same command to resume"))

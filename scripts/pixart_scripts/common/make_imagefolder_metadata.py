@@ -46,12 +46,12 @@ def check_replaceable(table: Path) -> None:
     """Raise ValueError where a table holds anything but file names and captions, which would be lost."""
     told = "which would be lost: move it away"
     if table.is_symlink() or not table.is_file():
-        raise ValueError(f"{table} is no file of its own, {told}")
+        raise ValueError(f"{table} is a link or not a regular file, {told}")
     for number, text in enumerate(read_regular(table).splitlines(), 1):
         try:
             row = json.loads(text)
         except (ValueError, RecursionError):
-            raise ValueError(f"{table} was not written by this script (line {number} is no JSON), {told}") from None
+            raise ValueError(f"{table} was not written by this script (line {number} is not JSON), {told}") from None
         if not isinstance(row, dict) or row.keys() != {"file_name", "text"}:
             raise ValueError(f"line {number} of {table} holds more than file_name and text, {told}")
 
@@ -73,4 +73,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "make_imagefolder_metadata", "stopped; the same command goes on from here"))
+    leave(exit_status_of(main, "make_imagefolder_metadata", "stopped; run the same command to resume"))

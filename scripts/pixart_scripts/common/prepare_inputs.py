@@ -65,7 +65,7 @@ def select(dataset: CaptionedImages, count: int, seed: int, side: int) -> Select
     """Return a stratified sample of the data set. Raises ValueError where it is no table, which has no labels apart."""
     if not isinstance(dataset, Table):
         raise ValueError(
-            f"{dataset.name} is no table with a column of labels, so it cannot be stratified: give a hub id or a "
+            f"{dataset.name} has no column of labels, so it cannot be stratified: give a hub id or a "
             "folder of parquet shards, or --no-stratify"
         )
     return Selection(dataset, count, seed, side)
@@ -99,4 +99,4 @@ def positive_integer(text: str) -> int:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "prepare_inputs", "stopped; the same command goes on from here"))
+    leave(exit_status_of(main, "prepare_inputs", "stopped; run the same command to resume"))

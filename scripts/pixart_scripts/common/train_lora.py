@@ -58,37 +58,43 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("base", Path, Path("local_repo/pixart_base"), "a whole PixArt-Sigma folder", "COMBINED_BASE")
     add("output_dir", Path, base_dir / "pixart_lora", "the LoRA's folder", "OUTPUT_DIR")
     add("cache_dir", Path, None, "latents and caption encodings; default: encodings/ beside the LoRA")
-    add("batch_size", int, defaults.batch_size, "images a pass and process", "BS")
+    add("batch_size", int, defaults.batch_size, "images per pass and process", "BS")
     add("steps", int, defaults.steps, "optimizer steps", "STEPS")
     add("learning_rate", float, defaults.learning_rate, "highest learning rate", "LR")
     add("rank", int, defaults.rank, "rank of the LoRA", rank_variable(environment))
     add("alpha", int, 0, "scale = alpha / rank (rsLoRA: / sqrt(rank)); 0: alpha = rank")
     add_switch("rslora", "rank-stabilised scale: alpha / sqrt(rank)")
     add_switch("dora", "weight-decomposed LoRA")
-    add("target_modules", _split, TARGET_MODULES, "names of linear layers, by commas")
+    add("target_modules", _split, TARGET_MODULES, "names of linear layers, separated by commas")
     add("lora_dropout", float, 0.0, "dropout before the LoRA")
     add("resolution", int, 0, "pixels a side; 0: what the base was trained at")
     add("loss_weighting", str, "uniform", "uniform is PixArt's own", choices=get_args(LossWeighting))
     add("snr_gamma", float, defaults.snr_gamma, "gamma of min-snr")
     add("schedule", str, "cosine", "learning rate after the warm-up", choices=get_args(Schedule))
     add("warmup_steps", int, 0, "steps of linear warm-up")
-    add("weight_decay", float, defaults.weight_decay, "AdamW's")
-    add("adam_beta2", float, defaults.adam_beta2, "AdamW's; less of it suits a short training")
+    add("weight_decay", float, defaults.weight_decay, "weight decay of AdamW")
+    add("adam_beta2", float, defaults.adam_beta2, "beta2 of AdamW; a lower one suits a short training")
     add("max_grad_norm", float, defaults.max_grad_norm, "gradients are clipped to this norm")
-    add("gradient_accumulation", int, 1, "passes a step")
+    add("gradient_accumulation", int, 1, "passes per step")
     add_switch("gradient_checkpointing", "less memory, a third more time")
     add_switch("compile", "torch.compile the blocks: less time and memory after a minute of compiling")
     add("caption_dropout", float, defaults.caption_dropout, "share of passes without caption, for guidance")
     add_switch("flip", "mirror half of the images")
-    add("seed", int, defaults.seed, "everything random follows from it")
-    add("dtype", str, "auto", "arithmetic", choices=("auto", *get_args(DType)))
+    add("seed", int, defaults.seed, "decides everything that is random")
+    add("dtype", str, "auto", "dtype of the arithmetic", choices=("auto", *get_args(DType)))
     add("lora_dtype", str, "float32", "of the saved LoRA", choices=get_args(DType), former="adapter_dtype")
     add("device", str, "auto", "auto, cpu or cuda")
-    add("offload_text_encoder", str, "auto", "T5 comes to the GPU in parts", choices=("auto", "always", "never"))
+    add("offload_text_encoder", str, "auto", "move T5 to the GPU part by part", choices=("auto", "always", "never"))
     add("log_every", int, defaults.log_every, "steps between lines of metrics.jsonl")
     add("checkpoint_every", int, defaults.checkpoint_every, "steps between checkpoints; 0: none but the last")
     add("validate_every", int, defaults.validate_every, "steps between validation images; 0: none")
-    add("validation_prompt", str, None, "prompts, by |; default: the first captions of input/test", "VALIDATION_PROMPT")
+    add(
+        "validation_prompt",
+        str,
+        None,
+        "prompts, separated by |; default: the first captions of input/test",
+        "VALIDATION_PROMPT",
+    )
     add("validation_guidance", float, defaults.validation_guidance, "guidance of validation images")
     add("validation_steps", int, defaults.validation_steps, "denoising steps of validation images")
     add("test_dir", Path, None, "held-out images, whose captions are validation prompts; default: beside train_dir")
@@ -133,10 +139,10 @@ def main(given: Sequence[str] | None = None) -> int:
         print(f"train_lora: {one_line(error)}", file=sys.stderr)
         return 2
     if outcome.is_main:
-        told = f"loss {outcome.loss:.4f}" if outcome.loss is not None else "was finished already"
+        told = f"loss {outcome.loss:.4f}" if outcome.loss is not None else "finished already"
         print(f"{visible(str(outcome.folder))}: {outcome.steps} steps, {told}")
     return 0
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "train_lora", "stopped; the same command goes on from the last checkpoint"))
+    leave(exit_status_of(main, "train_lora", "stopped; run the same command to resume from the last checkpoint"))

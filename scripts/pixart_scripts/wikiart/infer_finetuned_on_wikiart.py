@@ -14,4 +14,4 @@ from scripts.pixart_scripts.common.infer_finetuned import main
 
 if __name__ == "__main__":
     program = functools.partial(main, base_dir="local_repo/WikiArt")
-    leave(exit_status_of(program, "infer_finetuned", "stopped; the same command goes on from here"))
+    leave(exit_status_of(program, "infer_finetuned", "stopped; run the same command to resume"))

@@ -18,4 +18,4 @@ from scripts.pixart_scripts.common.prepare_inputs import main
 if __name__ == "__main__":
     dataset = os.environ.get("WIKIART_DATASET") or "wikiart"
     program = functools.partial(main, dataset=dataset, name="WikiArt", stratify=True)
-    leave(exit_status_of(program, "prepare_inputs", "stopped; the same command goes on from here"))
+    leave(exit_status_of(program, "prepare_inputs", "stopped; run the same command to resume"))
