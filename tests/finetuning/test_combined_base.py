@@ -46,7 +46,7 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def picture(**options: Any) -> torch.Tensor:
+def image_of(**options: Any) -> torch.Tensor:
     runtime = Runtime("pretrained", "cpu", "float32", 32, assets=Path("assets"), cache=Path("cache"))
     generator = pixart.FAMILY.load(pixart.Options(steps=2, **options), runtime)
     return generator.generate([Request(0, "a pink robot", 1), Request(1, "a blue cat", 2)])
@@ -61,7 +61,7 @@ def test_it_makes_the_images_of_the_split_folders_and_is_built_once(split: tuple
         "diffusers", "PixArtTransformer2DModel",
     ]  # fmt: skip
     assert open_base(target).native_side == 32
-    assert torch.equal(picture(model=str(target), base="nowhere/at-all"), picture(model=split[0], base=split[1]))
+    assert torch.equal(image_of(model=str(target), base="nowhere/at-all"), image_of(model=split[0], base=split[1]))
 
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
     again = build_combined_base(*split, target)

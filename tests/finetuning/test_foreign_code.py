@@ -26,7 +26,7 @@ def bring_code(folder: Path, configuration: str, ran: Path, **entries: Any) -> N
     path.write_text(json.dumps(content | entries))
 
 
-def test_a_tokenizer_that_brings_code_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
+def test_a_tokenizer_that_brings_code_is_refused_without_a_question(tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path)
     ran = tmp_path / "ran"
     bring_code(settings.base / "tokenizer", "tokenizer_config.json", ran, auto_map={"AutoTokenizer": ["own.Own", None]})

@@ -1,4 +1,4 @@
-"""Trainings that are killed at random moments end as one that nobody disturbed, in all that they leave."""
+"""Trainings that are killed at random moments end as undisturbed ones do, in all that they leave."""
 
 from __future__ import annotations
 

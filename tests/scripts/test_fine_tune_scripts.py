@@ -202,7 +202,7 @@ def test_from_inference_back_fills_what_belongs_to_the_images(session: Session) 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """Return a repository of the shell scripts alone, whose local_repo is nobody's."""
+    """Return a repository of the shell scripts alone, whose local_repo does not exist."""
     root = tmp_path / "another place"
     for script in SCRIPTS.rglob("*.sh"):
         target = root / script.relative_to(ROOT)
