@@ -13,7 +13,7 @@ from benchmark.report.ownership import foreign_reports
 from benchmark.run import column_folder
 from benchmark.run.column_folder import MARK_NAME, SCHEMA_VERSION
 from benchmark.run.columns import Column
-from benchmark.settings.fingerprint import defaults_of
+from benchmark.settings.fingerprint import as_text, defaults_of
 from benchmark.settings.titles import compared, folder_name
 from files import PROGRAM
 from files.deletion import listed
@@ -62,7 +62,7 @@ def _recorded(column: Column, marks: Mapping[Path, Mapping[str, Any]], held_out:
         folder for folder, mark in marks.items()
         if (HELD_OUT in mark) == held_out and column.key.matches(mark, defaults)
     ]  # fmt: skip
-    asked = {name.upper(): str(value) for name, value in column.settings}
+    asked = {name.upper(): as_text(value) for name, value in column.settings}
     return max(
         found, key=lambda folder: sum(asked.get(name) == text for name, text in marks[folder].items()), default=None
     )
