@@ -95,8 +95,7 @@ def test_no_file_has_more_than_400_lines_but_for_networks() -> None:
     long = {
         str(path.relative_to(ROOT)): count
         for path in python_files()
-        if (count := len(path.read_text().splitlines())) > 400
-        and not path.is_relative_to(ROOT / "models" / "networks")
+        if (count := len(path.read_text().splitlines())) > 400 and not path.is_relative_to(ROOT / "models" / "networks")
     }
     assert long == {}
 
