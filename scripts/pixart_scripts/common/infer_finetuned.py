@@ -22,7 +22,6 @@ from pathlib import Path
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.settings.command_line import parse_command
-from benchmark.settings.fields import ASSETS
 from finetuning.base import base_options, find_lora
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer
 
@@ -68,9 +67,10 @@ def generate(arguments: argparse.Namespace) -> str:
     from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
     from benchmark.run.generation import Plan, generate_images
     from benchmark.run.journal import Journal
+    from benchmark.settings.runtime import runtime_of
     from files.images import is_our_png
     from models import pixart
-    from models.base import Request, Runtime
+    from models.base import Request
     from models.lora_files import lora_digest
 
     lora = find_lora(arguments.base_dir, arguments.lora)
@@ -85,10 +85,7 @@ def generate(arguments: argparse.Namespace) -> str:
     sheet = output / "samples.png"
     if (sheet.exists() or sheet.is_symlink()) and not is_our_png(sheet):
         raise ValueError(f"{sheet} was not written by this program: choose another --output_dir")
-    runtime = Runtime(
-        weights=settings.weights, device=machine.device, dtype=machine.dtype, image_size=settings.image_size,
-        assets=ASSETS, cache=output / "cache",
-    )  # fmt: skip
+    runtime = replace(runtime_of(settings, "eager", machine), cache=output / "cache", offload=False)
     fingerprint = {
         "adapter": lora_digest(lora), "options": str(options), "weights": settings.weights,
         "device": machine.name, "dtype": machine.dtype, "image_size": str(settings.image_size),
@@ -101,26 +98,30 @@ def generate(arguments: argparse.Namespace) -> str:
     ]
     plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
     generate_images(lambda: pixart.FAMILY.load(options, runtime), requests, journal, plan, Progress())
+
+    def reference(number: int) -> dict[str, Path | None]:
+        return {"reference": real[number % len(real)]} if real else {}
+
     rows = [
-        SheetRow(request.prompt, {"LoRA": journal.image_path(number), "reference": real.get(request.prompt)}, {})
+        SheetRow(request.prompt, {"LoRA": journal.image_path(number), **reference(number)}, {})
         for number, request in enumerate(requests)
     ]
     draw_contact_sheet(rows, ["LoRA", "reference"] if real else ["LoRA"], sheet)
     return f"{output / 'output'}: {len(requests)} images of {len(set(prompts))} prompts; {sheet}"
 
 
-def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], dict[str, Path]]:
-    """Return the prompts, and the real image of each that has one."""
+def read_prompts(arguments: argparse.Namespace) -> tuple[list[str], list[Path]]:
+    """Return the prompts, and the real image of each, in their order; no images where the prompts have none."""
     from finetuning.images import prompt_files
 
     if arguments.use_meta:
         files = prompt_files(arguments.base_dir / "input" / "train", arguments.base_dir / "input" / "test")
-        return [file.caption for file in files], {file.caption: file.path for file in reversed(files)}
+        return [file.caption for file in files], [file.path for file in files]
     named = [*arguments.prompt, *(os.environ.get("VALIDATION_PROMPT") or "").split("|")]
     prompts = [prompt.strip() for prompt in named if prompt.strip()]
     if not prompts:
         raise ValueError("no prompt: give --use_meta, --prompt TEXT or VALIDATION_PROMPT")
-    return prompts, {}
+    return prompts, []
 
 
 if __name__ == "__main__":
