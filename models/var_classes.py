@@ -39,7 +39,7 @@ def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...])
             found = (
                 f"{len(runtime.label_names)} labels ({', '.join(runtime.label_names[:3])}, ...)"
                 if runtime.label_names
-                else "no labels"
+                else "no named labels"
             )
             raise ValueError(
                 f"VAR_CLASSES=dataset: the data set has {found}, which are not the model's {len(class_names)} classes "
@@ -85,7 +85,8 @@ def give_classes(
     elif choice.way == "dataset":
         labels = [request.class_label for request in requests]
     else:
-        labels = [choice.ids[request.index % len(choice.ids)] for request in requests]
+        turns = [choice.ids[request.index % len(choice.ids)] for request in requests]
+        labels = [_own_class(request, turn, choice, runtime) for request, turn in zip(requests, turns, strict=True)]
     prepared = []
     for request, label in zip(requests, labels, strict=True):
         if label is None or not 0 <= label < len(class_names):
@@ -97,6 +98,13 @@ def give_classes(
     return prepared
 
 
+def _own_class(request: Request, turn: int, choice: ClassChoice, runtime: Runtime) -> int:
+    """Return a request's class where classes are taken in turn; with embedded weights its own label comes first."""
+    label = request.class_label
+    has_own = choice.way == "index" and runtime.weights == "tiny" and label is not None and label in choice.ids
+    return label if has_own and label is not None else turn
+
+
 def describe_choice(choice: ClassChoice, runtime: Runtime) -> str:
     """Return the footer's note on the way."""
     if choice.way == "nearest":
@@ -104,8 +112,10 @@ def describe_choice(choice: ClassChoice, runtime: Runtime) -> str:
     if choice.way == "dataset":
         return "conditioned on the data set's class of each prompt, not on the prompt"
     if choice.way == "index":
-        reason = "the data set has no labels: " if runtime.weights == "tiny" else ""
-        return f"{reason}conditioned on class i modulo {len(choice.ids)} for image i, not on the prompt"
+        turn = f"on class i modulo {len(choice.ids)} for image i, not on the prompt"
+        if runtime.weights != "tiny":
+            return f"conditioned {turn}"
+        return f"the data set names no classes: conditioned on a prompt's class label, or else {turn}"
     ids = ", ".join(map(str, choice.ids[:5])) + (", ..." if len(choice.ids) > 5 else "")
     return f"conditioned on the classes {ids} in turn, not on the prompt"
 

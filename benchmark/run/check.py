@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from benchmark.console.plain_text import visible
+from benchmark.data.prompts import PromptSet
+from benchmark.data.reference import Reference
+from benchmark.data.run_data import Sources
 from benchmark.run.folders import place_columns
 from benchmark.run.plan import plan_run
 from benchmark.settings.fields import Settings
 from benchmark.settings.runtime import runtime_of
+
+
+def _describe_references(settings: Settings, sources: Sources) -> str:
+    """Return the line on reference images, as far as is known before the data are read."""
+    name = settings.reference or settings.dataset
+    if settings.references_needed() == 0:
+        return "references: none, since random weights are not scored"
+    if sources.reference is None and isinstance(sources.prompts, PromptSet):
+        return "references: none, since the data set is prompts without images"
+    if isinstance(sources.reference, Reference):
+        return f"references: the statistics {name}"
+    return f"references: at most {settings.num_references} images of {name}"
 
 
 def describe_run(settings: Settings) -> str:
@@ -18,13 +33,12 @@ def describe_run(settings: Settings) -> str:
     lines = [
         f"{settings.num_samples} images per model, {settings.image_size} px, batch size {settings.batch_size}, "
         f"weights {settings.weights}, device {settings.device}, dtype {settings.dtype}",
-        f"data set: {settings.dataset}, {settings.num_references} references; "
-        f"metrics: {', '.join(settings.metric_names())}",
+        f"data set: {settings.dataset}; metrics: {', '.join(settings.metric_names())}",
         f"output: {settings.output_dir}" + (" (started over: FRESH=1)" if settings.fresh else ""),
     ]
-    if settings.reference:
-        lines.insert(2, f"references: {settings.reference}")
+    place = len(lines)
     plan = plan_run(settings, None, lines.append)
+    lines.insert(place - 1, _describe_references(settings, plan.sources))
     folders = [place_columns(settings.output_dir, plan.columns, held_out) for held_out in (False, True)]
     for column, *places in zip(plan.columns, *folders, strict=True):
         plain, held_out = (0 if settings.fresh else len(list((place / "output").glob("*.png"))) for place in places)

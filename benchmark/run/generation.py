@@ -37,9 +37,9 @@ def slice_batches(count: int, batch_size: int) -> list[range]:
 
 
 def missing_batches(count: int, batch_size: int, recorded: Sequence[Batch]) -> list[range]:
-    """Return the slices that no recorded batch covers whole."""
-    done = {batch.start: batch.stop for batch in recorded}
-    return [indices for indices in slice_batches(count, batch_size) if done.get(indices.start, 0) < indices.stop]
+    """Return the slices of which a request is in no recorded batch."""
+    done = {index for batch in recorded for index in batch.indices}
+    return [indices for indices in slice_batches(count, batch_size) if not done.issuperset(indices)]
 
 
 def generate_images(

@@ -130,17 +130,18 @@ class Journal:
     def read(self) -> Snapshot:
         """Return what the folder holds now. Every journal is read once, and every image's digest is checked.
 
-        A batch made twice (its images were lost, or the run was extended past a short last batch) counts once:
-        the later line stands.
+        A batch made twice (its images were lost, or the run was extended past a short last batch) counts once: of the
+        lines whose images are whole, the later one stands.
         """
         numbered = self._numbered()
         lines = [line for _, _, line in numbered if line is not None]
         recorded = [batch for line in lines if line.get("kind") == "batch" and (batch := read_batch(line)) is not None]
-        latest = {batch.start: batch for batch in recorded if batch.round == 0}
+        made = [batch for batch in recorded if batch.round == 0]
         with ThreadPoolExecutor(thread_name_prefix="digest") as pool:
-            whole = list(pool.map(self._is_whole, latest.values()))
-        batches = [batch for batch, is_whole in zip(latest.values(), whole, strict=True) if is_whole]
-        lost = [batch for batch, is_whole in zip(latest.values(), whole, strict=True) if not is_whole]
+            whole = list(pool.map(self._is_whole, made))
+        batches = _without_overlaps([batch for batch, is_whole in zip(made, whole, strict=True) if is_whole])
+        covered = {index for batch in batches for index in batch.indices}
+        lost = [batch for batch in made if not covered.issuperset(batch.indices)]
         return Snapshot(
             self.folder,
             tuple(sorted(batches, key=lambda batch: batch.start)),
@@ -281,6 +282,17 @@ class Journal:
             kept = b"".join(text for line, text in read_lines(path, self._context) if line is not None)
             if kept != content:
                 write_text(path, kept.decode("utf-8"))
+
+
+def _without_overlaps(batches: Sequence[Batch]) -> list[Batch]:
+    """Return the batches without those of which a later one has a request: each request counts once."""
+    kept: list[Batch] = []
+    taken: set[int] = set()
+    for batch in reversed(batches):
+        if taken.isdisjoint(batch.indices):
+            kept.append(batch)
+            taken.update(batch.indices)
+    return kept
 
 
 def _last_loaded(lines: Sequence[Mapping[str, Any]]) -> Loaded | None:

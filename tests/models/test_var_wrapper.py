@@ -148,8 +148,17 @@ def test_without_labels_the_embedded_model_takes_classes_by_index(embedded: Path
     prepared = generator.prepare(asked)
     assert [request.class_label for request in prepared] == [0, 9, 2]
     assert generator.prepare(asked[2:]) == prepared[2:], "a share of the requests keeps its classes"
-    note = "the data set has no labels: conditioned on class i modulo 10 for image i, not on the prompt"
+    note = (
+        "the data set names no classes: conditioned on a prompt's class label, or else on class i modulo 10 for "
+        "image i, not on the prompt"
+    )
     assert note in generator.notes
+
+
+def test_a_label_without_a_name_is_the_embedded_models_class(embedded: Path) -> None:
+    generator = load(VAROptions(), runtime(embedded, weights="tiny"))
+    asked = [replace(request, class_label=label) for request, label in zip(requests(3), (7, None, 99), strict=True)]
+    assert [request.class_label for request in generator.prepare(asked)] == [7, 1, 2]
 
 
 def test_its_requests_are_those_of_classes(embedded: Path) -> None:

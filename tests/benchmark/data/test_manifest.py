@@ -115,7 +115,7 @@ def test_a_manifest_that_says_nothing_is_refused_and_the_files_stay(made: Path, 
     assert contents(folder) == before
 
 
-def test_an_image_of_the_user_at_the_name_of_a_row_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_users_image_at_the_name_of_a_row_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     folder = tmp_path / "Colours"
     prepare(folder, 4)
     Image.new("RGB", (2, 2)).save(folder / "input" / "train" / "00008_input.png")

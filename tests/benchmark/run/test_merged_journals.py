@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmark.run import column_folder
+from benchmark.run.generation import missing_batches
 from benchmark.run.journal import Batch, Journal, Loaded
 
 FINGERPRINT = {"SEED": "42"}
@@ -84,3 +85,31 @@ def test_a_file_of_somebody_else_at_a_writers_name_is_foreign(merged: Path) -> N
     assert column_folder.foreign_files(merged) == ["timings-notes.jsonl"]
     with pytest.raises(ValueError, match="timings-notes"):
         column_folder.clear(merged)
+
+
+def test_a_batch_that_lacks_requests_between_its_own_leaves_them_to_be_made() -> None:
+    recorded = [Batch((0, 2, 4), 1.0, ("",) * 3)]
+    assert missing_batches(5, 1, recorded) == [range(1, 2), range(3, 4)]
+    assert missing_batches(5, 5, recorded) == [range(5)]
+
+
+def test_what_another_writer_made_again_counts_whatever_the_names_of_the_journals(merged: Path) -> None:
+    for index in (0, 1):
+        (merged / "output" / f"{index:05d}.png").unlink()
+    journal = Journal(merged, FINGERPRINT, writer="w1")
+    with journal.locked():
+        images = [Image.new("RGB", (8, 8), (200, index, 0)) for index in (0, 1)]
+        journal.record_batch(Batch((0, 1), 5.0, ("prompt 0", "prompt 1")), images)
+    snapshot = Journal(merged, FINGERPRINT).read()
+    assert [(batch.indices, batch.seconds) for batch in snapshot.batches] == [
+        ((0, 1), 5.0), ((2, 3), 1.0), ((4,), 1.0),
+    ]  # fmt: skip
+    assert snapshot.faults == ()
+
+
+def test_a_request_that_two_batches_hold_counts_once(tmp_path: Path) -> None:
+    record(tmp_path, "0", 0, 1)
+    record(tmp_path, "w1", 1, 2)
+    batches = Journal(tmp_path, FINGERPRINT).read().batches
+    indices = [index for batch in batches for index in batch.indices]
+    assert len(indices) == len(set(indices))

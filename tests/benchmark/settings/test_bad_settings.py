@@ -140,7 +140,7 @@ def test_there_are_enough_cases_for_every_setting() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_setting_refuses_what_is_empty_of_another_kind_out_of_bounds_or_misspelt(
+def test_every_setting_refuses_what_is_empty_of_another_kind_or_out_of_bounds(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     spellings = (name.upper(), "--" + name.replace("_", "-"))

@@ -44,3 +44,22 @@ def test_a_bare_folder_is_no_reference(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "bare").mkdir()
     said = refusal(monkeypatch, ["--dataset=robots", f"--reference={tmp_path / 'bare'}"], {})
     assert said.startswith(f"REFERENCE={tmp_path / 'bare'} holds neither images")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--dataset=wishes.txt"], "references: none, since the data set is prompts without images"),
+        (["--dataset=wishes.txt", "--reference=robots"], "references: at most 2000 images of robots"),
+        (["--dataset=robots", "--num-references=7"], "references: at most 7 images of robots"),
+        (["--dataset=robots", "--weights=random"], "references: none, since random weights are not scored"),
+    ],
+)
+def test_check_says_what_the_references_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: list[str], says: str
+) -> None:
+    from benchmark.run.check import describe_run
+
+    (tmp_path / "wishes.txt").write_text("a red robot\n")
+    settings = parse(monkeypatch, ["--weights=tiny", *given], {})
+    assert f"\n{says}\n" in describe_run(settings)
