@@ -181,7 +181,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("lost.png", "there is no file"),
     ],
 )
-def test_a_cell_without_a_file_in_the_folder_costs_its_row_and_nothing_is_fetched(
+def test_a_cell_without_a_file_costs_its_row_and_nothing_is_fetched(
     tmp_path: Path, offline: list[str], path: str, says: str
 ) -> None:
     (tmp_path / "secret.png").write_bytes(png("lime"))
