@@ -31,7 +31,12 @@ def place_columns(output: Path, columns: Sequence[Column], held_out: bool = Fals
     A new one is called as the model, with its mode; where that name is taken, by a column of another key, a digest of
     the key follows. held_out: the columns' images are of held-out captions alone, and have folders of their own.
     """
-    marks = _read_marks(output)
+    return _place(output, columns, held_out, _read_marks(output))
+
+
+def _place(
+    output: Path, columns: Sequence[Column], held_out: bool, marks: Mapping[Path, Mapping[str, Any]]
+) -> list[Path]:
     taken: dict[str, Path] = {}
     placed = []
     for column in columns:
@@ -78,7 +83,8 @@ def _new_folder(
 
 def written_folders(output: Path, columns: Sequence[Column]) -> list[Path]:
     """Return every folder that a run of these columns may write images into, whether or not it is there."""
-    places = zip(place_columns(output, columns), place_columns(output, columns, held_out=True), strict=True)
+    marks = _read_marks(output)  # once for both kinds
+    places = zip(*(_place(output, columns, held_out, marks) for held_out in (False, True)), strict=True)
     return [folder for both in places for folder in both]
 
 

@@ -33,8 +33,6 @@ from files.reading import file_digest, read_regular
 from files.records import Damaged, read_record, seal, write_record
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, sync_file, write_text
 
-OF_THE_MARK = ("program", "schema_version")
-
 
 @dataclass(frozen=True)
 class Snapshot:

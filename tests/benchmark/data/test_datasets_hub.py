@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 import pytest
-from table_files import GUNDAM, cell, path_cell, png, write_shards
+from table_files import path_cell
 
 from benchmark.data.sources import open_dataset
 from benchmark.data.sources.columns import Columns
@@ -19,18 +19,6 @@ from benchmark.data.sources.hub import HubImages, is_file_of
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def gundam(tmp_path: Path) -> Path:
-    rows: list[dict[str, Any]] = [
-        {"image": cell(png("red")), "text": "a red robot "},
-        {"image": cell(b"not an image"), "text": "a broken robot"},
-        {"image": cell(png("blue", "L")), "text": "a grey robot"},
-        {"image": cell(png("lime", "P", (9, 2))), "text": None},
-        {"image": None, "text": "no robot"},
-    ]
-    return write_shards(tmp_path / "gundam-captioned", rows, GUNDAM)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

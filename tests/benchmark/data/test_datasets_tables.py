@@ -28,18 +28,6 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def gundam(tmp_path: Path) -> Path:
-    rows: list[dict[str, Any]] = [
-        {"image": cell(png("red")), "text": "a red robot "},
-        {"image": cell(b"not an image"), "text": "a broken robot"},
-        {"image": cell(png("blue", "L")), "text": "a grey robot"},
-        {"image": cell(png("lime", "P", (9, 2))), "text": None},
-        {"image": None, "text": "no robot"},
-    ]
-    return write_shards(tmp_path / "gundam-captioned", rows, GUNDAM)
-
-
-@pytest.fixture
 def wikiart(tmp_path: Path) -> Path:
     rows = [
         {"image": cell(png("red")), "artist": 2, "genre": 1, "style": 1},
