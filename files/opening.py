@@ -182,6 +182,54 @@ def _read_array(file: IO[bytes], name: str, shape: tuple[int, ...]) -> np.ndarra
     return array.reshape(shape, order="F" if is_fortran else "C")
 
 
+@contextmanager
+def open_rows(
+    path: Path, name: str = ""
+) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], Iterator[np.ndarray]]]:
+    """Yield shape, type and the rows along the first axis of an array; the rows are read one by one.
+
+    path: an .npy file, or an .npz file with an array `name`. Pickled objects are refused.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, is damaged, or is stored column by column; the text names the file.
+    """
+    _check_regular(path)
+    if path.suffix.lower() == ".npz":
+        with _open_archive(path) as members:
+            if name not in members:
+                raise ValueError(f"it holds {', '.join(list(members)[:5]) or 'nothing'}, and no {name}")
+            yield _rows_of(members[name](), name)
+        return
+    try:
+        with naming(path), path.open("rb") as file:
+            yield _rows_of(file, path.name)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # as in an archive
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{shown(path)} is not a valid .npy file: {reason}") from error
+
+
+def _rows_of(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], Iterator[np.ndarray]]:
+    import numpy as np
+
+    shape, is_fortran, dtype = _read_header(file, name)
+    if dtype.hasobject or dtype.kind not in "fiu" or not shape or is_fortran:
+        order = " in Fortran's order" if is_fortran else ""
+        raise ValueError(f"{name} holds {dtype} of {shape}{order}; expected numbers, row by row")
+    row_bytes = math.prod(shape[1:]) * dtype.itemsize
+
+    def rows() -> Iterator[np.ndarray]:
+        for index in range(shape[0]):
+            content = file.read(row_bytes)
+            if len(content) != row_bytes:
+                raise ValueError(f"{name} ends in row {index} of {shape[0]}; copy it again")
+            yield np.frombuffer(content, dtype=dtype).reshape(shape[1:])
+
+    return shape, dtype, rows()
+
+
 def from_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
     """Return `kind.from_pretrained(source, **options)`: a model, tokenizer, scheduler, configuration or pipeline.
 

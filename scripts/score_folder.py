@@ -3,11 +3,15 @@
     python scripts/score_folder.py local_repo/VAR-d16/output --reference local_repo/Gundam/input/test
     python scripts/score_folder.py images --reference robots --metrics fid,kid,prdc --json
     python scripts/score_folder.py images --reference VIRTUAL_imagenet256_labeled.npz --metrics fid
+    python scripts/score_folder.py geneval --nested "*/samples/*" --reference robots
+    python scripts/score_folder.py samples.npz --reference features.npy
 
-The reference is a folder, `robots` (drawn from assets/), or statistics: an .npz file with `mu` and `sigma`, as
-clean-fid, pytorch-fid and the ADM evaluator write them, which serve the Fréchet distance alone. An image's caption,
-for the metrics that need one, is the text file beside it: 00000_caption.txt (or 00000.txt) for 00000.png and
-00000_input.png. Scores go to stdout; progress, and the reason of each metric without a value, to stderr.
+Images are a folder, or an array of them: an .npz file with `arr_0`, as guided-diffusion saves samples, or an .npy file,
+uint8 of (N, H, W, 3). The reference is that too, or `robots` (drawn from assets/), or statistics, which serve the
+Fréchet distance alone: an .npz file with `mu` and `sigma`, as clean-fid, pytorch-fid and the ADM evaluator write them,
+or an .npy file of features, (N, D). An image's caption, for the metrics that need one, is the text file beside it:
+00000_caption.txt (or 00000.txt) for 00000.png and 00000_input.png. Scores go to stdout; progress, and the reason of
+each metric without a value, to stderr.
 """
 
 from __future__ import annotations
@@ -39,6 +43,15 @@ from metrics.base import (
     Score,
     Scoring,
 )
+from metrics.inputs import (
+    EVERY,
+    feature_shape,
+    is_array,
+    is_statistics,
+    nested_files,
+    statistics_of_features,
+    unpack_images,
+)
 from metrics.scoring import Scored, open_metrics, score_all
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,25 +60,33 @@ MOST = 1_000_000  # images at once, or robots
 MOST_CAPTION_BYTES = 1_000_000
 
 
-def read_folder(folder: Path) -> ImageSet:
-    """Return the images of a folder in the order of their names, with their captions if each has one.
+def read_images(source: Path, cache: Path, nested: str | None = None) -> ImageSet:
+    """Return the images of a folder in the order of their names, or of an array (see `metrics.inputs`).
+
+    nested: also those of subfolders whose path fits this pattern. Captions are those beside them, if each has one.
 
     Raises:
         OSError: there is no such folder, or no image in it, or a caption cannot be read.
+        ValueError: the array holds something else.
     """
-    if not folder.is_dir():
-        raise OSError(f"no folder {folder}; expected a folder of images")
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if source.is_file() and is_array(source):
+        return unpack_images(source, cache)
+    if not source.is_dir():
+        raise OSError(f"no folder {source}; expected a folder of images, or an .npz or .npy file of them")
+    entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    entries = list(nested_files(source, nested)) if nested else entries
     paths = tuple(path for path in entries if path.suffix.lower() in SUFFIXES)
     others = [path.name for path in entries if path not in set(paths) and path.suffix not in (".txt", ".jsonl", ".csv")]
     ignored = f"{len(others)} other entries ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})"
     if not paths:
-        there = f", which holds {ignored}; subfolders are not entered" if others else ""
-        raise OSError(f"no image in {folder}{there}; looked for {', '.join(sorted(SUFFIXES))}")
+        there = f", which holds {ignored}" if others else ""
+        below = 0 if nested else sum(path.suffix.lower() in SUFFIXES for path in nested_files(source))
+        remedy = f"--nested takes the {below} images of its subfolders" if below else "give a folder that holds images"
+        raise OSError(f"no image in {source}{there}; {remedy}")
     if others:
-        print(one_line(f"{folder}: {len(paths)} images; not looked at: {ignored}"), file=sys.stderr)
+        print(one_line(f"{source}: {len(paths)} images; not looked at: {ignored}"), file=sys.stderr)
     captions = tuple(caption for path in paths if (caption := _caption(path)) is not None)
-    return ImageSet(folder.name, paths, captions if len(captions) == len(paths) else ())
+    return ImageSet(source.name, paths, captions if len(captions) == len(paths) else ())
 
 
 def _caption(path: Path) -> str | None:
@@ -81,38 +102,59 @@ def _caption(path: Path) -> str | None:
 
 def read_comparison(arguments: argparse.Namespace) -> Comparison:
     """Return what is compared with what. Raises OSError or ValueError where one is missing."""
-    training = read_folder(arguments.training) if arguments.training else None
-    comparison = _read_images(arguments.folder, arguments.reference, arguments.cache, arguments.robots)
+    training = read_images(arguments.training, arguments.cache) if arguments.training else None
+    comparison = _compared(arguments)
     comparison = replace(comparison, training=training)
     if arguments.paired:
-        targets = pair_by_name(comparison.generated, comparison.reference)
+        targets = pair_by_name(comparison, arguments.folder, Path(arguments.reference))
         comparison = replace(comparison, targets=targets, exact_targets=True)
     return comparison
 
 
-def pair_by_name(generated: ImageSet, reference: ImageSet) -> tuple[Path, ...]:
-    """Return the reference's image of the same name for each generated one. Raises ValueError where one has none."""
-    by_name = {path.stem.removesuffix("_input"): path for path in reference.paths}
-    missing = [path.name for path in generated.paths if path.stem.removesuffix("_input") not in by_name]
+def pair_by_name(comparison: Comparison, folder: Path, reference: Path) -> tuple[Path, ...]:
+    """Return the reference's image of the same name, below its folder, for each generated one.
+
+    Raises:
+        ValueError: one has none.
+    """
+
+    def name(path: Path, root: Path) -> str:
+        below = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+        return below.with_name(below.stem.removesuffix("_input")).as_posix()
+
+    by_name = {name(path, reference): path for path in comparison.reference.paths}
+    names = {path: name(path, folder) for path in comparison.generated.paths}
+    missing = [path.name for path, called in names.items() if called not in by_name]
     if missing:
         raise ValueError(
             f"--paired: {len(missing)} images have no reference of their name ({missing[0]}); names must agree"
         )
-    return tuple(by_name[path.stem.removesuffix("_input")] for path in generated.paths)
+    return tuple(by_name[called] for called in names.values())
 
 
-def _read_images(folder: Path, reference: str, cache: Path, robots: int) -> Comparison:
-    generated = read_folder(folder)
+def _compared(arguments: argparse.Namespace) -> Comparison:
+    cache, reference = arguments.cache, arguments.reference
+    if arguments.folder.is_file() and (shape := feature_shape(arguments.folder)) is not None:
+        raise ValueError(
+            f"{arguments.folder} holds features of {shape}, and the images themselves are scored: give those, or the "
+            "features as --reference"
+        )
+    generated = read_images(arguments.folder, cache, arguments.nested)
     if reference == "robots":
         from benchmark.data.preparation import prepare_reference
         from benchmark.data.sources import open_dataset
 
-        prepared = prepare_reference(open_dataset("robots", assets=ROOT / "assets", seed=42), cache / "Robots", robots)
-        return Comparison(generated, prepared.images(robots))
+        robots = open_dataset("robots", assets=ROOT / "assets", seed=42)
+        return Comparison(
+            generated, prepare_reference(robots, cache / "Robots", arguments.robots).images(arguments.robots)
+        )
     path = Path(reference)
-    if path.suffix.lower() == ".npz":
+    if is_statistics(path):
         return Comparison(generated, ImageSet(path.name, ()), statistics=path)
-    return Comparison(generated, read_folder(path))
+    if path.is_file() and feature_shape(path) is not None:
+        return Comparison(generated, ImageSet(path.name, ()), statistics=statistics_of_features(path, cache))
+    is_flat = path.is_dir() and any(entry.suffix.lower() in SUFFIXES for entry in path.iterdir())
+    return Comparison(generated, read_images(path, cache, None if is_flat else arguments.nested))
 
 
 def score_folder(arguments: argparse.Namespace) -> tuple[Scored, list[str]]:
@@ -213,10 +255,8 @@ def _device(value: str) -> str:
 def read_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = _Parser(description="Score a folder of images against real ones.")
-    parser.add_argument("folder", type=_path, help="the images to score")
-    parser.add_argument(
-        "--reference", required=True, type=_text, help="a folder of real images, robots, or an .npz of statistics"
-    )
+    parser.add_argument("folder", type=_path, help="the images to score: a folder, or .npz or .npy")
+    parser.add_argument("--reference", required=True, type=_text, help="a folder of real images, robots, .npz, or .npy")
     parser.add_argument(
         "--metrics", default=DEFAULT_METRICS, help=f"all, or any of {','.join(METRICS)} (default: %(default)s)"
     )
@@ -224,6 +264,11 @@ def read_arguments() -> argparse.Namespace:
         "--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:NUMBER (default: %(default)s)"
     )
     parser.add_argument("--paired", action="store_true", help="pair images with references of their name: psnr, ...")
+    parser.add_argument(
+        "--nested", nargs="?", const=EVERY, type=_text, metavar="PATTERN",
+        help="enter subfolders, for paths below the folder that fit PATTERN, '*/samples/*' (alone: all); those of the "
+        "reference too, where it holds no image itself",
+    )  # fmt: skip
     parser.add_argument("--training", type=_path, help="a folder of training images, for memorisation")
     parser.add_argument(
         "--batch-size", type=_whole(0), default=0, help="images at once (default, and 0: what suits the device)"
