@@ -18,6 +18,11 @@ def open_statistics(path: Path) -> Reference:
     """
     shapes = array_shapes(path)
     mu, sigma = shapes.get("mu"), shapes.get("sigma")
+    if not {"mu", "sigma"} & set(shapes) and len(shapes.get("arr_0", ())) == 4:
+        raise ValueError(
+            f"{shown(path)} holds images (arr_0 of {shapes['arr_0']}), no statistics: name a folder of them, or score "
+            "your images against the file with scripts/score_folder.py"
+        )
     if mu is None or len(mu) != 1 or sigma != (*mu, *mu):
         found = ", ".join(f"{shown(name)} of {shape}" for name, shape in list(shapes.items())[:5]) or "nothing"
         raise ValueError(f"{shown(path)} holds {found}; expected mu of (D,) and sigma of (D, D), as clean-fid writes")

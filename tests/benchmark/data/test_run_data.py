@@ -144,6 +144,12 @@ def test_statistics_that_are_none_are_refused_in_one_line(tmp_path: Path, arrays
     assert "\n" not in str(caught.value)
 
 
+def test_an_archive_of_images_is_no_statistics_and_the_line_says_what_reads_it(tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", np.zeros((4, 8, 8, 3), np.uint8), np.arange(4))
+    with pytest.raises(ValueError, match=r"samples\.npz holds images \(arr_0 of \(4, 8, 8, 3\)\).*score_folder\.py$"):
+        open_both("robots", tmp_path / "samples.npz")
+
+
 def test_two_data_sets_of_one_name_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     one, two = folder_of(tmp_path / "a" / "x", "a cat"), folder_of(tmp_path / "b" / "x", "a dog")
     with pytest.raises(ValueError, match=r"two data sets called x.*rename one of them"):
