@@ -1,0 +1,42 @@
+"""What the zoo says of a class of pipelines: how a tiny one is made, and how its documentation has it called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# A batch and its images alone are other matrix products, which round differently: levels of 255.
+LEVELS = {"float32": 1, "bfloat16": 3}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tiny pipeline of a class, with random weights, and how it is asked for images.
+
+    call: the arguments of the pipeline's own call beside prompt, generator and output_type, as its class documents
+        them: what the benchmark has to come to where it is asked with `options`. Written by hand for each class.
+    options: what the benchmark is asked: fields of `models.diffusers_hub.Options`.
+    asked: IMAGE_SIZE. size: height and width of the images that the class makes of it.
+    guidance: the name of the argument that guides, "" where nothing does: then HUB_GUIDANCE is refused, or told.
+    one_at_a_time: whether it takes no lists of prompts or generators, or one seed for all of a batch.
+    load: what from_pretrained is told beside the folder.
+    levels: how far an image may be from the same image made in a batch of one, in levels of 255, by dtype.
+    batch_is_told: whether images depend on the batch more than that, which the notes then have to say.
+    """
+
+    build: Callable[[], Any]
+    call: Mapping[str, object]
+    options: Mapping[str, object] = field(default_factory=lambda: {"steps": 2, "guidance": 5.0})
+    asked: int = 32
+    size: tuple[int, int] = (32, 32)
+    guidance: str = "guidance_scale"
+    one_at_a_time: bool = False
+    load: Mapping[str, object] = field(default_factory=dict)
+    levels: Mapping[str, int] = field(default_factory=lambda: dict(LEVELS))
+    batch_is_told: bool = False
+
+
+def usual(side: int = 32, steps: int = 2, guidance: float = 5.0, **more: object) -> dict[str, object]:
+    """Return the arguments that most classes document, with `more` of this one."""
+    return {"height": side, "width": side, "num_inference_steps": steps, "guidance_scale": guidance, **more}

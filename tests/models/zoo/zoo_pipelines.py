@@ -1,0 +1,23 @@
+"""The zoo: a tiny pipeline of each class of diffusers that makes images of text, with random weights.
+
+Configurations are written here and nothing is downloaded. `ENTRIES` says how each is called, `ZOO` builds it,
+`save_pipeline` writes its folder as save_pretrained lays it out, tokenizers and all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zoo_stable_diffusion
+from zoo_entries import Entry
+
+ENTRIES: dict[str, Entry] = {**zoo_stable_diffusion.ENTRIES}
+ZOO: dict[str, Callable[[], Any]] = {name: entry.build for name, entry in ENTRIES.items()}
+
+
+def save_pipeline(name: str, folder: Path) -> Path:
+    """Write the tiny pipeline of a class to `folder`, and return that."""
+    ZOO[name]().save_pretrained(folder)
+    return folder
