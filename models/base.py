@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from files.downloads import Need as Need
 from models.lora_files import LoraVariant as LoraVariant
 from models.lora_files import TrainingData as TrainingData
 from models.stages import Stage as Stage
@@ -151,6 +152,9 @@ class ModelFamily:
         which has a column of its own (None: no LoRA). Raises OSError where a named LoRA is none.
     check: raises ValueError or OSError where these options cannot be loaded, as far as settings and the names of files
         tell. It imports no torch, and the runtime's device and dtype are not known yet.
+    needs: what must be on this machine before these options can be loaded, asked before any data is prepared; None:
+        nothing. It imports no torch; it may read small indexes from the hub. With --check, `auto` is still the dtype of
+        a machine without a GPU where it is not known. Raises ValueError or OSError where the model cannot run at all.
     """
 
     key: str
@@ -164,6 +168,7 @@ class ModelFamily:
     lora_folder: str = ""
     variants: Callable[[Any, Path | None], tuple[Any, LoraVariant | None]] | None = None
     check: Callable[[Any, Runtime], None] | None = None
+    needs: Callable[[Any, Runtime], Sequence[Need]] | None = None
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:
         """Return the options that `name`, an entry of MODELS, stands for, or None where it is another family's."""
@@ -182,6 +187,15 @@ def check_modes(runtime: Runtime) -> None:
     """Raise ValueError where diffusers' model offload is asked for together with a compiled network."""
     if runtime.offload and runtime.mode == "compiled":
         raise ValueError("OFFLOAD=1 moves weights that MODE=compiled needs in place: set MODE=eager or OFFLOAD=0")
+
+
+def check_negative_prompt(prefix: str, negative_prompt: str, guidance: float) -> None:
+    """Raise ValueError where a negative prompt would reach nothing, since guidance is off; prefix: "SDXL"."""
+    if negative_prompt and guidance <= 1:
+        raise ValueError(
+            f"{prefix}_NEGATIVE_PROMPT reaches nothing with {prefix}_GUIDANCE={guidance:g}, which turns guidance off: "
+            f"set {prefix}_GUIDANCE above 1, or leave {prefix}_NEGATIVE_PROMPT out"
+        )
 
 
 def size_note(asked: int, native: int) -> tuple[str, ...]:
