@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from files.opening import from_pretrained
 from files.sources import check_holds, check_source, expanded, is_local
-from models.base import ImageGenerator, ModelFamily, NetworkSize, Runtime, check_modes, check_size, option, size_note
+from models.base import (
+    ImageGenerator,
+    ModelFamily,
+    NetworkSize,
+    Runtime,
+    check_modes,
+    check_negative_prompt,
+    check_size,
+    option,
+    size_note,
+)
 from models.lora_files import LoraVariant, is_lora, lora_digest, read_lora, read_training_data
+from models.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +114,8 @@ class Options:
     base: str = option(HUB_BASE, "VAE, T5, tokenizer and scheduler: hub id or local folder", check=check_source)
     steps: int = option(20, "denoising steps", least=1, most=10000)
     guidance: float = option(4.5, "classifier-free guidance scale; 1 or less turns it off", least=0, most=1000)
+    negative_prompt: str = option("", "guide away from this text, for every image; needs guidance above 1")
+    scheduler: str = option("", SCHEDULER_HELP, check=check_scheduler)
     lora: str = option(
         "",
         "LoRA (PEFT folder) for a column PixArt+LoRA; empty: OUTPUT_DIR/<Dataset>/pixart_lora if there; none: off",
@@ -117,6 +130,7 @@ def native_size(image_size: int) -> int:
 
 
 def _check(options: Options, runtime: Runtime) -> None:
+    check_negative_prompt("PIXART", options.negative_prompt, options.guidance)
     check_modes(runtime)
     if runtime.weights != "tiny":
         check_size(runtime.image_size, 16, "PixArt")
@@ -157,6 +171,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     from models.pixart_conditions import MODIFIERS
 
     check_offload(runtime)
+    check_negative_prompt("PIXART", options.negative_prompt, options.guidance)
     if runtime.weights != "tiny":
         check_size(runtime.image_size, 16, "PixArt")
     if runtime.weights == "random":
@@ -171,7 +186,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     native = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
     image_size = native if runtime.weights == "tiny" else runtime.image_size
     notes = tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
-    arguments = {
+    arguments: dict[str, object] = {
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance,
         "height": image_size,
@@ -182,6 +197,10 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         "use_resolution_binning": False,
         "max_sequence_length": min(PROMPT_TOKENS, pipeline.tokenizer.model_max_length),
     }
+    if options.negative_prompt:
+        arguments["negative_prompt"] = options.negative_prompt
+    if options.scheduler:
+        set_scheduler(pipeline, options.scheduler)
     generator = DiffusersGenerator(
         _title(options), pipeline, image_size, arguments, (*lora_notes, *notes), MODIFIERS, one_call_a_step=True
     )

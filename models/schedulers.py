@@ -43,6 +43,10 @@ TRAILING = "-trailing"
 # The timesteps of the others are their own, or reach no step: Karras' noise levels lie between the two ends alone.
 _SPACED = ("ddim", "ddpm", "euler", "euler-a", "heun", "dpm++2m", "dpm++2m-sde", "unipc")
 SCHEDULERS = (*_DIFFUSION, *(f"{name}{TRAILING}" for name in _SPACED))
+SCHEDULER_HELP = (
+    f"sampler: {', '.join(_DIFFUSION)}; empty: the model's own. Few-step models want trailing timesteps: "
+    f"{TRAILING} after {', '.join(_SPACED[:-1])} or {_SPACED[-1]}"
+)
 
 # What a network was trained with: carried over even where the pipeline's own scheduler has it by default, since
 # another class has other defaults.

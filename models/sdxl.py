@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from files.opening import from_pretrained
 from files.sources import check_holds, check_source, is_local
-from models.base import ImageGenerator, ModelFamily, NetworkSize, Runtime, check_modes, check_size, option, size_note
+from models.base import (
+    ImageGenerator,
+    ModelFamily,
+    NetworkSize,
+    Runtime,
+    check_modes,
+    check_negative_prompt,
+    check_size,
+    option,
+    size_note,
+)
+from models.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 
 if TYPE_CHECKING:
     import torch
@@ -113,12 +124,15 @@ class Options:
     model: str = option(HUB_MODEL, "hub id or local folder in the diffusers layout", check=check_source)
     steps: int = option(20, "denoising steps", least=1, most=10000)
     guidance: float = option(7.5, "classifier-free guidance scale; 1 or less turns it off", least=0, most=1000)
+    negative_prompt: str = option("", "guide away from this text, for every image; needs guidance above 1")
+    scheduler: str = option("", SCHEDULER_HELP, check=check_scheduler)
     vae: str = option(
         "", f"VAE's hub id or folder; empty: the model's own, or {HALF_VAE} in float16", check=check_source
     )
 
 
 def _check(options: Options, runtime: Runtime) -> None:
+    check_negative_prompt("SDXL", options.negative_prompt, options.guidance)
     check_modes(runtime)
     if runtime.weights != "tiny":
         check_size(runtime.image_size, 8, "SDXL")
@@ -138,6 +152,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     from models.diffusers_pipeline import DiffusersGenerator, check_offload, tiny_notes
 
     check_offload(runtime)
+    check_negative_prompt("SDXL", options.negative_prompt, options.guidance)
     if runtime.weights != "tiny":
         check_size(runtime.image_size, 8, "SDXL")
     notes: tuple[str, ...] = ()
@@ -150,12 +165,18 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     native = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     image_size = native if runtime.weights == "tiny" else runtime.image_size
     notes += tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
-    arguments = {
+    arguments: dict[str, object] = {
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance,
         "height": image_size,
         "width": image_size,
     }
+    if options.negative_prompt:
+        if pipeline.unet.config.time_cond_proj_dim is not None:
+            raise ValueError("SDXL_NEGATIVE_PROMPT reaches nothing: this UNet takes guidance as a number; leave it out")
+        arguments["negative_prompt"] = options.negative_prompt
+    if options.scheduler:
+        set_scheduler(pipeline, options.scheduler)
     generator = DiffusersGenerator("SDXL", pipeline, image_size, arguments, notes, one_call_a_step=True)
     generator.place(runtime, FASTEST)
     return generator
