@@ -112,16 +112,16 @@ def t5_encoder(width: int = 32) -> Any:
     return T5EncoderModel(config).eval()
 
 
-def kl_decoder(channels: int = 4, **changes: Any) -> Any:
-    """Return an AutoencoderKL that makes 4 pixels of each side of its latents."""
+def kl_decoder(channels: int = 4, blocks: int = 3, **changes: Any) -> Any:
+    """Return an AutoencoderKL that makes 2**(blocks - 1) pixels of each side of its latents."""
     from diffusers import AutoencoderKL
 
     fields: dict[str, Any] = {
         "sample_size": 32,
         "latent_channels": channels,
-        "block_out_channels": (16, 16, 16),
-        "down_block_types": ("DownEncoderBlock2D",) * 3,
-        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": (16,) * blocks,
+        "down_block_types": ("DownEncoderBlock2D",) * blocks,
+        "up_block_types": ("UpDecoderBlock2D",) * blocks,
         "layers_per_block": 1,
         "norm_num_groups": 8,
         "force_upcast": False,

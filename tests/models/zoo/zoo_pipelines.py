@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import zoo_diffusion_transformers
+import zoo_flow
 import zoo_stable_diffusion
 from zoo_entries import Entry
 
-ENTRIES: dict[str, Entry] = {**zoo_stable_diffusion.ENTRIES}
+ENTRIES: dict[str, Entry] = {**zoo_stable_diffusion.ENTRIES, **zoo_flow.ENTRIES, **zoo_diffusion_transformers.ENTRIES}
 ZOO: dict[str, Callable[[], Any]] = {name: entry.build for name, entry in ENTRIES.items()}
 
 

@@ -69,12 +69,25 @@ def sdxl(kind: str = "StableDiffusionXLPipeline") -> Any:
     )
 
 
+def latent_consistency() -> Any:
+    """Return a LatentConsistencyModelPipeline, whose network is told the guidance."""
+    import diffusers
+
+    kind = "LatentConsistencyModelPipeline"
+    return stable_diffusion(kind, diffusers.LCMScheduler(), time_cond_proj_dim=16)
+
+
 ENTRIES = {
     "StableDiffusionPipeline": Entry(
         build=lambda: stable_diffusion("StableDiffusionPipeline", safe=True),
         call=usual(),
         load={"safety_checker": None, "requires_safety_checker": False},
     ),
-    "StableDiffusionXLPipeline": Entry(build=sdxl, call=usual()),
-    "StableDiffusionXLPAGPipeline": Entry(build=lambda: sdxl("StableDiffusionXLPAGPipeline"), call=usual()),
+    "StableDiffusionPAGPipeline": Entry(lambda: stable_diffusion("StableDiffusionPAGPipeline"), usual()),
+    "StableDiffusionSAGPipeline": Entry(lambda: stable_diffusion("StableDiffusionSAGPipeline"), usual()),
+    "StableDiffusionPanoramaPipeline": Entry(lambda: stable_diffusion("StableDiffusionPanoramaPipeline"), usual()),
+    "SemanticStableDiffusionPipeline": Entry(lambda: stable_diffusion("SemanticStableDiffusionPipeline"), usual()),
+    "LatentConsistencyModelPipeline": Entry(latent_consistency, usual()),
+    "StableDiffusionXLPipeline": Entry(sdxl, usual()),
+    "StableDiffusionXLPAGPipeline": Entry(lambda: sdxl("StableDiffusionXLPAGPipeline"), usual()),
 }
