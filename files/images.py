@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from files import PROGRAM
+from files.image_kinds import HEAD_BYTES, image_format, other_kind
+from files.image_kinds import SUFFIXES as SUFFIXES
 from files.reading import read_head, read_regular, shown
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 # Pillow knows some fifty formats, of which one calls Ghostscript: no other than these is ever tried.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Text, and colour profiles, which are dropped: Pillow refuses a file where they are long.
 _PNG_SKIPPED = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
@@ -37,7 +38,8 @@ _JPEG_START_OF_SCAN = b"\xff\xda"
 # Markers that Pillow takes to stand alone: JPG, RST0 to RST7, SOI, EOI, JPG0 to JPG13.
 _JPEG_BARE_MARKERS = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _SOFTWARE = b"Software\0" + PROGRAM.encode()
-_HEAD_BYTES = 200
+_MAKER_BYTES = 200  # of a PNG, in which its maker stands
+_ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 
 
 @cache
@@ -133,16 +135,13 @@ def decode_rgb(content: bytes) -> Image:
     Raises:
         ValueError: one line with the reason why it does not decode.
     """
-    from PIL import ImageOps
-
+    _refuse_other(content[:HEAD_BYTES])
     try:
         with open_image(content) as opened:
             opened.load()
-            image: Any = opened
-            if opened.format == "JPEG" and opened.mode == "RGB":  # what paintings mostly are: not copied twice
-                ImageOps.exif_transpose(image, in_place=True)
-            else:
-                image = as_rgb(ImageOps.exif_transpose(opened))
+            image: Any = _upright(opened)
+            if opened.format != "JPEG" or opened.mode != "RGB":  # what paintings mostly are is not copied twice
+                image = as_rgb(image)
     except MemoryError:
         raise
     # Pillow's decoders report damage with nearly every type: struct.error, KeyError, SyntaxError, OSError, ...
@@ -152,6 +151,28 @@ def decode_rgb(content: bytes) -> Image:
     image.info = {}  # else a PNG of it would carry the source's profile and tags
     decoded: Image = image
     return decoded
+
+
+def _refuse_other(head: bytes) -> None:
+    """Raise ValueError where a file is of a kind that phones and browsers write, and that is not opened."""
+    if (head[4:8] in (b"ftyp", b"JXL ") or head.startswith(b"\xff\x0a")) and not image_format(head):
+        raise ValueError(other_kind(head))
+
+
+def _upright(image: Image) -> Image:
+    """Return the image turned as its orientation tag says.
+
+    Pillow's own function also writes the other tags anew, and fails where one of them holds what cannot be written,
+    such as a rational with the denominator 0.
+    """
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
+    }  # fmt: skip
+    turn = turns.get(image.getexif().get(_ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def read_rgb(path: Path) -> Image:
@@ -213,7 +234,7 @@ def _write_png(image: Image, file: IO[bytes], compress_level: int) -> None:
 def is_our_png(path: Path) -> bool:
     """Return whether a file is a PNG that names this program as its maker."""
     try:
-        head = read_head(path, _HEAD_BYTES)
+        head = read_head(path, _MAKER_BYTES)
     except OSError:
         return False
     return head.startswith(_PNG_SIGNATURE) and _SOFTWARE in head

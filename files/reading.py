@@ -1,7 +1,8 @@
-"""Reads files of strangers: regular files alone, of a sane size, in a sane time; and digests them."""
+"""Reads files of strangers: regular files alone, of a sane size, in a sane time, text by its mark; and digests them."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import os
@@ -20,6 +21,13 @@ MOST_SECONDS = 60.0
 _CHUNK_BYTES = 1 << 22
 _SHOWN_CHARACTERS = 120
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# The longer mark comes first: that of UTF-32 begins as that of UTF-16 does.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)  # fmt: skip
+SAVE_AS_UTF_8 = "save it as UTF-8 (of a spreadsheet: as CSV UTF-8)"
 
 
 def read_regular(path: Path, *, most_bytes: int = MOST_BYTES, most_seconds: float = MOST_SECONDS) -> bytes:
@@ -91,6 +99,51 @@ def shown(path: Path | str) -> str:
     """Return a path as a message shows it, on one line: a very long one is cut, and what is no character is escaped."""
     text = " ".join(str(path).encode("utf-8", "backslashreplace").decode("utf-8").splitlines())
     return text if len(text) <= 2 * _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...{text[-_SHOWN_CHARACTERS:]}"
+
+
+def as_utf_8(content: bytes, path: Path | str) -> bytes:
+    """Return a text file's content in UTF-8, as far as its byte order mark tells another encoding, without the mark.
+
+    Without a mark the content is returned as it is, valid or not. path: the file, for the error.
+
+    Raises:
+        ValueError: the content is not in the encoding that its mark tells.
+    """
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            text = content[len(mark) :]
+            if encoding == "utf-8":
+                return text
+            try:
+                return text.decode(encoding).encode("utf-8")
+            except UnicodeError as error:
+                told = (
+                    f"{error.reason} at byte {error.start + len(mark)}"
+                    if isinstance(error, UnicodeDecodeError)
+                    else error
+                )
+                name = encoding[:6].upper()
+                raise ValueError(
+                    f"{shown(path)} is not UTF-8, and not {name} as its byte order mark says ({told}): {SAVE_AS_UTF_8}"
+                ) from error
+    return content
+
+
+def decode_text(content: bytes, path: Path | str) -> str:
+    """Return the text in a file's content: in the encoding that its byte order mark tells, else in UTF-8.
+
+    path: the file, for the error.
+
+    Raises:
+        ValueError: it is in another encoding; one line that names the file.
+    """
+    content = as_utf_8(content, path)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{shown(path)} is not UTF-8 ({error.reason} at byte {error.start}); {SAVE_AS_UTF_8}"
+        ) from error
 
 
 def valid_text(text: str) -> str:
