@@ -139,17 +139,10 @@ def call_arguments(pipeline: Any, options: Options, image_size: int) -> dict[str
     return {name: value for name, value in wanted.items() if name in taken}
 
 
-def _native_size(pipeline: Any, backbone: Any) -> int:
-    """Return the side that the pipeline makes unasked, or 0 where its configuration does not say."""
-    side = getattr(backbone.config, "sample_size", None) or getattr(pipeline, "default_sample_size", None)
-    side = side[0] if isinstance(side, (list, tuple)) and side else side
-    return side * getattr(pipeline, "vae_scale_factor", 1) if isinstance(side, int) else 0
-
-
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     import diffusers
 
-    from models.diffusers_networks import backbone_of
+    from models.diffusers_networks import native_size
     from models.diffusers_pipeline import (
         DiffusersGenerator,
         check_offload,
@@ -166,7 +159,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     with quiet_libraries(), missing_weights(options.id, "HUB_ID"):
         folder = Path(options.id).expanduser() if is_local(options.id) else download(options.id, found)
         pipeline = from_pretrained(diffusers.DiffusionPipeline, folder, dtype=dtype_of(runtime))
-    native = _native_size(pipeline, backbone_of(pipeline))
+    native = native_size(pipeline)
     arguments = call_arguments(pipeline, options, runtime.image_size)
     image_size = runtime.image_size if "height" in arguments else native or runtime.image_size
     notes = size_note(image_size, native or image_size)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from files.downloads import show_bar
 from files.sources import is_local as is_local
 from models.base import DType, ImageGenerator, Request, Runtime, Stage, StageName, StageWatch, check_modes
 from models.base import check_size as check_size
-from models.diffusers_networks import backbone_of, count_parameters, decoder_of, text_encoders_of
+from models.diffusers_networks import backbone_of, backbones_of, count_parameters, decoder_of, text_encoders_of
+from models.needed import hub_weights, no_weights
 from models.pixels import keeps_range, not_a_number, pil_to_uint8, to_uint8
 from models.stage_hooks import hooked
 
@@ -48,7 +50,7 @@ class DiffusersGenerator(ImageGenerator):
         # What its tensors hold is known of diffusers' own image processor alone; else the PIL images are asked for.
         self.output_type = "pt" if keeps_range(pipeline) else "pil"
         # Counted before `place`: fused projections keep the ones that they were made of beside them.
-        self.parameters = count_parameters(backbone_of(pipeline))
+        self.parameters = count_parameters(backbones_of(pipeline))
         self.arguments = dict(arguments)
         self.notes = notes
         self.modifiers = modifiers
@@ -124,7 +126,7 @@ class DiffusersGenerator(ImageGenerator):
         decoder = decoder_of(self.pipeline)
         networks: list[tuple[StageName, torch.nn.Module]] = []
         networks += [("text encoder", encoder) for encoder in text_encoders_of(self.pipeline)]
-        networks += [("backbone", backbone_of(self.pipeline))]
+        networks += [("backbone", network) for network in backbones_of(self.pipeline)]
         networks += [("decoder", decoder)] if decoder is not None else []
         return networks
 
@@ -149,18 +151,18 @@ def check_offload(runtime: Runtime) -> None:
     check_modes(runtime)
 
 
-def find_folder(model: str, variable: str, patterns: list[str]) -> Path:
+def find_folder(model: str, variable: str, patterns: Sequence[str], ignored: Sequence[str] = ()) -> Path:
     """Return the folder that holds `model`: itself where it is one, else the hub's files that match `patterns`.
 
+    What the hub's cache has is used without asking the hub.
+
     Raises:
+        NotOnHub: the hub has no such repository, or none of the files.
         OSError: it is neither here, nor in the hub's cache, nor can it be downloaded.
     """
     if is_local(model):
         return Path(model).expanduser()
-    from huggingface_hub import snapshot_download
-
-    with missing_weights(model, variable):
-        return Path(snapshot_download(model, allow_patterns=patterns))
+    return hub_weights(variable, model, variable, tuple(patterns), tuple(ignored)).fetch(show_bar)
 
 
 @contextmanager
@@ -174,10 +176,7 @@ def missing_weights(model: str | Path, variable: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise OSError(
-            f"no weights for {model} ({reason}): put them in a folder and set {variable}=FOLDER, "
-            "or use WEIGHTS=tiny or WEIGHTS=random, which need none"
-        ) from error
+        raise OSError(no_weights(str(model), variable, reason)) from error
 
 
 @contextmanager
