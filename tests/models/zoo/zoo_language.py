@@ -67,7 +67,8 @@ def gemma_tokenizer() -> Any:
     from transformers import GemmaTokenizer
 
     vocabulary = piece_vocabulary("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
-    return GemmaTokenizer(vocab=_renumbered(vocabulary), merges=[], padding_side="right", model_max_length=8192)
+    tokenizer = GemmaTokenizer(vocab=_renumbered(vocabulary), merges=[], padding_side="right", model_max_length=8192)
+    return _beginning_with("<bos>", tokenizer)
 
 
 def llama_tokenizer() -> Any:
@@ -77,6 +78,18 @@ def llama_tokenizer() -> Any:
     vocabulary = piece_vocabulary("<unk>", "<s>", "</s>", "<|user|>", "<|end|>", "<|assistant|>", "<img>", "</img>")
     tokenizer = LlamaTokenizer(vocab=_renumbered(vocabulary), merges=[], pad_token="<unk>", model_max_length=8192)
     tokenizer.chat_template = CHAT
+    return _beginning_with("<s>", tokenizer)
+
+
+def _beginning_with(token: str, tokenizer: Any) -> Any:
+    """Return the tokenizer with this token before each text, so that the empty one is not empty."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{token} $A",
+        pair=f"{token} $A {token} $B",
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token))],
+    )
     return tokenizer
 
 
@@ -85,7 +98,10 @@ def _renumbered(vocabulary: dict[str, int]) -> dict[str, int]:
 
 
 def plain_tokenizer(*specials: str, padding_side: str = "right") -> Any:
-    """Return a tokenizer without a class of its own, one token a byte; `specials` begin with padding and end of text."""
+    """Return a tokenizer without a class of its own, one token a byte.
+
+    specials: padding, end of text, and beginning of text, where there is one, come first.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
