@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -32,12 +33,24 @@ OpenProgress = Callable[[str, int], AbstractContextManager[Callable[[int], None]
 MOST_SILENT_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 18
 _CHUNKS_AHEAD = 16
+_MOST_REASON_CHARACTERS = 300
 
 
 @contextmanager
 def no_progress(what: str, size: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001 (it is an OpenProgress)
     """Show no progress."""
     yield lambda _: None
+
+
+@contextmanager
+def show_bar(what: str, size: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr where that is a terminal, else one line: for programs without progress of their own."""
+    from tqdm import tqdm
+
+    if not sys.stderr.isatty():
+        print(f"downloading {what} ({describe_bytes(size or None)})", file=sys.stderr, flush=True)
+    with tqdm(total=size or None, desc=what, unit="B", unit_scale=True, file=sys.stderr, disable=None) as bar:
+        yield lambda done: bar.update(done - bar.n) and None
 
 
 class Need(Protocol):
@@ -212,6 +225,8 @@ class HubFiles:
     patterns, ignored: as huggingface_hub matches names, with * for anything. What loading needs counts: a pattern
     without a wildcard names a file, one for weights or for a folder's files stands for at least one.
     revision: a branch, tag or commit; "": the main branch. size_bytes: about how much it is, where the hub cannot tell.
+    failure: what is said where it cannot be downloaded, with "{reason}" in it; "": the reason alone. is_optional: what
+    can be loaded without it is loaded all the same.
     """
 
     what: str
@@ -220,6 +235,8 @@ class HubFiles:
     ignored: tuple[str, ...] = ()
     revision: str = ""
     size_bytes: int | None = None
+    failure: str = ""
+    is_optional: bool = False
     most_silent_seconds: float = MOST_SILENT_SECONDS
 
     def find(self) -> Path | None:
@@ -256,6 +273,15 @@ class HubFiles:
             NotOnHub: the hub has no such repository, or none of the files.
             OSError: OFFLINE=1, no connection, or nothing arrives for `most_silent_seconds`; one line.
         """
+        try:
+            return self._fetch(progress)
+        except OSError as error:
+            if not self.failure:
+                raise
+            text = self.failure.replace("{reason}", str(error)[:_MOST_REASON_CHARACTERS])
+            raise (NotOnHub(text) if isinstance(error, NotOnHub) else OSError(text)) from error
+
+    def _fetch(self, progress: OpenProgress) -> Path:
         found = self.find()
         if found is not None:
             return found
@@ -263,8 +289,7 @@ class HubFiles:
             check_reachable()
         except OSError as error:
             raise OSError(f"{self.repository} is not in the hub's cache, and {error}") from None
-        total = self.bytes_missing() or 0
-        with progress(self.what, total) as report:
+        with progress(self.what, self.bytes_missing() or 0) as report:
             return _watched(self, report)
 
 
@@ -302,10 +327,11 @@ def _watched(need: HubFiles, report: Callable[[int], None]) -> Path:
 
 @dataclass(frozen=True)
 class FirstOf:
-    """The first of several needs that can be had: half-size weights, or else the full ones."""
+    """The first of several needs that can be fetched: half-size weights, or else the full ones."""
 
     what: str
     needs: tuple[Need, ...]
+    is_optional: bool = False
 
     def here(self) -> bool:
         """Return whether one of them is here."""
@@ -332,8 +358,6 @@ class FirstOf:
 
 def torch_checkpoints() -> Path:
     """Return the folder of torch.hub's downloads, `torch.hub.get_dir()`/checkpoints; torch is not imported for it."""
-    import sys
-
     if (loaded := sys.modules.get("torch.hub")) is not None:  # a program may have set another one
         return Path(loaded.get_dir()) / "checkpoints"
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")

@@ -10,6 +10,7 @@ import fnmatch
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +38,10 @@ class NotOnHub(FileNotFoundError):
 def is_offline() -> bool:
     """Return whether nothing is to be downloaded: OFFLINE=1, HF_HUB_OFFLINE=1 or TRANSFORMERS_OFFLINE=1."""
     names = ("OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    return any(os.environ.get(name, "").strip().lower() in _TRUE for name in names)
+    if any(os.environ.get(name, "").strip().lower() in _TRUE for name in names):
+        return True
+    loaded = _hub_constants()
+    return loaded is not None and bool(loaded.HF_HUB_OFFLINE)
 
 
 @contextmanager
@@ -70,8 +74,6 @@ def network(offline: bool) -> Iterator[None]:
 
 def _hub_constants() -> Any:
     """Return huggingface_hub's constants where it is loaded already, else None."""
-    import sys
-
     return sys.modules.get("huggingface_hub.constants")
 
 

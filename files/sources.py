@@ -19,9 +19,9 @@ def is_local(source: str) -> bool:
     path = expanded(source)
     if is_folder(path):
         return True
-    if _HUB_ID.fullmatch(source) and not _is_file(path):
+    if _HUB_ID.fullmatch(source) and not is_file(path):
         return False
-    what = "it is a file" if _is_file(path) else f"no folder {shown(source)}"
+    what = "it is a file" if is_file(path) else f"no folder {shown(source)}"
     raise OSError(f"{what}: give a folder in the diffusers layout, or a hub id such as org/name")
 
 
@@ -55,7 +55,8 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Return whether a path leads to a file; an impossible name, or one that may not be looked at, does not."""
     try:
         return path.is_file()
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from files.caches import open_cache
+from files.downloads import FirstOf, HubFiles, show_bar
 from files.opening import from_pretrained
 from files.records import read_record, write_record
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEXTS_PER_BATCH = 256
+ANSWERS = "nearest_classes"
+DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 
 
 def imagenet_class_names() -> tuple[str, ...]:
@@ -38,7 +41,7 @@ def nearest_classes(
     """
     asked = json.dumps([clip, list(class_names), list(captions)])
     question = hashlib.sha256(asked.encode()).hexdigest()
-    file = cache / "nearest_classes" / f"{question[:32]}.json"
+    file = cache / ANSWERS / f"{question[:32]}.json"
     if (kept := _read_labels(file, question, len(captions), len(class_names))) is not None:
         return kept
     texts = sorted(set(captions))
@@ -73,21 +76,23 @@ def _read_labels(file: Path, question: str, count: int, classes: int) -> list[in
     return labels
 
 
+def hub_clip(clip: str) -> FirstOf:
+    """Return what is needed of CLIP's repository; some were published before there was safetensors."""
+    size = 605_000_000 if clip == DEFAULT_CLIP else None
+    kinds = ("*.safetensors", "pytorch_model.bin")
+    files = [HubFiles(f"VAR's CLIP: {clip}", clip, ("*.json", "*.txt", kind), size_bytes=size) for kind in kinds]
+    return FirstOf(files[0].what, tuple(files))
+
+
+def kept_answers(cache: Path) -> bool:
+    """Return whether classes were chosen before, so that CLIP may not be needed again."""
+    return any((cache / ANSWERS).glob("*.json"))
+
+
 def _find_clip(clip: str) -> Path:
     """Return the folder that holds CLIP. Raises OSError where it is neither here nor on the hub."""
     folder = Path(clip).expanduser()
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = Path(snapshot_download(clip, allow_patterns=["*.json", "*.txt", "*.safetensors"]))
-        if not any(found.glob("*.safetensors")):  # published before there was this format
-            found = Path(snapshot_download(clip, allow_patterns=["*.json", "*.txt", "pytorch_model.bin"]))
-    except HFValidationError as error:
-        raise OSError(f"no folder {clip}") from error
-    return found
+    return folder if folder.is_dir() else hub_clip(clip).fetch(show_bar)
 
 
 def text_features(texts: Sequence[str], clip: str, device: str) -> Tensor:

@@ -14,13 +14,22 @@ from models.base import (
     OFFICIAL_RNG_NOTE,
     ImageGenerator,
     ModelFamily,
+    Need,
     Request,
     Runtime,
     Stage,
     StageWatch,
     option,
 )
-from models.infinity_files import TRANSFORMER_FILE, VAE_FILE, load_networks, random_networks
+from models.infinity_files import (
+    TEXT_ENCODER,
+    TRANSFORMER_FILE,
+    VAE_FILE,
+    hub_text_encoder,
+    load_networks,
+    random_networks,
+)
+from models.needed import hub_file, is_on_hub
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,9 +53,7 @@ class InfinityOptions:
         "FoundationVision/Infinity", f"hub id, or folder that holds {TRANSFORMER_FILE} and {VAE_FILE}",
         check=check_source,
     )  # fmt: skip
-    text_encoder: str = option(
-        "google/flan-t5-xl", "T5 encoder and its tokenizer: hub id or local folder", check=check_source
-    )
+    text_encoder: str = option(TEXT_ENCODER, "T5 encoder and its tokenizer: hub id or local folder", check=check_source)
     aspect: float = option(1.0, "height / width; the nearest published ratio is taken", least=0.3, most=3.5)
     cfg: float = option(4.0, "guidance scale (1: none)", least=0, most=1000)
     tau: float = option(
@@ -207,6 +214,17 @@ def check_embedded_aspect(options: InfinityOptions) -> None:
         raise ValueError(f"INFINITY_ASPECT={options.aspect:g}: WEIGHTS=tiny makes square images only; leave it out")
 
 
+def _needs(options: InfinityOptions, runtime: Runtime) -> list[Need]:
+    needs: list[Need] = []
+    if runtime.weights != "pretrained":
+        return needs
+    if is_on_hub(options.model):
+        needs += [hub_file(TITLE, options.model, file, "INFINITY_MODEL") for file in (TRANSFORMER_FILE, VAE_FILE)]
+    if is_on_hub(options.text_encoder):
+        needs.append(hub_text_encoder(options.text_encoder))
+    return needs
+
+
 def _check(options: InfinityOptions, runtime: Runtime) -> None:
     if runtime.weights == "tiny":
         check_embedded_aspect(options)
@@ -307,4 +325,5 @@ FAMILY = ModelFamily(
     load=load,
     tiny_options=TINY_OPTIONS,
     check=_check,
+    needs=_needs,
 )

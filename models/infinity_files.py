@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from files.downloads import HubFiles
 from models.base import NetworkSize
+from models.needed import hub_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,9 +23,17 @@ if TYPE_CHECKING:
 
 TRANSFORMER_FILE = "infinity_2b_reg.pth"
 VAE_FILE = "infinity_vae_d32reg.pth"
+TEXT_ENCODER = "google/flan-t5-xl"
 # What a training checkpoint calls the weights, and what the published tokenizer's file does.
 TRANSFORMER_ENTRY, VAE_ENTRY = "trainer.gpt_fsdp", "vae"
 VAE_DERIVABLE = ("quantizer.lfq.mask", "quantize.lfq.mask")
+
+
+def hub_text_encoder(source: str) -> HubFiles:
+    """Return what is needed of the T5's repository."""
+    known = 11_400_000_000 if source == TEXT_ENCODER else None
+    patterns = ("*.json", "spiece.model", "model*.safetensors")
+    return hub_weights("Infinity's T5", source, "INFINITY_TEXT_ENCODER", patterns, (), known)
 
 
 def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: str) -> tuple[Infinity, BSQVAE]:

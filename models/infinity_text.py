@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from files.downloads import show_bar
 from files.opening import from_pretrained
+from files.sources import expanded, is_local
 from models.base import NetworkSize
+from models.infinity_files import hub_text_encoder
 from models.networks.infinity_transformer import Text
 
 MAX_TOKENS = 512
@@ -109,10 +112,7 @@ def load_text_encoder(model: str, device: str, dtype: str) -> TextEncoder:
         OSError: its files are not there.
         ValueError: the files lack some of the encoder's tensors.
     """
-    from models.diffusers_pipeline import find_folder
-
-    patterns = ["*.json", "spiece.model", "model*.safetensors"]
-    folder = find_folder(model, "INFINITY_TEXT_ENCODER", patterns)
+    folder = expanded(model) if is_local(model) else hub_text_encoder(model).fetch(show_bar)
     return _read_text_encoder(model, folder, folder, device, dtype)
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from files.downloads import HubFiles, show_bar
 from files.opening import from_pretrained
 from files.sources import check_holds, check_source, expanded, is_local
 from models.base import (
     ImageGenerator,
     ModelFamily,
+    Need,
     NetworkSize,
     Runtime,
     check_modes,
@@ -21,6 +23,7 @@ from models.base import (
     size_note,
 )
 from models.lora_files import LoraVariant, is_lora, lora_digest, read_lora, read_training_data
+from models.needed import NEVER_READ, hub_weights, is_on_hub
 from models.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 
 if TYPE_CHECKING:
@@ -244,6 +247,32 @@ def is_whole_pipeline(folder: Path) -> bool:
     return all((folder / part).is_dir() for part in ("transformer", "vae", "text_encoder"))
 
 
+def hub_transformer(source: str) -> HubFiles:
+    """Return what is needed of a transformer's repository."""
+    known = 2_440_000_000 if source in HUB_MODELS.values() else None
+    return hub_weights("PixArt", source, "PIXART_MODEL", ("transformer/*",), NEVER_READ, known)
+
+
+def hub_base(source: str) -> HubFiles:
+    """Return what is needed of the repository of VAE, T5, tokenizer and scheduler."""
+    parts = ("vae", "text_encoder", "tokenizer", "scheduler")
+    known = 19_400_000_000 if source == HUB_BASE else None
+    patterns = ("model_index.json", *(f"{part}/*" for part in parts))
+    return hub_weights("PixArt's base", source, "PIXART_BASE", patterns, NEVER_READ, known)
+
+
+def _needs(options: Options, runtime: Runtime) -> list[Need]:
+    if runtime.weights != "pretrained":
+        return []
+    model = _model(options, runtime)
+    transformer = hub_transformer(model) if is_on_hub(model) else None
+    needs: list[Need] = [] if transformer is None else [transformer]
+    place = expanded(model) if transformer is None else transformer.find()
+    if is_on_hub(options.base) and not (place is not None and is_whole_pipeline(place)):
+        needs.append(hub_base(options.base))
+    return needs
+
+
 def _load_pretrained(options: Options, runtime: Runtime) -> Any:
     """Return the pipeline from a whole folder, or from a transformer and the base that goes with it.
 
@@ -252,15 +281,14 @@ def _load_pretrained(options: Options, runtime: Runtime) -> Any:
     """
     from diffusers import PixArtSigmaPipeline, PixArtTransformer2DModel
 
-    from models.diffusers_pipeline import dtype_of, find_folder, missing_weights, quiet_libraries
+    from models.diffusers_pipeline import dtype_of, missing_weights, quiet_libraries
 
     model, dtype = _model(options, runtime), dtype_of(runtime)
-    folder = find_folder(model, "PIXART_MODEL", ["transformer/*"])
+    folder = expanded(model) if is_local(model) else hub_transformer(model).fetch(show_bar)
     if is_whole_pipeline(folder):
         with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
             return from_pretrained(PixArtSigmaPipeline, folder, dtype=dtype)
-    parts = ("vae", "text_encoder", "tokenizer", "scheduler")
-    base = find_folder(options.base, "PIXART_BASE", ["model_index.json", *(f"{part}/*" for part in parts)])
+    base = expanded(options.base) if is_local(options.base) else hub_base(options.base).fetch(show_bar)
     with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
         transformer = from_pretrained(PixArtTransformer2DModel, folder, subfolder="transformer", dtype=dtype)
     with quiet_libraries(), missing_weights(options.base, "PIXART_BASE"):
@@ -320,4 +348,5 @@ FAMILY = ModelFamily(
     lora_folder="pixart_lora",
     variants=_variants,
     check=_check,
+    needs=_needs,
 )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from files.downloads import FirstOf, HubFiles, show_bar
 from files.opening import from_pretrained
-from files.sources import check_holds, check_source, is_local
+from files.sources import check_holds, check_source, expanded, is_local
 from models.base import (
+    DType,
     ImageGenerator,
     ModelFamily,
+    Need,
     NetworkSize,
     Runtime,
     check_modes,
@@ -20,6 +23,7 @@ from models.base import (
     option,
     size_note,
 )
+from models.needed import NEVER_READ, hub_weights, is_on_hub
 from models.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 
 if TYPE_CHECKING:
@@ -148,6 +152,41 @@ def _source(options: Options, runtime: Runtime) -> str:
     )
 
 
+def hub_model(source: str, dtype: DType) -> FirstOf:
+    """Return what is needed of a repository: half-size files where the run needs no more, half of the full ones."""
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    small = ("model_index.json", "*.json", "*.txt", "tokenizer/*", "tokenizer_2/*", "scheduler/*")
+
+    def files(half: str, ignored: tuple[str, ...], size: int) -> HubFiles:
+        patterns = (*small, *(f"{part}/*{half}*.safetensors" for part in parts))
+        known = size if source == HUB_MODEL else None
+        return hub_weights("SDXL", source, "SDXL_MODEL", patterns, (*NEVER_READ, *ignored), known)
+
+    halves, full = files("fp16", (), 6_940_000_000), files("", ("*.fp16.*", "*.fp16-*"), 13_880_000_000)
+    return FirstOf(full.what, (full, halves) if dtype == "float32" else (halves, full))
+
+
+def hub_vae(source: str) -> HubFiles:
+    """Return what is needed of a VAE's own repository."""
+    known = 335_000_000 if source == HALF_VAE else None
+    return hub_weights(
+        "SDXL's VAE", source, "SDXL_VAE", ("config.json", "diffusion_pytorch_model.safetensors"), (), known
+    )
+
+
+def _needs(options: Options, runtime: Runtime) -> list[Need]:
+    needs: list[Need] = []
+    if runtime.weights != "pretrained":
+        return needs
+    if is_on_hub(options.model):
+        needs.append(hub_model(options.model, runtime.dtype))
+    if is_on_hub(options.vae):
+        needs.append(hub_vae(options.vae))
+    elif not options.vae and runtime.dtype == "float16" and options.model == HUB_MODEL:
+        needs.append(replace(hub_vae(HALF_VAE), is_optional=True))  # the stock VAE then runs in float32
+    return needs
+
+
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     from models.diffusers_pipeline import DiffusersGenerator, check_offload, tiny_notes
 
@@ -191,16 +230,13 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
     import torch
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 
-    from models.diffusers_pipeline import dtype_of, find_folder, half_variant, missing_weights, quiet_libraries
+    from models.diffusers_pipeline import dtype_of, half_variant, missing_weights, quiet_libraries
 
     dtype = dtype_of(runtime)
-    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
-    # Half-size files where the run needs no more and the hub has them: half the download of the full ones.
-    for half in ("",) if dtype == torch.float32 else ("fp16", ""):
-        patterns = ["*.json", "*.txt", *(f"{part}/*{half}*.safetensors" for part in parts)]
-        folder = find_folder(options.model, "SDXL_MODEL", patterns)
-        if any((folder / "unet").glob("*.safetensors")):
-            break
+    if is_local(options.model):
+        folder = expanded(options.model)
+    else:
+        folder = hub_model(options.model, runtime.dtype).fetch(show_bar)
     with quiet_libraries(), missing_weights(options.model, "SDXL_MODEL"):
         pipeline = from_pretrained(
             StableDiffusionXLPipeline,
@@ -216,7 +252,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
     if not wanted:
         return pipeline, ()
     try:
-        vae_folder = find_folder(wanted, "SDXL_VAE", ["config.json", "diffusion_pytorch_model.safetensors"])
+        vae_folder = expanded(wanted) if is_local(wanted) else hub_vae(wanted).fetch(show_bar)
     except OSError:
         if options.vae:
             raise
@@ -283,4 +319,5 @@ FAMILY = ModelFamily(
     load=_load,
     tiny_options={"steps": 10, "guidance": 1.5},
     check=_check,
+    needs=_needs,
 )

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,20 @@ from models.base import (
     OFFICIAL_RNG_NOTE,
     ImageGenerator,
     ModelFamily,
+    Need,
     Request,
     Runtime,
     Stage,
     StageWatch,
     option,
 )
+from models.imagenet import DEFAULT_CLIP, hub_clip, kept_answers
+from models.needed import hub_file, is_on_hub
 from models.var_classes import (
     CLASS_WAYS,
     PUBLISHED_CLASSES,
     choose_classes,
+    chosen_way,
     class_ids,
     default_class_names,
     describe_choice,
@@ -39,6 +43,12 @@ if TYPE_CHECKING:
     from models.networks.var_transformer import VAR
     from models.networks.vqvae import VQVAE
     from models.next_scale_programs import VARProgram
+
+# About how large the published files are, where the hub cannot tell.
+HUB_BYTES = {
+    "var_d16.pth": 1_240_000_000, "var_d20.pth": 2_400_000_000, "var_d24.pth": 4_130_000_000,
+    "var_d30.pth": 8_040_000_000, "var_d36.pth": 9_400_000_000, VQVAE_FILE: 436_000_000,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,9 +71,7 @@ class VAROptions:
     official_rng: bool = option(
         False, "1: draw as the published code does: one random generator per batch, seeded by its first request"
     )
-    clip: str = option(
-        "openai/clip-vit-base-patch32", "hub id or folder of the CLIP that `nearest` uses", check=check_source
-    )
+    clip: str = option(DEFAULT_CLIP, "hub id or folder of the CLIP that `nearest` uses", check=check_source)
 
 
 class VARGenerator(ImageGenerator):
@@ -171,6 +179,20 @@ def _check(options: VAROptions, runtime: Runtime) -> None:
         class_ids(options.classes, classes)
 
 
+def _needs(options: VAROptions, runtime: Runtime) -> list[Need]:
+    needs: list[Need] = []
+    if runtime.weights == "pretrained" and is_on_hub(options.model):
+        sizes = HUB_BYTES if options.model == VAROptions.model else {}
+        needs += [
+            hub_file(family_title(options), options.model, file, "VAR_MODEL", sizes.get(file))
+            for file in (f"var_d{options.depth}.pth", VQVAE_FILE)
+        ]
+    if chosen_way(options.classes, runtime) == "nearest" and is_on_hub(options.clip):
+        clip = hub_clip(options.clip)
+        needs.append(replace(clip, is_optional=kept_answers(runtime.cache)))
+    return needs
+
+
 def load_embedded(folder: Path, options: VAROptions, runtime: Runtime) -> VARGenerator:
     """Return the generator of a folder with config.json, var.safetensors and vqvae/vqvae.safetensors."""
     if not (folder / "config.json").is_file():
@@ -228,4 +250,5 @@ FAMILY = ModelFamily(
     tiny_options={"top_k": 0, "top_p": 0.0},
     select=_select,
     check=_check,
+    needs=_needs,
 )

@@ -29,7 +29,7 @@ def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...])
     Raises:
         ValueError: it is none of the ways, an id is no class, or the data set's labels are not the model's classes.
     """
-    way = _auto_way(runtime) if classes == "auto" else classes
+    way = chosen_way(classes, runtime)
     if way == "nearest":
         return ClassChoice("nearest")
     if way == "index":
@@ -49,8 +49,10 @@ def choose_classes(classes: str, runtime: Runtime, class_names: tuple[str, ...])
     return ClassChoice("ids", class_ids(way, len(class_names)))
 
 
-def _auto_way(runtime: Runtime) -> str:
-    """Return how classes are chosen where the user does not say it."""
+def chosen_way(classes: str, runtime: Runtime) -> str:
+    """Return what VAR_CLASSES stands for: nearest, dataset, index, or a list of ids."""
+    if classes.strip() != "auto":
+        return classes.strip()
     if runtime.weights == "tiny":
         return "dataset" if runtime.label_names else "index"
     return "nearest" if runtime.weights == "pretrained" else "index"

@@ -9,8 +9,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from files.downloads import show_bar
 from files.opening import load_checkpoint, load_tensors
 from files.paths import is_inside
+from models.needed import file_remedy, hub_file
 
 ShapeT = TypeVar("ShapeT")
 
@@ -23,7 +25,7 @@ def locate(source: str, file: str, variable: str) -> Path:
     Raises:
         OSError: it is not there; the line names the file and what `variable` may be set to.
     """
-    remedy = f"put {file} into a folder and set {variable} to it, or run without it: WEIGHTS=tiny or WEIGHTS=random"
+    remedy = file_remedy(file, variable)
     folder = Path(source).expanduser()
     if folder.is_dir():
         for path in (folder / file, (folder / file).with_suffix(".safetensors")):
@@ -36,16 +38,7 @@ def locate(source: str, file: str, variable: str) -> Path:
         raise OSError(f"{variable}={source}: the folder holds no {file}; {remedy}")
     if folder.is_file():
         raise OSError(f"{variable}={source} is a file, expected the folder that holds {file}; {remedy}")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(hf_hub_download(source, file))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise OSError(
-            f"{variable}={source}: {file} is not in a local folder and could not be downloaded ({reason}); {remedy}"
-        ) from error
+    return hub_file(variable, source, file, variable).fetch(show_bar) / file
 
 
 def read_state(path: Path, entry: str = "") -> dict[str, Tensor]:

@@ -1,0 +1,65 @@
+"""Files of the hub that models need, by the patterns that loading reads: for --check, and for the download beforehand.
+
+Nothing here imports torch or a library that reads weights.
+"""
+
+from __future__ import annotations
+
+from files.downloads import HubFiles
+from files.sources import expanded, is_file, is_folder
+
+# What loading never opens, though a repository may hold it in the same folders.
+NEVER_READ = ("*.bin", "*.msgpack", "*.h5", "*.onnx", "*.onnx_data", "*.ckpt", "*.pt")
+
+
+def is_on_hub(source: str) -> bool:
+    """Return whether a model is named by a hub id, and not by a folder or file here."""
+    place = expanded(source)
+    return bool(source) and not is_folder(place) and not is_file(place)
+
+
+def no_weights(source: str, variable: str, reason: str) -> str:
+    """Return what is said where a model's weights cannot be found, with what to do."""
+    return (
+        f"no weights for {source} ({reason}): put them in a folder and set {variable}=FOLDER, "
+        "or use WEIGHTS=tiny or WEIGHTS=random, which need none"
+    )
+
+
+def hub_weights(
+    title: str,
+    source: str,
+    variable: str,
+    patterns: tuple[str, ...],
+    ignored: tuple[str, ...] = (),
+    size_bytes: int | None = None,
+) -> HubFiles:
+    """Return what a model in the layout of diffusers or transformers needs of its repository on the hub.
+
+    title: of the column. variable: names the model, or a folder in its place. size_bytes: about how much it is.
+    """
+    return HubFiles(
+        f"{title}: {source}", source, patterns, ignored,
+        size_bytes=size_bytes, failure=no_weights(source, variable, "{reason}"),
+    )  # fmt: skip
+
+
+def no_file(source: str, file: str, variable: str, reason: str) -> str:
+    """Return what is said where a checkpoint is neither here nor on the hub, with what to do."""
+    return (
+        f"{variable}={source}: {file} is not in a local folder and could not be downloaded ({reason}); "
+        f"{file_remedy(file, variable)}"
+    )
+
+
+def file_remedy(file: str, variable: str) -> str:
+    """Return what a user can do who lacks a checkpoint."""
+    return f"put {file} into a folder and set {variable} to it, or run without it: WEIGHTS=tiny or WEIGHTS=random"
+
+
+def hub_file(title: str, source: str, file: str, variable: str, size_bytes: int | None = None) -> HubFiles:
+    """Return what a model needs that is read from one published checkpoint; the arguments as of `hub_weights`."""
+    return HubFiles(
+        f"{title}: {source}/{file}", source, (file,),
+        size_bytes=size_bytes, failure=no_file(source, file, variable, "{reason}"),
+    )  # fmt: skip
