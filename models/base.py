@@ -155,6 +155,8 @@ class ModelFamily:
     needs: what must be on this machine before these options can be loaded, asked before any data is prepared; None:
         nothing. It imports no torch; it may read small indexes from the hub. With --check, `auto` is still the dtype of
         a machine without a GPU where it is not known. Raises ValueError or OSError where the model cannot run at all.
+    unreached: which options that a user set reach nothing in this model, name to reason, as far as files on this
+        machine tell. What reaches no column of a run is refused.
     """
 
     key: str
@@ -169,6 +171,7 @@ class ModelFamily:
     variants: Callable[[Any, Path | None], tuple[Any, LoraVariant | None]] | None = None
     check: Callable[[Any, Runtime], None] | None = None
     needs: Callable[[Any, Runtime], Sequence[Need]] | None = None
+    unreached: Callable[[Any, Runtime], Mapping[str, str]] | None = None
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:
         """Return the options that `name`, an entry of MODELS, stands for, or None where it is another family's."""

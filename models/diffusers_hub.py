@@ -1,17 +1,27 @@
-"""Any diffusers text-to-image pipeline, by hub id or folder: `hub:org/name`, `hub:./folder` in MODELS."""
+"""Any diffusers text-to-image pipeline, by hub id, folder or file: `hub:org/name`, `hub:./folder` in MODELS."""
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from files.model_folders import PIPELINE_INDEX, check_index, read_index
-from files.opening import from_pretrained
-from files.sources import check_holds, expanded, is_folder, is_local
-from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, option, size_note
+from files.downloads import Need
+from files.hub import find_snapshot
+from files.model_folders import PIPELINE_INDEX
+from files.reading import shown
+from files.sources import expanded, is_folder
+from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, check_size, option, size_note
+from models.json_options import canonical, read_object, read_texts
+from models.pipeline_calls import call_arguments, check_args, unreached
+from models.pipeline_facts import PipelineFacts, facts_by_signature, facts_of
+from models.pipeline_sources import find_pipeline, hub_files, parse_source
+from models.pipeline_table import NATIVE
+from models.schedulers import SCHEDULER_HELP, check_scheduler
+from models.single_files import recognise_file
 
 PREFIX = "hub:"
 FASTEST = "regional"
@@ -23,151 +33,172 @@ def _refuse_id(id: str) -> None:
         raise ValueError(f"name the pipeline in MODELS instead, as {PREFIX}{id}")
 
 
+def _check_object(text: str) -> None:
+    read_object(text)
+
+
+def _check_texts(text: str) -> None:
+    read_texts(text)
+
+
 @dataclass(frozen=True)
 class Options:
     """Which pipeline, and what is asked of it."""
 
     id: str = option(
         "",
-        "set by MODELS=hub:ID only: hub id or local folder in the diffusers layout",
+        "set by MODELS=hub:ID only: hub id (org/name or org/name@revision), folder in the diffusers layout, or "
+        ".safetensors file",
         check=_refuse_id,
     )
     steps: int = option(0, "denoising steps; 0: the pipeline's own default", least=0, most=10000)
     guidance: float = option(-1.0, "guidance scale; below 0: the pipeline's own default", least=-1000, most=1000)
+    negative_prompt: str = option("", "guide away from this text, for every image; needs guidance")
+    scheduler: str = option("", SCHEDULER_HELP, check=check_scheduler)
+    args: str = option(
+        "", "JSON object of further arguments for the pipeline's call: '{\"max_sequence_length\": 512}'",
+        check=_check_object,
+    )  # fmt: skip
+    safety: bool = option(False, "1: keep the pipeline's safety checker, and count the images that it makes black")
+    components: str = option(
+        "", "JSON object of components to take from elsewhere, name to folder or hub id: '{\"vae\": \"./my_vae\"}'",
+        check=_check_texts,
+    )  # fmt: skip
+    config: str = option("", "folder or hub id with configurations and tokenizers for a single .safetensors file")
+
+    def __post_init__(self) -> None:
+        # Equal objects in different words are one column.
+        object.__setattr__(self, "args", canonical(self.args))
+        object.__setattr__(self, "components", canonical(self.components))
 
 
 def _check(options: Options, runtime: Runtime) -> None:
-    _refuse_other_weights(options, runtime)
+    _refuse_tiny(options, runtime)
     check_modes(runtime)
     try:
-        local = is_local(options.id)
-    except OSError as error:
-        raise ValueError(f"MODELS={PREFIX}{options.id}: {error}") from None
-    if local:
-        check_holds(f"MODELS={PREFIX}ID with ID", options.id, PIPELINE_INDEX)
+        class_name = _class_here(options)
+        if class_name:
+            _check_facts(options, runtime, facts_of(class_name), class_name)
+    except (ValueError, OSError) as error:
+        raise type(error)(f"MODELS={PREFIX}{options.id}: {error}") from None
 
 
-def _refuse_other_weights(options: Options, runtime: Runtime) -> None:
+def _refuse_tiny(options: Options, runtime: Runtime) -> None:
     """Raise ValueError where weights are asked for that only the models of this repository have."""
-    if runtime.weights != "pretrained":
+    if runtime.weights == "tiny":
         raise ValueError(
-            f"{PREFIX}{options.id} has pretrained weights only, but WEIGHTS={runtime.weights}: set WEIGHTS=pretrained"
+            f"{PREFIX}{options.id} has no embedded weights, but WEIGHTS=tiny: set WEIGHTS=pretrained or WEIGHTS=random"
         )
 
 
+def _class_here(options: Options) -> str:
+    """Return the class of a pipeline as far as files on this machine tell, or "" where the hub has to be asked.
+
+    Raises:
+        OSError: there is no such pipeline.
+        ValueError: its index is damaged, or a part of it is missing and was not named.
+    """
+    source = parse_source(options.id)
+    if source.kind == "file":
+        return recognise_file(source.path).class_name
+    if source.kind == "hub" and find_snapshot(source.name, (PIPELINE_INDEX,), (), source.revision) is None:
+        return ""
+    return find_pipeline(options).class_name
+
+
+def _check_facts(options: Options, runtime: Runtime, facts: PipelineFacts | None, class_name: str) -> None:
+    """Check that a pipeline can be compared and asked for this, as far as is known of its class.
+
+    Raises:
+        ValueError: it makes something else than images of text, needs a package, or HUB_ARGS does not fit.
+    """
+    told = f"{shown(options.id)} is a {class_name}"
+    if facts is None:
+        return
+    if facts.refusal:
+        raise ValueError(f"{told}, which {facts.refusal}: only pipelines that make images of text can be compared")
+    for package in facts.packages:
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(f"{told}, which needs the package {package}: install it (pip install {package})")
+    if facts.multiple:
+        check_size(runtime.image_size, facts.multiple, class_name)
+    check_args(facts, options.args)
+
+
 def _title(options: Options) -> str:
-    folder = expanded(options.id)
+    place = expanded(options.id)
+    if place.suffix == ".safetensors":
+        return place.stem
     # A folder is named as it is, however it was written: "./", "../".
-    return (folder.resolve() if is_folder(folder) else folder).name or "hub"
+    return (place.resolve() if is_folder(place) else place).name or "hub"
 
 
 def _select(name: str) -> Mapping[str, object] | None:
     return {"id": name.removeprefix(PREFIX)} if name.startswith(PREFIX) and name != PREFIX else None
 
 
-def _source(options: Options, _runtime: Runtime) -> str:
-    return f"{'folder' if Path(options.id).expanduser().is_dir() else 'hub'} {options.id}"
+def _source(options: Options, runtime: Runtime) -> str:
+    place = expanded(options.id)
+    kind = "folder" if is_folder(place) else "file" if Path(place).suffix == ".safetensors" else "hub"
+    return f"{kind} {options.id}" + (", random weights" if runtime.weights == "random" else "")
 
 
-def pipeline_class(model: str) -> Any:
-    """Return the class that a pipeline's model_index.json names, before any weights are read or downloaded.
-
-    Raises:
-        OSError: there is no such pipeline.
-        ValueError: it or a component is not diffusers' or transformers' own, or it is asked without a prompt.
-    """
-    import diffusers
-
-    from models.diffusers_pipeline import find_folder, missing_weights
-
-    folder = find_folder(model, "HUB_ID", [PIPELINE_INDEX])
-    with missing_weights(model, "HUB_ID"):
-        index = read_index(folder)
-        if index is None:
-            raise OSError(f"it holds no {PIPELINE_INDEX}")
-    check_index(index, model)
-    name = index["_class_name"]
-    found = getattr(diffusers, name)
-    taken = inspect.signature(found.__call__).parameters
-    needed = [
-        parameter.name
-        for parameter in taken.values()
-        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    ]
-    if "prompt" not in taken:
-        raise ValueError(f"{model} is a {name}, which takes no prompt: only text-to-image pipelines can be compared")
-    if {"image", "strength"} <= set(taken):
-        raise ValueError(f"{model} is a {name}, which changes an image: only text-to-image pipelines can be compared")
-    if extra := sorted(set(needed) - {"self", "prompt"}):
-        raise ValueError(
-            f"{model} is a {name}, which needs {', '.join(extra)} beside the prompt: only text-to-image pipelines can "
-            "be compared"
-        )
-    return found
+def _needs(options: Options, runtime: Runtime) -> Sequence[Need]:
+    """Return what a pipeline needs of the hub. Raises as `_check`, now that its index can be read."""
+    found = find_pipeline(options)
+    _check_facts(options, runtime, facts_of(found.class_name), found.class_name)
+    return hub_files(found, options, runtime.weights)
 
 
-def download(model: str, found: Any) -> Path:
-    """Return the folder in the hub's cache with a pipeline of class `found`; nothing in it is loaded yet.
-
-    Raises:
-        OSError: it cannot be downloaded.
-        ValueError: diffusers would load other repositories with it, or run code that it brings.
-    """
-    import diffusers
-
-    if found._load_connected_pipes:
-        raise ValueError(
-            f"{model} is a {found.__name__}, which is made of several repositories: save it as one folder "
-            "(save_pretrained of diffusers), and name that"
-        )
-    try:
-        return Path(diffusers.DiffusionPipeline.download(model))
-    except ValueError as error:
-        raise ValueError(f"{model} cannot be downloaded: {' '.join(str(error).split())[:300]}") from error
-
-
-def call_arguments(pipeline: Any, options: Options, image_size: int) -> dict[str, object]:
-    """Return what this pipeline's signature takes of steps, guidance and size."""
-    wanted: dict[str, object] = {"height": image_size, "width": image_size}
-    if options.steps > 0:
-        wanted["num_inference_steps"] = options.steps
-    if options.guidance >= 0:
-        wanted["guidance_scale"] = options.guidance
-    taken = inspect.signature(type(pipeline).__call__).parameters
-    # As for PixArt: these rewrite the prompt or resize the image behind the benchmark's back.
-    wanted |= {"clean_caption": False, "use_resolution_binning": False}
-    return {name: value for name, value in wanted.items() if name in taken}
+def _unreached(options: Options, _runtime: Runtime) -> Mapping[str, str]:
+    class_name = _class_here(options)
+    facts = facts_of(class_name) if class_name else None
+    return {} if facts is None or facts.refusal else unreached(facts, options)
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     import diffusers
 
     from models.diffusers_networks import native_size
-    from models.diffusers_pipeline import (
-        DiffusersGenerator,
-        check_offload,
-        dtype_of,
-        missing_weights,
-        quiet_libraries,
-    )
+    from models.diffusers_pipeline import DiffusersGenerator, check_offload
+    from models.pipeline_loading import open_pipeline
+    from models.pipeline_parts import set_guiders, turn_off_side_parts, unreached_here
+    from models.schedulers import set_scheduler
 
     if not options.id:
         raise ValueError("no pipeline named: write MODELS=hub:org/name or MODELS=hub:./folder")
-    _refuse_other_weights(options, runtime)
+    _refuse_tiny(options, runtime)
     check_offload(runtime)
-    found = pipeline_class(options.id)
-    with quiet_libraries(), missing_weights(options.id, "HUB_ID"):
-        folder = Path(options.id).expanduser() if is_local(options.id) else download(options.id, found)
-        pipeline = from_pretrained(diffusers.DiffusionPipeline, folder, dtype=dtype_of(runtime))
-    native = native_size(pipeline)
-    arguments = call_arguments(pipeline, options, runtime.image_size)
-    image_size = runtime.image_size if "height" in arguments else native or runtime.image_size
-    notes = size_note(image_size, native or image_size)
-    if image_size != runtime.image_size:
-        notes += (f"makes {image_size} px images: its size cannot be chosen",)
-    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, notes)
+    found = find_pipeline(options)
+    name = found.class_name
+    kind = getattr(diffusers, name, None)
+    taken = inspect.signature(kind.__call__).parameters if isinstance(kind, type) else {}
+    facts = facts_of(name) or (facts_by_signature(name, taken) if taken else None)
+    _check_facts(options, runtime, facts, name)
+    if facts is None:
+        raise ValueError(f"{shown(options.id)} is a {name}, which diffusers {diffusers.__version__} does not have")
+    arguments = call_arguments(name, facts, taken, options, runtime.image_size)
+    opened = open_pipeline(options, runtime, found, ("watermarker", *([] if options.safety else ["safety_checker"])))
+    pipeline = opened.pipeline
+    notes = (*opened.notes, *turn_off_side_parts(pipeline, found.index, options.safety))
+    notes += set_guiders(pipeline, arguments, options)
+    if options.scheduler and facts.scheduler:
+        set_scheduler(pipeline, options.scheduler)
+    missed = unreached(facts, options) | unreached_here(pipeline, facts, options)
+    notes += tuple(f"HUB_{option.upper()} does not reach it: {reason}" for option, reason in missed.items())
+    image_size, size_notes = _size(facts, arguments, native_size(pipeline), runtime.image_size)
+    generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*notes, *size_notes), facts=facts)
     generator.place(runtime, FASTEST)
     return generator
+
+
+def _size(facts: PipelineFacts, arguments: Mapping[str, Any], native: int, asked: int) -> tuple[int, tuple[str, ...]]:
+    """Return the side of the images that a pipeline makes, as far as is known before it made one, and its notes."""
+    if facts.side or "height" not in arguments:
+        side = facts.side if facts.side > 0 else native or asked
+        assert facts.side in (0, NATIVE) or facts.side > 0
+        return side, () if side == asked else (f"makes {side} px images: its size cannot be chosen",)
+    return asked, size_note(asked, native or asked)
 
 
 FAMILY = ModelFamily(
@@ -179,4 +210,6 @@ FAMILY = ModelFamily(
     select=_select,
     switchable=False,
     check=_check,
+    needs=_needs,
+    unreached=_unreached,
 )

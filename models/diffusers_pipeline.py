@@ -16,7 +16,10 @@ from models.base import DType, ImageGenerator, Request, Runtime, Stage, StageNam
 from models.base import check_size as check_size
 from models.diffusers_networks import backbone_of, backbones_of, count_parameters, decoder_of, text_encoders_of
 from models.needed import hub_weights, no_weights
-from models.pixels import keeps_range, not_a_number, pil_to_uint8, to_uint8
+from models.pipeline_calls import call_note as call_note
+from models.pipeline_facts import PipelineFacts, facts_of
+from models.pipeline_parts import BLACKED_OUT
+from models.pixels import images_of, keeps_range, not_a_number, pil_to_uint8, to_uint8
 from models.stage_hooks import hooked
 
 if TYPE_CHECKING:
@@ -24,14 +27,17 @@ if TYPE_CHECKING:
 
     from models.diffusers_compiled import FamilyModifier
 
+_SAFETY = "its safety checker is on"
 OFFLOAD_NOTE = "model offload: the times include moving weights to the GPU and back"
 
 
 class DiffusersGenerator(ImageGenerator):
     """A loaded pipeline behind `generate`: the pipeline's own __call__, from text encoding to decoded images.
 
-    `arguments` go to each call as they are: steps, guidance, height, width. `modifiers` are what its family can do to
-    make it faster (see `models.diffusers_compiled`). `one_call_a_step`: whether both halves of guidance are one batch.
+    `arguments` go to each call as they are: steps, guidance, height, width; a negative prompt once for each request.
+    `modifiers` are what its family can do to make it faster (see `models.diffusers_compiled`). `one_call_a_step`:
+    whether both halves of guidance are one batch. `facts`: how pipelines of this class are called; None: as the table
+    says.
     """
 
     def __init__(
@@ -43,19 +49,31 @@ class DiffusersGenerator(ImageGenerator):
         notes: tuple[str, ...] = (),
         modifiers: Mapping[str, FamilyModifier] = {},
         one_call_a_step: bool = False,
+        facts: PipelineFacts | None = None,
     ) -> None:
         self.name = name
         self.pipeline = pipeline
         self.image_size = image_size
-        # What its tensors hold is known of diffusers' own image processor alone; else the PIL images are asked for.
-        self.output_type = "pt" if keeps_range(pipeline) else "pil"
+        self.facts = facts or facts_of(type(pipeline).__name__) or PipelineFacts(tensors=False)
+        # Else the PIL images are asked for: what tensors hold is known of these alone.
+        self.output_type = "pt" if self.facts.tensors and keeps_range(pipeline) else "pil"
         # Counted before `place`: fused projections keep the ones that they were made of beside them.
         self.parameters = count_parameters(backbones_of(pipeline))
         self.arguments = dict(arguments)
-        self.notes = notes
+        self.notes = (*notes, *self.facts.notes, *_call_notes(self.facts))
+        self.notes += (call_note(self.arguments, pipeline, image_size),)
         self.modifiers = modifiers
         self.one_call_a_step = one_call_a_step
+        self._is_blacked_out: dict[int, bool] = {}
         pipeline.set_progress_bar_config(disable=True)
+
+    def prepare(self, requests: Sequence[Request]) -> list[Request]:
+        """Return the requests as they are, and note how many prompts the text encoders cut."""
+        from models.prompt_tokens import cut_notes
+
+        with quiet_calls():
+            self.notes += cut_notes(self.pipeline, self.facts, self.arguments, [request.prompt for request in requests])
+        return list(requests)
 
     def place(self, runtime: Runtime, strategy: str) -> None:
         """Put the pipeline on the run's device, compiled where the run asks for it, and note what that changes.
@@ -88,24 +106,59 @@ class DiffusersGenerator(ImageGenerator):
         Raises:
             ValueError: it made no images, or pixels that are none.
         """
-        # CPU generators, one a request: the noise is the same on any device and at any batch size.
-        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
-        with torch.inference_mode(), warnings.catch_warnings():
+        parts = [[request] for request in requests] if self.facts.alone else [requests]
+        with torch.inference_mode(), quiet_calls(), warnings.catch_warnings():
             # A pipeline that casts NaN to bytes by itself warns of it, and gives black.
             warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
             try:
-                output = self.pipeline(
-                    prompt=[request.prompt for request in requests],
-                    generator=generators,
-                    output_type=self.output_type,
-                    **self.arguments,
-                )
+                images_BCHW = torch.cat([self._call(part) for part in parts])
             except RuntimeWarning as error:
                 raise not_a_number(self.name) from error
-            images = getattr(output, "images", None)
-            if self.output_type == "pt" and isinstance(images, torch.Tensor):
-                return to_uint8(images, self.name)
-            return pil_to_uint8(images, self.name).to(next(backbone_of(self.pipeline).parameters()).device)
+        if len(images_BCHW) != len(requests):
+            raise ValueError(
+                f"{self.name} made {len(images_BCHW)} images of {len(requests)} prompts; expected one each"
+            )
+        self._learn_size(max(images_BCHW.shape[2:]))
+        return images_BCHW
+
+    def _call(self, requests: Sequence[Request]) -> Tensor:
+        # CPU generators, one a request: the noise is the same on any device and at any batch size.
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+        prompts = [request.prompt for request in requests]
+        arguments = dict(self.arguments)
+        negative = arguments.get("negative_prompt")
+        if isinstance(negative, str) and not self.facts.alone:
+            arguments["negative_prompt"] = [negative] * len(prompts)
+        output = self.pipeline(
+            prompt=prompts[0] if self.facts.alone else prompts,
+            generator=generators[0] if self.facts.alone else generators,
+            output_type=self.output_type,
+            **arguments,
+        )
+        self._note_black(requests, output)
+        images = images_of(output)
+        if self.output_type == "pt" and isinstance(images, torch.Tensor):
+            return to_uint8(images, self.name)
+        return pil_to_uint8(images, self.name).to(next(backbone_of(self.pipeline).parameters()).device)
+
+    def _learn_size(self, side: int) -> None:
+        """Take over the side that the images really have, where the pipeline chose another one."""
+        if side != self.image_size:
+            asked, self.image_size = self.image_size, side
+            self.notes = tuple(note for note in self.notes if not note.startswith(f"made {asked} px images"))
+            self.notes += (f"makes {side} px images where {asked} px are asked for: the pipeline chooses its sizes",)
+
+    def _note_black(self, requests: Sequence[Request], output: object) -> None:
+        """Count the images that the pipeline's safety checker made black."""
+        found = next((getattr(output, name) for name in BLACKED_OUT if getattr(output, name, None) is not None), None)
+        if not isinstance(found, (list, tuple)):
+            return
+        self._is_blacked_out |= {
+            request.index: bool(is_black) for request, is_black in zip(requests, found, strict=True)
+        }
+        count = sum(self._is_blacked_out.values())
+        kept = tuple(note for note in self.notes if not note.startswith(_SAFETY))
+        self.notes = (*kept, f"{_SAFETY}: it made {count} of {len(self._is_blacked_out)} images black")
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of which the pipeline has networks.
@@ -198,6 +251,30 @@ def quiet_libraries() -> Iterator[None]:
         transformers.logging.set_verbosity(transformers_level)
         diffusers.logging.enable_progress_bar()
         transformers.logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_calls() -> Iterator[None]:
+    """Silence what pipelines and tokenizers say at each call, such as the words of prompts that they cut."""
+    import diffusers
+    import transformers
+
+    loggers = (diffusers.logging, transformers.logging)
+    levels = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.set_verbosity(level)
+
+
+def _call_notes(facts: PipelineFacts) -> tuple[str, ...]:
+    """Return the footer's notes on how requests are put together."""
+    if facts.alone:
+        return ("each request has a call of its own: the pipeline does not take several, or gives them one seed",)
+    return ("images depend on the batch size: prompts are padded to the longest",) if facts.batch_matters else ()
 
 
 def half_variant(folder: Path, subfolder: str, dtype: torch.dtype) -> str | None:

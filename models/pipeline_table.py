@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 _PRIOR_TOO = ("guidance_scale", "prior_guidance_scale")
 _PRIOR_STEPS = ("num_inference_steps", "prior_num_inference_steps")
 _CLIP = 77
+NATIVE = -1  # in `side`
+ASKED_LENGTH = -1  # in `tokens`: the call's `max_sequence_length`
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class PipelineFacts:
     steps: the arguments that a number of steps goes to.
     fixed: arguments of every call; those that would rewrite the prompt, or resize the image, are off here.
     multiple: sides are multiples of this, whatever the checkpoint; 0: its networks decide.
+    side: the side in pixels of its square images, whatever is asked; -1: the one that its checkpoint makes unasked.
     alone: each request has a call of its own: lists of prompts or of seeds are refused, or share one seed.
     batch_matters: whether an image depends on the other prompts of its batch.
     tensors: whether its "pt" output is what its PIL images are made of.
@@ -45,6 +48,7 @@ class PipelineFacts:
     steps: tuple[str, ...] = ("num_inference_steps",)
     fixed: Mapping[str, object] = field(default_factory=dict)
     multiple: int = 0
+    side: int = 0
     alone: bool = False
     batch_matters: bool = False
     tensors: bool = True
@@ -168,9 +172,11 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     "Ideogram4Pipeline": PipelineFacts(
         default=None, off=-1e9, negative=False, fixed={"prompt_upsampling": False}, tokens={"text_encoder": 2048}
     ),
-    "HiDreamImagePipeline": PipelineFacts(default=5.0),
+    "HiDreamImagePipeline": PipelineFacts(
+        default=5.0, side=NATIVE, tokens={"text_encoder": ASKED_LENGTH, "text_encoder_2": ASKED_LENGTH}
+    ),
     "Kandinsky5T2IPipeline": PipelineFacts(
-        default=3.5, plain_negative="", tokens={"text_encoder": 512, "text_encoder_2": _CLIP}
+        default=3.5, plain_negative="", side=1024, tokens={"text_encoder": 512, "text_encoder_2": _CLIP}
     ),
     "DreamLitePipeline": PipelineFacts(default=3.5, off=-1e9, alone=True, tokens={"text_encoder": 200}),
     "DreamLiteMobilePipeline": PipelineFacts(guidance=(), negative=False, alone=True, tokens={"text_encoder": 200}),

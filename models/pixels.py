@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 HALF_A_LEVEL = 0.5 / 255
+_POSTPROCESSING = ("postprocess", "denormalize", "_denormalize_conditionally", "pt_to_numpy", "numpy_to_pil")
 
 
 def to_uint8(images_BCHW: Tensor, name: str) -> Tensor:
@@ -78,6 +79,16 @@ def not_a_number(name: str, image: int | None = None) -> ValueError:
     )
 
 
+def images_of(output: Any) -> object:
+    """Return the images of what a pipeline gives back: its field of that name, else its first one."""
+    for name in ("images", "image", "rgb"):
+        if (images := getattr(output, name, None)) is not None:
+            return images
+    if isinstance(output, Mapping):
+        return next(iter(output.values()), None)
+    return output[0] if isinstance(output, tuple) and output else output if isinstance(output, list) else None
+
+
 def keeps_range(pipeline: Any) -> bool:
     """Return whether a pipeline's tensors ("pt") are the pixels of its PIL images: diffusers' own processor makes both.
 
@@ -89,5 +100,9 @@ def keeps_range(pipeline: Any) -> bool:
 
     call = inspect.unwrap(type(pipeline).__call__)
     names = set(getattr(getattr(call, "__code__", None), "co_names", ()))
-    processor = getattr(pipeline, "image_processor", None)
-    return type(processor) in (VaeImageProcessor, PixArtImageProcessor) and {"image_processor", "postprocess"} <= names
+    processor = type(getattr(pipeline, "image_processor", None))
+    is_own = processor in (VaeImageProcessor, PixArtImageProcessor) or (
+        issubclass(processor, VaeImageProcessor)
+        and all(getattr(processor, name) is getattr(VaeImageProcessor, name) for name in _POSTPROCESSING)
+    )
+    return is_own and {"image_processor", "postprocess"} <= names

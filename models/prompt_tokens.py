@@ -1,0 +1,59 @@
+"""How many prompts a pipeline's text encoders do not read to their ends."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from models.hash_tokenizer import HashTokenizer
+from models.pipeline_table import ASKED_LENGTH, PipelineFacts
+
+_UNLIMITED = 100_000  # what tokenizers say that have no limit is far more
+
+
+def cut_notes(
+    pipeline: Any, facts: PipelineFacts, arguments: Mapping[str, object], prompts: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the footer's notes on prompts that are cut, one for each text encoder that cuts some."""
+    notes = []
+    for name, tokenizer in _tokenizers(pipeline):
+        limit = _limit(pipeline, name, tokenizer, facts, arguments)
+        if not limit:
+            continue
+        lengths = {prompt: _length(tokenizer, prompt) for prompt in dict.fromkeys(prompts)}
+        if cut := sum(lengths[prompt] > limit for prompt in prompts):
+            were = "was" if cut == 1 else "were"
+            notes.append(f"{cut} of {len(prompts)} prompts {were} cut at {limit} tokens by {name}")
+    return tuple(notes)
+
+
+def _tokenizers(pipeline: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the tokenizers by the names of their text encoders."""
+    for name, part in getattr(pipeline, "components", {}).items():
+        if "tokenizer" not in name:
+            continue
+        tokenizer = getattr(part, "tokenizer", None) or part  # of what also reads images
+        encoder = name.replace("tokenizer", "text_encoder")
+        encoder = encoder if encoder in pipeline.components else "bert" if "bert" in pipeline.components else encoder
+        if callable(tokenizer) and not isinstance(tokenizer, HashTokenizer):
+            yield encoder, tokenizer
+
+
+def _limit(pipeline: Any, name: str, tokenizer: Any, facts: PipelineFacts, arguments: Mapping[str, object]) -> int:
+    """Return the most tokens that a text encoder reads, or 0 where that is not known."""
+    known = facts.tokens.get(name)
+    if known is not None and known != ASKED_LENGTH:
+        return known
+    own = getattr(tokenizer, "model_max_length", _UNLIMITED)
+    own = own if isinstance(own, int) and own < _UNLIMITED else 0
+    if known is None and "CLIP" in type(tokenizer).__name__:
+        return own
+    taken = inspect.signature(type(pipeline).__call__).parameters
+    length = "max_sequence_length"
+    asked = arguments.get(length, taken[length].default if length in taken else None)
+    return asked if isinstance(asked, int) else own
+
+
+def _length(tokenizer: Any, prompt: str) -> int:
+    return len(tokenizer(prompt, truncation=False, padding=False)["input_ids"])
