@@ -48,6 +48,14 @@ def xlm_roberta_tokenizer(length: int = 77) -> Any:
     return XLMRobertaTokenizer(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], model_max_length=length)
 
 
+def gpt2_tokenizer() -> Any:
+    """Return a GPT2Tokenizer of the letters."""
+    from transformers import GPT2Tokenizer
+
+    tokens = ["<|endoftext|>", "Ġ", *LETTERS]
+    return GPT2Tokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+
+
 def clip_config(width: int = 16, projection: int = 16, **changes: Any) -> Any:
     """Return the configuration of a CLIP text encoder for `clip_tokenizer`."""
     from transformers import CLIPTextConfig

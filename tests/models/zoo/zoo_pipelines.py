@@ -12,14 +12,27 @@ from typing import Any
 
 import zoo_diffusion_transformers
 import zoo_flow
+import zoo_older
+import zoo_pixels
+import zoo_priors
 import zoo_stable_diffusion
+from zoo_deprecated import publish_index
 from zoo_entries import Entry
 
-ENTRIES: dict[str, Entry] = {**zoo_stable_diffusion.ENTRIES, **zoo_flow.ENTRIES, **zoo_diffusion_transformers.ENTRIES}
+ENTRIES: dict[str, Entry] = {
+    **zoo_stable_diffusion.ENTRIES,
+    **zoo_flow.ENTRIES,
+    **zoo_diffusion_transformers.ENTRIES,
+    **zoo_priors.ENTRIES,
+    **zoo_pixels.ENTRIES,
+    **zoo_older.ENTRIES,
+}
 ZOO: dict[str, Callable[[], Any]] = {name: entry.build for name, entry in ENTRIES.items()}
 
 
 def save_pipeline(name: str, folder: Path) -> Path:
-    """Write the tiny pipeline of a class to `folder`, and return that."""
-    ZOO[name]().save_pretrained(folder)
+    """Write the tiny pipeline of a class to `folder`, as such pipelines are published, and return that."""
+    pipeline = ZOO[name]()
+    pipeline.save_pretrained(folder)
+    publish_index(pipeline, folder)
     return folder

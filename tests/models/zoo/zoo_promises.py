@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from zoo_deprecated import published_modules
 from zoo_entries import Entry
 
 from models import diffusers_hub
@@ -39,7 +40,8 @@ def own_images(entry: Entry, folder: Path) -> np.ndarray:
     """Return `images_BHWC` of REQUESTS: what the pipeline gives somebody who calls it as its class documents."""
     from diffusers import DiffusionPipeline
 
-    pipeline = DiffusionPipeline.from_pretrained(folder, **entry.load)
+    with published_modules(folder):
+        pipeline = DiffusionPipeline.from_pretrained(folder, **entry.load)
     pipeline.set_progress_bar_config(disable=True)
     prompts = [request.prompt for request in REQUESTS]
     generators = [torch.Generator("cpu").manual_seed(request.seed) for request in REQUESTS]

@@ -77,6 +77,19 @@ def latent_consistency() -> Any:
     return stable_diffusion(kind, diffusers.LCMScheduler(), time_cond_proj_dim=16)
 
 
+def safe_stable_diffusion() -> Any:
+    """Return a StableDiffusionPipelineSafe, which guides away from unsafe content, whether it has a checker or not."""
+    return stable_diffusion("StableDiffusionPipelineSafe")
+
+
+def paradigms() -> Any:
+    """Return a StableDiffusionParadigmsPipeline, which needs a scheduler of many steps at once."""
+    import diffusers
+
+    scheduler = diffusers.DDIMParallelScheduler(steps_offset=1, clip_sample=False)
+    return stable_diffusion("StableDiffusionParadigmsPipeline", scheduler)
+
+
 ENTRIES = {
     "StableDiffusionPipeline": Entry(
         build=lambda: stable_diffusion("StableDiffusionPipeline", safe=True),
@@ -84,8 +97,15 @@ ENTRIES = {
         load={"safety_checker": None, "requires_safety_checker": False},
     ),
     "StableDiffusionPAGPipeline": Entry(lambda: stable_diffusion("StableDiffusionPAGPipeline"), usual()),
+    "StableDiffusionPipelineSafe": Entry(safe_stable_diffusion, usual()),
+    "StableDiffusionModelEditingPipeline": Entry(
+        lambda: stable_diffusion("StableDiffusionModelEditingPipeline"), usual()
+    ),
+    "StableDiffusionParadigmsPipeline": Entry(paradigms, usual()),
     "StableDiffusionSAGPipeline": Entry(lambda: stable_diffusion("StableDiffusionSAGPipeline"), usual()),
-    "StableDiffusionPanoramaPipeline": Entry(lambda: stable_diffusion("StableDiffusionPanoramaPipeline"), usual()),
+    "StableDiffusionPanoramaPipeline": Entry(  # takes lists, and mixes their prompts
+        lambda: stable_diffusion("StableDiffusionPanoramaPipeline"), usual(), one_at_a_time=True
+    ),
     "SemanticStableDiffusionPipeline": Entry(lambda: stable_diffusion("SemanticStableDiffusionPipeline"), usual()),
     "LatentConsistencyModelPipeline": Entry(latent_consistency, usual()),
     "StableDiffusionXLPipeline": Entry(sdxl, usual()),
