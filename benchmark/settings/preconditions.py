@@ -9,11 +9,14 @@ import os
 from pathlib import Path
 
 from benchmark.data.sources import find_dataset, find_reference, is_same
-from benchmark.data.sources.folder import IMAGE_SUFFIXES, TABLE_NAMES
+from benchmark.data.sources.image_files import nothing_found
+from benchmark.data.sources.image_tables import TABLE_NAMES
 from benchmark.measure.accelerators import count_gpus
 from benchmark.settings.fields import Settings
 from benchmark.settings.runtime import runtime_of
 from benchmark.settings.titles import check_dataset_name
+from files.image_kinds import SUFFIXES
+from files.listing import list_folder
 from files.reading import is_there, shown
 
 MOST_ENTRIES = 20_000  # of a folder, looked at for images: some tenths of a second
@@ -102,12 +105,14 @@ def refuse_bare(folder: Path, variable: str = "DATASET") -> None:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (of many thousands)
-            if not name.startswith(".") and (suffix in IMAGE_SUFFIXES or suffix == ".parquet" or name in TABLE_NAMES):
+            if not name.startswith(".") and (suffix in SUFFIXES or suffix == ".parquet" or name in TABLE_NAMES):
                 return
         seen += len(folders) + len(files)
         if seen > MOST_ENTRIES:
             return  # the data set tells when it is opened
-    raise ValueError(f"{variable}={shown(folder)} holds neither images nor parquet shards; give a folder that does")
+    listing = list_folder(folder)
+    if not listing.images:
+        raise ValueError(f"{variable}={nothing_found(listing)}")
 
 
 def _identities(folder: Path) -> list[object]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from files.listing import LeftOut, count_reasons
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -63,6 +65,30 @@ class Described(Protocol):
     """What a data set may offer beside `examples`: what it says of a row's prompt beside the caption."""
 
     def metadata(self, row: int) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found where a data set lies. files: how many there are, apart from hidden ones.
+
+    left_out: the files, and the rows of tables, that are no rows of the data set. notes: what else a user must know.
+    """
+
+    files: int
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def told(self) -> list[str]:
+        """Return the counts of what is left out, by reason, and the notes."""
+        return [*count_reasons(self.left_out), *self.notes]
+
+
+@runtime_checkable
+class Surveyed(Protocol):
+    """What a data set may offer beside `examples`: what lies where it was read and is not among its rows."""
+
+    @property
+    def survey(self) -> Survey: ...
 
 
 @runtime_checkable

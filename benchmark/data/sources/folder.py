@@ -1,63 +1,40 @@
-"""Captioned images in a local folder: files with a metadata table, files with captions beside them, or parquet."""
+"""Captioned images in a local folder: files with a table, files with captions beside them, or parquet."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmark.data.decoding import decode_example, outside, read_inside, without_image
-from benchmark.data.sources.base import CaptionedImages, Example
-from benchmark.data.sources.columns import CAPTION_COLUMNS, list_columns
+from benchmark.data.decoding import decode_example, without_image
+from benchmark.data.sources.base import CaptionedImages, Example, Survey
+from benchmark.data.sources.image_files import (
+    FoundRows,
+    captions_beside,
+    in_caption_order,
+    missing_captions,
+    nothing_found,
+    rows_beside,
+)
+from benchmark.data.sources.image_files import ImageFile as ImageFile
+from benchmark.data.sources.image_files import check_captions as check_captions
+from benchmark.data.sources.image_tables import (
+    TABLE_NAMES,
+    named_tables,
+    near_names,
+    open_table,
+    other_tables,
+    rows_of_tables,
+)
 from benchmark.data.sources.parquet_folder import ParquetFolder
-from benchmark.data.sources.records import Record, read_csv, read_jsonl
-from files.images import SUFFIXES
+from files.listing import TEXT_SUFFIXES, LeftOut, Listing, list_folder
 from files.paths import is_inside
 from files.reading import is_regular, shown, valid_text
 
-IMAGE_SUFFIXES = SUFFIXES
-TABLE_NAMES = ("metadata.jsonl", "metadata.csv")
-FILE_COLUMN = "file_name"
-IMAGE_STEM_END, CAPTION_STEM_END = "_input", "_caption"
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """One row: an image's file, which may be missing where a metadata table names it, and its caption.
-
-    root: the data set's folder, in which the file must lie. error: why the row cannot be used; empty where it can.
-    """
-
-    path: Path
-    caption: str
-    root: Path
-    error: str = ""
-
-    def read(self) -> bytes:
-        """Return the file's content.
-
-        Raises:
-            ValueError: the row cannot be used, or its file cannot be read or lies outside of `root`; one line.
-            OSError: this process has no memory or no file descriptors left.
-        """
-        if self.error:
-            raise ValueError(self.error)
-        return read_inside(self.path, self.root)
-
-    def fault(self) -> str:
-        """Return why the row cannot be used, known without reading its file: its error, or a path that leads outside.
-
-        A file that is missing or damaged is no fault yet. Empty: none.
-        """
-        try:
-            return self.error or ("" if is_inside(self.path, self.root) else outside(self.path, self.root))
-        except ValueError as error:
-            return str(error)
+OWN_TABLES = frozenset({"manifest.jsonl"})  # of a folder that this program prepared
 
 
 class ImageFolder:
@@ -65,8 +42,9 @@ class ImageFolder:
 
     label_names: tuple[str, ...] = ()
 
-    def __init__(self, folder: Path, files: Sequence[ImageFile]) -> None:
+    def __init__(self, folder: Path, files: Sequence[ImageFile], survey: Survey) -> None:
         self.name = valid_text(folder.name)
+        self.survey = survey
         self._files = tuple(files)
         digest = hashlib.sha256()
         sizes = _Sizes(folder)
@@ -76,6 +54,11 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def losses(self) -> list[LeftOut]:
+        """Return the rows that have no image, as far as that is known without reading one."""
+        rows = ((number, file.loss()) for number, file in enumerate(self._files))
+        return [LeftOut(f"row {number}", loss) for number, loss in rows if loss]
 
     def examples(self, start: int = 0) -> Iterator[Example]:
         """Yield the rows from `start` on."""
@@ -130,82 +113,106 @@ def open_folder(
 ) -> CaptionedImages:
     """Return the images of a folder by what lies in it, subfolders included.
 
-    metadata.jsonl or metadata.csv: a row for each of theirs, with the image in `file_name` (from the table's own
-    folder) and its caption in `text`, `caption` or `prompt`. Else parquet shards. Else images with a text file
+    metadata.jsonl, .csv, .tsv or .json: a row for each of theirs, with the image in a column such as `file_name` (from
+    the table's own folder) and its caption in one such as `text`. Else parquet shards. Else images with a text file
     beside each: NAME_caption.txt or NAME.txt for NAME.png, and 00000_caption.txt for 00000_input.png, in the order of
-    the file names, whatever subfolders they are in. Hidden files and folders are left alone. A row whose file is
-    missing, no image, or outside of the folder is a row without image. captions_needed: whether an image without a
-    caption is an error; else its caption is empty.
+    the file names, whatever subfolders they are in. Else the one table of any name, in the folder itself, that has
+    such columns. Hidden files and folders are passed over; what else is no row is in `survey`, with its reason. A row
+    whose file is missing, no image, or outside of the folder is a row without image. captions_needed: whether an image
+    without a caption is left out; else its caption is empty.
 
     Raises:
-        ValueError: none of these is there, an image has no caption, or no row of a table can be used.
+        ValueError: none of these is there, half of the images or more have no caption, or no row of a table can be
+            used.
     """
     folder = folder.resolve()
-    found = _files_in(folder)
-    tables = [path for path in found if path.name in TABLE_NAMES]
+    listing = list_folder(folder)
+    tables = named_tables(listing)
+    shards = [path for path in listing.others if path.suffix.lower() == ".parquet"]
+    if not tables and shards:
+        otherwise = "the parquet shards are read, and this where a cell of theirs names it"
+        survey = _survey(listing, FoundRows([], set(shards)), otherwise)
+        return ParquetFolder(
+            folder, shards, image_column, caption_column, captions_needed=captions_needed, survey=survey
+        )
     if tables:
-        rows = [
-            row for table in tables for row in _rows(table, folder, image_column, caption_column, captions_needed)
-        ]  # fmt: skip
-        return ImageFolder(folder, rows)
-    shards = [path for path in found if path.suffix == ".parquet"]
-    if shards:
-        return ParquetFolder(folder, shards, image_column, caption_column, captions_needed=captions_needed)
-    for variable, column in (("IMAGE_COLUMN", image_column), ("CAPTION_COLUMN", caption_column)):
-        if column:
-            raise ValueError(f"{variable}={column}: {folder} holds no table with columns; leave it out")
-    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise ValueError(f"{shown(folder)} holds neither images nor parquet shards; give a folder that does")
-    return ImageFolder(folder, _captioned_beside(folder, images, frozenset(found), captions_needed))
+        opened = [open_table(table, folder) for table in tables]
+        found = rows_of_tables(listing, opened, image_column, caption_column, captions_needed)
+    else:
+        found = _rows_without_metadata(listing, image_column, caption_column, captions_needed)
+    return ImageFolder(folder, found.rows, _survey(listing, found))
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """Return the files of a folder and its subfolders, sorted; no hidden ones, and no symlink to a folder is entered.
+def _rows_without_metadata(
+    listing: Listing, image_column: str, caption_column: str, captions_needed: bool
+) -> FoundRows:
+    """Return the rows of images with captions beside them, or, where not all have one, of a table of any name."""
+    folder = listing.folder
+    named = [(variable, column) for variable, column in
+             (("IMAGE_COLUMN", image_column), ("CAPTION_COLUMN", caption_column)) if column]  # fmt: skip
+    texts = captions_beside(listing)
+    bare = [image for image in in_caption_order(listing.images) if not texts[image]]
+    if not captions_needed and not named:
+        if not listing.images:
+            raise ValueError(nothing_found(listing))
+        rows = [] if len(bare) == len(texts) else rows_beside(listing, texts).rows
+        rows += [ImageFile(image, "", folder) for image in bare]
+        order = {image: place for place, image in enumerate(in_caption_order(listing.images))}
+        return FoundRows(sorted(rows, key=lambda row: order[row.path]), {*listing.images, *_first_texts(texts)})
+    tables = other_tables(listing) if bare or named else []
+    if len(tables) > 1:
+        names = ", ".join(shown(table.path.name) for table in tables)
+        raise ValueError(
+            f"{shown(folder)} holds {len(tables)} tables of images ({names}): rename the one to use to metadata.csv "
+            "(or .jsonl, .tsv, .json)"
+        )
+    if tables:
+        return rows_of_tables(listing, tables, image_column, caption_column, captions_needed)
+    for variable, column in named:
+        raise ValueError(f"{variable}={column}: {folder} holds no table with columns; leave it out")
+    if not listing.images:
+        raise ValueError(nothing_found(listing))
+    if 2 * len(bare) >= len(listing.images):  # no slip any more, but another layout
+        raise ValueError(missing_captions(folder, listing.images, bare, near_names(listing)))
+    return rows_beside(listing, texts)
 
-    A subfolder that cannot be listed counts as empty.
-    """
-    found, pending = [], [folder]
-    while pending:
-        place = pending.pop()
-        try:
-            with os.scandir(place) as entries:
-                listed = [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError:
-            if place == folder:
-                raise
-            continue
-        for entry in listed:
-            path = place / entry.name
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(path)
-            elif is_regular(path):
-                found.append(path)
-    return sorted(found)
+
+def _first_texts(texts: dict[Path, list[Path]]) -> Iterator[Path]:
+    return (found[0] for found in texts.values() if found)
+
+
+def _survey(listing: Listing, found: FoundRows, otherwise: str = "") -> Survey:
+    """Return what was found in the folder. otherwise: the reason of what neither is used nor has another reason."""
+    left_out = [*listing.left_out, *found.left_out]
+    named = {entry.name for entry in left_out}
+    for path in (*listing.images, *listing.others):
+        name = listing.name(path)
+        if path not in found.used and name not in named and path.name not in OWN_TABLES:
+            left_out.append(LeftOut(name, otherwise or _reason(path)))
+    files = len(listing.images) + len(listing.others) + len(listing.left_out)
+    return Survey(files, tuple(sorted(left_out, key=lambda entry: entry.name)), tuple(found.notes))
+
+
+def _reason(path: Path) -> str:
+    if path.suffix.lower() in TEXT_SUFFIXES:
+        return "a text that no image takes its caption from"
+    return "a table that is not used: it has no columns of files and captions, or captions come from elsewhere"
 
 
 def image_files(folder: Path) -> list[ImageFile]:
-    """Return a folder's own images with their captions: as its metadata.jsonl or .csv says, else those beside them.
+    """Return a folder's own images with their captions: as its metadata table says, else those beside them.
 
-    A row that cannot be used has an `error`; `check_captions` refuses it.
+    A row that cannot be used has an `error`; `check_captions` refuses it. Where not all images have a caption beside
+    them, the one table of another name gives them, as in `open_folder`.
 
     Raises:
         ValueError: as `captioned_images`, or no row of the table can be used.
     """
     for name in TABLE_NAMES:
         if is_regular(folder / name):
-            return _rows(folder / name, folder, "", "")
+            listing = list_folder(folder)  # a table may name files in subfolders
+            return rows_of_tables(listing, [open_table(folder / name, folder)], "", "").rows
     return captioned_images(folder)
-
-
-def check_captions(folder: Path, files: Sequence[ImageFile]) -> None:
-    """Raise ValueError where a row cannot be used or its caption is empty: nothing could be learnt from it."""
-    unusable = [fault for file in files if (fault := file.fault())]
-    if unusable:
-        raise ValueError(f"{len(unusable)} of {len(files)} rows of {shown(folder)} cannot be used: {unusable[0]}")
-    empty = [shown(file.path.name) for file in files if not file.caption]
-    if empty:
-        raise ValueError(f"{len(empty)} of {len(files)} captions in {folder} are empty, first that of {empty[0]}")
 
 
 def captioned_images(folder: Path) -> list[ImageFile]:
@@ -216,92 +223,10 @@ def captioned_images(folder: Path) -> list[ImageFile]:
     """
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; expected one with images and their captions")
-    found = frozenset(path for path in folder.iterdir() if not path.name.startswith(".") and is_regular(path))
-    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
+    listing = list_folder(folder, nested=False)
+    if not listing.images:
         raise ValueError(f"{folder} holds no images; expected 00000_input.png with 00000_caption.txt, and so on")
-    return _captioned_beside(folder, images, found)
-
-
-def _rows(
-    table: Path, root: Path, file_column: str, caption_column: str, captions_needed: bool = True
-) -> list[ImageFile]:
-    """Return the table's rows. One that cannot be used has an error and no file; where all are so, it is raised."""
-    file_column = file_column or FILE_COLUMN
-    records = list(_read_table(table, root))
-    columns = list(dict.fromkeys(column for record in records for column in record.values))
-    caption_column = caption_column or next((name for name in CAPTION_COLUMNS if name in columns), "text")
-    wanted = [(file_column, "IMAGE_COLUMN")]
-    if captions_needed:
-        wanted.append((caption_column, "CAPTION_COLUMN"))
-    rows = []
-    for number, record in enumerate(records, start=1):
-        caption = record.values.get(caption_column)
-        caption = valid_text(caption).strip() if isinstance(caption, str) else ""
-        error = record.error or next(
-            (
-                f"{shown(table)}, row {number}: no text in column {column!r}; the columns are {list_columns(columns)}: "
-                f"fix the row, or name the column with {variable}"
-                for column, variable in wanted
-                if not isinstance(record.values.get(column), str)
-            ),
-            "",
-        )
-        if not error and not (name := str(record.values[file_column])):
-            error = f"{shown(table)}, row {number}: the file's name is empty"
-        # A row without a usable name gets that of its line, which no file has.
-        path = table.parent / (f"row {number} of {table.name}" if error else name)
-        rows.append(ImageFile(path, caption, root, error))
-    if rows and all(row.error for row in rows):
-        raise ValueError(rows[0].error)
-    return rows
-
-
-def _read_table(table: Path, root: Path) -> Iterator[Record]:
-    try:
-        content = read_inside(table, root)
-    except ValueError as error:
-        raise ValueError(f"{error}: fix or remove the table") from error
-    return read_jsonl(table, content) if table.suffix == ".jsonl" else read_csv(table, content)
-
-
-def _captioned_beside(
-    folder: Path, images: Sequence[Path], found: frozenset[Path], captions_needed: bool = True
-) -> list[ImageFile]:
-    rows, bare = [], []
-    for image in sorted(images, key=lambda path: (path.name, path)):
-        stem = image.stem
-        stems = [stem + CAPTION_STEM_END, stem]
-        if stem.endswith(IMAGE_STEM_END):
-            stems.append(stem.removesuffix(IMAGE_STEM_END) + CAPTION_STEM_END)
-        texts = [text for name in stems if (text := image.with_name(f"{name}.txt")) in found]
-        if texts:
-            rows.append(_beside(folder, image, texts[0]))
-        elif captions_needed:
-            bare.append(image)
-        else:
-            rows.append(ImageFile(image, "", folder))
-    if bare:
-        stem = bare[0].stem
-        usual = stem.removesuffix(IMAGE_STEM_END) + CAPTION_STEM_END
-        raise ValueError(
-            f"{len(bare)} of {len(images)} images in {shown(folder)} have no caption, first "
-            f"{shown(bare[0].name)}: give each a {shown(stem)}.txt or {shown(usual)}.txt, or a metadata.jsonl with "
-            "file_name and text"
-        )
-    if all(row.error for row in rows):
-        raise ValueError(rows[0].error)
-    return rows
-
-
-def _beside(folder: Path, image: Path, text: Path) -> ImageFile:
-    """Return an image with the caption in `text`; where that cannot be read, the row has the reason as its error."""
-    try:
-        content = read_inside(text, folder)
-        caption = content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").strip()
-    except UnicodeDecodeError as error:
-        reason = f"{shown(text)} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        return ImageFile(image, "", folder, reason)
-    except ValueError as error:
-        return ImageFile(image, "", folder, str(error))
-    return ImageFile(image, caption, folder)
+    texts = captions_beside(listing)
+    if bare := [image for image in in_caption_order(listing.images) if not texts[image]]:
+        raise ValueError(missing_captions(folder, listing.images, bare))
+    return rows_beside(listing, texts).rows

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data.decoding import read_inside
+from benchmark.data.sources.base import Survey
 from benchmark.data.sources.columns import Columns
 from benchmark.data.sources.parquet import Shard, count_rows, open_shard, read_rows
 from benchmark.data.sources.table import Table, named_columns
@@ -23,9 +24,10 @@ class ParquetFolder(Table):
 
     def __init__(
         self, folder: Path, shards: Sequence[Path], image_column: str = "", caption_column: str = "",
-        *, captions_needed: bool = True,
+        *, captions_needed: bool = True, survey: Survey | None = None,
     ) -> None:  # fmt: skip
         super().__init__(image_column, caption_column, captions_needed=captions_needed)
+        self.survey = survey or Survey(len(shards))
         self.name = valid_text(folder.name)
         self._folder = folder
         self._files = tuple(shards)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmark.data.prompts import Prompt, PromptSet
-from benchmark.data.sources.columns import list_columns
-from benchmark.data.sources.records import Record, read_csv, read_jsonl, split_lines
-from files.reading import read_regular, shown, valid_text
+from benchmark.data.sources.columns import FILE_COLUMNS, known_columns, list_columns, near_column
+from benchmark.data.sources.records import Record, read_table, split_lines, unquoted
+from files.image_kinds import SUFFIXES
+from files.reading import SAVE_AS_UTF_8, as_utf_8, read_regular, shown, valid_text
 
 # Which column holds the prompt, where CAPTION_COLUMN names none: the first of these, in any case of letters.
-PROMPT_COLUMNS = ("prompt", "text", "caption")
+PROMPT_COLUMNS = ("prompt", "text", "caption", "description")
 LABEL_COLUMNS = ("class_label", "label")
 FILE_COLUMN = "file_name"  # of a table of images
 MOST_CHARACTERS = 10_000  # of a prompt; every text encoder cuts far earlier
@@ -24,14 +24,16 @@ MOST_DIGITS = 9  # of a class label
 def read_prompt_file(path: Path, prompt_column: str = "") -> PromptSet:
     """Return the prompts of a file, with the class label and the metadata that a table gives them.
 
-    A table's prompts are in `prompt_column`, else in `prompt`, `text` or `caption`; whole numbers in `class_label` or
-    `label` are class labels; all other columns are metadata. Blank prompts are skipped, and `note` says how many.
+    A table's prompts are in `prompt_column`, else in the first of PROMPT_COLUMNS; whole numbers in `class_label` or
+    `label` are class labels; all other columns are metadata. Blank prompts, and null in JSON, are skipped, and `note`
+    says how many.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no text in UTF-8, holds no prompt, or a line cannot be used; one line that names it.
+        ValueError: it is no text in UTF-8 or in the encoding that its byte order mark tells, holds no prompt, or a
+            line cannot be used; one line that names it.
     """
-    content = read_regular(path)
+    content = as_utf_8(read_regular(path), path)
     _check_text(path, content)
     is_table = path.suffix.lower() != ".txt"
     if prompt_column and not is_table:
@@ -51,17 +53,8 @@ def read_prompt_file(path: Path, prompt_column: str = "") -> PromptSet:
     )
 
 
-READERS: Mapping[str, Callable[[Path, bytes], Iterator[Record]]] = {
-    ".jsonl": read_jsonl,
-    ".csv": read_csv,
-    ".tsv": lambda path, content: read_csv(path, content, separator="\t"),
-}
-
-
 def _check_text(path: Path, content: bytes) -> None:
-    """Raise ValueError where a file is no text in UTF-8, with or without a byte order mark."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError(f"{shown(path)} is UTF-16; save it as UTF-8")
+    """Raise ValueError where a file is no text in UTF-8."""
     for number, line in enumerate(split_lines(content), start=1):
         place = f"{shown(path)}, line {number}"
         if b"\0" in line:
@@ -69,9 +62,7 @@ def _check_text(path: Path, content: bytes) -> None:
         try:
             line.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{place} is not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
-            ) from error
+            raise ValueError(f"{place} is not UTF-8 ({error.reason} at byte {error.start}); {SAVE_AS_UTF_8}") from error
 
 
 def _text_rows(path: Path, content: bytes) -> Iterator[Prompt | None]:
@@ -84,14 +75,14 @@ def _text_rows(path: Path, content: bytes) -> Iterator[Prompt | None]:
 
 def _table_rows(path: Path, content: bytes, prompt_column: str) -> Iterator[Prompt | None]:
     """Yield a prompt for each row of a table, None where it has a blank one."""
-    records = list(READERS[path.suffix.lower()](path, content))
+    records = list(read_table(path, content))
     unusable = [record.error for record in records if record.error]
     if unusable:
         raise ValueError(unusable[0])
     columns = list(dict.fromkeys(column for record in records for column in record.values))
-    if FILE_COLUMN in columns:
+    if file_column := _column_of_images(records, columns):
         raise ValueError(
-            f"{shown(path)} is a table of images (it has a column {FILE_COLUMN}): give its folder, "
+            f"{shown(path)} is a table of images (it has a column {shown(file_column)}): give its folder, "
             f"{shown(path.parent)}, or a table without that column for the prompts alone"
         )
     if prompt_column and prompt_column not in columns and records:
@@ -100,9 +91,11 @@ def _table_rows(path: Path, content: bytes, prompt_column: str) -> Iterator[Prom
         )
     column = prompt_column or _first_of(PROMPT_COLUMNS, columns)
     if column is None and records:
+        near = near_column(columns, PROMPT_COLUMNS)
         raise ValueError(
             f"{shown(path)} has none of the columns {', '.join(PROMPT_COLUMNS)}: name the one that holds the prompts "
-            f"with CAPTION_COLUMN; the columns are {list_columns(columns)}"
+            f"with CAPTION_COLUMN{f' ({shown(near)} was probably meant)' if near else ''}; the columns are "
+            f"{list_columns(columns)}"
         )
     label_column = _first_of(LABEL_COLUMNS, [name for name in columns if name != column])
     for row, record in enumerate(records):
@@ -111,19 +104,29 @@ def _table_rows(path: Path, content: bytes, prompt_column: str) -> Iterator[Prom
             raise ValueError(f"{place} has {record.ragged}: a text with the separator in it needs quotes, or a .jsonl")
         assert column is not None
         text = record.values.get(column)
+        if text is None and column in record.values:  # JSON's null
+            yield None
+            continue
         if not isinstance(text, str):
             raise ValueError(f"{place} has no text in column {column!r}; fix or remove the row")
-        text = _unquoted(text) if path.suffix.lower() == ".tsv" else text
+        text = unquoted(text) if path.suffix.lower() == ".tsv" else text
         others = {name: value for name, value in record.values.items() if name not in (column, label_column)}
         label = _label(record.values.get(label_column), label_column, place) if label_column else None
         prompt = Prompt(row, valid_text(text).strip(), label, _metadata(others))
         yield _checked(prompt, place) if prompt.text else None
 
 
-def _first_of(names: Sequence[str], columns: Iterable[str]) -> str | None:
-    """Return the column that has the first of these names, in any case of letters; None where none has."""
-    by_name = {column.casefold(): column for column in reversed(list(columns))}
-    return next((by_name[name] for name in names if name in by_name), None)
+def _first_of(names: tuple[str, ...], columns: list[str]) -> str | None:
+    return next(iter(known_columns(names, columns)), None)
+
+
+def _column_of_images(records: list[Record], columns: list[str]) -> str:
+    """Return the column that makes a table one of images: file_name, or one whose first cell is an image's name."""
+    if FILE_COLUMN in columns:
+        return FILE_COLUMN
+    first = records[0].values if records else {}
+    named = known_columns(FILE_COLUMNS, columns)
+    return next((name for name in named if Path(str(first.get(name))).suffix.lower() in SUFFIXES), "")
 
 
 def _label(value: object, column: str, place: str) -> int | None:
@@ -148,16 +151,6 @@ def _metadata(values: Mapping[str, object]) -> dict[str, str]:
         if value is not None and value != ""
     }
     return {valid_text(name): valid_text(text) for name, text in texts.items()}
-
-
-def _unquoted(text: str) -> str:
-    """Return a cell between tabs without the quotes that a writer of CSV puts around a text that holds quotes.
-
-    Where quotes stand around a text without others, or others are not doubled, they are part of the text.
-    """
-    inner = text[1:-1]
-    is_quoted = len(text) > 1 and text[0] == text[-1] == '"' and '""' in inner and '"' not in inner.replace('""', "")
-    return inner.replace('""', '"') if is_quoted else text
 
 
 def _checked(prompt: Prompt, place: str) -> Prompt:

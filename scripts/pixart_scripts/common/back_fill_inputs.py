@@ -19,8 +19,9 @@ from pathlib import Path
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.data.sources import open_dataset
-from benchmark.data.sources.folder import IMAGE_SUFFIXES, captioned_images
+from benchmark.data.sources.folder import captioned_images
 from benchmark.settings.fields import ASSETS
+from files.listing import list_folder
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer, prepare, summarize
 
 FEW_ROWS = 100  # too few for a LoRA to learn a domain from
@@ -79,7 +80,7 @@ def count_foreign(folder: Path) -> dict[str, int]:
     return {
         split: len(captioned_images(folder / split))
         for split in ("train", "test")
-        if any(path.suffix.lower() in IMAGE_SUFFIXES for path in (folder / split).glob("[!.]*"))
+        if (folder / split).is_dir() and list_folder(folder / split, nested=False).images
     }
 
 

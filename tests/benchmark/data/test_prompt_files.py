@@ -100,7 +100,8 @@ def test_the_prompts_column_is_named_or_the_first_that_is_known(
         ("a.txt", b"", "holds no prompts"),
         ("a.txt", b"\n \n", "holds no prompts"),
         ("a.txt", b"good\ncaf\xe9\n", "line 2 is not UTF-8"),
-        ("a.txt", "good".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("a.txt", "good".encode("utf-16") + b"x", "is not UTF-8, and not UTF-16 as its byte order mark says"),
+        ("a.csv", "prompt\ncafé".encode("cp1252"), "line 2 is not UTF-8 .*save it as UTF-8 .of a spreadsheet"),
         ("a.txt", "good\nbad".encode("utf-16-le"), "line 1 holds a NUL"),
         (
             "a.txt",

@@ -1,0 +1,244 @@
+"""Tables that name images and their captions: which of a folder's files are such, and what their rows say."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from benchmark.data.decoding import read_inside
+from benchmark.data.sources.columns import (
+    CAPTION_COLUMNS,
+    FILE_COLUMNS,
+    known_columns,
+    list_columns,
+    near_column,
+    simple_name,
+)
+from benchmark.data.sources.image_files import FoundRows, ImageFile
+from benchmark.data.sources.records import Record, read_table, unquoted
+from files.listing import LeftOut, Listing
+from files.reading import shown, valid_text
+
+TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.json")
+SUFFIXES = frozenset({".jsonl", ".csv", ".tsv", ".json"})
+FILE_COLUMN = "file_name"
+# What programs write into folders of images, and what is never a table of images for all its columns.
+OWN_NAMES = frozenset({"manifest.jsonl", "results.csv", "results.json", "dataset_info.json", "state.json"})
+# How PixArt-Sigma keeps its training data: the images of InternData/data_info.json lie in InternImgs.
+INTERN_TABLE, INTERN_IMAGES = "InternData/data_info.json", "InternImgs"
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """A table that was read: its rows as they stand, and its columns in their order."""
+
+    path: Path
+    records: Sequence[Record]
+    columns: Sequence[str]
+
+    def has_images(self) -> bool:
+        """Return whether it has a column of files and one of captions, by their names, and text in both."""
+        return any(
+            any(isinstance(record.values.get(name), str) for name in known_columns(FILE_COLUMNS, self.columns))
+            and any(isinstance(record.values.get(name), str) for name in known_columns(CAPTION_COLUMNS, self.columns))
+            for record in self.records
+        )
+
+
+def named_tables(listing: Listing) -> list[Path]:
+    """Return the tables that are called metadata.*, in any case of letters, and PixArt-Sigma's, wherever they lie."""
+    return [
+        path
+        for path in listing.others
+        if path.name.lower() in TABLE_NAMES or path.as_posix().endswith(f"/{INTERN_TABLE}")
+    ]
+
+
+def other_tables(listing: Listing) -> list[ImageTable]:
+    """Return the tables of any other name in the folder itself that have a column of files and one of captions.
+
+    One that cannot be read is none.
+    """
+    found = []
+    for path in listing.others:
+        if path.parent == listing.folder and path.suffix.lower() in SUFFIXES and path.name.lower() not in OWN_NAMES:
+            try:
+                table = open_table(path, listing.folder)
+            except ValueError:
+                continue
+            if table.has_images():
+                found.append(table)
+    return found
+
+
+def near_names(listing: Listing) -> str:
+    """Return the names in the folder that are nearly those of a table, as a sentence's end; empty where none is."""
+    names = [path.name for path in listing.others] + [Path(file.name).name for file in listing.left_out]
+    near = [name for name in names if get_close_matches(name.lower(), TABLE_NAMES, n=1, cutoff=0.8)]
+    near = [name for name in near if name.lower() not in TABLE_NAMES]
+    return f"; rename {shown(near[0])}, if it is meant to be one" if near else ""
+
+
+def open_table(path: Path, root: Path) -> ImageTable:
+    """Return a table's rows.
+
+    Raises:
+        ValueError: it leads outside of the data set, or cannot be read; one line.
+    """
+    try:
+        content = read_inside(path, root)
+    except ValueError as error:
+        raise ValueError(f"{error}: fix or remove the table") from error
+    records = [record for record in read_table(path, content) if record.error or not _is_blank(record)]
+    return ImageTable(path, records, list(dict.fromkeys(column for record in records for column in record.values)))
+
+
+def _is_blank(record: Record) -> bool:
+    """Return whether a row holds nothing, as those behind a spreadsheet's last one."""
+    return bool(record.values) and all(value is None or value == "" for value in record.values.values())
+
+
+def rows_of_tables(
+    listing: Listing, tables: Sequence[ImageTable], image_column: str, caption_column: str,
+    captions_needed: bool = True,
+) -> FoundRows:  # fmt: skip
+    """Return a row for each of the tables' rows, in their order. One that cannot be used has an error and no file.
+
+    A row that names the same file with the same caption as one before it is left out, and so is an image that no table
+    names. image_column, caption_column: where they are empty, the columns are found by their names.
+
+    Raises:
+        ValueError: no row of a table can be used.
+    """
+    names = _Names(listing)
+    found = FoundRows([], {table.path for table in tables})
+    seen: dict[Path, set[str]] = {}
+    again = 0
+    for table in tables:
+        rows, notes = _rows(table, listing, names, image_column, caption_column, captions_needed)
+        found.notes.extend(notes)
+        if rows and all(row.error for row in rows):
+            raise ValueError(rows[0].error)
+        for number, row in enumerate(rows, start=1):
+            place = Path(os.path.normpath(row.path))
+            captions = seen.setdefault(place, set())
+            if row.caption in captions and not row.error:
+                line = f"{listing.name(table.path)}, row {number}"
+                found.left_out.append(LeftOut(line, "a row that names the same image with the same caption again"))
+                continue
+            again += bool(captions) and not row.error
+            captions.add(row.caption)
+            found.rows.append(row)
+    if again:
+        found.notes.append(f"{again} rows name an image that another row names with another caption; all are used")
+    found.used.update(path for path in listing.images if path in seen)
+    who = f"{listing.name(tables[0].path)} does not name it" if len(tables) == 1 else "no table names it"
+    found.left_out.extend(LeftOut(listing.name(path), who) for path in listing.images if path not in seen)
+    return found
+
+
+def _rows(
+    table: ImageTable, listing: Listing, names: _Names, image_column: str, caption_column: str, captions_needed: bool
+) -> tuple[list[ImageFile], list[str]]:
+    columns = table.columns
+    values = [record.values for record in table.records]
+    files = [image_column] if image_column else _with_text(known_columns(FILE_COLUMNS, columns), values)
+    texts = [caption_column] if caption_column else known_columns(CAPTION_COLUMNS, columns)
+    file_column = files[0] if files else FILE_COLUMN
+    wanted = [(file_column, "IMAGE_COLUMN", FILE_COLUMNS)]
+    if captions_needed:
+        wanted.append((texts[0] if texts else "text", "CAPTION_COLUMN", CAPTION_COLUMNS))
+    is_tsv = table.path.suffix.lower() == ".tsv"
+    rows, filled, ragged = [], 0, 0
+    for number, record in enumerate(table.records, start=1):
+        captions = [text for name in texts if isinstance(text := record.values.get(name), str)]
+        caption = next((text for text in captions if text.strip()), "")
+        filled += bool(caption.strip()) and caption != record.values.get(texts[0])
+        ragged += bool(record.ragged)
+        caption = valid_text(unquoted(caption) if is_tsv else caption).strip()
+        error = record.error or next(
+            (
+                f"{shown(table.path)}, row {number}: no text in column {column!r}; the columns are "
+                f"{list_columns(columns)}: fix the row, or name the column with "
+                f"{variable}{_near(column, columns, known)}"
+                for column, variable, known in wanted
+                if not isinstance(record.values.get(column), str) and not (variable == "CAPTION_COLUMN" and captions)
+            ),
+            "",
+        )
+        if not error and not (name := str(record.values[file_column])):
+            error = f"{shown(table.path)}, row {number}: the file's name is empty"
+        # A row without a usable name gets that of its line, which no file has.
+        path = table.path.parent / (f"row {number} of {table.path.name}" if error else name)
+        rows.append(ImageFile(path if error else names.find(table.path, name), caption, listing.folder, error))
+    notes = []
+    name = listing.name(table.path)
+    if filled:
+        others = ", ".join(map(shown, texts[1:]))
+        notes.append(
+            f"in {filled} rows of {name} the column {shown(texts[0])} is empty, so the caption is that of {others}"
+        )
+    if ragged:
+        told = "more or fewer cells than its header; a caption with the separator in it needs quotes"
+        notes.append(f"{ragged} rows of {name} have {told}")
+    return rows, notes
+
+
+def _with_text(names: Iterable[str], rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return those of the columns that hold text in any row, or all of them where none does."""
+    names = list(names)
+    return [name for name in names if any(isinstance(row.get(name), str) for row in rows)] or names
+
+
+def _near(column: str, columns: Sequence[str], known: Sequence[str]) -> str:
+    near = "" if column in columns else near_column(columns, known)
+    return f" ({shown(near)} was probably meant)" if near and simple_name(near) not in known else ""
+
+
+class _Names:
+    """Where the files lie that tables name: beside the table, or, under a name that only one image has, below it."""
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self._there = frozenset(listing.images)
+        self._by_name: dict[Path, dict[str, list[Path]]] = {}
+
+    def find(self, table: Path, name: str) -> Path:
+        """Return the image that `name` in `table` stands for; where there is none, the path that the name gives.
+
+        A name may lack its suffix or its folder, or be in another case of letters.
+        """
+        path = table.parent / name
+        if path in self._there:
+            return path
+        base = table.parent
+        if table.as_posix().endswith(f"/{INTERN_TABLE}"):
+            base = table.parents[1] / INTERN_IMAGES
+            path = base / name
+            if path in self._there:
+                return path
+        plain = name.strip().replace("\\", "/")
+        if plain.startswith(("/", "~")) or ":" in plain or ".." in plain.split("/"):
+            return path
+        found = self._below(base).get(_folded(plain), [])
+        return found[0] if len(found) == 1 else path
+
+    def _below(self, folder: Path) -> Mapping[str, list[Path]]:
+        """Return the images below a folder by all names that a table may call them by."""
+        if folder not in self._by_name:
+            names: dict[str, list[Path]] = defaultdict(list)
+            for image in self._listing.images:
+                if image.is_relative_to(folder):
+                    inside = image.relative_to(folder)
+                    for name in {inside.as_posix(), inside.with_suffix("").as_posix(), image.name, image.stem}:
+                        names[_folded(name)].append(image)
+            self._by_name[folder] = names
+        return self._by_name[folder]
+
+
+def _folded(name: str) -> str:
+    return name.casefold().removeprefix("./")
