@@ -1,4 +1,4 @@
-"""A LoRA's folder, as far as it is known without torch: its files, its digest, and what it was trained on."""
+"""A LoRA's folder or file, as far as it is known without torch: its files, its digest, and what it was trained on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from files.paths import resolve_inside
 from files.reading import read_regular, shown
 from files.records import CHECKSUM, Damaged, seal, unseal
 from files.writing import write_text
+from models.lora_spellings import PEFT_PREFIX, read_name
 
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+# What diffusers calls the file, which other trainers write as well.
+DIFFUSERS_NAME = "pytorch_lora_weights.safetensors"
 TRAINING_DATA_NAME = "training_data.json"
 SCHEMA_VERSION = 2
 MOST_CONFIG_BYTES, MOST_WEIGHTS_BYTES = 10_000_000, 4_000_000_000
@@ -48,8 +51,8 @@ class TrainingData:
 class LoraVariant:
     """A model with a LoRA on it. digest: of the LoRA, since images of two are never mixed.
 
-    options: those of the model's family; their field `option` names the LoRA's folder. training_data: None where it
-    is not known.
+    options: those of the model's family; their field `option` names the LoRA. folder: its folder, or its single file.
+    training_data: None where it is not known.
     """
 
     options: Any
@@ -57,6 +60,14 @@ class LoraVariant:
     folder: Path
     digest: str
     training_data: TrainingData | None
+
+
+@dataclass(frozen=True)
+class LoraFiles:
+    """Where a LoRA lies. config: PEFT's adapter_config.json beside the weights; None where another tool wrote it."""
+
+    weights: Path
+    config: Path | None
 
 
 @dataclass(frozen=True)
@@ -75,48 +86,95 @@ class LoraConfig:
 
     def rank_of(self, layer: str) -> int:
         """Return the rank that PEFT gives a layer."""
-        keys = (key for key in self.rank_pattern if re.match(rf"(.*\.)?({key})$", layer))
-        return self.rank_pattern.get(next(keys, ""), self.rank)
+        return self.rank_pattern.get(_first_match(self.rank_pattern, layer), self.rank)
+
+    def alpha_of(self, layer: str) -> float:
+        """Return the alpha that PEFT gives a layer."""
+        return self.alpha_pattern.get(_first_match(self.alpha_pattern, layer), self.alpha)
+
+
+def _first_match(patterns: Iterable[str], layer: str) -> str:
+    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", layer)), "")
 
 
 def is_lora(folder: Path) -> bool:
-    """Return whether a folder holds a LoRA in PEFT's format."""
+    """Return whether a folder holds a LoRA in PEFT's format, as fine-tuning leaves it."""
     return (folder / CONFIG_NAME).is_file() and (folder / WEIGHTS_NAME).is_file()
 
 
-def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, tuple[int, ...]]]:
-    """Return a LoRA's configuration and the shapes of its tensors, by name.
+def find_lora(place: Path) -> LoraFiles:
+    """Return the files of the LoRA in a folder, or of the single file that is one.
 
     Raises:
-        OSError: the folder holds no LoRA in PEFT's format.
+        OSError: there is none.
+        ValueError: a file of the folder leads outside of it.
+    """
+    if place.is_file():
+        if place.suffix != ".safetensors":
+            raise OSError(f"{shown(place)} is no .safetensors file; expected one, or the folder of a LoRA")
+        config = place.parent / CONFIG_NAME
+        return LoraFiles(place, config if place.name == WEIGHTS_NAME and config.is_file() else None)
+    if not place.is_dir():
+        raise OSError(f"no LoRA in {shown(place)}: there is no such folder or file")
+    if is_lora(place):
+        return LoraFiles(resolve_inside(place, WEIGHTS_NAME), resolve_inside(place, CONFIG_NAME))
+    tensors = sorted(path.name for path in place.glob("*.safetensors") if path.is_file())
+    known = [name for name in (DIFFUSERS_NAME, WEIGHTS_NAME) if name in tensors] or tensors
+    if not known:
+        raise OSError(
+            f"{shown(place)} holds no {CONFIG_NAME} with {WEIGHTS_NAME}, no {DIFFUSERS_NAME} and no other .safetensors "
+            "file; expected the folder of a LoRA"
+        )
+    if len(known) > 1:
+        raise OSError(f"{shown(place)} holds {', '.join(known[:4])}; name the one .safetensors file that is the LoRA")
+    return LoraFiles(resolve_inside(place, known[0]), None)
+
+
+def read_lora(place: Path) -> tuple[LoraConfig | None, dict[str, tuple[int, ...]]]:
+    """Return a LoRA's configuration, where PEFT wrote it, and the shapes of its tensors by name.
+
+    Raises:
+        OSError: there is no LoRA.
         ValueError: it is damaged, no LoRA, or its configuration asks for what is not known here.
     """
-    if not is_lora(folder):
-        raise OSError(
-            f"{folder} holds no {CONFIG_NAME} with {WEIGHTS_NAME}; expected the folder of a LoRA in PEFT's format"
-        )
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        resolve_inside(folder, name)
+    files = find_lora(place)
     try:
-        content = json.loads(read_regular(folder / CONFIG_NAME, most_bytes=MOST_CONFIG_BYTES))
-        shapes = tensor_shapes(folder / WEIGHTS_NAME)
+        content = None
+        if files.config is not None:
+            content = json.loads(read_regular(files.config, most_bytes=MOST_CONFIG_BYTES))
+        shapes = tensor_shapes(files.weights)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{folder} is damaged ({reason}); copy or train the LoRA again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{folder / CONFIG_NAME} is damaged: no JSON object; copy or train the LoRA again")
-    return _checked_config(content, folder), shapes
+        raise ValueError(f"{place} is damaged ({reason}); copy or train the LoRA again") from error
+    if files.config is not None:
+        if not isinstance(content, dict):
+            raise ValueError(f"{files.config} is damaged: no JSON object; copy or train the LoRA again")
+        return checked_config(content, place, files.config), shapes
+    for name in shapes:
+        if name.startswith(PEFT_PREFIX):
+            raise ValueError(
+                f"{shown(place)} was written by PEFT, and its {CONFIG_NAME} is missing, which says how strong the LoRA "
+                f"is: put it beside {files.weights.name}"
+            )
+        try:
+            read_name(name)
+        except ValueError as error:
+            raise ValueError(f"{shown(place)} holds {shown(name)}, {error}") from None
+    if not shapes:
+        raise ValueError(f"{shown(place)} holds no tensors; copy or train the LoRA again")
+    return None, shapes
 
 
-def _checked_config(content: dict[str, Any], folder: Path) -> LoraConfig:
+def checked_config(content: dict[str, Any], place: Path, path: Path) -> LoraConfig:
     """Return a configuration of which every entry is understood, or says that nothing is to be done.
+
+    place: the LoRA, path: where the configuration stands, for messages.
 
     Raises:
         ValueError: it is no LoRA, or an entry is of the wrong type or asks for something else; the text names it.
     """
     if content.get("peft_type") != "LORA":
-        raise ValueError(f"{folder} is of the PEFT type {shown(str(content.get('peft_type')))}; expected LORA")
-    path = folder / CONFIG_NAME
+        raise ValueError(f"{place} is of the PEFT type {shown(str(content.get('peft_type')))}; expected LORA")
     for key, value in content.items():
         if key in _UNDERSTOOD:
             if not _UNDERSTOOD[key](value):
@@ -184,15 +242,18 @@ def _is_default(key: str, value: object) -> bool:
     return value is None or value is False or value in ([], {}, _OTHER_DEFAULTS.get(key))
 
 
-def lora_digest(folder: Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of a LoRA's configuration and weights.
+def lora_digest(place: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a LoRA's configuration, if it has one, and weights.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: there is no LoRA, or a file cannot be read.
+        ValueError: a file of the folder leads outside of it.
     """
+    files = find_lora(place)
     digest = hashlib.sha256()
-    for name in (CONFIG_NAME, WEIGHTS_NAME):
-        digest.update(read_regular(folder / name, most_bytes=MOST_WEIGHTS_BYTES))
+    for path in (files.config, files.weights):
+        if path is not None:
+            digest.update(read_regular(path, most_bytes=MOST_WEIGHTS_BYTES))
     return digest.hexdigest()[:16]
 
 
@@ -224,14 +285,21 @@ def training_data_text(data: TrainingData) -> str:
     return f"{seal(content)}\n"
 
 
-def read_training_data(folder: Path) -> TrainingData | None:
+def read_training_data(place: Path) -> TrainingData | None:
     """Return a LoRA's record, or None where it has none (a LoRA of another tool).
+
+    The record stands in the LoRA's folder. Of a single file it is known only where that is the folder's LoRA in PEFT's
+    format.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is damaged; a leak could not be told.
     """
-    path = folder / TRAINING_DATA_NAME
+    if place.is_file():
+        if find_lora(place).config is None:
+            return None
+        place = place.parent
+    path = place / TRAINING_DATA_NAME
     if not (path.exists() or path.is_symlink()):
         return None
     try:

@@ -102,9 +102,9 @@ SCHEDULER: dict[str, Any] = {
 
 
 def _check_lora(lora: str) -> None:
-    """Raise OSError where PIXART_LORA names a folder that holds no LoRA."""
-    if lora not in ("", NO_LORA) and not is_lora(expanded(lora)):
-        raise OSError("the folder holds no LoRA in PEFT's format: name another folder, or set PIXART_LORA=none")
+    """Raise OSError or ValueError where PIXART_LORA names no LoRA."""
+    if lora not in ("", NO_LORA):
+        read_lora(expanded(lora))
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ class Options:
     scheduler: str = option("", SCHEDULER_HELP, check=check_scheduler)
     lora: str = option(
         "",
-        "LoRA (PEFT folder) for a column PixArt+LoRA; empty: OUTPUT_DIR/<Dataset>/pixart_lora if there; none: off",
+        "LoRA for a column PixArt+LoRA: a folder, or a .safetensors file, of PEFT, diffusers, kohya or OneTrainer; "
+        "empty: OUTPUT_DIR/<Dataset>/pixart_lora if there; none: off",
         check=_check_lora,
     )
     lora_scale: float = option(1.0, "strength of the LoRA", least=0, most=1000)
@@ -218,28 +219,30 @@ def _title(options: Options) -> str:
 def _variants(options: Options, default: Path | None) -> tuple[Options, LoraVariant | None]:
     """Return the options without a LoRA, and the model with the LoRA that is named or was left in `default`."""
     plain = replace(options, lora="", lora_scale=1.0)
-    folder = Path(options.lora).expanduser() if options.lora else default
-    if options.lora == NO_LORA or folder is None:
+    if options.lora == NO_LORA:
         return plain, None
-    if not is_lora(folder):
-        if not options.lora:
-            return plain, None
-        raise OSError(
-            f"PIXART_LORA={options.lora} holds no LoRA in PEFT's format: name another folder, or set PIXART_LORA=none"
-        )
-    read_lora(folder)  # a damaged one is told before anything is generated
-    adapted = replace(options, lora=str(folder))
-    return plain, LoraVariant(adapted, "lora", folder, lora_digest(folder), read_training_data(folder))
+    if options.lora:
+        place = Path(options.lora).expanduser()
+    elif default is not None and is_lora(default):
+        place = default
+    else:
+        return plain, None
+    try:
+        read_lora(place)  # a damaged one is told before anything is generated
+    except OSError as error:
+        raise OSError(f"PIXART_LORA={options.lora}: {error}, or set PIXART_LORA=none") from error
+    adapted = replace(options, lora=str(place))
+    return plain, LoraVariant(adapted, "lora", place, lora_digest(place), read_training_data(place))
 
 
-def _fuse(pipeline: Any, folder: Path, strength: float) -> tuple[str, ...]:
+def _fuse(pipeline: Any, place: Path, strength: float) -> tuple[str, ...]:
     """Add the LoRA into the pipeline's transformer, and return the footer's note on it."""
     from models.pixart_lora import fuse_lora
 
-    pipeline.transformer, note = fuse_lora(pipeline.transformer, folder, strength)
+    pipeline.transformer, note = fuse_lora(pipeline.transformer, place, strength)
     scale = "" if strength == 1 else f" at strength {strength:g}"
-    notes = (f"LoRA {lora_digest(folder)}{scale}, {note}",)
-    return notes if read_training_data(folder) else (*notes, "it is not known what the LoRA was trained on")
+    notes = (f"LoRA {lora_digest(place)}{scale}, {note}",)
+    return notes if read_training_data(place) else (*notes, "it is not known what the LoRA was trained on")
 
 
 def is_whole_pipeline(folder: Path) -> bool:

@@ -158,7 +158,7 @@ def test_a_folder_that_is_no_lora_is_refused_before_anything_is_loaded(
     output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_inference.main(["--pixart-lora", str(tmp_path)]) == 2
-    assert "holds no LoRA in PEFT's format" in capsys.readouterr().err
+    assert "holds no adapter_config.json with adapter_model.safetensors" in capsys.readouterr().err
     assert not (output / "PixArt").exists()
 
 

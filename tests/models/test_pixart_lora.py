@@ -143,7 +143,8 @@ def test_what_is_no_lora_of_this_network_is_refused_in_one_line(tmp_path: Path, 
         config | {"num_attention_heads": 2, "cross_attention_dim": 16, "caption_channels": 16}
     )
     refused(plain_lora, "has 16 channels, the LoRA's part 32", network=narrow)
-    refused(tmp_path / "nowhere", "holds no adapter_config.json", OSError)
+    refused(tmp_path / "nowhere", "no such folder or file", OSError)
+    refused(tmp_path, "holds no adapter_config.json", OSError)
     edit_config(plain_lora, peft_type="IA3")
     refused(plain_lora, "is of the PEFT type IA3; expected LORA")
     edit_config(plain_lora, peft_type="LORA")
@@ -240,7 +241,7 @@ def test_variants_are_the_base_and_the_adapted(tmp_path: Path, plain_lora: Path)
     assert variants(asked, None)[1] is None
     assert variants(asked, tmp_path)[1] is None, "a training that is not done has left no LoRA yet"
     assert variants(dataclasses.replace(asked, lora="none"), plain_lora)[1] is None
-    with pytest.raises(OSError, match=r"PIXART_LORA=.* holds no LoRA in PEFT's format"):
+    with pytest.raises(OSError, match=r"PIXART_LORA=.* holds no adapter_config.json"):
         variants(dataclasses.replace(asked, lora=str(tmp_path)), plain_lora)
     weights = plain_lora / WEIGHTS_NAME
     weights.write_bytes(weights.read_bytes()[:1000])
