@@ -15,12 +15,13 @@ from benchmark.data.manifest_lines import Line as Line
 from benchmark.data.manifest_lines import Row as Row
 from benchmark.data.manifest_lines import Split as Split
 from benchmark.data.manifest_lines import caption_path as caption_path
-from benchmark.data.manifest_lines import context_of, read_line, read_records, read_rows, read_texts
+from benchmark.data.manifest_lines import context_of, read_left_out, read_line, read_records, read_rows, read_texts
 from benchmark.data.manifest_lines import image_name as image_name
-from benchmark.data.sources.base import Arranged, CaptionedImages
+from benchmark.data.sources.base import Arranged, CaptionedImages, Surveyed
 from files import PROGRAM, deletion
 from files.deletion import delete_named, listed
 from files.images import is_our_png
+from files.listing import LeftOut
 from files.reading import is_there
 from files.records import Damaged, seal, unseal, version_of
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, write_text
@@ -34,7 +35,8 @@ _FILE = re.compile(r"(\d{5,})_(input\.png|caption\.txt)")
 class Manifest:
     """The manifest of one data set in `folder`. Nothing is written before `claim`, which the folder's lock must guard.
 
-    lines: the rows that are whole, by index. end: how many rows the data set has, where that is known.
+    lines: the rows that are whole, by index. end: how many rows the data set has, where that is known. Beside the rows
+    it names the files of a folder that are no rows, each with its reason.
 
     Raises:
         ValueError: the folder holds another data set, or it cannot be told what it holds.
@@ -52,6 +54,7 @@ class Manifest:
         self._remarks: list[str] = []
         self._in_order, self._is_torn = True, False
         self._last = -1  # the highest index of `lines`
+        self._left_out: list[LeftOut] = []  # as the file names them
         self._read()
 
     def claim(self, announce: Callable[[str], None]) -> None:
@@ -68,7 +71,9 @@ class Manifest:
             remove_leftovers(folder)
         for remark in (*self._faults, *self._remarks):
             announce(remark)
-        if is_new or self._faults or self._is_torn:
+        left_out = list(self._dataset.survey.left_out) if isinstance(self._dataset, Surveyed) else []
+        if is_new or self._faults or self._is_torn or left_out != self._left_out:
+            self._left_out = left_out
             self._write_all()
 
     @property
@@ -103,7 +108,7 @@ class Manifest:
 
     def _read(self) -> None:
         self.lines, self.end, self._header, self._context = {}, None, None, ""
-        self._faults, self._remarks, self._in_order, self._last = [], [], True, -1
+        self._faults, self._remarks, self._in_order, self._last, self._left_out = [], [], True, -1, []
         texts = read_texts(self._path)
         self._is_torn = texts.pop() != b"" if texts else False
         if not texts and not self._is_torn:
@@ -132,6 +137,8 @@ class Manifest:
         for number, record in enumerate(records, start=2):
             if record is not None and set(record) == {"rows"} and type(record["rows"]) is int:
                 self.end = record["rows"]
+            elif record is not None and (file := read_left_out(record)) is not None:
+                self._left_out.append(file)
             elif record is not None and (line := read_line(record)) is not None:
                 lines.append(line)
             else:
@@ -178,7 +185,8 @@ class Manifest:
         assert self._header is not None
         records = [asdict(self.lines[index]) for index in sorted(self.lines)]
         end = [] if self.end is None else [{"rows": self.end}]
-        lines = [seal(self._header), *(seal(record, self._context) for record in (*records, *end))]
+        left_out = [{"left_out": file.name, "reason": file.reason} for file in self._left_out]
+        lines = [seal(self._header), *(seal(record, self._context) for record in (*left_out, *records, *end))]
         write_text(self._path, "".join(f"{line}\n" for line in lines), sync=False)
         self._in_order, self._is_torn = True, False
 

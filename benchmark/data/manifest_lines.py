@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from files.listing import LeftOut
 from files.reading import file_digest, is_regular, read_regular
 from files.records import Damaged, unseal
 
@@ -99,6 +100,12 @@ def read_line(record: Mapping[str, Any]) -> Line | None:
         and all(isinstance(text, str) for text in (line.caption, line.error, line.sha256, line.file_sha256))
     )  # fmt: skip
     return line if sound else None
+
+
+def read_left_out(record: Mapping[str, Any]) -> LeftOut | None:
+    """Return the file that a record says is no row, or None where it tells of something else."""
+    is_one = set(record) == {"left_out", "reason"} and all(isinstance(text, str) for text in record.values())
+    return LeftOut(record["left_out"], record["reason"]) if is_one else None
 
 
 def read_texts(path: Path) -> list[bytes]:

@@ -50,7 +50,7 @@ THREADS = min(16, os.cpu_count() or 1)
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """The first rows of a data set; `exhausted`: these are all that it has.
+    """The first rows of a data set; `exhausted`: these are all that it has. uncaptioned: see `keep_captioned`.
 
     Their captions are prompts, and their images a reference that belongs to these prompts.
     """
@@ -60,6 +60,7 @@ class PreparedRows:
     label_names: tuple[str, ...]
     rows: tuple[Row, ...]
     exhausted: bool
+    uncaptioned: int = 0
 
     @property
     def prompts(self) -> PromptSet:

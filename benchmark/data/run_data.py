@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from benchmark.data.arrangement import adopt_arrangement
+from benchmark.data.captioned import keep_captioned, tell_uncaptioned
 from benchmark.data.held_out import Kept, is_seen, keep_unseen, training_images
 from benchmark.data.manifest_lines import Row
 from benchmark.data.preparation import PreparedRows, prepare_rows, tell
 from benchmark.data.prompts import PromptSet
 from benchmark.data.reference import Reference
 from benchmark.data.sources import is_same, open_prompts, open_reference
-from benchmark.data.sources.base import CaptionedImages
+from benchmark.data.sources.base import CaptionedImages, Surveyed
 from metrics.base import ImageSet, OpenTask, no_progress
 from models.base import TrainingData
 
@@ -119,35 +121,47 @@ def prepare_data(
     """Prepare `rows` prompts and `references` reference images that no LoRA was trained on; images go to OUTPUT_DIR.
 
     training: what each column with a LoRA was trained on, by the columns' titles. Where too few rows are left of a data
-    set, nothing is left out, and the columns are marked. references: 0 for a run without scores.
+    set, nothing is left out, and the columns are marked. references: 0 for a run without scores. Rows without a caption
+    are no prompts: they are left out and counted. `announce` is told what lies in a folder and is no row.
 
     Raises:
-        OSError, ValueError: as `prepare_rows`.
+        OSError, ValueError: as `prepare_rows`, or no row has a caption.
     """
     training = training or {}
     seen = tuple(training.values())
+    prompts, reference = sources.prompts, sources.reference
+    used = [prompts, *([reference] if references and reference is not None else [])]
+    for source in used:
+        if isinstance(source, Surveyed):
+            announce(source.survey.summary(source.name))
 
-    def preparer(dataset: CaptionedImages, what: str) -> Callable[[int], PreparedRows]:
+    def preparer(dataset: CaptionedImages, what: str, captions_needed: bool = True) -> Callable[[int], PreparedRows]:
         def prepare(count: int) -> PreparedRows:
             with open_task(f"{dataset.name} {what}", count) as report:
                 return prepare_rows(dataset, output / dataset.name, count, lambda done, _: report(done), announce)
 
-        return prepare
+        return partial(keep_captioned, prepare) if captions_needed else prepare
 
-    prompts, reference = sources.prompts, sources.reference
     if isinstance(prompts, PromptSet):
         all_prompts = _as_rows(prompts)
         asked = keep_unseen(lambda _: all_prompts, rows, seen, with_images=False)
     elif reference is None:
-        return _paired(keep_unseen(preparer(prompts, "references"), max(rows, references), seen), training)
+        kept = keep_unseen(preparer(prompts, "references"), max(rows, references), seen)
+        return _told(_paired(kept, training), kept.rows, used)
     else:
         asked = keep_unseen(preparer(prompts, "prompts"), rows, seen, with_images=False)
     real = None
     if references and reference is not None and not isinstance(reference, Reference):
-        real = keep_unseen(preparer(reference, "references"), references, seen)
+        real = keep_unseen(preparer(reference, "references", captions_needed=False), references, seen)
     statistics = reference if references and isinstance(reference, Reference) else None
     note = prompts.note if isinstance(prompts, PromptSet) else ""
-    return _apart(asked, real, statistics, training, note)
+    return _told(_apart(asked, real, statistics, training, note), asked.rows, used)
+
+
+def _told(data: Data, rows: PreparedRows, used: Sequence[object]) -> Data:
+    """Return the data with a note of what was left out of the folders and rows that they were read from."""
+    left_out = [source.survey.note(source.name) for source in used if isinstance(source, Surveyed)]
+    return replace(data, note="; ".join(filter(None, (data.note, *left_out, tell_uncaptioned(rows)))))
 
 
 def _as_rows(prompts: PromptSet) -> PreparedRows:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+MOST_REASONS = 5  # that one line names
+
+
 @dataclass(frozen=True)
 class Example:
     """One row. `image` is RGB, or None where the row's image does not decode: `error` then says why.
@@ -78,14 +81,31 @@ class Survey:
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def told(self) -> list[str]:
-        """Return the counts of what is left out, by reason, and the notes."""
-        return [*count_reasons(self.left_out), *self.notes]
+    def summary(self, name: str) -> str:
+        """Return one line on what was found: how many files, and what is left out, by reason."""
+        if self.left_out:
+            counted = f"{len(self.left_out):,} files or rows of tables left out: {self._reasons()}"
+        else:
+            counted = "all of them used"
+        return "; ".join((f"{name}: {self.files:,} files, {counted}", *self.notes))
+
+    def note(self, name: str) -> str:
+        """Return what the footer says of the data set's folder; empty where all was used."""
+        return f"{self.summary(name)} (input/manifest.jsonl names all)" if self.left_out or self.notes else ""
+
+    def _reasons(self) -> str:
+        """Return the counts of the most frequent reasons, each with the first names."""
+        reasons = count_reasons(self.left_out)
+        more = [f"{len(reasons) - MOST_REASONS} other reasons"] if len(reasons) > MOST_REASONS else []
+        return "; ".join(reasons[:MOST_REASONS] + more)
 
 
 @runtime_checkable
 class Surveyed(Protocol):
     """What a data set may offer beside `examples`: what lies where it was read and is not among its rows."""
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def survey(self) -> Survey: ...
