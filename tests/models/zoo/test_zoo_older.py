@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from zoo_promises import ZooPromises
 from zoo_older import ENTRIES
+from zoo_promises import ZooPromises
 
 
 class TestOlder(ZooPromises):

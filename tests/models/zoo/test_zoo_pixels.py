@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from zoo_promises import ZooPromises
 from zoo_pixels import ENTRIES
+from zoo_promises import ZooPromises
 
 
 class TestPixels(ZooPromises):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from zoo_promises import ZooPromises
 from zoo_priors import ENTRIES
+from zoo_promises import ZooPromises
 
 
 class TestPriors(ZooPromises):

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# A batch and its images alone are other matrix products, which round differently: levels of 255.
-LEVELS = {"float32": 1, "bfloat16": 3}
+# A batch and its images alone are other matrix products, which round differently. In levels of 255; the images of two
+# seeds are some 50 apart.
+LEVELS = {"float32": 1, "bfloat16": 8}
 
 
 @dataclass(frozen=True)

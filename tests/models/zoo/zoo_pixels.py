@@ -1,4 +1,4 @@
-"""Tiny pipelines behind T5 whose tensors are not 0..1: DeepFloyd IF, which makes pixels without a decoder, Kandinsky 3."""
+"""Tiny pipelines behind T5 whose tensors are not 0..1: DeepFloyd IF (pixels, without a decoder), Kandinsky 3."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from zoo_entries import Entry, usual
 from zoo_parts import t5_encoder, t5_tokenizer
-from zoo_priors import ATTENTIVE, vector_decoder
+from zoo_priors import ATTENTIVE, OVERSHOOTING, vector_decoder
 from zoo_stable_diffusion import unet
 
 
@@ -52,7 +52,7 @@ def kandinsky_3() -> Any:
         time_embedding_dim=16,
         groups=8,
         attention_head_dim=8,
-        layers_per_block=1,
+        layers_per_block=2,
         block_out_channels=(16, 16, 32, 32),
         cross_attention_dim=16,
         encoder_hid_dim=32,
@@ -73,5 +73,5 @@ def kandinsky_3() -> Any:
 
 ENTRIES = {
     "IFPipeline": Entry(deepfloyd, usual(clean_caption=False)),
-    "Kandinsky3Pipeline": Entry(kandinsky_3, usual(64), asked=64, size=(64, 64)),
+    "Kandinsky3Pipeline": Entry(kandinsky_3, usual(64), asked=64, size=(64, 64), levels=OVERSHOOTING),
 }
