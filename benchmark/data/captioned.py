@@ -32,9 +32,13 @@ def keep_captioned(prepare: Callable[[int], PreparedRows], count: int) -> Prepar
     return replace(rows, rows=chosen, exhausted=exhausted, uncaptioned=before - len(chosen))
 
 
-def tell_uncaptioned(rows: PreparedRows) -> str:
-    """Return what the footer says of rows that were left out; empty where none was."""
-    if not rows.uncaptioned:
-        return ""
-    what = "1 row" if rows.uncaptioned == 1 else f"{rows.uncaptioned} rows"
-    return f"{what} of {rows.name} without a caption left out (input/manifest.jsonl says why)"
+def tell_captions(rows: PreparedRows) -> list[str]:
+    """Return what the footer says of the rows' captions: which are missing, and which are damaged."""
+    told = []
+    if rows.uncaptioned:
+        what = "1 row" if rows.uncaptioned == 1 else f"{rows.uncaptioned} rows"
+        told.append(f"{what} of {rows.name} without a caption left out (input/manifest.jsonl says why)")
+    if damaged := sum("\ufffd" in row.caption for row in rows.rows):
+        what = "1 caption" if damaged == 1 else f"{damaged} captions"
+        told.append(f"{what} of {rows.name} with U+FFFD in the place of what is no text")
+    return told

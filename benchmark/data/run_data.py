@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmark.data.arrangement import adopt_arrangement
-from benchmark.data.captioned import keep_captioned, tell_uncaptioned
+from benchmark.data.captioned import keep_captioned, tell_captions
 from benchmark.data.held_out import Kept, is_seen, keep_unseen, training_images
 from benchmark.data.manifest_lines import Row
 from benchmark.data.preparation import PreparedRows, prepare_rows, tell
@@ -161,7 +161,7 @@ def prepare_data(
 def _told(data: Data, rows: PreparedRows, used: Sequence[object]) -> Data:
     """Return the data with a note of what was left out of the folders and rows that they were read from."""
     left_out = [source.survey.note(source.name) for source in used if isinstance(source, Surveyed)]
-    return replace(data, note="; ".join(filter(None, (data.note, *left_out, tell_uncaptioned(rows)))))
+    return replace(data, note="; ".join(filter(None, (data.note, *left_out, *tell_captions(rows)))))
 
 
 def _as_rows(prompts: PromptSet) -> PreparedRows:

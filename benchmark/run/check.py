@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmark.console.plain_text import visible
+from benchmark.data.left_out import describe_left_out
 from benchmark.data.prompts import PromptSet
 from benchmark.data.reference import Reference
 from benchmark.data.run_data import Sources
@@ -38,7 +39,7 @@ def describe_run(settings: Settings) -> str:
     ]
     place = len(lines)
     plan = plan_run(settings, None, lines.append)
-    lines.insert(place - 1, _describe_references(settings, plan.sources))
+    lines[place - 1 : place - 1] = [_describe_references(settings, plan.sources), *describe_left_out(plan.sources)]
     folders = [place_columns(settings.output_dir, plan.columns, held_out) for held_out in (False, True)]
     for column, *places in zip(plan.columns, *folders, strict=True):
         plain, held_out = (0 if settings.fresh else len(list((place / "output").glob("*.png"))) for place in places)

@@ -212,6 +212,11 @@ def image_files(folder: Path) -> list[ImageFile]:
         if is_regular(folder / name):
             listing = list_folder(folder)  # a table may name files in subfolders
             return rows_of_tables(listing, [open_table(folder / name, folder)], "", "").rows
+    if folder.is_dir():
+        beside = list_folder(folder, nested=False)
+        texts = captions_beside(beside)
+        if not all(texts.values()) and len(tables := other_tables(beside)) == 1:
+            return rows_of_tables(list_folder(folder), tables, "", "").rows
     return captioned_images(folder)
 
 

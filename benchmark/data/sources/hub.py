@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmark.data.sources.columns import Columns
-from benchmark.data.sources.parquet import Shard
+from benchmark.data.sources.parquet import Shard, plain
 from benchmark.data.sources.table import Table, named_columns
 from files.reading import MOST_BYTES, MOST_SECONDS, shown
 
@@ -55,7 +55,16 @@ class HubImages(Table):
         from datasets import Image
 
         stream = self._stream.select_columns(columns.used()).cast_column(columns.image, Image(decode=False))
-        yield from stream.skip(start) if start else stream
+        place = start
+        try:
+            for row in stream.skip(start) if start else stream:
+                yield row
+                place += 1
+        except UnicodeDecodeError:
+            # `datasets` ends at a text that is not UTF-8. As arrow tables the rows keep their bytes, so that such a
+            # text costs itself, as in a local shard.
+            for table in stream.skip(place).with_format("arrow"):
+                yield {column: plain(table.column(column)[0]) for column in columns.used()}
 
     def _read(self, path: str) -> bytes:
         """Return the content of a file of this very repository; no other address is ever fetched."""

@@ -42,7 +42,7 @@ def read_column(shards: Sequence[Shard], column: str) -> list[list[Any]]:
     def read(shard: Shard) -> list[Any]:
         with open_shard(shard) as file:
             check_columns(file, shard, [column])
-            return [_plain(value) for chunk in file.read(columns=[column]).column(column).chunks for value in chunk]
+            return [plain(value) for chunk in file.read(columns=[column]).column(column).chunks for value in chunk]
 
     with ThreadPoolExecutor(COLUMN_THREADS) as pool:
         return list(pool.map(read, shards))
@@ -66,7 +66,7 @@ def check_columns(file: Any, shard: Shard, columns: Sequence[str]) -> None:
         raise ValueError(f"{shown(shard)} has no column {', '.join(missing)}, which other shards have")
 
 
-def _plain(scalar: Any) -> Any:
+def plain(scalar: Any) -> Any:
     """Return a value of an arrow column as Python's own; a text's bytes that are not UTF-8 become U+FFFD."""
     import pyarrow
 
@@ -75,9 +75,9 @@ def _plain(scalar: Any) -> Any:
     if isinstance(scalar, (pyarrow.StringScalar, pyarrow.LargeStringScalar)):
         return scalar.as_buffer().to_pybytes().decode("utf-8", "replace")
     if isinstance(scalar, pyarrow.DictionaryScalar):
-        return _plain(scalar.value)
+        return plain(scalar.value)
     if isinstance(scalar, pyarrow.StructScalar):
-        return {field.name: _plain(scalar[place]) for place, field in enumerate(scalar.type)}
+        return {field.name: plain(scalar[place]) for place, field in enumerate(scalar.type)}
     return scalar.as_py()
 
 
@@ -108,7 +108,7 @@ def read_rows(
                     for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(columns)):
                         while position is not None and position < first + batch.num_rows:
                             place = position - first
-                            yield {column: _plain(batch.column(column)[place]) for column in columns}
+                            yield {column: plain(batch.column(column)[place]) for column in columns}
                             position = next(wanted, None)
                         first += batch.num_rows
                         if position is None or position >= last:

@@ -20,11 +20,11 @@ from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.console.progress import Progress
 from benchmark.data.arrangement import adopt_arrangement
-from benchmark.data.preparation import prepare_reference
+from benchmark.data.preparation import prepare_reference, tell
 from benchmark.data.reference import Reference
 from benchmark.data.selection import Selection
 from benchmark.data.sources import open_dataset
-from benchmark.data.sources.base import CaptionedImages
+from benchmark.data.sources.base import CaptionedImages, Surveyed
 from benchmark.data.sources.table import Table
 from benchmark.settings.fields import ASSETS
 
@@ -76,6 +76,8 @@ def prepare(dataset: CaptionedImages, folder: Path, rows: int) -> Reference:
 
     Rows asked for as they are go on with a selection that lies in the folder, as the benchmark does.
     """
+    if isinstance(dataset, Surveyed):
+        tell(dataset.survey.summary(dataset.name))
     dataset = adopt_arrangement(dataset, folder)
     with Progress().task(f"{folder.name} inputs", rows, unit="images") as task:
         return prepare_reference(dataset, folder, rows, task.report)

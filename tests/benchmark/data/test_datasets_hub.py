@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
-from table_files import path_cell
+from table_files import GUNDAM, cell, path_cell, png
 
 from benchmark.data.sources import open_dataset
 from benchmark.data.sources.columns import Columns
@@ -46,6 +48,29 @@ def test_a_hubs_streamed_rows_are_those_of_its_shards(gundam: Path, monkeypatch:
     rows = list(open_dataset(str(gundam), assets=Path(), seed=0).examples())
     for start in range(7):
         assert list(table.examples(start)) == rows[start:]
+
+
+def test_a_caption_that_is_not_utf_8_costs_itself_and_does_not_end_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = pyarrow.array([b"one", b"caf\xe9", None, b"four"], pyarrow.binary()).view(pyarrow.string())
+    images = pyarrow.array([cell(png("red"))] * 4, GUNDAM.arrow_schema.field("image").type)
+    table = pyarrow.Table.from_arrays([images, text], schema=GUNDAM.arrow_schema)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    pyarrow.parquet.write_table(table, folder / "a.parquet")
+    load = datasets.load_dataset
+
+    def load_local(hub_id: str, **options: Any) -> Any:
+        return load("parquet", data_files={"train": [str(folder / "a.parquet")]}, **options)
+
+    monkeypatch.setattr("datasets.load_dataset", load_local)
+    streamed = HubImages("org/set", "set")
+    local = list(open_dataset(str(folder), assets=Path(), seed=0).examples())
+    assert [example.caption for example in local] == ["one", "caf\ufffd", "", "four"]
+    assert all(example.image for example in local)
+    for start in range(5):
+        assert list(streamed.examples(start)) == local[start:]
 
 
 def test_a_connection_that_breaks_is_an_error_and_not_a_broken_image(monkeypatch: pytest.MonkeyPatch) -> None:
