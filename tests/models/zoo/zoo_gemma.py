@@ -190,15 +190,13 @@ def prx() -> Any:
 ENTRIES = {
     "SanaPipeline": Entry(
         build=lambda: sana_usual("SanaPipeline"),
-        call=usual(use_resolution_binning=False, complex_human_instruction=None),
+        call=usual(use_resolution_binning=False),
     ),
     "SanaPAGPipeline": Entry(
         build=lambda: sana_usual("SanaPAGPipeline"),
-        call=usual(use_resolution_binning=False, complex_human_instruction=None),
+        call=usual(use_resolution_binning=False),
     ),
-    "SanaSprintPipeline": Entry(
-        build=sana_sprint, call=usual(use_resolution_binning=False, complex_human_instruction=None)
-    ),
+    "SanaSprintPipeline": Entry(build=sana_sprint, call=usual(use_resolution_binning=False)),
     "LuminaPipeline": Entry(build=lumina, call=usual(clean_caption=False)),
     "Lumina2Pipeline": Entry(build=lumina2, call=usual()),
 }

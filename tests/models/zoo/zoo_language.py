@@ -97,10 +97,10 @@ def _renumbered(vocabulary: dict[str, int]) -> dict[str, int]:
     return {token: i for i, token in enumerate(vocabulary)}
 
 
-def plain_tokenizer(*specials: str, padding_side: str = "right") -> Any:
+def plain_tokenizer(*specials: str, padding_side: str = "right", **named: str) -> Any:
     """Return a tokenizer without a class of its own, one token a byte.
 
-    specials: padding, end of text, and beginning of text, where there is one, come first.
+    specials: padding, end of text, beginning of text, and more. named: those that a processor knows by name.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -113,13 +113,14 @@ def plain_tokenizer(*specials: str, padding_side: str = "right") -> Any:
         pad_token=specials[0],
         eos_token=specials[1],
         unk_token=specials[1],
-        bos_token=specials[2] if len(specials) > 2 else None,
-        extra_special_tokens=list(specials[2:]),
+        bos_token=specials[2],
+        extra_special_tokens=list(specials[3:]),
+        model_specific_special_tokens=named,
         padding_side=padding_side,
         model_max_length=8192,
     )
     tokenizer.chat_template = CHAT
-    return tokenizer
+    return _beginning_with(specials[2], tokenizer)
 
 
 def qwen_vl_ids(tokenizer: Any) -> dict[str, int]:

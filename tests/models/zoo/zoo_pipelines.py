@@ -12,9 +12,15 @@ from typing import Any
 
 import zoo_diffusion_transformers
 import zoo_flow
+import zoo_gemma
+import zoo_glm
+import zoo_llama
 import zoo_older
 import zoo_pixels
 import zoo_priors
+import zoo_qwen
+import zoo_qwen3
+import zoo_qwen3_vl
 import zoo_stable_diffusion
 from zoo_deprecated import publish_index
 from zoo_entries import Entry
@@ -26,6 +32,12 @@ ENTRIES: dict[str, Entry] = {
     **zoo_priors.ENTRIES,
     **zoo_pixels.ENTRIES,
     **zoo_older.ENTRIES,
+    **zoo_qwen3_vl.ENTRIES,
+    **zoo_qwen3.ENTRIES,
+    **zoo_qwen.ENTRIES,
+    **zoo_llama.ENTRIES,
+    **zoo_glm.ENTRIES,
+    **zoo_gemma.ENTRIES,
 }
 ZOO: dict[str, Callable[[], Any]] = {name: entry.build for name, entry in ENTRIES.items()}
 
