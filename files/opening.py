@@ -183,9 +183,7 @@ def _read_array(file: IO[bytes], name: str, shape: tuple[int, ...]) -> np.ndarra
 
 
 @contextmanager
-def open_rows(
-    path: Path, name: str = ""
-) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], Iterator[np.ndarray]]]:
+def open_rows(path: Path, name: str = "") -> Iterator[tuple[tuple[int, ...], np.dtype[Any], Iterator[np.ndarray]]]:
     """Yield shape, type and the rows along the first axis of an array; the rows are read one by one.
 
     path: an .npy file, or an .npz file with an array `name`. Pickled objects are refused.
@@ -260,3 +258,28 @@ def from_pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
     # The libraries report files that do not fit with nearly every type, mostly in many lines.
     except Exception as error:
         raise ValueError(f"{shown(folder)} does not load as a {kind.__name__}: {_reason(error)}") from error
+
+
+def from_single_file(kind: Any, file: Path, layout: Path, **options: Any) -> Any:
+    """Return the pipeline `kind` with the weights of a .safetensors file, by diffusers' own conversion.
+
+    layout: the folder with the configurations and tokenizers; it is checked as in `from_pretrained`. With a folder
+    named, the library asks no hub for others.
+
+    Raises:
+        OSError: files are missing.
+        ValueError: the folder brings code, or the file does not fit; one line.
+    """
+    from files.model_folders import check_pipeline
+
+    assert file.suffix == ".safetensors"
+    assert layout.is_dir()
+    _check_regular(file)
+    check_pipeline(layout)
+    try:
+        load = getattr(kind, "from_single_file")  # noqa: B009 (the one place where it may be called)
+        return load(str(file), config=str(layout), local_files_only=True, **options)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{shown(file)} does not load as a {kind.__name__}: {_reason(error)}") from error

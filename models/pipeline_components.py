@@ -1,0 +1,162 @@
+"""The parts of a diffusers pipeline one by one: read from their folders, or drawn at random from a configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from files.opening import from_pretrained
+from files.reading import read_regular, shown
+from models.base import Runtime
+from models.hash_tokenizer import HashTokenizer
+from models.pipeline_files import choose_variant
+from models.random_weights import build_random
+
+CONFIGURATION = "config.json"
+STAND_IN_NOTE = "{name} is a stand-in: its folder holds no tokenizer"
+# Tokenizers whose ids a hash can stand for: pipelines ask nothing else of them than ids of a fixed length.
+_STAND_INS: dict[str, dict[str, Any]] = {
+    "CLIPTokenizer": {"model_max_length": 77, "start": 49406, "end": 49407, "pad": 49407},
+    "T5Tokenizer": {"model_max_length": 512, "start": None, "end": 1, "pad": 0},
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of one component are: `folder` of the pipeline or component, and the name of a folder in it."""
+
+    folder: Path
+    subfolder: str = ""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.subfolder
+
+    def holds(self) -> bool:
+        """Return whether there are any files."""
+        return self.path.is_dir() and any(path.is_file() for path in self.path.iterdir())
+
+
+def component_class(name: str, value: object, place: Place, annotated: tuple[Any, ...] = ()) -> Any:
+    """Return the class of a component: as its own configuration or the pipeline's index names it, or its annotation.
+
+    value: [library, class] of the index, or [None, None] where it has none.
+
+    Raises:
+        ValueError: no class of diffusers or transformers is named anywhere.
+    """
+    import diffusers
+    import transformers
+
+    library, of_index = value if isinstance(value, list) and len(value) == 2 else (None, None)
+    own = _configuration(place)
+    found = getattr(diffusers, str(own.get("_class_name")), None)
+    if library is not None:
+        libraries = {"diffusers": diffusers, "transformers": transformers}
+        in_index = getattr(libraries.get(library) or getattr(diffusers.pipelines, library), of_index, None)
+        if in_index is not None:
+            return in_index
+    if isinstance(found, type):
+        return found
+    if "tokenizer" in name:
+        return transformers.AutoTokenizer
+    models = [kind for kind in annotated if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)]
+    if len(models) == 1:
+        return models[0]
+    for architecture in own.get("architectures") or ():
+        found = getattr(transformers, str(architecture), None)
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+            return found
+    if "processor" in name or "extractor" in name:
+        return transformers.AutoImageProcessor
+    raise ValueError(f"{shown(place.path)} does not say what class the component {name} is of")
+
+
+def _configuration(place: Place) -> Mapping[str, Any]:
+    for name in (CONFIGURATION, "scheduler_config.json"):
+        if (place.path / name).is_file():
+            try:
+                content = json.loads(read_regular(place.path / name))
+            except ValueError as error:
+                raise ValueError(f"{shown(place.path / name)} is no JSON; copy it again") from error
+            return content if isinstance(content, dict) else {}
+    return {}
+
+
+def load_component(kind: Any, place: Place, dtype: Any) -> Any:
+    """Return a component with the weights of its folder, in `dtype`; half-size ones where there are no others.
+
+    Raises:
+        OSError: files are missing.
+        ValueError: they do not fit; one line.
+    """
+    import torch
+
+    options: dict[str, Any] = {"subfolder": place.subfolder} if place.subfolder else {}
+    if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
+        options["dtype"] = dtype
+        if variant := choose_variant(path.name for path in place.path.iterdir()):
+            options["variant"] = variant
+    return from_pretrained(kind, place.folder, **options)
+
+
+def build_component(name: str, kind: Any, place: Place, runtime: Runtime, dtype: Any) -> tuple[Any, str]:
+    """Return a component with random weights on the run's device, and a note; what has no weights is read as it is.
+
+    A network is made on the device and in `dtype` at once: it may be larger than the memory beside the CPU.
+
+    Raises:
+        OSError: the configuration, or files of a tokenizer that cannot be stood in for, are missing.
+        ValueError: it does not fit; one line.
+    """
+    import torch
+
+    if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
+        stand_in = _stand_in(name, kind, place)
+        if stand_in is not None:
+            return stand_in, STAND_IN_NOTE.format(name=name)
+        return load_component(kind, place, dtype), ""
+    return build_random(_builder(kind, place), runtime.device, dtype), ""
+
+
+def _builder(kind: Any, place: Place) -> Callable[[], Any]:
+    """Return what builds a network from its configuration alone."""
+    if not (place.path / CONFIGURATION).is_file():
+        raise OSError(f"{shown(place.path)} holds no {CONFIGURATION}: WEIGHTS=random needs the configurations")
+    if kind.__module__.startswith("transformers."):
+        options = {"subfolder": place.subfolder} if place.subfolder else {}
+        configuration = from_pretrained(kind.config_class, place.folder, **options)
+        return lambda: kind(configuration)
+    from diffusers.models.model_loading_utils import _fetch_remapped_cls_from_config
+
+    values = {key: value for key, value in _configuration(place).items() if key != "quantization_config"}
+    # Some published configurations name the class that they were first saved with.
+    real = _fetch_remapped_cls_from_config(values, kind)
+    return lambda: real.from_config(values)
+
+
+def _stand_in(name: str, kind: Any, place: Place) -> HashTokenizer | None:
+    """Return a stand-in for a tokenizer without its files, or None where they are there or none can stand in."""
+    class_name = getattr(kind, "__name__", "").removesuffix("Fast")
+    if "tokenizer" not in name or _has_vocabulary(place.path):
+        return None
+    shape = _STAND_INS.get(class_name)
+    if shape is None:
+        raise OSError(
+            f"{shown(place.path)} holds no tokenizer, and nothing stands in for a {class_name or 'tokenizer'}: copy "
+            "its files there"
+        )
+    encoder = place.folder / name.replace("tokenizer", "text_encoder") / CONFIGURATION
+    values = json.loads(read_regular(encoder)) if encoder.is_file() else {}
+    vocabulary = int(values.get("vocab_size", 32128 if class_name == "T5Tokenizer" else 49408))
+    ids = {key: value if value is None else min(value, vocabulary - 1) for key, value in shape.items()}
+    ids["model_max_length"] = int(values.get("max_position_embeddings", shape["model_max_length"]))
+    return HashTokenizer(vocabulary=vocabulary, **ids)
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    names = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model", "vocab.txt", "sentencepiece.bpe.model")
+    return any((folder / name).is_file() for name in names)
