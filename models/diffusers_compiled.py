@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils import _pytree as pytree
 
-from models.diffusers_networks import backbone_of, steady_decoder_of
+from models.cuda_graphs import GraphedCall
+from models.diffusers_networks import backbones_of, steady_decoder_of, text_encoders_of
+from models.repeated_blocks import has_many_shapes, repeated_blocks
 
 # How the networks run: as they are; their repeated blocks compiled; compiled whole; or by inductor's own CUDA graphs.
 BASES = ("eager", "regional", "full", "trees")
@@ -35,17 +36,8 @@ _INDUCTOR_OPTIONS = {
     "descent": {"coordinate_descent_tuning": True},
     "freeze": {"freezing": True},
 }
-# By class name, as diffusers' own list of repeated blocks; the residual blocks are most of a UNet's other time.
-_REPEATED_BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 # Residual blocks come in about a dozen shapes, and torch gives up on a function after eight.
 _SHAPES_PER_FUNCTION = 64
-_WARMUPS = 3
-_ATTENTION = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
 
 
 @dataclass(frozen=True)
@@ -94,6 +86,10 @@ class Strategy:
                 raise ValueError(f"strategy {text}: {modifier} is none of {', '.join(known)}")
         return cls(base, frozenset(modifiers))
 
+    def has_graphs(self, device: str) -> bool:
+        """Return whether networks become CUDA graphs of our own on this device."""
+        return device.startswith("cuda") and self.base != "trees" and "nograph" not in self.modifiers
+
     @property
     def inductor_options(self) -> dict[str, Any]:
         """What torch.compile is told to try."""
@@ -105,52 +101,34 @@ class Strategy:
         }
 
 
-class GraphedCall:
-    """A function of tensors on a GPU, replayed as a CUDA graph: one graph for each set of shapes.
+@dataclass
+class SpedUp:
+    """What was done to a pipeline's networks, by the names of their classes.
 
-    All that is not a tensor is part of the graph's key. Answers are copies, so that they outlive the next call.
+    modules: how many modules were compiled: its blocks or, by the bases that take it whole, the network itself.
+    graphed: what is replayed as CUDA graphs. plain: why a network is not, where the strategy has graphs.
     """
 
-    def __init__(self, function: Callable[..., Any], pool: Any, modifiers: frozenset[str]) -> None:
-        self.function = function
-        self.pool = pool
-        self.modifiers = modifiers
-        self.graphs: dict[tuple[object, ...], tuple[Any, list[torch.Tensor], Any]] = {}
+    base: str
+    modules: dict[str, int] = field(default_factory=dict)
+    graphed: dict[str, list[GraphedCall]] = field(default_factory=dict)
+    plain: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the function's answer; the first call with new shapes compiles and captures."""
-        leaves, layout = pytree.tree_flatten((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        key = tuple((leaf.shape, leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
-        if key not in self.graphs:
-            self.graphs[key] = self._capture(leaves, layout)
-        graph, inputs, answer = self.graphs[key]
-        for held, given in zip(inputs, tensors, strict=True):
-            held.copy_(given)
-        graph.replay()
-        return pytree.tree_map_only(torch.Tensor, torch.clone, answer)
+    @property
+    def graphs(self) -> dict[str, int]:
+        """How many CUDA graphs have been captured so far, by the class of the network."""
+        return {name: sum(len(call.graphs) for call in calls) for name, calls in self.graphed.items()}
 
-    def _capture(self, leaves: list[Any], layout: Any) -> tuple[Any, list[torch.Tensor], Any]:
-        held = [leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        args, kwargs = pytree.tree_unflatten(held, layout)
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with ExitStack() as settings:
-            if "bench" in self.modifiers:
-                tf32 = torch.backends.cudnn.allow_tf32
-                settings.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32))
-            if "cudnn" in self.modifiers:
-                settings.enter_context(sdpa_kernel(_ATTENTION, set_priority=True))
-            # Compilation, autotuning and the libraries' workspaces must be done with before the capture.
-            with torch.cuda.stream(stream):
-                for _ in range(_WARMUPS):
-                    self.function(*args, **kwargs)
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            # Another thread may be copying images meanwhile, which a global capture would take for an error.
-            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-                answer = self.function(*args, **kwargs)
-        return graph, [leaf for leaf in held if isinstance(leaf, torch.Tensor)], answer
+    def note(self, strategy: str) -> str:
+        """Return the footer's note: by which strategy, and, where it compiles blocks, how many of which network."""
+        found = [f"compiled: {strategy}"]
+        if self.base == "regional":
+            found += [f"{count} block{'s' * (count > 1)} of {name}" for name, count in self.modules.items()]
+        parts = [", ".join(found)]
+        for reason in dict.fromkeys(self.plain.values()):
+            names = ", ".join(name for name, why in self.plain.items() if why == reason)
+            parts.append(f"no CUDA graphs of {names}: {reason}")
+        return "; ".join(parts)
 
 
 def speed_up(
@@ -159,54 +137,90 @@ def speed_up(
     device: str,
     of_family: Mapping[str, FamilyModifier] = {},
     backend: str = "inductor",
-) -> None:
+    plain: Mapping[torch.nn.Module, str] = {},
+) -> SpedUp:
     """Change the pipeline in place so that its networks run by `strategy`; its first call then compiles.
 
     On a device that is not CUDA there are no graphs, and the rest holds. of_family: the family's own modifiers by name.
+    plain: networks that get no CUDA graphs, with the reasons.
 
     Raises:
-        ValueError: the pipeline's networks cannot be changed as the strategy says.
+        ValueError: the networks cannot be changed as the strategy says, or it compiles nothing in them.
     """
-    backbone: Any = backbone_of(pipeline)
+    backbones: list[Any] = backbones_of(pipeline)
     decoder = steady_decoder_of(pipeline)
-    texts = [part for name, part in pipeline.components.items() if name.startswith("text_encoder") and part is not None]
-    images = [network for network in (backbone, decoder) if network is not None]
+    texts = text_encoders_of(pipeline)
+    images = [*backbones, decoder] if decoder is not None else backbones
     if "fuse" in strategy.modifiers:
-        # The decoder's one attention is not worth it; not every backbone has the method.
-        if not hasattr(backbone, "fuse_qkv_projections"):
-            raise ValueError(f"{type(backbone).__name__} cannot fuse its projections")
-        backbone.fuse_qkv_projections()
+        for backbone in backbones:
+            # The decoder's one attention is not worth it; not every backbone has the method.
+            if not hasattr(backbone, "fuse_qkv_projections"):
+                raise ValueError(f"{type(backbone).__name__} cannot fuse its projections")
+            backbone.fuse_qkv_projections()
     if "nhwc" in strategy.modifiers:
         for network in images:
             network.to(memory_format=torch.channels_last)
     applied = [modifier.apply(pipeline) for name, modifier in of_family.items() if name in strategy.modifiers]
     extracted = [work for work in applied if work is not None]
+    done = SpedUp(strategy.base)
     for network in images + (texts if "text" in strategy.modifiers else []):
-        _compile(network, strategy, backend)
-    if device.startswith("cuda") and strategy.base != "trees" and "nograph" not in strategy.modifiers:
+        if count := _compile(network, strategy, backend):
+            name = type(network).__name__
+            done.modules[name] = done.modules.get(name, 0) + count
+    if strategy.base != "eager" and not any(type(backbone).__name__ in done.modules for backbone in backbones):
+        names = ", ".join(dict.fromkeys(type(backbone).__name__ for backbone in backbones))
+        raise ValueError(f"nothing in {names} can be compiled by {strategy.base}: set MODE=eager")
+    if strategy.has_graphs(device):
         pool = torch.cuda.graph_pool_handle()
         for network in images + texts:
+            name = type(network).__name__
+            if network in plain:
+                done.plain[name] = plain[network]
+                continue
             network.forward = GraphedCall(network.forward, pool, strategy.modifiers)
+            done.graphed.setdefault(name, []).append(network.forward)
         extracted = [replace(work, function=GraphedCall(work.function, pool, strategy.modifiers)) for work in extracted]
     for work in extracted:
+        (backbone,) = backbones
         backbone.forward = work.join(backbone.forward, work.function)
+    return done
 
 
-def _compile(network: torch.nn.Module, strategy: Strategy, backend: str) -> None:
-    settings: dict[str, Any] = {"backend": backend, "dynamic": False}
+def _compile(network: torch.nn.Module, strategy: Strategy, backend: str) -> int:
+    """Compile what the strategy's base says, and return how many modules that are."""
+    # A shape of its own for each call is the fastest, and right where only the batch's size changes.
+    may_vary = strategy.base == "regional" and not has_many_shapes(network)
+    settings: dict[str, Any] = {"backend": backend, "dynamic": None if may_vary else False}
     if backend == "inductor":
         settings["options"] = strategy.inductor_options
+    if strategy.base == "eager":
+        return 0
     if strategy.base == "regional":
+        blocks = repeated_blocks(network)
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _SHAPES_PER_FUNCTION)
-        for module in network.modules():
-            if type(module).__name__ in _REPEATED_BLOCKS:
-                module.compile(fullgraph=True, **settings)
-    elif strategy.base == "full":
-        network.forward = torch.compile(network.forward, fullgraph=True, **settings)
-    elif strategy.base == "trees":
-        if backend == "inductor":
-            settings["options"] = strategy.inductor_options | {"triton.cudagraphs": True}
-        network.forward = _fresh_step(torch.compile(network.forward, fullgraph=True, **settings))
+        for block in blocks:
+            block.compile(fullgraph=True, **settings)
+        if blocks:
+            network.forward = _told(network.forward, network)
+        return len(blocks)
+    if strategy.base == "trees" and backend == "inductor":
+        settings["options"] = strategy.inductor_options | {"triton.cudagraphs": True}
+    compiled = torch.compile(network.forward, fullgraph=True, **settings)
+    network.forward = _told(_fresh_step(compiled) if strategy.base == "trees" else compiled, network)
+    return 1
+
+
+def _told(forward: Callable[..., Any], network: torch.nn.Module) -> Callable[..., Any]:
+    """Turn the compiler's errors, which are found in the first call and fill a page, into one line."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return forward(*args, **kwargs)
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise ValueError(f"{type(network).__name__} cannot be compiled ({reason}): set MODE=eager") from error
+
+    return call
 
 
 def _fresh_step(compiled: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,8 @@ _AUTOENCODERS = ("vae", "movq", "vqvae", "vqgan")
 _TEXT_ENCODERS = ("text_encoder", "bert")
 # Their calls name a side of their own, whatever their networks' configurations say.
 _SIZED_BY_CALL = ("AuraFlowPipeline",)
+# Theirs is a number in its code.
+_SIDES = {"ZImagePipeline": 1024, "ZImageOmniPipeline": 1024}
 # Their default_sample_size counts pixels; everyone else's counts latents.
 _SIZED_IN_PIXELS = ("PRXPipeline", "PRXPixelPipeline")
 
@@ -84,7 +86,7 @@ def steady_decoder_of(pipeline: Any) -> torch.nn.Module | None:
 def native_size(pipeline: Any) -> int:
     """Return the side in pixels that the pipeline makes unasked, or 0 where that is not known."""
     name = type(pipeline).__name__
-    called = _side_of_call(pipeline)
+    called = _SIDES.get(name) or _side_of_call(pipeline)
     if name in _SIZED_BY_CALL:
         return called
     own = _side(getattr(pipeline, "default_sample_size", None) or _configured(pipeline, "default_sample_size"))

@@ -25,7 +25,7 @@ from models.stage_hooks import hooked
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.diffusers_compiled import FamilyModifier
+    from models.diffusers_compiled import FamilyModifier, SpedUp
 
 _SAFETY = "its safety checker is on"
 OFFLOAD_NOTE = "model offload: the times include moving weights to the GPU and back"
@@ -56,7 +56,8 @@ class DiffusersGenerator(ImageGenerator):
         self.image_size = image_size
         self.facts = facts or facts_of(type(pipeline).__name__) or PipelineFacts(tensors=False)
         # Else the PIL images are asked for: what tensors hold is known of these alone.
-        self.output_type = "pt" if self.facts.tensors and keeps_range(pipeline) else "pil"
+        keeps = keeps_range(pipeline) or not hasattr(pipeline, "image_processor")
+        self.output_type = "pt" if self.facts.tensors and keeps else "pil"
         # Counted before `place`: fused projections keep the ones that they were made of beside them.
         self.parameters = count_parameters(backbones_of(pipeline))
         self.arguments = dict(arguments)
@@ -64,6 +65,8 @@ class DiffusersGenerator(ImageGenerator):
         self.notes += (call_note(self.arguments, pipeline, image_size),)
         self.modifiers = modifiers
         self.one_call_a_step = one_call_a_step
+        # What `place` did in MODE=compiled.
+        self.sped_up: SpedUp | None = None
         self._is_blacked_out: dict[int, bool] = {}
         pipeline.set_progress_bar_config(disable=True)
 
@@ -87,18 +90,23 @@ class DiffusersGenerator(ImageGenerator):
             return
         self.pipeline.to(runtime.device)
         if runtime.mode == "compiled":
-            self.speed_up(strategy, runtime.device)
-            self.notes += (f"compiled: {strategy}",)
+            self.notes += (self.speed_up(strategy, runtime.device).note(strategy),)
 
-    def speed_up(self, strategy: str, device: str, backend: str = "inductor") -> None:
-        """Compile the pipeline's networks in place by a strategy like "full+fuse".
+    def speed_up(self, strategy: str, device: str, backend: str = "inductor") -> SpedUp:
+        """Compile the pipeline's networks in place by a strategy like "full+fuse", and return what was done.
 
         Raises:
             ValueError: the strategy is unknown, or this pipeline cannot follow it.
         """
         from models.diffusers_compiled import Strategy, speed_up
+        from models.rehearsal import find_plain
 
-        speed_up(self.pipeline, Strategy.parse(strategy, self.modifiers), device, self.modifiers, backend)
+        parsed = Strategy.parse(strategy, self.modifiers)
+        # Whole networks are compiled of the families that are known here: their inputs are the same for each image.
+        is_unknown = parsed.has_graphs(device) and parsed.base == "regional"
+        plain = find_plain(self.pipeline, self.generate) if is_unknown else {}
+        self.sped_up = speed_up(self.pipeline, parsed, device, self.modifiers, backend, plain)
+        return self.sped_up
 
     def generate(self, requests: Sequence[Request]) -> Tensor:
         """Return `images_BCHW`, uint8 0..255, on the pipeline's device: the pixels of its own PIL images.

@@ -108,7 +108,8 @@ NATIVE = [
     # Its call says 1024 whatever the transformer's configuration holds.
     (1024, {"name": "AuraFlowPipeline", "call": of_1024, "transformer": network(sample_size=64), "vae": network()}),
     (512, {"name": "PRXPipeline", "transformer": network(), "vae": network(), "default_sample_size": 512}),
-    (1024, {"name": "ZImagePipeline", "call": of_1024, "transformer": network(), "vae": network()}),
+    (1024, {"name": "ErnieImagePipeline", "call": of_1024, "transformer": network(), "vae": network()}),
+    (1024, {"name": "ZImagePipeline", "transformer": network(), "vae": network()}),
     (256, {"name": "UnCLIPPipeline", "decoder": network(sample_size=64), "super_res_last": network(sample_size=256)}),
     (0, {"name": "StableCascadeCombinedPipeline", "decoder": network(), "vqgan": network()}),
     (0, {"name": "Cosmos2TextToImagePipeline", "call": of_two_sides, "transformer": network(), "vae": network()}),
