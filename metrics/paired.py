@@ -13,17 +13,18 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from files.downloads import torch_checkpoints
 from files.opening import load_checkpoint
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.extractors.precision import full_float32
 from metrics.features import halves_of
 from metrics.images import as_tensor, read_rgb
 from metrics.intervals import mean_interval, mean_replicates
+from metrics.needed import ALEXNET_NAME
 from metrics.robots.grammar import PARTS, asked_attributes
 
 # Rounding to 8 bits alone errs by this much; a smaller difference (equal images) is not told apart: 58.9 dB.
 _ROUNDING_ERROR = 1 / 12
-LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
 
 def exact_pairs(comparison: Comparison, assets: Path) -> list[tuple[Path, Path]]:
@@ -158,10 +159,10 @@ class PerceptualDistance(PairedMetric):
     identity = "mean over images of LPIPS (AlexNet) to the exact image of the caption"
 
     def prepare(self) -> None:
-        downloads = Path(torch.hub.get_dir()) / "checkpoints"
-        if not (downloads / LPIPS_BACKBONE).is_file():
-            raise MetricUnavailable(f"no AlexNet weights: put torchvision's {LPIPS_BACKBONE} into {downloads}")
-        self._network = load_lpips(downloads / LPIPS_BACKBONE).to(self._scoring.device)
+        downloads = torch_checkpoints()
+        if not (downloads / ALEXNET_NAME).is_file():
+            raise MetricUnavailable(f"no AlexNet weights: put torchvision's {ALEXNET_NAME} into {downloads}")
+        self._network = load_lpips(downloads / ALEXNET_NAME).to(self._scoring.device)
 
     def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
         made, real = (image[None].to(self._scoring.device).float() / 127.5 - 1 for image in (made_CHW, real_CHW))
@@ -188,7 +189,7 @@ def load_lpips(backbone: Path) -> nn.Module:
         layers.load_state_dict({name: state[f"features.{name.partition('.')[2]}"] for name in layers.state_dict()})
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"{backbone} does not hold AlexNet's weights; put torchvision's {LPIPS_BACKBONE} there"
+            f"{backbone} does not hold AlexNet's weights; put torchvision's {ALEXNET_NAME} there"
         ) from error
     return network
 

@@ -12,7 +12,7 @@ from files.opening import from_pretrained
 from files.reading import file_digest
 from metrics.base import FeatureDType, Scoring
 from metrics.extractors.precision import NAMES, full_float32, place, run_by_size
-from metrics.extractors.pretrained import WEIGHTS_FILE, find_folder
+from metrics.extractors.pretrained import find_folder, weights_file
 from metrics.images import standardise
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -44,7 +44,7 @@ class CLIPFeatures:
         self._dtype: FeatureDType = dtype
         self._network: nn.Module | None = None
         self._side: int = from_pretrained(CLIPConfig, folder, local_files_only=True).vision_config.image_size
-        digest = file_digest(folder / WEIGHTS_FILE)[:8]
+        digest = file_digest(weights_file(folder))[:8]
         self.identity = f"{title}, {self._side} px antialiased bicubic, {NAMES[dtype]}, weights {digest}"
 
     def extract(self, images: Sequence[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from files.opening import from_pretrained
 from files.reading import file_digest
 from metrics.base import FeatureDType, Scoring
 from metrics.extractors.precision import NAMES, place, run_by_size
-from metrics.extractors.pretrained import WEIGHTS_FILE, find_folder
+from metrics.extractors.pretrained import find_folder, weights_file
 from metrics.images import standardise
 
 SIDE = 224
@@ -42,7 +42,7 @@ class DINOv2Features:
         self._folder, self._device = folder, device
         self._dtype: FeatureDType = dtype
         self._network: nn.Module | None = None
-        digest = file_digest(folder / WEIGHTS_FILE)[:8]
+        digest = file_digest(weights_file(folder))[:8]
         self.identity = f"{title}, {SIDE} px antialiased bicubic, {NAMES[dtype]}, weights {digest}"
 
     def extract(self, images: Sequence[Tensor]) -> Tensor:

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from files.downloads import torch_checkpoints
 from files.opening import load_checkpoint
 from files.reading import file_digest
 from metrics.base import FeatureDType, FidProtocol, MetricUnavailable, Scoring
 from metrics.extractors.precision import NAMES, place, run_by_size
 from metrics.images import resize_antialiased
+from metrics.needed import INCEPTION_DIGEST, INCEPTION_NAME, find_inception
 
-WEIGHTS_NAME = "weights-inception-2015-12-05-6726825d.pth"
-# pytorch-fid publishes the same converted weights under its own name.
-_KNOWN_NAMES = (WEIGHTS_NAME, "pt_inception-2015-12-05-6726825d.pth")
-_PUBLISHED_DIGEST = "6726825d"
+_PUBLISHED_DIGEST = INCEPTION_DIGEST[:8]
 SIDE = 299
 # The network's stages in their order, by torch-fidelity's names.
 STAGES = (
@@ -30,27 +29,13 @@ STAGES = (
 )
 
 
-def find_inception_weights(named: Path | None) -> Path | None:
-    """Return the file that INCEPTION_WEIGHTS names, else what torch-fidelity once downloaded, else None.
-
-    Raises:
-        OSError: the named file is not there.
-    """
-    if named is not None:
-        if not named.is_file():
-            raise OSError(f"INCEPTION_WEIGHTS: no file {named}; name a copy of {WEIGHTS_NAME} or unset the variable")
-        return named
-    downloads = Path(torch.hub.get_dir()) / "checkpoints"
-    return next((downloads / name for name in _KNOWN_NAMES if (downloads / name).is_file()), None)
-
-
 def open_inception(scoring: Scoring) -> InceptionFeatures:
     """Return the extractor. Raises MetricUnavailable where its weights are not found."""
-    weights = find_inception_weights(scoring.inception_weights)
+    weights = find_inception(scoring.inception_weights)
     if weights is None:
-        downloads = Path(torch.hub.get_dir()) / "checkpoints"
+        downloads = torch_checkpoints()
         raise MetricUnavailable(
-            f"no FID Inception weights: put {WEIGHTS_NAME} into {downloads} or name it in INCEPTION_WEIGHTS"
+            f"no FID Inception weights: put {INCEPTION_NAME} into {downloads} or name it in INCEPTION_WEIGHTS"
         )
     return InceptionFeatures(weights, scoring.device, scoring.fid_protocol, scoring.feature_dtype)
 
@@ -133,7 +118,7 @@ def load_inception(weights: Path) -> nn.Module:
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    remedy = f"needed is the state dict that torch-fidelity publishes as {WEIGHTS_NAME}"
+    remedy = f"needed is the state dict that torch-fidelity publishes as {INCEPTION_NAME}"
     try:
         # torch-fidelity unpickles whatever the file holds, so it is first read where only tensors are allowed.
         state = load_checkpoint(weights)

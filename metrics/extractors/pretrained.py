@@ -1,15 +1,12 @@
-"""Pretrained networks for transformers: found in a local folder, in the hub's cache, or on the hub."""
+"""Finds a feature network of transformers: in a local folder, in the hub's cache, or on the hub."""
 
 from __future__ import annotations
 
-import socket
-from functools import cache
 from pathlib import Path
-from urllib.parse import urlparse
 
+from files.downloads import show_bar
 from metrics.base import MetricUnavailable
-
-WEIGHTS_FILE = "model.safetensors"
+from metrics.needed import WEIGHTS_FILES, hub_network
 
 
 def find_folder(source: str, variable: str) -> Path:
@@ -18,33 +15,25 @@ def find_folder(source: str, variable: str) -> Path:
     Raises:
         MetricUnavailable: it was not found; the text says what to set `variable` to.
     """
-    found, reason = _find(source)
-    if found is None:
+    try:
+        return _find(source)
+    except OSError as error:
+        reason = " ".join(str(error).split())[:300]
         raise MetricUnavailable(
-            f"{source} was not found ({reason}): set {variable} to a folder with its config.json and {WEIGHTS_FILE}"
-        )
-    return found
+            f"{source} was not found ({reason}): set {variable} to a folder with its config.json and {WEIGHTS_FILES[0]}"
+        ) from error
 
 
-@cache  # a hub that cannot be reached is not asked again by the next metric
-def _find(source: str) -> tuple[Path | None, str]:
+def _find(source: str) -> Path:
     folder = Path(source).expanduser()
-    if folder.is_dir():
-        missing = [name for name in ("config.json", WEIGHTS_FILE) if not (folder / name).is_file()]
-        return (None, f"the folder holds no {missing[0]}") if missing else (folder, "")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.constants import ENDPOINT
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    if not folder.is_dir():
+        return hub_network(source).fetch(show_bar)
+    for names in (("config.json",), WEIGHTS_FILES):
+        if not any((folder / name).is_file() for name in names):
+            raise OSError(f"the folder holds no {names[0]}")
+    return folder
 
-    wanted = ["*.json", "*.txt", WEIGHTS_FILE]
-    try:
-        kept = Path(snapshot_download(source, allow_patterns=wanted, local_files_only=True))
-        if (kept / WEIGHTS_FILE).is_file():
-            return kept, ""
-    except (HFValidationError, OSError):
-        pass  # not in the cache
-    try:
-        socket.getaddrinfo(urlparse(ENDPOINT).hostname, None)  # at once, where a download would try for half a minute
-        return Path(snapshot_download(source, allow_patterns=wanted)), ""
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        return None, f"no local folder, and the hub: {' '.join(str(error).split())[:120]}"
+
+def weights_file(folder: Path) -> Path:
+    """Return the file that holds a network's weights; transformers takes the first of these, too."""
+    return next((path for name in WEIGHTS_FILES if (path := folder / name).is_file()), folder / WEIGHTS_FILES[0])

@@ -67,6 +67,15 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("benchmark/data/sources/parquet.py", "pyarrow"): (
         "parquet holds values of plain types; pyarrow has no types that are pickled since 21"
     ),
+    ("files/downloads.py", "http"): "for the name of an error alone",
+    ("files/downloads.py", "urllib"): (
+        "fetches the published weights of metrics, whose addresses and digests stand in metrics/needed.py, as bytes"
+    ),
+    ("files/hub.py", "http"): "for the name of an error alone",
+    ("files/hub.py", "huggingface_hub.snapshot_download"): (
+        "downloads what was named; what came is opened by files.opening"
+    ),
+    ("files/hub.py", "urllib"): "asks whether the hub answers at all, and reads nothing of the answer",
     ("files/images.py", "PIL.Image.open"): "the one place: a list of formats, of content that was read before",
     ("files/opening.py", "'from_pretrained'"): "the one place: after the folder was checked",
     ("files/opening.py", "'trust_remote_code'"): "the one place: it is always False",
@@ -83,16 +92,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ): "imports packages of its own table, to see whether they work",
     ("metrics/__init__.py", "importlib.import_module"): "imports the modules of METRICS, a table in that file",
     ("metrics/features.py", "importlib.import_module"): "imports the modules of EXTRACTORS, a table in that file",
-    (
-        "metrics/extractors/pretrained.py",
-        "huggingface_hub.snapshot_download",
-    ): "downloads; what came is opened by files.opening",
-    ("metrics/extractors/pretrained.py", "urllib"): "takes the host out of the hub's address; it fetches nothing",
-    ("models/diffusers_pipeline.py", "huggingface_hub.snapshot_download"): (
-        "downloads; what came is opened by files.opening"
-    ),
-    ("models/imagenet.py", "huggingface_hub.snapshot_download"): "downloads; what came is opened by files.opening",
-    ("models/weights.py", "huggingface_hub.hf_hub_download"): "downloads; what came is opened by files.opening",
     ("scripts/embedded/build_emoji.py", "tarfile"): (
         "reads members of three packages of npm into memory; none is unpacked to the disk"
     ),

@@ -17,10 +17,11 @@ from torch import Tensor
 from metrics import METRICS, features
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.extractors.attribute_network import AttributeNetwork, save_attribute_network
-from metrics.extractors.inception import WEIGHTS_NAME, InceptionFeatures
+from metrics.extractors.inception import InceptionFeatures
 from metrics.extractors.precision import full_float32
 from metrics.features import cached_features, choose_extractor, extract_features, halves_of
 from metrics.frechet import fit_gaussian, frechet_distance
+from metrics.needed import INCEPTION_NAME
 from metrics.robots.grammar import load_grammar
 from scripts.measuring.measure_features import random_inception
 
@@ -93,7 +94,7 @@ def test_other_images_without_inception_weights_get_the_remedy(
     images = ImageSet("x", _images(tmp_path / "x", 4), ("RX-78-2 Gundam, a white robot with a shield",) * 4)
     with pytest.raises(MetricUnavailable) as caught:
         METRICS["fid"](scoring).score(Comparison(images, images))
-    for word in (WEIGHTS_NAME, "INCEPTION_WEIGHTS", str(tmp_path / "hub" / "hub" / "checkpoints"), "pip install"):
+    for word in (INCEPTION_NAME, "INCEPTION_WEIGHTS", str(tmp_path / "hub" / "hub" / "checkpoints"), "pip install"):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -107,7 +108,7 @@ def test_a_named_weights_file_that_is_missing_is_an_error_and_not_a_fallback(tmp
 def test_weights_that_torch_fidelity_once_downloaded_are_found(tmp_path: Path, scoring: Scoring) -> None:
     downloads = tmp_path / "hub" / "hub" / "checkpoints"
     downloads.mkdir(parents=True)
-    torch.save({}, downloads / WEIGHTS_NAME)
+    torch.save({}, downloads / INCEPTION_NAME)
     chosen = choose_extractor(ImageSet("x", ()), scoring)
     assert chosen.distance_label == "FID Score (lower = better)"
     assert "not the published file" in chosen.identity
