@@ -175,6 +175,9 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     taken = inspect.signature(kind.__call__).parameters if isinstance(kind, type) else {}
     facts = facts_of(name) or (facts_by_signature(name, taken) if taken else None)
     _check_facts(options, runtime, facts, name)
+    if facts is not None and facts.dtypes and runtime.dtype not in facts.dtypes:
+        others = " or ".join(facts.dtypes)
+        raise ValueError(f"{shown(options.id)} is a {name}, which does not run in {runtime.dtype}: set DTYPE={others}")
     if facts is None:
         raise ValueError(f"{shown(options.id)} is a {name}, which diffusers {diffusers.__version__} does not have")
     arguments = call_arguments(name, facts, taken, options, runtime.image_size)

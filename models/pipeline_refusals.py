@@ -73,6 +73,7 @@ _BY_REASON: dict[str, str] = {
         StableDiffusionXLControlNetPipeline StableDiffusionXLControlNetUnionImg2ImgPipeline
         StableDiffusionXLControlNetUnionInpaintPipeline StableDiffusionXLControlNetUnionPipeline
         StableDiffusionXLControlNetXSPipeline ZImageControlNetInpaintPipeline ZImageControlNetPipeline""",
+    "makes depth maps beside its images, which diffusers cannot put into files": "StableDiffusionLDM3DPipeline",
     "places objects in boxes": "StableDiffusionGLIGENPipeline StableDiffusionGLIGENTextImagePipeline",
     "needs words of each prompt named (token_indices)": "StableDiffusionAttendAndExcitePipeline",
     "is a prior alone, which makes no images": """

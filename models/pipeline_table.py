@@ -33,6 +33,7 @@ class PipelineFacts:
     safety: whether it can have a safety checker. scheduler: whether another scheduler can take the place of its own.
     tokens: the most tokens of each text encoder, where neither its tokenizer nor `max_sequence_length` tells; 0: no
         limit to count by.
+    dtypes: those that it runs in, where it does not in all of them.
     packages: what it needs beside diffusers' own requirements.
     notes: what the footer says of every column of this class.
     """
@@ -55,6 +56,7 @@ class PipelineFacts:
     safety: bool = False
     scheduler: bool = True
     tokens: Mapping[str, int] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -84,11 +86,10 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     "StableDiffusionPipeline": _stable_diffusion(),
     "StableDiffusionPAGPipeline": _stable_diffusion(),
     "StableDiffusionSAGPipeline": _stable_diffusion(),
-    "StableDiffusionPanoramaPipeline": _stable_diffusion(),
+    "StableDiffusionPanoramaPipeline": _stable_diffusion(alone=True),
     "StableDiffusionModelEditingPipeline": _stable_diffusion(),
-    "StableDiffusionParadigmsPipeline": _stable_diffusion(),
+    "StableDiffusionParadigmsPipeline": _stable_diffusion(scheduler=False),
     "StableDiffusionPipelineSafe": _stable_diffusion(tensors=False),
-    "StableDiffusionLDM3DPipeline": _stable_diffusion(5.0, tensors=False, notes=("its depth maps are left out",)),
     "SemanticStableDiffusionPipeline": _stable_diffusion(),
     "AltDiffusionPipeline": _stable_diffusion(),
     "LatentConsistencyModelPipeline": _stable_diffusion(8.5, distilled=True, negative=False),
@@ -204,6 +205,7 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         guidance=("prior_guidance_scale",),
         default=4.0,
         steps=("prior_num_inference_steps",),
+        alone=True,
         tensors=False,
         scheduler=False,
     ),
@@ -218,13 +220,17 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     "IFPipeline": PipelineFacts(
         default=7.0, fixed={"clean_caption": False}, tensors=False, safety=True, tokens={"text_encoder": _CLIP}
     ),
-    "LDMTextToImagePipeline": PipelineFacts(
-        default=1.0, negative=False, tensors=False, multiple=8, tokens={"bert": _CLIP}
-    ),
+    "LDMTextToImagePipeline": PipelineFacts(default=1.0, negative=False, multiple=8, tokens={"bert": _CLIP}),
     "VersatileDiffusionTextToImagePipeline": PipelineFacts(default=7.5, multiple=8, tensors=False),
     "UniDiffuserPipeline": PipelineFacts(default=8.0, tensors=False, multiple=8),
     "AmusedPipeline": PipelineFacts(default=10.0, alone=True, tensors=False, scheduler=False),
     "VQDiffusionPipeline": PipelineFacts(
-        default=5.0, negative=False, alone=True, tensors=False, scheduler=False, tokens={"text_encoder": _CLIP}
+        default=5.0,
+        negative=False,
+        alone=True,
+        tensors=False,
+        scheduler=False,
+        dtypes=("float32", "float16"),
+        tokens={"text_encoder": _CLIP},
     ),
 }

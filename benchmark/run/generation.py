@@ -96,14 +96,8 @@ def _run_batches(
     prepared = generator.prepare(requests)
     first = [prepared[index % len(prepared)] for index in range(plan.batch_size)]
     warmups_s = [clock.time(lambda: generator.generate(first))[1] for _ in range(plan.warmup)]
-    journal.record_loaded(
-        Loaded(
-            name=generator.name, parameters=generator.parameters, image_size=generator.image_size,
-            notes=generator.notes, load_s=load_s, first_call_s=warmups_s[0] if warmups_s else None,
-            warmup_s=sum(warmups_s), peak_memory_bytes=clock.peak_memory_bytes(),
-            class_conditional=generator.class_conditional,
-        )
-    )  # fmt: skip
+    known = _describe(generator, load_s, warmups_s, clock)
+    journal.record_loaded(known)
     cold = not warmups_s
     is_cpu = plan.device == "cpu"
     timed_s, loop_start = 0.0, time.perf_counter()
@@ -118,12 +112,26 @@ def _run_batches(
             prompts = tuple(request.prompt for request in asked)
             batch = Batch(tuple(indices), seconds, prompts, cold=cold)
             writer.put(batch, _to_host(images_BCHW, len(asked), generator))
+            if (generator.image_size, generator.notes) != (known.image_size, known.notes):
+                # Some of it shows only once there are images: the size that a pipeline chose, what it blacked out.
+                known = _describe(generator, load_s, warmups_s, clock)
+                writer.drain()  # one line at a time
+                journal.record_loaded(known)
             if is_cpu:
                 writer.drain()  # on a CPU the writer would share the cores of the next timed call
             cold = False
             timed_s += seconds
             task.advance(len(asked))
     journal.record_finished(clock.peak_memory_bytes(), loop_s=time.perf_counter() - loop_start, timed_s=timed_s)
+
+
+def _describe(generator: ImageGenerator, load_s: float, warmups_s: Sequence[float], clock: Clock) -> Loaded:
+    return Loaded(
+        name=generator.name, parameters=generator.parameters, image_size=generator.image_size,
+        notes=generator.notes, load_s=load_s, first_call_s=warmups_s[0] if warmups_s else None,
+        warmup_s=sum(warmups_s), peak_memory_bytes=clock.peak_memory_bytes(),
+        class_conditional=generator.class_conditional,
+    )  # fmt: skip
 
 
 def _to_host(images_BCHW: Tensor, count: int, generator: ImageGenerator) -> list[Image.Image]:

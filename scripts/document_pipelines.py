@@ -1,0 +1,91 @@
+"""Writes docs/pipelines.md from the table that the program decides by, so that the two cannot differ.
+
+python scripts/document_pipelines.py
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from models.pipeline_refusals import REFUSED
+from models.pipeline_table import NATIVE, TEXT_TO_IMAGE, PipelineFacts
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "pipelines.md"
+WIDTH = 118
+HEADER = """# Pipelines of diffusers
+
+Written by `scripts/document_pipelines.py` from the table that the program decides by (`models/pipeline_table.py`).
+
+`MODELS=hub:org/name`, `hub:./folder` or `hub:./file.safetensors` runs the pipelines below. Each image is the
+pipeline's own PIL image, byte for byte. `HUB_GUIDANCE` and `HUB_STEPS` go to the arguments named here. "Alone": each
+request has a call of its own, because the pipeline takes no lists, or gives a batch one seed. A class that is not in
+this document is judged by its name and the arguments of its call, and asked one request at a time.
+"""
+COLUMNS = ("class", "guidance (default)", "steps", "negative prompt", "sides", "notes")
+
+
+def document() -> str:
+    """Return the whole document."""
+    rows = [f"| {' | '.join(_row(name, facts))} |" for name, facts in sorted(TEXT_TO_IMAGE.items())]
+    table = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS), *rows]
+    refused = [
+        textwrap.fill(f"- {reason}: {', '.join(sorted(names))}", WIDTH, subsequent_indent="  ", break_long_words=False)
+        for reason, names in _by_reason()
+    ]
+    text = f"## Text to image: {len(rows)} classes run\n\n" + "\n".join(table)
+    return f"{HEADER}\n{text}\n\n## Refused before anything is loaded, with the reason\n\n" + "\n".join(refused) + "\n"
+
+
+def _row(name: str, facts: PipelineFacts) -> Iterator[str]:
+    yield f"`{name}`"
+    default = "" if facts.default is None else f" ({facts.default:g})"
+    yield _code(facts.guidance) + default if facts.guidance else "none"
+    yield _code(facts.steps)
+    yield _negative(facts)
+    yield _sides(facts)
+    yield "; ".join(_notes(facts))
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _negative(facts: PipelineFacts) -> str:
+    if not facts.negative:
+        return "none"
+    return f"with `{facts.negative_scale}` > {facts.off:g}" if facts.negative_scale else "yes"
+
+
+def _sides(facts: PipelineFacts) -> str:
+    if facts.side:
+        return "its own" if facts.side == NATIVE else f"{facts.side} px"
+    return f"multiples of {facts.multiple}" if facts.multiple else ""
+
+
+def _notes(facts: PipelineFacts) -> Iterator[str]:
+    if facts.alone:
+        yield "alone"
+    if facts.batch_matters:
+        yield "images depend on the batch size"
+    if facts.safety:
+        yield "safety checker off (`HUB_SAFETY`)"
+    if not facts.scheduler:
+        yield "no other scheduler"
+    if facts.plain_negative == " ":
+        yield "guided away from a blank where no negative prompt is given"
+    if facts.packages:
+        yield f"needs {', '.join(facts.packages)}"
+    if facts.dtypes:
+        yield f"runs in {' and '.join(facts.dtypes)} alone"
+    yield from facts.notes
+
+
+def _by_reason() -> list[tuple[str, list[str]]]:
+    reasons = dict.fromkeys(REFUSED.values())
+    return [(reason, [name for name, why in REFUSED.items() if why == reason]) for reason in reasons]
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document())
