@@ -159,17 +159,19 @@ def check_index(index: Mapping[str, Any], source: str) -> None:
     for component, value in index.items():
         if component.startswith("_"):
             continue
-        if value is None or isinstance(value, (bool, int, float)):
+        if value is None or isinstance(value, (bool, int, float)) or _is_numbers(value):
             continue
         if not _PLAIN_NAME.fullmatch(component):
             raise ValueError(f"{shown(source)} has a component {shown(component)}, which is no plain folder name")
         _check_component(component, value, source)
 
 
-def _check_component(component: str, value: object, source: str) -> None:
-    import diffusers
-    import transformers
+def _is_numbers(value: object) -> bool:
+    """Return whether an entry of an index is an option, such as the layers that are read, and no component."""
+    return isinstance(value, list) and all(isinstance(item, (int, float)) for item in value)
 
+
+def _check_component(component: str, value: object, source: str) -> None:
     told = f"{shown(source)} takes its component {component} from {shown(str(value))}"
     expected = "expected [library, class] with a class of diffusers or transformers"
     if not isinstance(value, list) or len(value) != 2:
@@ -179,13 +181,49 @@ def _check_component(component: str, value: object, source: str) -> None:
         return
     if not isinstance(library, str) or not isinstance(name, str):
         raise ValueError(f"{told}; {expected}")
-    own = {"diffusers": diffusers, "transformers": transformers}
-    place = own.get(library) or getattr(diffusers.pipelines, library, None)
-    if getattr(place, "__name__", "").partition(".")[0] not in own:
+    place = _library(library)
+    if getattr(place, "__name__", "").partition(".")[0] not in ("diffusers", "transformers"):
         raise ValueError(f"{told}, {_NEVER}; {expected}")
-    found = getattr(place, name, None)
+    found = find_class(library, name)
     if found is not None and not isinstance(found, type):
         raise ValueError(f"{told}, which is no class; {expected}")
+
+
+def _library(name: str) -> Any:
+    """Return what a component's library is: diffusers, transformers, or a module of diffusers' pipelines; else None."""
+    import diffusers
+    import transformers
+
+    own = {"diffusers": diffusers, "transformers": transformers}
+    return (
+        own.get(name) or getattr(diffusers.pipelines, name, None) or getattr(diffusers.pipelines.deprecated, name, None)
+    )
+
+
+def find_class(library: str, name: str) -> Any:
+    """Return what a component's library has under the name of its class, or None.
+
+    diffusers moves old pipelines into a package of their own, and then finds the classes neither by the name that
+    published folders have for their module, nor by the one that it writes itself.
+    """
+    import diffusers
+
+    found = getattr(_library(library), name, None)
+    if found is not None or library != "diffusers":
+        return found
+    moved = diffusers.pipelines.deprecated
+    classes = [getattr(getattr(moved, module, None), name, None) for module in sorted(moved._import_structure)]
+    return next((each for each in classes if each is not None), None)
+
+
+def is_moved(library: str, name: str) -> bool:
+    """Return whether diffusers, though it has a component's class, would not find it by what an index names."""
+    import diffusers
+
+    if library == "transformers":
+        return False
+    place = diffusers if library == "diffusers" else getattr(diffusers.pipelines, library, None)
+    return getattr(place, name, None) is None and find_class(library, name) is not None
 
 
 def _loads_others(index: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from files.model_folders import find_class
 from files.opening import from_pretrained
 from files.reading import read_regular, shown
 from models.base import Runtime
@@ -52,13 +53,10 @@ def component_class(name: str, value: object, place: Place, annotated: tuple[Any
     import transformers
 
     library, of_index = value if isinstance(value, list) and len(value) == 2 else (None, None)
+    if library is not None and (in_index := find_class(library, of_index)) is not None:
+        return in_index
     own = _configuration(place)
     found = getattr(diffusers, str(own.get("_class_name")), None)
-    if library is not None:
-        libraries = {"diffusers": diffusers, "transformers": transformers}
-        in_index = getattr(libraries.get(library) or getattr(diffusers.pipelines, library), of_index, None)
-        if in_index is not None:
-            return in_index
     if isinstance(found, type):
         return found
     if "tokenizer" in name:
@@ -86,6 +84,13 @@ def _configuration(place: Place) -> Mapping[str, Any]:
     return {}
 
 
+def is_network(kind: Any) -> bool:
+    """Return whether a component's class has weights."""
+    import torch
+
+    return isinstance(kind, type) and issubclass(kind, torch.nn.Module)
+
+
 def load_component(kind: Any, place: Place, dtype: Any) -> Any:
     """Return a component with the weights of its folder, in `dtype`; half-size ones where there are no others.
 
@@ -93,10 +98,8 @@ def load_component(kind: Any, place: Place, dtype: Any) -> Any:
         OSError: files are missing.
         ValueError: they do not fit; one line.
     """
-    import torch
-
     options: dict[str, Any] = {"subfolder": place.subfolder} if place.subfolder else {}
-    if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
+    if is_network(kind):
         options["dtype"] = dtype
         if variant := choose_variant(path.name for path in place.path.iterdir()):
             options["variant"] = variant
@@ -112,9 +115,7 @@ def build_component(name: str, kind: Any, place: Place, runtime: Runtime, dtype:
         OSError: the configuration, or files of a tokenizer that cannot be stood in for, are missing.
         ValueError: it does not fit; one line.
     """
-    import torch
-
-    if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
+    if not is_network(kind):
         stand_in = _stand_in(name, kind, place)
         if stand_in is not None:
             return stand_in, STAND_IN_NOTE.format(name=name)
@@ -131,10 +132,11 @@ def _builder(kind: Any, place: Place) -> Callable[[], Any]:
         configuration = from_pretrained(kind.config_class, place.folder, **options)
         return lambda: kind(configuration)
     from diffusers.models.model_loading_utils import _fetch_remapped_cls_from_config
+    from diffusers.models.modeling_utils import LegacyModelMixin
 
     values = {key: value for key, value in _configuration(place).items() if key != "quantization_config"}
     # Some published configurations name the class that they were first saved with.
-    real = _fetch_remapped_cls_from_config(values, kind)
+    real = _fetch_remapped_cls_from_config(values, kind) if issubclass(kind, LegacyModelMixin) else kind
     return lambda: real.from_config(values)
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from files.model_folders import PIPELINE_INDEX, check_index, check_pipeline
+from files.model_folders import PIPELINE_INDEX, check_index, check_pipeline, is_moved
 from files.opening import from_pretrained
 from files.reading import shown
 from models.base import Runtime
 from models.json_options import read_texts
-from models.pipeline_components import Place, build_component, component_class, load_component
-from models.pipeline_files import choose_variant, variants_of
+from models.pipeline_components import Place, build_component, component_class, is_network, load_component
+from models.pipeline_files import choose_variant
 from models.pipeline_sources import (
     PRIOR,
     FoundPipeline,
@@ -31,6 +31,7 @@ from models.pipeline_sources import (
 # Without these a pipeline cannot be called, whatever diffusers calls optional.
 _NEEDED = re.compile(r"(unet|transformer|vae|movq|vqgan|vqvae|decoder|prior|prior_prior|(.+_)?scheduler)")
 _TEXT = re.compile(r"(prior_)?(text_encoder|tokenizer)(_\d)?")
+_PLAIN = (bool, int, float, str, tuple, list, dict)
 # Text encoders that a pipeline is documented to work without, though diffusers wants to be told so.
 _MAY_LACK = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 _MAY_LACK["StableDiffusion3PAGPipeline"] = _MAY_LACK["StableDiffusion3Pipeline"]
@@ -115,11 +116,13 @@ def _named_components(options: HasSource, kind: Any, found: FoundPipeline) -> di
 
 def components_of(kind: Any) -> set[str]:
     """Return the names of a pipeline's components: what its constructor takes but plain values."""
-    plain = {"self", "args", "kwargs"}
+    types = kind._get_signature_types()
     return {
         name
         for name, parameter in inspect.signature(kind.__init__).parameters.items()
-        if name not in plain and not isinstance(parameter.default, (bool, int, float, str, tuple, list))
+        if name not in ("self", "args", "kwargs")
+        and not isinstance(parameter.default, _PLAIN)
+        and not set(types.get(name, ())) & set(_PLAIN)
     }
 
 
@@ -154,10 +157,19 @@ def _open_folder(kind: Any, source: Source, index: Mapping[str, Any], opening: O
     folder = folder_of(source, index, opening)
     check_pipeline(folder)
     given = given_components(kind, folder, index, opening, source.told)
-    if opening.is_random:
-        return _build(kind, folder, index, given, opening)
-    extras = {"add_watermarker": False} if "add_watermarker" in inspect.signature(kind.__init__).parameters else {}
-    return from_pretrained(kind, folder, dtype=opening.dtype, **given, **extras)
+    if opening.is_random or any(is_moved(*value) for name, value in index.items() if is_component(name, value)):
+        return _assemble(kind, folder, index, given, opening)
+    return from_pretrained(kind, folder, dtype=opening.dtype, **given, **_without_watermark(kind))
+
+
+def is_component(name: str, value: object) -> bool:
+    """Return whether an entry of a checked index names the class of a component."""
+    return not name.startswith("_") and isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _without_watermark(kind: Any) -> dict[str, Any]:
+    """Return what keeps a pipeline from a watermark, which depends on a package that happens to be installed."""
+    return {"add_watermarker": False} if "add_watermarker" in inspect.signature(kind.__init__).parameters else {}
 
 
 def given_components(
@@ -175,7 +187,7 @@ def given_components(
     required, _ = kind._get_signature_keys(kind)
     for name in sorted(components_of(kind)):
         value = index.get(name)
-        is_none = not isinstance(value, list) or value[0] is None
+        is_none = not is_component(name, value)
         if name in opening.named:
             given[name] = _open_named(kind, name, value, opening)
         elif name in opening.left_out and name in kind._optional_components:
@@ -184,10 +196,14 @@ def given_components(
             if name in required or name in kind._optional_components:
                 _check_may_lack(kind, name, index, opening, told)
                 given[name] = None
-        elif not (place := Place(folder, name)).holds() and not (opening.is_random and "tokenizer" in name):
-            raise OSError(f"there is no folder {name}, which {PIPELINE_INDEX} names ({remedy(name)})")
-        elif not (bare or opening.is_random) and _is_half(place):
-            given[name] = load_component(component_class(name, value, place), place, opening.dtype)
+        else:
+            place = Place(folder, name)
+            if not place.holds() and not (opening.is_random and "tokenizer" in name):
+                raise OSError(f"there is no folder {name}, which {PIPELINE_INDEX} names ({remedy(name)})")
+            if not (bare or opening.is_random):
+                found = component_class(name, value, place)
+                if is_network(found) and _weights(place, name) != "":
+                    given[name] = load_component(found, place, opening.dtype)
     return given
 
 
@@ -195,17 +211,23 @@ def remedy(name: str) -> str:
     return f'HUB_COMPONENTS=\'{{"{name}": "FOLDER"}}\' names another one'
 
 
-def _is_half(place: Place) -> bool:
-    """Return whether a component has weights of a variant such as fp16 alone."""
-    names = [path.name for path in place.path.iterdir()]
-    return bool(variants_of(names)) and choose_variant(names) != ""
+def _weights(place: Place, name: str) -> str:
+    """Return which weights of a component are read: "" for those without a variant, or "fp16".
+
+    Raises:
+        OSError: there are none.
+    """
+    variant = choose_variant(path.name for path in place.path.iterdir())
+    if variant is None:
+        raise OSError(f"its folder {name} holds no weights, no .safetensors file of the usual name ({remedy(name)})")
+    return variant
 
 
 def _check_may_lack(kind: Any, name: str, index: Mapping[str, Any], opening: Opening, told: str) -> None:
     """Raise ValueError where a pipeline cannot be called without a component that its index leaves empty."""
 
     def is_none(other: str) -> bool:
-        return other not in opening.named and (index.get(other) or [None])[0] is None
+        return other not in opening.named and not is_component(other, index.get(other))
 
     optional = name in kind._optional_components
     if name in _MAY_LACK.get(kind.__name__, ()):
@@ -232,32 +254,35 @@ def _open_named(kind: Any, name: str, value: object, opening: Opening) -> Any:
     annotated = kind._get_signature_types().get(name, ())
     found = component_class(name, value, place, annotated)
     opening.notes.append(f"{name}: {source.told}")
-    if not opening.is_random:
-        return load_component(found, place, opening.dtype)
-    component, note = build_component(name, found, place, opening.runtime, opening.dtype)
-    opening.notes += [note] if note else []
-    return component
+    return _made(name, found, place, opening)
 
 
 def _fetched(source: Source, name: str, opening: Opening) -> Path:
     return single_component_files(source, name, opening.is_random).fetch()
 
 
-def _build(kind: Any, folder: Path, index: Mapping[str, Any], given: Mapping[str, Any], opening: Opening) -> Any:
-    """Return a pipeline of which the networks have random weights."""
+def _assemble(kind: Any, folder: Path, index: Mapping[str, Any], given: Mapping[str, Any], opening: Opening) -> Any:
+    """Return a pipeline of parts that are made one by one: with random weights, or of classes that diffusers moved."""
     parts = dict(given)
     taken = inspect.signature(kind.__init__).parameters
     for name, value in index.items():
-        if name.startswith("_") or name in parts or name not in taken:
+        if name in parts or name not in taken:
             continue
-        if not isinstance(value, list) or name not in components_of(kind):
-            parts[name] = value
-        elif value[0] is not None:
+        if is_component(name, value):
             place = Place(folder, name)
-            found = component_class(name, value, place)
-            parts[name], note = build_component(name, found, place, opening.runtime, opening.dtype)
-            opening.notes += [note] if note else []
-    return kind(**parts, **({"add_watermarker": False} if "add_watermarker" in taken else {}))
+            parts[name] = _made(name, component_class(name, value, place), place, opening)
+        elif not name.startswith("_") and name not in components_of(kind):
+            parts[name] = value
+    return kind(**parts, **_without_watermark(kind))
+
+
+def _made(name: str, kind: Any, place: Place, opening: Opening) -> Any:
+    """Return one component, with the weights that the run asks for."""
+    if not opening.is_random:
+        return load_component(kind, place, opening.dtype)
+    component, note = build_component(name, kind, place, opening.runtime, opening.dtype)
+    opening.notes += [note] if note else []
+    return component
 
 
 def _open_with_prior(kind: Any, found: FoundPipeline, opening: Opening) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from files.opening import from_single_file, tensor_shapes
 from files.reading import shown
-from models.pipeline_components import Place, component_class, load_component
+from models.pipeline_components import Place, component_class, is_network, load_component
 from models.pipeline_sources import FoundPipeline
 from models.single_files import Shapes
 
@@ -39,7 +39,7 @@ def open_file(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
             continue
         place = Place(folder, name)
         network = component_class(name, value, place)
-        if _is_network(network) and name not in opening.left_out and not _is_in_file(name, network, shapes):
+        if is_network(network) and name not in opening.left_out and not _is_in_file(name, network, shapes):
             try:
                 given[name] = load_component(network, place, opening.dtype)
             except OSError as error:
@@ -52,12 +52,6 @@ def open_file(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
         _predict_velocity(pipeline, found, opening)
     opening.notes.append(f"configurations and tokenizers: {found.layout.told}")
     return pipeline
-
-
-def _is_network(kind: Any) -> bool:
-    import torch
-
-    return isinstance(kind, type) and issubclass(kind, torch.nn.Module)
 
 
 def _is_in_file(name: str, kind: Any, shapes: Shapes) -> bool:
@@ -76,7 +70,7 @@ def _is_in_file(name: str, kind: Any, shapes: Shapes) -> bool:
 def _check_whole(pipeline: Any, told: str, layout: str) -> None:
     """Raise ValueError where a network has parameters that no tensor of the file filled."""
     for name, part in pipeline.components.items():
-        if not _is_network(type(part)):
+        if not is_network(type(part)):
             continue
         empty = [key for key, weights in part.named_parameters() if weights.is_meta]
         if empty:
