@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from zoo_entries import Entry, usual
-from zoo_language import CHAT, SMALL, llama_tokenizer, plain_tokenizer
+from zoo_language import CHAT, SMALL, llama_tokenizer, plain_tokenizer, stirred
 from zoo_parts import clip_text_projected, clip_tokenizer, kl_decoder, t5_encoder, t5_tokenizer
-from zoo_qwen import flow_scheduler
+from zoo_qwen import ROUNDED, flow_scheduler
 from zoo_qwen3 import flux2_decoder, flux2_transformer
 
 SPECIALS = ("<pad>", "</s>", "<s>", "[IMG]", "[IMG_BREAK]", "[IMG_END]")
@@ -65,7 +65,7 @@ def ernie_image() -> Any:
     )
     ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1}
     return ErnieImagePipeline(
-        transformer=transformer.eval(),
+        transformer=stirred(transformer),
         vae=flux2_decoder(),
         text_encoder=Mistral3Model(mistral3_config(tokenizer, layers=2)).eval(),
         tokenizer=tokenizer,
@@ -207,6 +207,8 @@ ENTRIES = {
     "Flux2Pipeline": Entry(build=flux2, call=usual()),
     "ErnieImagePipeline": Entry(build=ernie_image, call=usual(use_pe=False)),
     "OmniGenPipeline": Entry(build=omnigen, call=usual(), batch_is_told=True),
-    "HiDreamImagePipeline": Entry(build=hidream, call=usual(), size=(128, 128)),
-    "BriaFiboPipeline": Entry(build=fibo, call=usual(64), asked=64, size=(64, 64)),
+    "HiDreamImagePipeline": Entry(
+        build=hidream, call=usual(steps=1), options={"steps": 1, "guidance": 5.0}, size=(128, 128)
+    ),
+    "BriaFiboPipeline": Entry(build=fibo, call=usual(64), asked=64, size=(64, 64), levels=ROUNDED),
 }

@@ -8,7 +8,7 @@ import torch
 from zoo_entries import Entry, usual
 from zoo_language import qwen3_config, qwen_tokenizer
 from zoo_parts import flow_decoder
-from zoo_qwen import flow_scheduler
+from zoo_qwen import ROUNDED, flow_scheduler
 
 
 def flux2_decoder() -> Any:
@@ -122,5 +122,5 @@ ENTRIES = {
         guidance="",
     ),
     "ZImagePipeline": Entry(build=z_image, call=usual()),
-    "OvisImagePipeline": Entry(build=ovis_image, call=usual()),
+    "OvisImagePipeline": Entry(build=ovis_image, call=usual(), levels=ROUNDED),
 }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from zoo_entries import Entry, usual
 from zoo_language import qwen3_vl, qwen3_vl_config, qwen_tokenizer, qwen_vl_processor
-from zoo_qwen import flow_scheduler, qwen_image_decoder
+from zoo_qwen import ROUNDED, flow_scheduler, qwen_image_decoder
 from zoo_qwen3 import flux2_decoder
 
 
@@ -224,6 +224,7 @@ ENTRIES = {
         asked=64,
         size=(64, 64),
         guidance="true_cfg_scale",
+        batch_is_told=True,  # padding stands between the text and the image, and shifts the image's positions
     ),
     "DreamLitePipeline": Entry(build=lambda: dreamlite("DreamLitePipeline"), call=usual(), one_at_a_time=True),
     "DreamLiteMobilePipeline": Entry(
@@ -233,6 +234,10 @@ ENTRIES = {
         guidance="",
         one_at_a_time=True,
     ),
-    "Ideogram4Pipeline": Entry(build=ideogram4, call=usual(guidance_schedule=None)),
-    "BriaFibo2Pipeline": Entry(build=fibo2, call=usual()),
+    "Ideogram4Pipeline": Entry(
+        build=ideogram4,
+        call=usual(guidance_schedule=None, max_sequence_length=256),
+        options={"steps": 2, "guidance": 5.0, "args": '{"max_sequence_length": 256}'},
+    ),
+    "BriaFibo2Pipeline": Entry(build=fibo2, call=usual(), levels=ROUNDED),
 }
