@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from files.sources import check_holds, check_source, is_local
+from files.sources import check_source
 from models.base import (
     OFFICIAL_RNG_NOTE,
     ImageGenerator,
@@ -21,10 +21,14 @@ from models.base import (
     StageWatch,
     option,
 )
+from models.checkpoints import check_place, here
 from models.infinity_files import (
     TEXT_ENCODER,
+    TOKENIZER,
+    TRANSFORMER,
     TRANSFORMER_FILE,
     VAE_FILE,
+    check_model,
     hub_text_encoder,
     load_networks,
     random_networks,
@@ -50,8 +54,10 @@ TINY_OPTIONS = {"cfg": 1.5, "top_p": 0.0}
 @dataclass(frozen=True)
 class InfinityOptions:
     model: str = option(
-        "FoundationVision/Infinity", f"hub id, or folder that holds {TRANSFORMER_FILE} and {VAE_FILE}",
-        check=check_source,
+        "FoundationVision/Infinity",
+        f"hub id, folder that holds {TRANSFORMER_FILE} and {VAE_FILE}, or a transformer's file with the tokenizer "
+        "in it or beside it; training checkpoints will do",
+        check=check_model,
     )  # fmt: skip
     text_encoder: str = option(TEXT_ENCODER, "T5 encoder and its tokenizer: hub id or local folder", check=check_source)
     aspect: float = option(1.0, "height / width; the nearest published ratio is taken", least=0.3, most=3.5)
@@ -230,8 +236,8 @@ def _check(options: InfinityOptions, runtime: Runtime) -> None:
         check_embedded_aspect(options)
     elif runtime.weights == "random" or options.model == InfinityOptions.model:
         check_insertion(options, PUBLISHED_DEPTH)
-    elif is_local(options.model):
-        check_holds("INFINITY_MODEL", options.model, TRANSFORMER_FILE, VAE_FILE)
+    elif (place := here(options.model)) is not None:
+        check_place("INFINITY_MODEL", place, TRANSFORMER_FILE, VAE_FILE)
 
 
 def _size_note(asked: int, height: int, width: int, embedded: bool) -> tuple[str, ...]:
@@ -244,7 +250,7 @@ def _size_note(asked: int, height: int, width: int, embedded: bool) -> tuple[str
 
 def _sampling_notes(options: InfinityOptions) -> tuple[str, ...]:
     return (
-        f"cfg {options.cfg:g}, tau {options.tau:g}, top_p {options.top_p:g}"
+        f"cfg {options.cfg:g}, tau {options.tau:g}, top_k {options.top_k}, top_p {options.top_p:g}"
         + (f", guided after the block {-options.insertion} from the end" if options.insertion else ""),
         *((f"guided away from {options.negative_prompt!r}",) if options.negative_prompt else ()),
         *(("words on faces added to prompts that name people",) if options.positive_prompt else ()),
@@ -289,13 +295,21 @@ def load(options: InfinityOptions, runtime: Runtime) -> InfinityGenerator:
         encoder = random_text_encoder(runtime.device, runtime.dtype, runtime.random_size)
         notes = (*_shape_note(infinity), f"text encoder: {'T5 XL' if runtime.random_size == 'full' else 'a small T5'}")
         return InfinityGenerator(TITLE, infinity, vae, encoder, schedule, options, runtime, notes)
-    from models.weights import locate
+    from models.weights import file_notes, find_network
 
-    transformer_file = locate(options.model, TRANSFORMER_FILE, "INFINITY_MODEL")
-    vae_file = locate(options.model, VAE_FILE, "INFINITY_MODEL")
+    try:
+        check_model(options.model)
+    except OSError as error:
+        raise OSError(f"INFINITY_MODEL={options.model}: {error}") from None
+    transformer_file = find_network(options.model, TRANSFORMER_FILE, TRANSFORMER, "INFINITY_MODEL")
+    vae_file = find_network(options.model, VAE_FILE, TOKENIZER, "INFINITY_MODEL", beside=True)
     infinity, vae = load_networks(transformer_file, vae_file, runtime.device, runtime.dtype)
     encoder = load_text_encoder(options.text_encoder, runtime.device, runtime.dtype)
-    notes = (*_shape_note(infinity), f"text encoder: {options.text_encoder}")
+    notes = (
+        *_shape_note(infinity),
+        *file_notes({TRANSFORMER_FILE: transformer_file, VAE_FILE: vae_file}),
+        f"text encoder: {options.text_encoder}",
+    )
     return InfinityGenerator(TITLE, infinity, vae, encoder, schedule, options, runtime, notes)
 
 
@@ -314,6 +328,9 @@ def _source(options: InfinityOptions, runtime: Runtime) -> str:
         return f"embedded, {runtime.assets / 'infinity'}"
     if runtime.weights == "random":
         return f"random weights at {runtime.random_size} size"
+    place = here(options.model)
+    if place is not None and place.is_file():
+        return f"file {options.model}; text encoder {options.text_encoder}"
     return f"{options.model}: {TRANSFORMER_FILE}, {VAE_FILE}; text encoder {options.text_encoder}"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from files.downloads import HubFiles
 from models.base import NetworkSize
+from models.checkpoints import check_checkpoint, here, named
 from models.needed import hub_weights
 
 if TYPE_CHECKING:
@@ -26,7 +27,25 @@ VAE_FILE = "infinity_vae_d32reg.pth"
 TEXT_ENCODER = "google/flan-t5-xl"
 # What a training checkpoint calls the weights, and what the published tokenizer's file does.
 TRANSFORMER_ENTRY, VAE_ENTRY = "trainer.gpt_fsdp", "vae"
+# As messages call the two networks.
+TRANSFORMER, TOKENIZER = "an Infinity transformer", "a BSQ-VAE"
+# The 8B predicts four places of its tokenizer as one token, which the networks here do not.
+WIDTH_8B = 3584
+NO_8B = f"Infinity-8B is not supported; give the 2B ({TRANSFORMER_FILE} with {VAE_FILE})"
 VAE_DERIVABLE = ("quantizer.lfq.mask", "quantize.lfq.mask")
+
+
+def check_model(source: str) -> None:
+    """Raise OSError where INFINITY_MODEL names no checkpoint, or, by the names of its files, one of Infinity-8B."""
+    check_checkpoint(source)
+    place = here(source)
+    if place is None or (place.is_dir() and named(place, TRANSFORMER_FILE)):
+        return
+    if place.is_dir() and (parts := [*place.glob("*.index.json"), *place.glob("*-of-[0-9]*")]):
+        raise OSError(f"{parts[0].name} is of a checkpoint in several files, as the 8B is published: {NO_8B}")
+    large = (place, *(place.glob("infinity_8b*") if place.is_dir() else ()))
+    if found := [path.name for path in large if path.name.startswith("infinity_8b")]:
+        raise OSError(f"{found[0]}: {NO_8B}")
 
 
 def hub_text_encoder(source: str) -> HubFiles:
@@ -52,10 +71,12 @@ def load_networks(transformer_file: Path, vae_file: Path, device: str, dtype: st
     from models.random_weights import build_random
     from models.weights import load_strictly, read_shape, read_state
 
-    state = plain_block_names(read_state(transformer_file, TRANSFORMER_ENTRY))
-    vae_state = read_state(vae_file, VAE_ENTRY)
-    shape = read_shape(transformer_file, "an Infinity transformer", state, read_infinity_shape)
-    vae_shape = read_shape(vae_file, "a BSQ-VAE", vae_state, _read_vae_shape)
+    state = plain_block_names(read_state(transformer_file, TRANSFORMER_ENTRY, TRANSFORMER))
+    shape = read_shape(transformer_file, TRANSFORMER, state, read_infinity_shape)
+    if shape.width >= WIDTH_8B:
+        raise ValueError(f"{transformer_file} has {shape.depth} blocks of width {shape.width}: {NO_8B}")
+    vae_state = read_state(vae_file, VAE_ENTRY, TOKENIZER)
+    vae_shape = read_shape(vae_file, TOKENIZER, vae_state, _read_vae_shape)
     if shape.bits != vae_shape.latent_channels:
         raise ValueError(
             f"{vae_file.name} has {vae_shape.latent_channels} latent channels, but {transformer_file.name} predicts "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from files.sources import check_holds, check_source, is_local
+from files.sources import check_source
 from models.base import (
     OFFICIAL_RNG_NOTE,
     ImageGenerator,
@@ -22,6 +22,7 @@ from models.base import (
     StageWatch,
     option,
 )
+from models.checkpoints import check_checkpoint, check_place, here
 from models.imagenet import DEFAULT_CLIP, hub_clip, kept_answers
 from models.needed import hub_file, is_on_hub
 from models.var_classes import (
@@ -34,7 +35,7 @@ from models.var_classes import (
     describe_choice,
     give_classes,
 )
-from models.var_files import VQVAE_FILE, check_published, load_networks, random_networks
+from models.var_files import TOKENIZER, TRANSFORMER, VQVAE_FILE, check_published, load_networks, random_networks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +56,10 @@ HUB_BYTES = {
 class VAROptions:
     depth: int = option(16, "depth of the published model: 16, 20, 24, 30 (256 px) or 36 (512 px)", least=1, most=1000)
     model: str = option(
-        "FoundationVision/var", f"hub id, or folder that holds var_d<depth>.pth and {VQVAE_FILE}", check=check_source
+        "FoundationVision/var",
+        f"hub id, folder that holds var_d<depth>.pth and {VQVAE_FILE}, or a transformer's file with the VQVAE in it or "
+        "beside it; training checkpoints will do",
+        check=check_checkpoint,
     )
     cfg: float = option(1.5, "guidance at the last scale; it grows from 0 at the first (0: none)", least=0, most=1000)
     top_k: int = option(900, "draw among this many likeliest codes (0: all)", least=0, most=10**6)
@@ -108,6 +112,7 @@ class VARGenerator(ImageGenerator):
             *notes,
             *_size_note(runtime.image_size, self.image_size),
             describe_choice(self.choice, runtime),
+            f"cfg {options.cfg:g}, top_k {options.top_k}, top_p {options.top_p:g}",
             *(("more_smooth: images for looking at, not for quality figures",) if options.more_smooth else ()),
             *((OFFICIAL_RNG_NOTE,) if options.official_rng else ()),
             *mode_notes(runtime),
@@ -170,8 +175,8 @@ def _check(options: VAROptions, runtime: Runtime) -> None:
         classes = len(json.loads(config.read_text(encoding="utf-8"))["class_names"]) if config.is_file() else None
     elif runtime.weights == "random":
         check_published(options.depth, "WEIGHTS=random")
-    elif is_local(options.model):
-        check_holds("VAR_MODEL", options.model, f"var_d{options.depth}.pth", VQVAE_FILE)
+    elif (place := here(options.model)) is not None:
+        check_place("VAR_MODEL", place, f"var_d{options.depth}.pth", VQVAE_FILE)
         classes = None  # as many as its weights have
     elif options.model == VAROptions.model:
         check_published(options.depth, f"VAR_MODEL={options.model}")
@@ -214,12 +219,14 @@ def load(options: VAROptions, runtime: Runtime) -> VARGenerator:
     if runtime.weights == "tiny":
         check_embedded_depth(options)
         return load_embedded(runtime.assets / "var", options, runtime)
-    from models.weights import locate
+    from models.weights import file_notes, find_network
 
-    var_file = locate(options.model, f"var_d{options.depth}.pth", "VAR_MODEL")
-    vqvae_file = locate(options.model, VQVAE_FILE, "VAR_MODEL")
+    published = f"var_d{options.depth}.pth"
+    var_file = find_network(options.model, published, TRANSFORMER, "VAR_MODEL", depth=options.depth)
+    vqvae_file = find_network(options.model, VQVAE_FILE, TOKENIZER, "VAR_MODEL", beside=True)
     var, vqvae = load_networks(var_file, vqvae_file, runtime.device, runtime.dtype, options.depth)
-    return VARGenerator(title, var, vqvae, options, runtime, default_class_names(var.shape.classes))
+    notes = file_notes({published: var_file, VQVAE_FILE: vqvae_file})
+    return VARGenerator(title, var, vqvae, options, runtime, default_class_names(var.shape.classes), notes)
 
 
 def family_title(options: VAROptions) -> str:
@@ -231,6 +238,9 @@ def _source(options: VAROptions, runtime: Runtime) -> str:
         return f"embedded, {runtime.assets / 'var'}"
     if runtime.weights == "random":
         return f"random weights at {runtime.random_size} size"
+    place = here(options.model)
+    if place is not None and place.is_file():
+        return f"file {options.model}"
     return f"{options.model}: var_d{options.depth}.pth, {VQVAE_FILE}"
 
 

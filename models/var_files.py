@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PUBLISHED_DEPTHS = (16, 20, 24, 30, 36)
 VQVAE_FILE = "vae_ch160v4096z32.pth"
+# As messages call the two networks.
+TRANSFORMER, TOKENIZER = "a VAR transformer", "a VQVAE"
 
 
 def load_networks(
@@ -33,16 +35,16 @@ def load_networks(
     from models.random_weights import build_random
     from models.weights import load_strictly, read_shape, read_state
 
-    var_state = read_state(var_file, "trainer.var_wo_ddp")
-    vqvae_state = read_state(vqvae_file, "trainer.vae_local")
-    var_shape = read_shape(var_file, "a VAR transformer", var_state, read_var_shape)
+    var_state = read_state(var_file, "trainer.var_wo_ddp", TRANSFORMER)
+    vqvae_state = read_state(vqvae_file, "trainer.vae_local", TOKENIZER)
+    var_shape = read_shape(var_file, TRANSFORMER, var_state, read_var_shape)
     if depth is not None and var_shape.depth != depth:
         raise ValueError(
             f"{var_file} holds a VAR of depth {var_shape.depth}, expected {depth}; "
             f"set VAR_DEPTH={var_shape.depth} and name the file var_d{var_shape.depth}{var_file.suffix}"
         )
     vqvae_shape = read_shape(
-        vqvae_file, "a VQVAE", vqvae_state, lambda state: read_vqvae_shape(state, var_shape.patch_nums)
+        vqvae_file, TOKENIZER, vqvae_state, lambda state: read_vqvae_shape(state, var_shape.patch_nums)
     )
     codebook = (vqvae_shape.vocabulary, vqvae_shape.convolutions.latent_channels)
     if codebook != (var_shape.vocabulary, var_shape.codebook_dim):

@@ -113,7 +113,7 @@ def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
         "not the published 2B: 4 blocks of width 64",
         f"text encoder: {folder / 't5'}",
         "made 256 px images, the nearest published size; asked for 320 px",
-        "cfg 4, tau 0.5, top_p 0.97, guided after the block 2 from the end",
+        "cfg 4, tau 0.5, top_k 900, top_p 0.97, guided after the block 2 from the end",
         "guided away from 'rain'",
         "words on faces added to prompts that name people",
         OFFICIAL_RNG_NOTE,

@@ -194,6 +194,7 @@ def test_notes_say_what_differs_from_what_was_asked(folder: Path) -> None:
     assert generator.notes == (
         "always makes 8 px images; 512 px were asked for",
         "conditioned on the classes 3, 7, 1 in turn, not on the prompt",
+        "cfg 1.5, top_k 20, top_p 0.9",
         "ran as eager: there is no compiled form for a CPU",
     )
 
