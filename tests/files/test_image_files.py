@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image, features
+from PIL import EpsImagePlugin, Image, ImageOps, features
 
 from files.images import FORMATS, decode_rgb, is_our_png, open_image, read_rgb, save_png, without_text
 
@@ -211,3 +211,36 @@ def test_an_opened_image_is_not_decoded_yet() -> None:
         assert opened.size == (16, 9)
         with pytest.raises((OSError, ValueError)):
             opened.load()
+
+
+def test_text_before_and_behind_the_pixels_of_a_png_costs_nothing() -> None:
+    text = chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"x" * 3_000_000))
+    plain = png(16, 9)
+    end = plain.rindex(b"IEND") - 4
+    for content in (png(16, 9, text, text), plain[:end] + text + plain[end:]):
+        assert decode_rgb(content) == decode_rgb(plain)
+
+
+def exif_with_rational(numerator: int, denominator: int) -> bytes:
+    """Return EXIF data of a turned image with a signed rational, the exposure bias."""
+    start = 8 + 2 + 2 * 12 + 4
+    entries = pack("<HHIHH", 0x0112, 3, 1, 6, 0) + pack("<HHII", 0x8769, 4, 1, start)
+    bias = pack("<HHHIII", 1, 0x9204, 10, 1, start + 18, 0) + pack("<ii", numerator, denominator)
+    return b"Exif\0\0II*\0" + pack("<IH", 8, 2) + entries + pack("<I", 0) + bias
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("numerator", [1, 0, -5])
+def test_an_image_is_turned_though_its_exif_holds_a_rational_without_a_denominator(format: str, numerator: int) -> None:
+    content = encode(DRAWN, format, exif=exif_with_rational(numerator, 0))
+    upright = decode_rgb(encode(DRAWN, format))
+    assert decode_rgb(content) == upright.transpose(Image.Transpose.ROTATE_270)
+
+
+@pytest.mark.parametrize("turn", range(10))
+def test_every_orientation_is_as_pillow_has_it(turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    with Image.open(BytesIO(encode(DRAWN, "PNG", exif=exif))) as opened:
+        as_pillow_does = np.asarray(ImageOps.exif_transpose(opened))
+    assert np.array_equal(np.asarray(decode_rgb(encode(DRAWN, "PNG", exif=exif))), as_pillow_does)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import io
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from files.reading import file_digest, is_regular, read_head, read_regular, shown, valid_text
+from files.reading import decode_text, file_digest, is_regular, read_head, read_regular, shown, valid_text
 
 
 def test_a_regular_file_is_read_whole_and_through_a_symlink(tmp_path: Path) -> None:
@@ -133,3 +134,27 @@ def test_a_path_is_shown_short_on_one_line_and_printable() -> None:
 
 def test_valid_text_is_what_utf_8_can_hold() -> None:
     assert valid_text("a\ud800b\udcff \0\x1b \U0001f600") == "a\ufffdb\ufffd \0\x1b \U0001f600"
+
+
+TEXT = "a café, 猫\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+def test_text_is_read_in_the_encoding_that_its_mark_tells(encoding: str) -> None:
+    mark = {"utf-16-be": codecs.BOM_UTF16_BE, "utf-32-be": codecs.BOM_UTF32_BE}.get(encoding, b"")
+    assert decode_text(mark + TEXT.encode(encoding), "a.txt") == TEXT
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"caf\xe9", r"a\.txt is not UTF-8 \(.* at byte 3\); save it as UTF-8 \(of a spreadsheet: as CSV UTF-8\)$"),
+        (codecs.BOM_UTF16_LE + b"abc", r"a\.txt is not UTF-8, and not UTF-16 as its byte order mark says \(.*byte 4\)"),
+        (codecs.BOM_UTF32_LE + b"abcd", "not UTF-32 as its byte order mark says"),
+        (codecs.BOM_UTF8 + b"\xff", "is not UTF-8 "),
+    ],
+)
+def test_text_in_another_encoding_is_one_line_that_names_the_file(content: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        decode_text(content, "a.txt")
+    assert "\n" not in str(caught.value)

@@ -186,8 +186,7 @@ def _survey(listing: Listing, found: FoundRows, otherwise: str = "") -> Survey:
     left_out = [*listing.left_out, *found.left_out]
     named = {entry.name for entry in left_out}
     for path in (*listing.images, *listing.others):
-        name = listing.name(path)
-        if path not in found.used and name not in named and path.name not in OWN_TABLES:
+        if path not in found.used and path.name not in OWN_TABLES and (name := listing.name(path)) not in named:
             left_out.append(LeftOut(name, otherwise or _reason(path)))
     files = len(listing.images) + len(listing.others) + len(listing.left_out)
     return Survey(files, tuple(sorted(left_out, key=lambda entry: entry.name)), tuple(found.notes))

@@ -62,6 +62,7 @@ def test_a_caption_that_is_not_utf_8_costs_itself_and_does_not_end_the_stream(
     load = datasets.load_dataset
 
     def load_local(hub_id: str, **options: Any) -> Any:
+        assert hub_id == "org/set"
         return load("parquet", data_files={"train": [str(folder / "a.parquet")]}, **options)
 
     monkeypatch.setattr("datasets.load_dataset", load_local)
