@@ -6,8 +6,8 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from files.opening import from_single_file, tensor_shapes
-from files.reading import shown
 from models.pipeline_components import Place, component_class, is_network, load_component
+from models.pipeline_files import choose_variant
 from models.pipeline_sources import FoundPipeline
 from models.single_files import Shapes
 
@@ -40,13 +40,18 @@ def open_file(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
         place = Place(folder, name)
         network = component_class(name, value, place)
         if is_network(network) and name not in opening.left_out and not _is_in_file(name, network, shapes):
-            try:
-                given[name] = load_component(network, place, opening.dtype)
-            except OSError as error:
-                raise OSError(f"{shown(file)} holds no {name} ({remedy(name)})") from error
+            if choose_variant(path.name for path in place.path.iterdir()) is None:
+                raise OSError(f"it holds no {name} ({remedy(name)})")
+            given[name] = load_component(network, place, opening.dtype)
     if "add_watermarker" in inspect.signature(kind.__init__).parameters:
         given["add_watermarker"] = False
-    pipeline = from_single_file(kind, file, folder, dtype=opening.dtype, **given)
+    try:
+        pipeline = from_single_file(kind, file, folder, dtype=opening.dtype, **given)
+    except ValueError as error:
+        if isinstance(error.__cause__, NotImplementedError):  # torch on parameters that nothing filled
+            lacks = f"{found.source.told} lacks tensors that the configurations of {found.layout.told} ask for"
+            raise ValueError(lacks) from error
+        raise
     _check_whole(pipeline, found.source.told, found.layout.told)
     if found.file.predicts_velocity:
         _predict_velocity(pipeline, found, opening)
