@@ -33,7 +33,11 @@ def test_folder_makes_images_with_the_asked_steps(tmp_path: Path) -> None:
     folder = write_sdxl(tmp_path / "my-sdxl")
     loaded = diffusers_hub.FAMILY.load(diffusers_hub.Options(id=str(folder), steps=2), runtime(tmp_path))
     images_BCHW = loaded.generate(REQUESTS)
-    assert (loaded.name, loaded.image_size, loaded.notes) == ("my-sdxl", 32, ())
+    assert (loaded.name, loaded.image_size) == ("my-sdxl", 32)
+    assert loaded.notes == (
+        "asked for num_inference_steps 2, guidance_scale 5, 32 px, EulerDiscreteScheduler, leading timesteps, "
+        "no negative prompt",
+    )
     assert images_BCHW.shape == (2, 3, 32, 32)
     assert loaded.parameters == sum(weights.numel() for weights in loaded.pipeline.unet.parameters())
     assert loaded.pipeline.scheduler.num_inference_steps == 2
@@ -45,15 +49,6 @@ def test_transformer_pipelines_are_counted_by_their_transformer(tmp_path: Path) 
     loaded = diffusers_hub.FAMILY.load(options, runtime(tmp_path))
     assert loaded.parameters == sum(weights.numel() for weights in loaded.pipeline.transformer.parameters())
     assert loaded.generate(REQUESTS).dtype == torch.uint8
-
-
-def test_only_arguments_of_the_signature_are_passed() -> None:
-    class Narrow:
-        def __call__(self, prompt: str, width: int = 8, num_inference_steps: int = 50) -> None: ...
-
-    options = diffusers_hub.Options(id="a/b", steps=5, guidance=2.0)
-    assert diffusers_hub.call_arguments(Narrow(), options, 64) == {"width": 64, "num_inference_steps": 5}
-    assert diffusers_hub.call_arguments(Narrow(), diffusers_hub.Options(id="a/b"), 64) == {"width": 64}
 
 
 @pytest.mark.parametrize(
@@ -72,10 +67,66 @@ def test_other_pipelines_are_refused_by_name(tmp_path: Path, index: dict[str, st
 
 
 def test_missing_and_unfitting_requests_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="no folder"):
+    with pytest.raises(OSError, match=r"no folder \./nowhere"):
         diffusers_hub.FAMILY.load(diffusers_hub.Options(id="./nowhere"), runtime(tmp_path))
-    with pytest.raises(OSError, match="HUB_ID=FOLDER") as caught:
+    with pytest.raises(OSError, match=r"holds no model_index\.json") as caught:
         diffusers_hub.FAMILY.load(diffusers_hub.Options(id=str(tmp_path)), runtime(tmp_path))
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="WEIGHTS=random"):
-        diffusers_hub.FAMILY.load(diffusers_hub.Options(id="a/b"), runtime(tmp_path, weights="random"))
+    with pytest.raises(ValueError, match=r"WEIGHTS=tiny: set WEIGHTS=pretrained or WEIGHTS=random"):
+        diffusers_hub.FAMILY.load(diffusers_hub.Options(id="a/b"), runtime(tmp_path, weights="tiny"))
+
+
+def write_index(folder: Path, class_name: str) -> str:
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name, "_diffusers_version": "0.42.1"}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "reason"),
+    [
+        ("WanPipeline", "makes video"),
+        ("StableAudioPipeline", "makes sound"),
+        ("KandinskyV22PriorPipeline", "is a prior alone"),
+        ("FluxKontextPipeline", "changes an image"),
+        ("FluxControlPipeline", "follows a control image"),
+        ("QwenImageLayeredPipeline", "takes an image apart"),
+        ("ShapEPipeline", "makes 3D objects"),
+        ("StableDiffusionUpscalePipeline", "enlarges or refines"),
+    ],
+)
+def test_check_refuses_by_class_name_with_the_reason(tmp_path: Path, class_name: str, reason: str) -> None:
+    assert diffusers_hub.FAMILY.check is not None
+    options = diffusers_hub.Options(id=write_index(tmp_path / "x", class_name))
+    with pytest.raises(ValueError, match=f"x is a {class_name}, which {reason}") as caught:
+        diffusers_hub.FAMILY.check(options, runtime(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_check_refuses_a_size_that_no_checkpoint_of_the_class_makes(tmp_path: Path) -> None:
+    assert diffusers_hub.FAMILY.check is not None
+    options = diffusers_hub.Options(id=write_index(tmp_path / "x", "SanaPipeline"))
+    diffusers_hub.FAMILY.check(options, runtime(tmp_path))
+    with pytest.raises(ValueError, match="IMAGE_SIZE=48: SanaPipeline needs a multiple of 32"):
+        diffusers_hub.FAMILY.check(options, runtime(tmp_path, image_size=48))
+
+
+def test_check_refuses_arguments_that_the_program_sets_itself(tmp_path: Path) -> None:
+    assert diffusers_hub.FAMILY.check is not None
+    folder = write_index(tmp_path / "x", "FluxPipeline")
+    with pytest.raises(ValueError, match="HUB_ARGS names height, which this program sets itself: use IMAGE_SIZE"):
+        diffusers_hub.FAMILY.check(diffusers_hub.Options(id=folder, args='{"height": 8}'), runtime(tmp_path))
+
+
+def test_a_package_that_is_missing_is_named_before_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert diffusers_hub.FAMILY.check is not None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ftfy" else object())
+    options = diffusers_hub.Options(id=write_index(tmp_path / "x", "PRXPipeline"))
+    with pytest.raises(ValueError, match=r"needs the package ftfy: install it \(pip install ftfy\)"):
+        diffusers_hub.FAMILY.check(options, runtime(tmp_path))
+
+
+def test_a_pipeline_that_does_not_run_in_the_dtype_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    options = diffusers_hub.Options(id=write_index(tmp_path / "x", "VQDiffusionPipeline"))
+    with pytest.raises(ValueError, match="does not run in bfloat16: set DTYPE=float32 or float16"):
+        diffusers_hub.FAMILY.load(options, runtime(tmp_path, dtype="bfloat16"))
