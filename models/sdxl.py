@@ -25,6 +25,7 @@ from models.base import (
 )
 from models.needed import NEVER_READ, hub_weights, is_on_hub
 from models.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
+from models.sdxl_file import check_file, check_model, file_needs, is_single, open_file_model
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +126,15 @@ SCHEDULER: dict[str, Any] = {
 class Options:
     """What a user can choose of SDXL."""
 
-    model: str = option(HUB_MODEL, "hub id or local folder in the diffusers layout", check=check_source)
+    model: str = option(
+        HUB_MODEL, "hub id, local folder in the diffusers layout, or a .safetensors file of a whole model",
+        check=check_model,
+    )  # fmt: skip
+    config: str = option(
+        "",
+        f"hub id or folder with the configurations and tokenizers of a .safetensors file; empty: {HUB_MODEL}",
+        check=check_source,
+    )
     steps: int = option(20, "denoising steps", least=1, most=10000)
     guidance: float = option(7.5, "classifier-free guidance scale; 1 or less turns it off", least=0, most=1000)
     negative_prompt: str = option("", "guide away from this text, for every image; needs guidance above 1")
@@ -140,12 +149,20 @@ def _check(options: Options, runtime: Runtime) -> None:
     check_modes(runtime)
     if runtime.weights != "tiny":
         check_size(runtime.image_size, 8, "SDXL")
-    if runtime.weights == "pretrained" and is_local(options.model):
+    if runtime.weights != "pretrained":
+        return
+    if is_single(options.model):
+        check_file(options.model)
+    elif options.config:
+        raise ValueError("SDXL_CONFIG reaches nothing: it goes with SDXL_MODEL=FILE.safetensors alone; leave it out")
+    elif is_local(options.model):
         check_holds("SDXL_MODEL", options.model, "model_index.json")
 
 
 def _source(options: Options, runtime: Runtime) -> str:
     if runtime.weights == "pretrained":
+        if is_single(options.model):
+            return f"file {options.model}, configurations and tokenizers of {options.config or HUB_MODEL}"
         return f"{'folder' if Path(options.model).expanduser().is_dir() else 'hub'} {options.model}"
     return (
         str(runtime.assets / "sdxl") if runtime.weights == "tiny" else f"random weights at {runtime.random_size} size"
@@ -178,11 +195,13 @@ def _needs(options: Options, runtime: Runtime) -> list[Need]:
     needs: list[Need] = []
     if runtime.weights != "pretrained":
         return needs
-    if is_on_hub(options.model):
+    if is_single(options.model):
+        needs += file_needs(options.model, options.vae, options.config)
+    elif is_on_hub(options.model):
         needs.append(hub_model(options.model, runtime.dtype))
-    if is_on_hub(options.vae):
+    if is_on_hub(options.vae) and not is_single(options.model):
         needs.append(hub_vae(options.vae))
-    elif not options.vae and runtime.dtype == "float16" and options.model == HUB_MODEL:
+    elif not options.vae and runtime.dtype == "float16" and (options.model == HUB_MODEL or is_single(options.model)):
         needs.append(replace(hub_vae(HALF_VAE), is_optional=True))  # the stock VAE then runs in float32
     return needs
 
@@ -228,7 +247,36 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
         OSError: no such weights, here or on the hub.
     """
     import torch
-    from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+    from diffusers import AutoencoderKL
+
+    from models.diffusers_pipeline import dtype_of, missing_weights, quiet_libraries
+
+    dtype, wanted = dtype_of(runtime), options.vae
+    notes: tuple[str, ...] = ()
+    if is_single(options.model):
+        opened = open_file_model(options.model, options.vae, options.config, runtime)
+        pipeline, notes, wanted = opened.pipeline, opened.notes, ""
+    else:
+        pipeline = _load_folder(options, runtime)
+    if not options.vae and dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        wanted = HALF_VAE  # the stock VAE overflows in float16
+    if not wanted:
+        return pipeline, notes
+    try:
+        vae_folder = expanded(wanted) if is_local(wanted) else hub_vae(wanted).fetch(show_bar)
+    except OSError:
+        if options.vae:
+            raise
+        # diffusers itself then decodes in float32, since the stock VAE says that it must.
+        return pipeline, (*notes, f"VAE runs in float32: {HALF_VAE} could not be found; set SDXL_VAE=FOLDER")
+    with quiet_libraries(), missing_weights(wanted, "SDXL_VAE"):
+        pipeline.register_modules(vae=from_pretrained(AutoencoderKL, vae_folder, dtype=dtype))
+    return pipeline, notes
+
+
+def _load_folder(options: Options, runtime: Runtime) -> Any:
+    """Return the pipeline of a folder or of the hub."""
+    from diffusers import StableDiffusionXLPipeline
 
     from models.diffusers_pipeline import dtype_of, half_variant, missing_weights, quiet_libraries
 
@@ -238,7 +286,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
     else:
         folder = hub_model(options.model, runtime.dtype).fetch(show_bar)
     with quiet_libraries(), missing_weights(options.model, "SDXL_MODEL"):
-        pipeline = from_pretrained(
+        return from_pretrained(
             StableDiffusionXLPipeline,
             folder,
             dtype=dtype,
@@ -246,21 +294,6 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
             # The watermark depends on a package that happens to be installed, and costs time on the CPU.
             add_watermarker=False,
         )
-    wanted = options.vae
-    if not wanted and dtype == torch.float16 and pipeline.vae.config.force_upcast:
-        wanted = HALF_VAE  # the stock VAE overflows in float16
-    if not wanted:
-        return pipeline, ()
-    try:
-        vae_folder = expanded(wanted) if is_local(wanted) else hub_vae(wanted).fetch(show_bar)
-    except OSError:
-        if options.vae:
-            raise
-        # diffusers itself then decodes in float32, since the stock VAE says that it must.
-        return pipeline, (f"VAE runs in float32: {HALF_VAE} could not be found; set SDXL_VAE=FOLDER",)
-    with quiet_libraries(), missing_weights(wanted, "SDXL_VAE"):
-        pipeline.register_modules(vae=from_pretrained(AutoencoderKL, vae_folder, dtype=dtype))
-    return pipeline, ()
 
 
 def _load_tiny(runtime: Runtime) -> Any:
