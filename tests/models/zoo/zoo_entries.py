@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.base import Request
+
+REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat in a forest", 1)]
 # A batch and its images alone are other matrix products, which round differently. In levels of 255; the images of two
 # seeds are some 50 apart.
 LEVELS = {"float32": 1, "bfloat16": 8}
@@ -23,6 +26,7 @@ class Entry:
     one_at_a_time: whether it takes no lists of prompts or generators, or one seed for all of a batch.
     load: what from_pretrained is told beside the folder.
     levels: how far an image may be from the same image made in a batch of one, in levels of 255, by dtype.
+    refused: dtypes that the pipeline's own call cannot run in.
     batch_is_told: whether images depend on the batch more than that, which the notes then have to say.
     """
 
@@ -35,6 +39,7 @@ class Entry:
     one_at_a_time: bool = False
     load: Mapping[str, object] = field(default_factory=dict)
     levels: Mapping[str, int] = field(default_factory=lambda: dict(LEVELS))
+    refused: tuple[str, ...] = ()
     batch_is_told: bool = False
 
 

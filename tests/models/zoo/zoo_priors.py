@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from zoo_entries import Entry, usual
+from zoo_language import stirred
 from zoo_parts import (
     clip_processor,
     clip_text,
@@ -180,7 +181,7 @@ def wuerstchen() -> Any:
     return diffusers.WuerstchenCombinedPipeline(
         tokenizer=clip_tokenizer(),
         text_encoder=clip_text(),
-        decoder=decoder.eval(),
+        decoder=stirred(decoder),
         scheduler=diffusers.DDPMWuerstchenScheduler(),
         vqgan=PaellaVQModel(embed_dim=16, bottleneck_blocks=1, num_vq_embeddings=16).eval(),
         prior_tokenizer=clip_tokenizer(),
@@ -273,7 +274,9 @@ ENTRIES = {
     "StableCascadeCombinedPipeline": Entry(
         stable_cascade, PRIOR, asked=128, size=(128, 128), guidance="prior_guidance_scale"
     ),
-    "WuerstchenCombinedPipeline": Entry(wuerstchen, PRIOR, asked=128, size=(128, 128), guidance="prior_guidance_scale"),
+    "WuerstchenCombinedPipeline": Entry(  # takes lists of prompts, and fails over them
+        wuerstchen, PRIOR, asked=128, size=(128, 128), guidance="prior_guidance_scale", one_at_a_time=True
+    ),
     "UnCLIPPipeline": Entry(
         unclip,
         {
@@ -283,6 +286,7 @@ ENTRIES = {
             "decoder_guidance_scale": 5.0,
         },
         guidance="decoder_guidance_scale",
+        refused=("bfloat16",),
     ),
     "StableUnCLIPPipeline": Entry(stable_unclip, both(32)),
 }
