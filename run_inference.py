@@ -31,15 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    from benchmark.settings.command_line import parse_command
+    from benchmark.settings.command_line import NoColumnLeft, parse_command
+    from files.hub import network
 
     try:
         command = parse_command(arguments, os.environ)
-        with contextlib.redirect_stdout(sys.stderr):  # what libraries print meanwhile is no part of the table
+        # What libraries print meanwhile is no part of the table.
+        with contextlib.redirect_stdout(sys.stderr), network(command.settings.offline):
             if command.check:  # imports no torch
                 from benchmark.run.check import describe_run
 
                 status, text, remedy = OK, describe_run(command.settings), ""
+            elif command.download:
+                from benchmark.run.download import download_run
+
+                text, is_whole = download_run(command.settings)
+                status, remedy = OK if is_whole else FAILED, ""
             else:
                 from benchmark.report.table import format_report
                 from benchmark.run.phases import run_benchmark
@@ -51,7 +58,7 @@ def _run(arguments: Sequence[str]) -> int:
                 remedy = f"; {command.settings.output_dir / 'results.json'} has its figures" if is_kept else ""
     except (ValueError, OSError) as error:
         print(f"{NAME}: {one_line(error)}", file=sys.stderr)
-        return UNUSABLE
+        return FAILED if isinstance(error, NoColumnLeft) else UNUSABLE
     if reason := print_whole(text):
         print(f"{NAME}: the text cannot be printed on stdout ({reason}){remedy}", file=sys.stderr)
     return status

@@ -34,6 +34,7 @@ MOST_SILENT_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 18
 _CHUNKS_AHEAD = 16
 _MOST_REASON_CHARACTERS = 300
+_left_alone: list[threading.Thread] = []
 
 
 @contextmanager
@@ -101,7 +102,7 @@ class UrlFile:
         """Return its size where it is not here."""
         return 0 if self.here() else self.size_bytes
 
-    def fetch(self, progress: OpenProgress = no_progress, announce: Callable[[str], None] = lambda _: None) -> Path:
+    def fetch(self, progress: OpenProgress = no_progress) -> Path:
         """Return the file, downloaded beside its place and renamed once it is whole and its digest right.
 
         Of several processes one downloads, and the others wait. Proxies are those of the environment.
@@ -118,7 +119,7 @@ class UrlFile:
         with naming(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
         lock = f".t2i-lock-{self.target.name}"
-        with locked(self.target.parent, f"downloads {self.target.name}", announce=announce, name=lock):
+        with locked(self.target.parent, f"downloads {self.target.name}", announce=_tell, name=lock):
             if self.here():  # by another process, meanwhile
                 return self.target
             remove_leftovers(self.target.parent)  # parts that killed processes left, which have our names
@@ -150,6 +151,10 @@ class UrlFile:
                 f"its SHA-256 begins with {digest.hexdigest()[:8]}, expected {self.digest[:8]}; it is another file, or "
                 "a proxy answers in its place"
             )
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 class _Broken(Exception):
@@ -296,33 +301,45 @@ class HubFiles:
 def _watched(need: HubFiles, report: Callable[[int], None]) -> Path:
     """Return the folder that the library downloads in a thread of its own; given up where nothing arrives."""
     arrived: queue.Queue[int | Path | Exception] = queue.Queue()
+    given_up = threading.Event()
+
+    def count(size: int) -> None:
+        if given_up.is_set():
+            raise OSError(f"the download of {need.repository} was given up")
+        arrived.put(size)
 
     def work() -> None:
         try:
-            arrived.put(
-                fetch_snapshot(
-                    need.repository, need.patterns, need.ignored, need.revision, arrived=lambda n: arrived.put(n)
-                )
-            )
+            arrived.put(fetch_snapshot(need.repository, need.patterns, need.ignored, need.revision, arrived=count))
         except Exception as error:  # raised by the thread that waits
             arrived.put(error)
 
-    threading.Thread(target=work, name="hub-download", daemon=True).start()
+    thread = threading.Thread(target=work, name="hub-download", daemon=True)
+    thread.start()
     done = 0
-    while True:
-        try:
+    try:
+        while True:
             item = arrived.get(timeout=need.most_silent_seconds)
-        except queue.Empty:
-            raise OSError(
-                f"{need.repository}: nothing arrived for {need.most_silent_seconds:.0f} s; try again, it goes on from "
-                "there, or name a folder with the files"
-            ) from None
-        if isinstance(item, Path):
-            return item
-        if isinstance(item, Exception):
-            raise item
-        done += item
-        report(done)
+            if isinstance(item, Path):
+                return item
+            if isinstance(item, Exception):
+                raise item
+            done += item
+            report(done)
+    except queue.Empty:
+        raise OSError(
+            f"{need.repository}: nothing arrived for {need.most_silent_seconds:.0f} s; try again, and it goes on from "
+            "there"
+        ) from None
+    finally:
+        given_up.set()
+        if thread.is_alive():
+            _left_alone.append(thread)
+
+
+def has_left_downloads() -> bool:
+    """Return whether downloads that were given up still wait for the network, as they would when Python exits."""
+    return any(thread.is_alive() for thread in _left_alone)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Constructor:
 
     label: the name of the metric's (first) row, for a table in which no model has a value for it. row: that row's key,
     where it is not the metric's name. needs: the networks that it needs on this machine beside those in assets/ and in
-    packages; None: it needs none.
+    packages; None: it needs none. needs_reference: whether it compares with reference images.
     """
 
     module: str
@@ -30,6 +30,7 @@ class Constructor:
     label: str = ""
     row: str = ""
     needs: Callable[[Scoring], Sequence[Need]] | None = None
+    needs_reference: bool = True
 
     def __call__(self, scoring: Scoring) -> Metric:
         return cast(Metric, getattr(import_module(self.module), self.name)(scoring))
@@ -44,8 +45,12 @@ METRICS: dict[str, Constructor] = {
     "cmmd": Constructor("metrics.kernel", "CLIPDistance", "CMMD (lower = better)", needs=needed.clip),
     "fd-dinov2": Constructor("metrics.frechet", "DINOv2Distance", "FD-DINOv2 (lower = better)", needs=needed.dinov2),
     "fd-effnet": Constructor("metrics.frechet", "EfficientNetDistance", "FD-EffNetLite0 (lower = better)"),
-    "clipscore": Constructor("metrics.clip_score", "CLIPScore", "CLIPScore (higher = better)", needs=needed.clip),
-    "fidelity": Constructor("metrics.prompt", "PromptFidelity", "Prompt Fidelity % (higher = better)"),
+    "clipscore": Constructor(
+        "metrics.clip_score", "CLIPScore", "CLIPScore (higher = better)", needs=needed.clip, needs_reference=False
+    ),
+    "fidelity": Constructor(
+        "metrics.prompt", "PromptFidelity", "Prompt Fidelity % (higher = better)", needs_reference=False
+    ),
     "match": Constructor(
         "metrics.matching", "CaptionMatch", "Caption Match % (higher = better)", needs=needed.inception
     ),

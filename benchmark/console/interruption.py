@@ -64,6 +64,12 @@ def leave(status: int) -> NoReturn:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    downloads = sys.modules.get("files.downloads")
+    if downloads is not None and downloads.has_left_downloads():  # Python would wait for the library's threads
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
     sys.exit(status)
 
 

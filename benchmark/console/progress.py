@@ -11,8 +11,10 @@ from typing import TextIO
 from tqdm import tqdm
 
 from benchmark.console.plain_text import visible
+from files.downloads import describe_bytes
 
 SECONDS_BETWEEN_LINES = 10.0
+BYTES = "B"
 
 
 class Task:
@@ -20,7 +22,12 @@ class Task:
 
     def __init__(self, name: str, total: int, stream: TextIO, unit: str) -> None:
         self._name, self._total, self._stream, self._unit = visible(name), total, stream, unit
-        self._bar = tqdm(total=total, desc=self._name, unit=unit, file=stream) if stream.isatty() else None
+        scale = unit == BYTES
+        self._bar = (
+            tqdm(total=total or None, desc=self._name, unit=unit, unit_scale=scale, file=stream)
+            if stream.isatty()
+            else None
+        )
         self._done = self._made = 0
         self._start = self._printed = time.monotonic()
 
@@ -54,8 +61,12 @@ class Task:
         seconds = self._printed - self._start
         rate = self._made / seconds if seconds > 0 else 0.0
         left = f", {(self._total - self._done) / rate:.0f} s left" if rate and self._done < self._total else ""
-        speed = f", {rate:.2f} {self._unit}/s" if self._made else ""
-        print(f"{self._name}: {self._done}/{self._total}{speed}{left}", file=self._stream, flush=True)
+        if self._unit == BYTES:
+            total = f" of {describe_bytes(self._total)}" if self._total else ""
+            count, speed = f"{describe_bytes(self._done)}{total}", f", {describe_bytes(int(rate))}/s"
+        else:
+            count, speed = f"{self._done}/{self._total}", f", {rate:.2f} {self._unit}/s"
+        print(f"{self._name}: {count}{speed if self._made else ''}{left}", file=self._stream, flush=True)
 
 
 class Progress:
@@ -78,6 +89,14 @@ class Progress:
         """Yield what is told of how many images are done, for who knows no tasks."""
         with self.task(name, total) as task:
             yield lambda done: task.report(done, total)
+
+    @contextmanager
+    def arriving(self, what: str, size: int) -> Iterator[Callable[[int], None]]:
+        """Yield what is told of how many bytes of a download have arrived. size: in all, 0 where that is not known."""
+        if not self._stream.isatty():
+            self.note(f"downloading {what} ({describe_bytes(size or None)})")
+        with self.task(what, size, BYTES) as task:
+            yield lambda done: task.report(done, size)
 
     def note(self, message: str) -> None:
         """Print one line of its own, in which what cannot be seen is escaped."""

@@ -8,6 +8,7 @@ from benchmark.data.prompts import PromptSet
 from benchmark.data.reference import Reference
 from benchmark.data.run_data import Sources
 from benchmark.run.folders import place_columns
+from benchmark.run.needed import describe_needs, find_needs
 from benchmark.run.plan import plan_run
 from benchmark.settings.fields import Settings
 from benchmark.settings.runtime import runtime_of
@@ -47,4 +48,6 @@ def describe_run(settings: Settings) -> str:
         model = column.model
         source = model.family.source(model.options, runtime_of(column.settings, column.mode))
         lines.append(f"{column.title}: {source}; {there}")
+    failures: dict[str, str] = {}
+    lines += describe_needs(find_needs(plan, None, failures), failures)
     return "\n".join(map(visible, lines))

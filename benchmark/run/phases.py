@@ -1,4 +1,4 @@
-"""A whole run, phase by phase: prepare, generate, evaluate, report. Each leaves on disk what the next one reads."""
+"""A whole run by phases: fetch, prepare, generate, evaluate, report. Each leaves on disk what the next one reads."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from benchmark.run.evaluation import Evaluated, evaluate, sheet_rows
 from benchmark.run.folders import clear_output
 from benchmark.run.generation import Plan, generate_images
 from benchmark.run.jobs import Job, open_jobs
+from benchmark.run.needed import fetch_needs, find_needs
 from benchmark.run.plan import RunPlan, plan_run
 from benchmark.run.summary import describe_run, summarize
-from benchmark.settings.command_line import SettingsError
+from benchmark.settings.command_line import NoColumnLeft, SettingsError
 from benchmark.settings.fields import Settings
 from benchmark.settings.runtime import scoring_of
 from files.locks import locked
@@ -37,9 +38,11 @@ def run_benchmark(settings: Settings) -> RunResult:
     if settings.offload and machine.device == "cpu":
         raise SettingsError("OFFLOAD=1 moves weights to and from a GPU, and this run is on the CPU: set OFFLOAD=0")
     plan = plan_run(settings, machine, progress.note)
-    data = prepare(plan, progress)
     failures: dict[str, str] = {}
-    jobs = open_jobs(plan.columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures)
+    fetch(plan, machine, progress, failures)
+    data = prepare(plan, progress)
+    columns = [column for column in plan.columns if column.title not in failures]
+    jobs = open_jobs(columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures)
     with stop_on_interrupt() as stop:
         generate(jobs, data, machine, progress, stop, failures)
         with locked(
@@ -52,6 +55,23 @@ def run_benchmark(settings: Settings) -> RunResult:
             )
             reported = report(dataclasses.replace(run, stop_status=stop.status), evaluated, data, settings, progress)
         return dataclasses.replace(reported, stop_status=stop.status)  # a signal may have come while they were written
+
+
+def fetch(plan: RunPlan, machine: Machine, progress: Progress, failures: dict[str, str]) -> None:
+    """Bring what columns and metrics need to this machine, before hours are spent on what then cannot be used.
+
+    failures: takes, by title, why a column cannot be made; it costs no other.
+
+    Raises:
+        NoColumnLeft: none of them can; no data was prepared.
+    """
+    wanted = find_needs(plan, machine, failures)
+    for title, reason in failures.items():
+        progress.note(f"{title} failed: {reason}")
+    fetch_needs([item for item in wanted if item.columns], progress, failures)
+    if plan.columns and all(column.title in failures for column in plan.columns):
+        raise NoColumnLeft(f"no model can be loaded: {', '.join(failures)}")
+    fetch_needs([item for item in wanted if not item.columns], progress, failures)
 
 
 def prepare(plan: RunPlan, progress: Progress) -> Data:

@@ -32,12 +32,17 @@ class SettingsError(ValueError):
         super().__init__(visible(message))
 
 
+class NoColumnLeft(OSError):
+    """No model of the run can be loaded, which was told of each of them."""
+
+
 @dataclass(frozen=True)
 class Command:
-    """What was typed: the settings, and whether only to say what would run."""
+    """What was typed: the settings, and whether only to say what would run, or only to download what it needs."""
 
     settings: Settings
     check: bool
+    download: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,6 +54,9 @@ def build_parser(fields: type[Settings]) -> argparse.ArgumentParser:
     """Return the parser for the flags, one for each field of `fields`, with its help."""
     parser = _Parser(prog="run_inference.py", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="say what would run, load nothing, and stop")
+    parser.add_argument(
+        "--download", action="store_true", help="fetch all that this run needs, generate nothing, and stop"
+    )
     for name, field in fields.model_fields.items():
         default = "" if field.default in (None, "", (), PydanticUndefined) else f" [{_shown(field.default)}]"
         parser.add_argument(
@@ -74,7 +82,9 @@ def parse_command(arguments: Sequence[str], environment: Mapping[str, str]) -> C
     if unknown:
         raise SettingsError(_describe_unknown(unknown[0], near_misses, fields))
     given = vars(parsed)
-    check = given.pop("check")
+    check, download = given.pop("check"), given.pop("download")
+    if check and download:
+        raise SettingsError("--check loads nothing, and --download fetches: give one of them")
     for name in sorted(environment):
         if meant := near_misses.meant_by(name):
             raise SettingsError(f"{name}={shown(environment[name])}: no such setting; {meant} was probably meant")
@@ -85,7 +95,7 @@ def parse_command(arguments: Sequence[str], environment: Mapping[str, str]) -> C
         raise SettingsError(_describe(error, fields)) from None
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from None
-    return Command(settings, check)
+    return Command(settings, check, download)
 
 
 def _describe_unknown(argument: str, near_misses: NearMisses, fields: type[Settings]) -> str:

