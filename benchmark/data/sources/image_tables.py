@@ -119,7 +119,9 @@ def rows_of_tables(
     seen: dict[Path, set[str]] = {}
     again = 0
     for table in tables:
-        rows, notes = _rows(table, listing, names, image_column, caption_column, captions_needed)
+        rows, notes, named = _rows(table, listing, names, image_column, caption_column, captions_needed)
+        for path in named:
+            seen.setdefault(path, set())
         found.notes.extend(notes)
         if rows and all(row.error for row in rows):
             raise ValueError(rows[0].error)
@@ -130,11 +132,13 @@ def rows_of_tables(
                 line = f"{listing.name(table.path)}, row {number}"
                 found.left_out.append(LeftOut(line, "a row that names the same image with the same caption again"))
                 continue
-            again += bool(captions) and not row.error
+            again += bool(captions)
             captions.add(row.caption)
             found.rows.append(row)
     if again:
-        found.notes.append(f"{again} rows name an image that another row names with another caption; all are used")
+        told = "1 row names" if again == 1 else f"{again} rows name"
+        what = "it is used too" if again == 1 else "they are used too"
+        found.notes.append(f"{told} an image that another row names with another caption; {what}")
     found.used.update(path for path in listing.images if path in seen)
     who = f"{listing.name(tables[0].path)} does not name it" if len(tables) == 1 else "no table names it"
     found.left_out.extend(LeftOut(listing.name(path), who) for path in listing.images if path not in seen)
@@ -143,7 +147,8 @@ def rows_of_tables(
 
 def _rows(
     table: ImageTable, listing: Listing, names: _Names, image_column: str, caption_column: str, captions_needed: bool
-) -> tuple[list[ImageFile], list[str]]:
+) -> tuple[list[ImageFile], list[str], set[Path]]:
+    """Return a table's rows, what is told of them, and the images that rows name which cannot be used."""
     columns = table.columns
     values = [record.values for record in table.records]
     files = [image_column] if image_column else _with_text(known_columns(FILE_COLUMNS, columns), values)
@@ -154,6 +159,7 @@ def _rows(
         wanted.append((texts[0] if texts else "text", "CAPTION_COLUMN", CAPTION_COLUMNS))
     is_tsv = table.path.suffix.lower() == ".tsv"
     rows, filled, ragged = [], 0, 0
+    lost: set[Path] = set()
     for number, record in enumerate(table.records, start=1):
         captions = [text for name in texts if isinstance(text := record.values.get(name), str)]
         caption = next((text for text in captions if text.strip()), "")
@@ -170,22 +176,22 @@ def _rows(
             ),
             "",
         )
-        if not error and not (name := str(record.values[file_column])):
+        if not error and not record.values[file_column]:
             error = f"{shown(table.path)}, row {number}: the file's name is empty"
-        # A row without a usable name gets that of its line, which no file has.
-        path = table.path.parent / (f"row {number} of {table.path.name}" if error else name)
-        rows.append(ImageFile(path if error else names.find(table.path, name), caption, listing.folder, error))
+        path = names.find(table.path, str(record.values.get(file_column) or ""))
+        if error:  # such a row gets the name of its line, which no file has
+            lost.add(path)
+            path = table.path.parent / f"row {number} of {table.path.name}"
+        rows.append(ImageFile(path, caption, listing.folder, error))
     notes = []
     name = listing.name(table.path)
     if filled:
         others = ", ".join(map(shown, texts[1:]))
-        notes.append(
-            f"in {filled} rows of {name} the column {shown(texts[0])} is empty, so the caption is that of {others}"
-        )
+        notes.append(f"{name}: where {shown(texts[0])} is empty ({filled} times), the caption is that of {others}")
     if ragged:
         told = "more or fewer cells than its header; a caption with the separator in it needs quotes"
-        notes.append(f"{ragged} rows of {name} have {told}")
-    return rows, notes
+        notes.append(f"{name}: {ragged} of {len(rows)} rows have {told}")
+    return rows, notes, lost
 
 
 def _with_text(names: Iterable[str], rows: Sequence[Mapping[str, object]]) -> list[str]:
