@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from zoo_entries import Entry, usual
 from zoo_language import SMALL, gemma2, gemma_tokenizer
-from zoo_parts import flow_decoder, kl_decoder
+from zoo_parts import kl_decoder
 from zoo_qwen import flow_scheduler
 
 
@@ -136,54 +136,6 @@ def lumina2() -> Any:
         vae=decoder,
         text_encoder=gemma2(tokenizer),
         tokenizer=tokenizer,
-    )
-
-
-def prx_transformer(channels: int, **changes: Any) -> Any:
-    """Return a PRXTransformer2DModel."""
-    from diffusers import PRXTransformer2DModel
-
-    return PRXTransformer2DModel(
-        in_channels=channels,
-        context_in_dim=16,
-        hidden_size=16,
-        mlp_ratio=2.0,
-        num_heads=2,
-        depth=2,
-        axes_dim=[4, 4],
-        **changes,
-    ).eval()
-
-
-def t5gemma(tokenizer: Any) -> Any:
-    """Return a T5GemmaEncoder."""
-    from transformers import T5GemmaConfig, T5GemmaEncoder
-    from transformers.models.t5gemma import T5GemmaModuleConfig
-
-    module = {**SMALL, "vocab_size": len(tokenizer), "head_dim": 8}
-    config = T5GemmaConfig(
-        encoder=T5GemmaModuleConfig(**module),
-        decoder=T5GemmaModuleConfig(**module, is_decoder=True),
-        is_encoder_decoder=False,
-        vocab_size=len(tokenizer),
-    )
-    return T5GemmaEncoder(config).eval()
-
-
-def prx() -> Any:
-    """Return a PRXPipeline, which cleans prompts with ftfy."""
-    from diffusers import PRXPipeline
-
-    torch.manual_seed(0)
-    tokenizer = gemma_tokenizer()
-    tokenizer.model_max_length = 64
-    return PRXPipeline(
-        transformer=prx_transformer(4),
-        scheduler=flow_scheduler(shift=3.0),
-        text_encoder=t5gemma(tokenizer),
-        tokenizer=tokenizer,
-        vae=flow_decoder(),
-        default_sample_size=32,
     )
 
 

@@ -18,6 +18,7 @@ import zoo_llama
 import zoo_older
 import zoo_pixels
 import zoo_priors
+import zoo_prx
 import zoo_qwen
 import zoo_qwen3
 import zoo_qwen3_vl
@@ -38,6 +39,7 @@ ENTRIES: dict[str, Entry] = {
     **zoo_llama.ENTRIES,
     **zoo_glm.ENTRIES,
     **zoo_gemma.ENTRIES,
+    **zoo_prx.ENTRIES,
 }
 ZOO: dict[str, Callable[[], Any]] = {name: entry.build for name, entry in ENTRIES.items()}
 

@@ -60,14 +60,14 @@ def flux2_klein(kind: str, is_distilled: bool) -> Any:
     )
 
 
-def z_image() -> Any:
-    """Return a ZImagePipeline."""
-    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+def z_image_parts(**transformer: Any) -> dict[str, Any]:
+    """Return the components of Z-Image. transformer: what differs in that."""
+    from diffusers import ZImageTransformer2DModel
     from transformers import Qwen3Model
 
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer()
-    transformer = ZImageTransformer2DModel(
+    network = ZImageTransformer2DModel(
         in_channels=4,
         dim=16,
         n_layers=2,
@@ -77,14 +77,37 @@ def z_image() -> Any:
         cap_feat_dim=16,
         axes_dims=[4, 2, 2],
         axes_lens=[1024, 64, 64],
+        **transformer,
     )
-    return ZImagePipeline(
-        scheduler=flow_scheduler(shift=3.0),
-        vae=flow_decoder(),
-        text_encoder=Qwen3Model(qwen3_config(tokenizer)).eval(),
-        tokenizer=tokenizer,
-        transformer=transformer.eval(),
+    for name in ("x_pad_token", "cap_pad_token", "siglip_pad_token"):
+        if (token := getattr(network, name, None)) is not None:
+            torch.nn.init.normal_(token)  # it lies as it does in memory
+    return {
+        "scheduler": flow_scheduler(shift=3.0),
+        "vae": flow_decoder(),
+        "text_encoder": Qwen3Model(qwen3_config(tokenizer)).eval(),
+        "tokenizer": tokenizer,
+        "transformer": network.eval(),
+    }
+
+
+def z_image() -> Any:
+    """Return a ZImagePipeline."""
+    from diffusers import ZImagePipeline
+
+    return ZImagePipeline(**z_image_parts())
+
+
+def z_image_omni() -> Any:
+    """Return a ZImageOmniPipeline, which could look at images too."""
+    from diffusers import ZImageOmniPipeline
+    from transformers import Siglip2ImageProcessor, Siglip2VisionConfig, Siglip2VisionModel
+
+    parts = z_image_parts(siglip_feat_dim=16)
+    eye = Siglip2VisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_patches=16
     )
+    return ZImageOmniPipeline(**parts, siglip=Siglip2VisionModel(eye).eval(), siglip_processor=Siglip2ImageProcessor())
 
 
 def ovis_image() -> Any:
@@ -122,5 +145,6 @@ ENTRIES = {
         guidance="",
     ),
     "ZImagePipeline": Entry(build=z_image, call=usual()),
+    "ZImageOmniPipeline": Entry(build=z_image_omni, call=usual()),
     "OvisImagePipeline": Entry(build=ovis_image, call=usual(), levels=ROUNDED),
 }
