@@ -118,7 +118,7 @@ def _ask(address: str) -> str:
 
     try:
         request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "t2i-benchmark"})
-        with urllib.request.urlopen(request, timeout=MOST_SECONDS_TO_ANSWER):
+        with urllib.request.build_opener().open(request, timeout=MOST_SECONDS_TO_ANSWER):
             return ""
     except urllib.error.HTTPError as error:
         return f"it answers {error.code} {error.reason}" if error.code in _DOWN else ""
@@ -235,6 +235,12 @@ def select_files(names: Mapping[str, int], patterns: Sequence[str], ignored: Seq
     return {name: size for name, size in names.items() if _matches(name, patterns) and not _matches(name, ignored)}
 
 
+def find_lacking(names: Mapping[str, int], patterns: Sequence[str]) -> str:
+    """Return the first pattern that something is needed of and nothing is there, "" where all have something."""
+    needed = (pattern for pattern in patterns if is_required(pattern))
+    return next((pattern for pattern in needed if not any(fnmatch.fnmatchcase(name, pattern) for name in names)), "")
+
+
 def fetch_snapshot(
     repository: str,
     patterns: Sequence[str],
@@ -252,9 +258,8 @@ def fetch_snapshot(
         OSError: it cannot be downloaded; one line.
     """
     wanted = select_files(list_files(repository, revision, kind), patterns, ignored)
-    for pattern in patterns:
-        if is_required(pattern) and not any(fnmatch.fnmatchcase(name, pattern) for name in wanted):
-            raise NotOnHub(f"{shown(repository)} on the hub has no {pattern}")
+    if lacking := find_lacking(wanted, patterns):
+        raise NotOnHub(f"{shown(repository)} on the hub has no {lacking}")
     from huggingface_hub import constants, snapshot_download
 
     with speaking(repository):

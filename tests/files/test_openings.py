@@ -67,8 +67,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("benchmark/data/sources/parquet.py", "pyarrow"): (
         "parquet holds values of plain types; pyarrow has no types that are pickled since 21"
     ),
-    ("files/downloads.py", "http"): "for the name of an error alone",
-    ("files/downloads.py", "urllib"): (
+    ("files/published.py", "http"): "for the name of an error alone",
+    ("files/published.py", "urllib"): (
         "fetches the published weights of metrics, whose addresses and digests stand in metrics/needed.py, as bytes"
     ),
     ("files/hub.py", "http"): "for the name of an error alone",
