@@ -125,9 +125,11 @@ def build_component(name: str, kind: Any, place: Place, runtime: Runtime, dtype:
 
 def _builder(kind: Any, place: Place) -> Callable[[], Any]:
     """Return what builds a network from its configuration alone."""
+    import transformers
+
     if not (place.path / CONFIGURATION).is_file():
         raise OSError(f"{shown(place.path)} holds no {CONFIGURATION}: WEIGHTS=random needs the configurations")
-    if kind.__module__.startswith("transformers."):
+    if issubclass(kind, transformers.PreTrainedModel):
         options = {"subfolder": place.subfolder} if place.subfolder else {}
         configuration = from_pretrained(kind.config_class, place.folder, **options)
         return lambda: kind(configuration)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from files.downloads import show_bar
 from files.model_folders import PIPELINE_INDEX, check_index, check_pipeline, is_moved
 from files.opening import from_pretrained
 from files.reading import shown
@@ -145,7 +146,7 @@ def folder_of(source: Source, index: Mapping[str, Any], opening: Opening, bare: 
     if source.kind == "folder":
         return source.path
     left_out = (*opening.named, *opening.left_out)
-    return component_files(source, index, bare or opening.is_random, left_out).fetch()
+    return component_files(source, index, bare or opening.is_random, left_out).fetch(show_bar)
 
 
 def _open_folder(kind: Any, source: Source, index: Mapping[str, Any], opening: Opening) -> Any:
@@ -258,7 +259,7 @@ def _open_named(kind: Any, name: str, value: object, opening: Opening) -> Any:
 
 
 def _fetched(source: Source, name: str, opening: Opening) -> Path:
-    return single_component_files(source, name, opening.is_random).fetch()
+    return single_component_files(source, name, opening.is_random).fetch(show_bar)
 
 
 def _assemble(kind: Any, folder: Path, index: Mapping[str, Any], given: Mapping[str, Any], opening: Opening) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from files.downloads import HubFiles
-from files.hub import find_snapshot, is_offline, list_files
+from files.hub import NotOnHub, find_snapshot, is_offline, list_files
 from files.model_folders import PIPELINE_INDEX, read_index
 from files.reading import shown
 from files.sources import expanded, is_folder
@@ -173,14 +173,19 @@ def _prior_of(source: Source, name: str, options: HasSource) -> Source:
 
 def read_index_of(source: Source) -> Mapping[str, Any]:
     """Return what a pipeline's model_index.json holds. Raises as `find_pipeline`."""
-    if source.kind == "folder":
-        folder = source.path
-    else:
-        folder = HubFiles(source.told, source.name, (PIPELINE_INDEX,), revision=source.revision).fetch()
+    folder = source.path if source.kind == "folder" else _fetch_index(source)
     index = read_index(folder)
     if index is None:
         raise OSError(f"{source.told} holds no {PIPELINE_INDEX}: expected a pipeline in the diffusers layout")
     return index
+
+
+def _fetch_index(source: Source) -> Path:
+    try:
+        return HubFiles(source.told, source.name, (PIPELINE_INDEX,), revision=source.revision).fetch()
+    except NotOnHub as error:
+        hint = f"; weights such as *.fp16.safetensors are found without @{source.revision}" if source.revision else ""
+        raise NotOnHub(f"{error}{hint}") from error
 
 
 def hub_files(found: FoundPipeline, options: HasSource, weights: str) -> list[HubFiles]:
@@ -241,7 +246,9 @@ def _files(source: Source, folders: Mapping[str, bool], others: Sequence[str] = 
 
 
 def _names(source: Source) -> Sequence[str]:
-    return _cached_names(source.name, source.revision) if is_offline() else _listed_names(source)
+    """Return the files of a repository as far as is known without the hub, else as the hub lists them."""
+    names = _cached_names(source.name, source.revision)
+    return names if names or is_offline() else _listed_names(source)
 
 
 def _listed_names(source: Source) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -193,20 +194,32 @@ def test_what_the_hub_gave_is_checked_before_it_is_loaded(
     pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second answer of a hub is another one than the first."""
-    import diffusers
-
-    from models import diffusers_hub, diffusers_pipeline
-    from models.base import Runtime
+    from models import diffusers_hub
 
     sound = tmp_path / "sound"
     sound.mkdir()
     (sound / "model_index.json").write_bytes((pipeline / "model_index.json").read_bytes())
     SPOILED["own pipeline"][0](pipeline)
-    monkeypatch.setattr(diffusers_pipeline, "find_folder", lambda *_: sound)
-    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", lambda *_, **__: str(pipeline))
-    runtime = Runtime("pretrained", "cpu", "float32", 32, assets=tmp_path / "assets", cache=tmp_path / "cache")
-    line = refusal(lambda: diffusers_hub.FAMILY.load(diffusers_hub.Options(id="some/one"), runtime))
+    answer_as_hub(monkeypatch, sound, pipeline)
+    line = refusal(lambda: diffusers_hub.FAMILY.load(diffusers_hub.Options(id="some/one"), runtime_in(tmp_path)))
     assert "is a pipeline of code of its own" in line
+
+
+def answer_as_hub(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Let the hub answer with these folders, one after the other."""
+    from files.downloads import HubFiles
+    from models import pipeline_sources
+
+    answers = iter(folders)
+    names = [path.relative_to(folders[-1]).as_posix() for path in folders[-1].rglob("*") if path.is_file()]
+    monkeypatch.setattr(HubFiles, "fetch", lambda *_: next(answers))
+    monkeypatch.setattr(pipeline_sources, "_cached_names", lambda *_: names)
+
+
+def runtime_in(folder: Path) -> Any:
+    from models.base import Runtime
+
+    return Runtime("pretrained", "cpu", "float32", 32, assets=folder / "assets", cache=folder / "cache")
 
 
 def test_a_pipe_in_a_folder_is_refused_without_waiting(pipeline: Path) -> None:
@@ -215,18 +228,22 @@ def test_a_pipe_in_a_folder_is_refused_without_waiting(pipeline: Path) -> None:
 
 
 def test_a_hub_pipeline_that_diffusers_would_load_others_with_or_run_code_of_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import diffusers
+    from models import diffusers_hub
 
-    from models.diffusers_hub import download
+    def load_from_hub() -> None:
+        diffusers_hub.FAMILY.load(diffusers_hub.Options(id="a/b"), runtime_in(tmp_path))
 
-    def refuse(*_: object, **__: object) -> None:
-        raise ValueError("It contains custom code.\n\nPass trust_remote_code=True.")
-
-    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", refuse)
-    assert "made of several repositories" in refusal(lambda: download("a/b", diffusers.KandinskyV22CombinedPipeline))
-    assert "a/b cannot be downloaded" in refusal(lambda: download("a/b", diffusers.StableDiffusionXLPipeline))
+    combined = tmp_path / "combined"
+    combined.mkdir()
+    index = {"_class_name": "KandinskyV22CombinedPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    (combined / "model_index.json").write_text(json.dumps(index))
+    answer_as_hub(monkeypatch, combined)
+    assert "made of several repositories" in refusal(load_from_hub)
+    SPOILED["own pipeline"][0](pipeline)
+    answer_as_hub(monkeypatch, pipeline)
+    assert "a/b is a pipeline of code of its own" in refusal(load_from_hub)
 
 
 def test_a_readme_that_names_other_pipelines_is_refused(nothing_runs: Path, folders: ModuleType) -> None:

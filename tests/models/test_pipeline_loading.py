@@ -1,0 +1,231 @@
+"""Pipelines as people have them: half-size weights, parts that lack, named components, decoders, random weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers_folders import build_kandinsky, build_pixart, build_sdxl, build_stable_diffusion, write_sdxl
+
+from models import diffusers_hub
+from models.base import ImageGenerator, Request, Runtime
+from models.pipeline_components import Place, component_class
+
+REQUEST = Request(0, "a pink robot", 0)
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture
+def folder(sdxl: Path, tmp_path: Path) -> Path:
+    """Return a copy of a tiny SDXL that the test may change."""
+    shutil.copytree(sdxl, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def load(folder: Path, changes: dict[str, Any] | None = None, **options: Any) -> ImageGenerator:
+    runtime = Runtime("pretrained", "cpu", "float32", 32, assets=folder / "assets", cache=folder / "cache")
+    runtime = dataclasses.replace(runtime, **(changes or {}))
+    named = options.pop("components", None)
+    asked = diffusers_hub.Options(id=str(folder), steps=2, components=json.dumps(named) if named else "", **options)
+    return diffusers_hub.FAMILY.load(asked, runtime)
+
+
+def refusal(folder: Path, kind: type[Exception], changes: dict[str, Any] | None = None, **options: Any) -> str:
+    with pytest.raises(kind) as caught:
+        load(folder, changes, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def change(folder: Path, **components: object) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | components))
+
+
+def strip(folder: Path) -> None:
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+
+
+def largest_difference(first: ImageGenerator, second: ImageGenerator) -> int:
+    return int((first.generate([REQUEST]).int() - second.generate([REQUEST]).int()).abs().max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_folder_with_half_size_weights_alone_loads(tmp_path: Path, sdxl: Path, dtype: str) -> None:
+    build_sdxl().to(torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
+    loaded = load(tmp_path / "half", {"dtype": dtype})
+    assert {str(part.dtype) for part in (loaded.pipeline.unet, loaded.pipeline.text_encoder)} == {f"torch.{dtype}"}
+    if dtype == "float32":
+        assert largest_difference(loaded, load(sdxl)) <= 2
+
+
+def test_half_size_weights_are_read_only_for_parts_without_others(folder: Path) -> None:
+    half = build_sdxl().to(torch.float16)
+    shutil.rmtree(folder / "unet")
+    half.unet.save_pretrained(folder / "unet", variant="fp16")
+    with torch.no_grad():
+        half.vae.decoder.conv_out.weight.mul_(0)  # weights that are to be seen where they are read
+    half.vae.save_pretrained(folder / "vae", variant="fp16")
+    loaded = load(folder)
+    assert loaded.pipeline.unet.dtype == torch.float32
+    assert loaded.pipeline.vae.decoder.conv_out.weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer"])
+def test_needed_component_that_the_index_leaves_empty_is_one_line(folder: Path, name: str) -> None:
+    change(folder, **{name: [None, None]})
+    line = refusal(folder, ValueError)
+    assert f"model_index.json names no {name}, and a StableDiffusionXLPipeline needs one" in line
+    assert f'HUB_COMPONENTS=\'{{"{name}": "FOLDER"}}\'' in line
+
+
+def test_optional_component_that_the_index_leaves_empty_loads(folder: Path) -> None:
+    change(folder, image_encoder=[None, None], feature_extractor=[None, None])
+    assert load(folder).pipeline.image_encoder is None
+
+
+def test_component_that_the_index_leaves_empty_is_taken_from_where_it_is_named(folder: Path, sdxl: Path) -> None:
+    change(folder, vae=[None, None], tokenizer_2=[None, None])
+    loaded = load(folder, components={"vae": str(sdxl), "tokenizer_2": str(sdxl / "tokenizer_2")})
+    assert largest_difference(loaded, load(sdxl)) == 0
+    assert f"vae: {sdxl}" in loaded.notes
+
+
+def test_missing_folder_of_a_component_is_named_with_the_remedy(folder: Path, sdxl: Path) -> None:
+    shutil.rmtree(folder / "vae")
+    line = refusal(folder, OSError)
+    assert "there is no folder vae, which model_index.json names" in line
+    assert "HUB_COMPONENTS" in line
+    assert largest_difference(load(folder, components={"vae": str(sdxl / "vae")}), load(sdxl)) == 0
+
+
+def test_folder_without_weights_says_what_runs_without(folder: Path) -> None:
+    strip(folder)
+    line = refusal(folder, OSError)
+    assert "its folder text_encoder holds no weights" in line
+    assert "WEIGHTS=random" in line
+    assert "WEIGHTS=tiny" not in line
+
+
+@pytest.mark.parametrize(
+    ("components", "kind", "words"),
+    [
+        ({"vea": "."}, ValueError, "HUB_COMPONENTS names vea, but"),
+        ({"prior": "."}, ValueError, "HUB_COMPONENTS names prior, but"),
+        ({"add_watermarker": "."}, ValueError, "HUB_COMPONENTS names add_watermarker, but"),
+        ({"vae": "./nowhere"}, OSError, "no folder ./nowhere"),
+    ],
+)
+def test_component_that_cannot_be_used_is_refused(
+    sdxl: Path, components: dict[str, str], kind: type[Exception], words: str
+) -> None:
+    assert words in refusal(sdxl, kind, components=components)
+
+
+def test_code_in_a_named_component_is_refused(folder: Path, sdxl: Path) -> None:
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": {"AutoModel": "evil.Evil"}}))
+    assert "names code of its own" in refusal(sdxl, ValueError, components={"vae": str(folder / "vae")})
+
+
+def test_classes_of_components_come_from_the_index_the_folder_or_the_signature(sdxl: Path, tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL, HiDreamImagePipeline
+    from transformers import AutoTokenizer, CLIPTextModelWithProjection, LlamaForCausalLM, T5EncoderModel
+
+    types = HiDreamImagePipeline._get_signature_types()
+    nowhere, none = Place(tmp_path), [None, None]
+    assert component_class("vae", none, Place(sdxl, "vae")) is AutoencoderKL
+    assert component_class("text_encoder_4", none, nowhere, types["text_encoder_4"]) is LlamaForCausalLM
+    assert component_class("tokenizer_4", none, nowhere, types["tokenizer_4"]) is AutoTokenizer
+    assert component_class("text_encoder", none, Place(sdxl, "text_encoder_2")) is CLIPTextModelWithProjection
+    assert component_class("text_encoder_3", ["transformers", "T5EncoderModel"], nowhere) is T5EncoderModel
+    with pytest.raises(ValueError, match="does not say what class"):
+        component_class("part", none, nowhere)
+
+
+@pytest.fixture(scope="module")
+def kandinsky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a combined pipeline, and the same as a decoder and a prior, as they are published."""
+    from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
+
+    root = tmp_path_factory.mktemp("kandinsky")
+    whole = build_kandinsky()
+    whole.save_pretrained(root / "combined")
+    prior = {name.removeprefix("prior_"): part for name, part in whole.components.items() if "prior_" in name}
+    KandinskyV22Pipeline(unet=whole.unet, scheduler=whole.scheduler, movq=whole.movq).save_pretrained(root / "decoder")
+    KandinskyV22PriorPipeline(**prior).save_pretrained(root / "prior")
+    (root / "decoder" / "README.md").write_text("---\nprior:\n- someone/else\n---\n")
+    return root
+
+
+def test_decoder_with_its_named_prior_makes_the_combined_pipelines_images(kandinsky: Path) -> None:
+    size = {"image_size": 64}
+    combined = load(kandinsky / "combined", size)
+    decoder = load(kandinsky / "decoder", size, components={"prior": str(kandinsky / "prior")})
+    assert type(decoder.pipeline) is type(combined.pipeline)
+    assert largest_difference(decoder, combined) == 0
+    assert f"prior: {kandinsky / 'prior'}" in decoder.notes
+
+
+def test_prior_of_another_model_is_refused(kandinsky: Path, sdxl: Path) -> None:
+    line = refusal(kandinsky / "decoder", ValueError, {"image_size": 64}, components={"prior": str(sdxl)})
+    assert "a StableDiffusionXLPipeline, which does not fit" in line
+
+
+def test_random_weights_need_configurations_alone(folder: Path) -> None:
+    strip(folder)
+    for name in ("tokenizer", "tokenizer_2"):
+        shutil.rmtree(folder / name)
+    loaded = load(folder, {"weights": "random", "dtype": "bfloat16"})
+    assert loaded.generate([REQUEST]).float().std() > 1
+    assert loaded.pipeline.unet.dtype == torch.bfloat16
+    assert "tokenizer_2 is a stand-in: its folder holds no tokenizer" in loaded.notes
+    assert loaded.pipeline.tokenizer.vocabulary == loaded.pipeline.text_encoder.config.vocab_size
+
+
+def test_random_weights_are_not_those_of_the_folder(sdxl: Path) -> None:
+    first, second = load(sdxl, {"weights": "random"}), load(sdxl, {"weights": "random"})
+    assert largest_difference(first, second) == 0
+    assert largest_difference(first, load(sdxl)) > 10
+
+
+def test_random_networks_are_made_in_their_dtype_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of float32 on its way would need twice the memory of one that just fits the GPU."""
+    from diffusers import UNet2DConditionModel
+
+    made = []
+    build = UNet2DConditionModel.__init__
+
+    def watched(self: Any, *arguments: Any, **options: Any) -> None:
+        build(self, *arguments, **options)
+        made.append({weights.dtype for weights in self.parameters()})
+
+    monkeypatch.setattr(UNet2DConditionModel, "__init__", watched)
+    load(folder, {"weights": "random", "dtype": "bfloat16"})
+    assert made == [{torch.bfloat16}]
+
+
+def test_tokenizer_that_nothing_stands_in_for_is_named(tmp_path: Path) -> None:
+    build_pixart().save_pretrained(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "tokenizer")
+    change(tmp_path / "model", tokenizer=["transformers", "Qwen2Tokenizer"])
+    line = refusal(tmp_path / "model", OSError, {"weights": "random"})
+    assert "nothing stands in for a Qwen2Tokenizer" in line
+
+
+def test_quantised_configuration_is_built_without_its_quantisation(tmp_path: Path) -> None:
+    build_stable_diffusion().save_pretrained(tmp_path / "model")
+    config = tmp_path / "model" / "unet" / "config.json"
+    content = json.loads(config.read_text()) | {"quantization_config": {"quant_method": "bitsandbytes"}}
+    config.write_text(json.dumps(content))
+    assert load(tmp_path / "model", {"weights": "random"}).generate([REQUEST]).shape == (1, 3, 32, 32)
