@@ -71,6 +71,7 @@ def glm_image() -> Any:
     config = GlmImageConfig(
         text_config={
             **text,
+            "initializer_range": 1.0,
             "eos_token_id": codes + 1,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
         },
@@ -182,7 +183,7 @@ def kolors(kind: str) -> Any:
 
 ENTRIES = {
     "CogView4Pipeline": Entry(build=cogview4, call=usual(), batch_is_told=True),
-    "GlmImagePipeline": Entry(build=glm_image, call=usual(), one_at_a_time=True),
+    "GlmImagePipeline": Entry(build=glm_image, call=usual(64), asked=64, size=(64, 64), one_at_a_time=True),
     "KolorsPipeline": Entry(build=lambda: kolors("KolorsPipeline"), call=usual()),
     "KolorsPAGPipeline": Entry(build=lambda: kolors("KolorsPAGPipeline"), call=usual()),
 }
