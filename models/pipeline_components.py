@@ -14,7 +14,7 @@ from files.reading import read_regular, shown
 from models.base import Runtime
 from models.hash_tokenizer import HashTokenizer
 from models.pipeline_files import choose_variant
-from models.random_weights import build_random
+from models.random_weights import build_any_random
 
 CONFIGURATION = "config.json"
 STAND_IN_NOTE = "{name} is a stand-in: its folder holds no tokenizer"
@@ -120,7 +120,7 @@ def build_component(name: str, kind: Any, place: Place, runtime: Runtime, dtype:
         if stand_in is not None:
             return stand_in, STAND_IN_NOTE.format(name=name)
         return load_component(kind, place, dtype), ""
-    return build_random(_builder(kind, place), runtime.device, dtype), ""
+    return build_any_random(_builder(kind, place), runtime.device, dtype), ""
 
 
 def _builder(kind: Any, place: Place) -> Callable[[], Any]:
@@ -145,9 +145,9 @@ def _builder(kind: Any, place: Place) -> Callable[[], Any]:
 def _stand_in(name: str, kind: Any, place: Place) -> HashTokenizer | None:
     """Return a stand-in for a tokenizer without its files, or None where they are there or none can stand in."""
     class_name = getattr(kind, "__name__", "").removesuffix("Fast")
-    if "tokenizer" not in name or _has_vocabulary(place.path):
-        return None
     shape = _STAND_INS.get(class_name)
+    if "tokenizer" not in name or (place.holds() if shape is None else _has_vocabulary(place.path)):
+        return None
     if shape is None:
         raise OSError(
             f"{shown(place.path)} holds no tokenizer, and nothing stands in for a {class_name or 'tokenizer'}: copy "

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from files.downloads import show_bar
 from files.model_folders import PIPELINE_INDEX, check_index, check_pipeline, is_moved
@@ -123,7 +123,7 @@ def components_of(kind: Any) -> set[str]:
         for name, parameter in inspect.signature(kind.__init__).parameters.items()
         if name not in ("self", "args", "kwargs")
         and not isinstance(parameter.default, _PLAIN)
-        and not set(types.get(name, ())) & set(_PLAIN)
+        and not {get_origin(each) or each for each in types.get(name, ())} & set(_PLAIN)
     }
 
 
@@ -272,7 +272,7 @@ def _assemble(kind: Any, folder: Path, index: Mapping[str, Any], given: Mapping[
         if is_component(name, value):
             place = Place(folder, name)
             parts[name] = _made(name, component_class(name, value, place), place, opening)
-        elif not name.startswith("_") and name not in components_of(kind):
+        elif not name.startswith("_") and value is not None and value != [None, None]:
             parts[name] = value
     return kind(**parts, **_without_watermark(kind))
 
