@@ -14,7 +14,7 @@ from files.opening import from_pretrained
 from finetuning.verification import read_json
 from models import pixart
 from models.diffusers_pipeline import quiet_libraries
-from models.lora_files import is_lora
+from models.lora_files import holds_lora, is_lora
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -98,10 +98,10 @@ def check_base(folder: Path) -> None:
 
 def find_lora(base_dir: Path, named: Path | None) -> Path:
     """Return the LoRA that was named, or that training leaves in a data set's folder. Raises OSError for neither."""
-    folder = named or base_dir / pixart.FAMILY.lora_folder
-    if not is_lora(folder):
-        raise OSError(f"{folder} holds no LoRA; train one first, or name it with --lora")
-    return folder
+    place = named or base_dir / pixart.FAMILY.lora_folder
+    if not (is_lora(place) if named is None else holds_lora(place)):
+        raise OSError(f"{place} holds no LoRA; train one first, or name it with --lora")
+    return place
 
 
 def combined_base(weights: str) -> Path:

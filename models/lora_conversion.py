@@ -72,7 +72,7 @@ def convert_lora(weights: Path, transformer: Any) -> tuple[LoraConfig, dict[str,
                 "the base that it was trained on"
             )
         alpha = _read_alpha(found["alpha"], spelled, weights) if "alpha" in found else None
-        for path, rows_up in zip(paths, up.split(rows), strict=True):
+        for path, rows_up in zip(paths, torch.split(up, rows), strict=True):
             if path in ranks:
                 raise ValueError(f"{weights} holds {path} twice, under two names")
             of_layer = {"A.weight": down, "B.weight": rows_up}

@@ -130,6 +130,15 @@ def find_lora(place: Path) -> LoraFiles:
     return LoraFiles(resolve_inside(place, known[0]), None)
 
 
+def holds_lora(place: Path) -> bool:
+    """Return whether a folder or file holds a LoRA of any tool, by the names of its files."""
+    try:
+        find_lora(place)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def read_lora(place: Path) -> tuple[LoraConfig | None, dict[str, tuple[int, ...]]]:
     """Return a LoRA's configuration, where PEFT wrote it, and the shapes of its tensors by name.
 

@@ -35,7 +35,7 @@ def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Report what a fine-tuning changed.", allow_abbrev=False)
     base_dir = os.environ.get("BASE_DIR") or "local_repo/Gundam"
     parser.add_argument("--base_dir", type=Path, default=Path(base_dir), help="the data set's folder [%(default)s]")
-    parser.add_argument("--lora", "--adapter", type=Path, help="the LoRA's folder [BASE_DIR/pixart_lora]")
+    parser.add_argument("--lora", "--adapter", type=Path, help="the LoRA's folder or file [BASE_DIR/pixart_lora]")
     parser.add_argument("--output_dir", type=Path, help="where the report goes [BASE_DIR/finetune_report]")
     parser.add_argument("--drift", help="a data set outside the target [robots; for Robots: emoji]")
     parser.add_argument(
@@ -80,6 +80,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         write_page,
     )
     from models import pixart
+    from models.lora_files import find_lora as find_files
     from models.lora_files import lora_digest
 
     begin = time.monotonic()
@@ -132,7 +133,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         curve=curve, curve_count=len(few[0].real),
         curve_floor=experiment.kernel_distance(experiment.floor_images(few[0]), few[0]),
         facts={
-            "LoRA": f"{digest} ({(lora_folder / 'adapter_model.safetensors').stat().st_size / 1e6:.1f} MB)",
+            "LoRA": f"{digest} ({find_files(lora_folder).weights.stat().st_size / 1e6:.1f} MB)",
             "For the memorisation guard": f"{len(target.training or ())} training images of {target.name}",
             "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
             "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",

@@ -208,6 +208,18 @@ def test_a_file_makes_the_images_of_the_folder_and_is_its_own_column(
     assert_same(fuse(peft_folder / WEIGHTS_NAME), fuse(peft_folder))
 
 
+def test_scripts_of_fine_tuning_take_any_lora_that_is_named(tensors: State, tmp_path: Path) -> None:
+    from finetuning.base import find_lora
+
+    file = tmp_path / "robots.safetensors"
+    save_file(diffusers_state(tensors), file)
+    assert find_lora(tmp_path, file) == file
+    (tmp_path / "pixart_lora").mkdir()
+    file.rename(tmp_path / "pixart_lora" / "checkpoint.safetensors")
+    with pytest.raises(OSError, match="pixart_lora holds no LoRA; train one first"):
+        find_lora(tmp_path, None)
+
+
 def refusal(place: Path) -> str:
     with pytest.raises((ValueError, OSError)) as caught:
         fuse(place)

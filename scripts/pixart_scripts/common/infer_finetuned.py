@@ -31,7 +31,7 @@ def main(given: Sequence[str] | None = None, *, base_dir: str = "local_repo/Gund
     parser = argparse.ArgumentParser(description="Generate with a fine-tuned PixArt.", allow_abbrev=False)
     default = Path(os.environ.get("BASE_DIR") or base_dir)
     parser.add_argument("--base_dir", type=Path, default=default, help="the data set's folder [%(default)s]")
-    parser.add_argument("--lora", "--adapter", type=Path, help="the LoRA's folder [BASE_DIR/pixart_lora]")
+    parser.add_argument("--lora", "--adapter", type=Path, help="the LoRA's folder or file [BASE_DIR/pixart_lora]")
     parser.add_argument("--output_dir", type=Path, help="default: BASE_DIR/finetuned")
     parser.add_argument("--use_meta", action="store_true", help="prompts are the captions of the prepared images")
     parser.add_argument("--prompt", action="append", default=[], help="a prompt; may be given several times")
