@@ -122,6 +122,31 @@ def test_an_image_column_that_is_plain_binary_can_be_named(tmp_path: Path) -> No
     assert example.image.getpixel((0, 0)) == (255, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("features", "image", "caption"),
+    [
+        ({"image": Image(), "mask": Image(), "text": Value("string")}, "image", "text"),
+        ({"Image": Value("binary"), "Caption": Value("string"), "id": Value("int64")}, "Image", "Caption"),
+        ({"jpg": Value("large_binary"), "key": Value("string"), "prompt": Value("string")}, "jpg", "prompt"),
+        ({"image": {"bytes": Value("binary"), "path": Value("string")}, "text": Value("string")}, "image", "text"),
+        ({"file_name": Value("string"), "blurb": Value("string")}, "file_name", "blurb"),
+    ],
+)
+def test_common_names_of_columns_are_known_in_any_kind_of_table(features: Any, image: str, caption: str) -> None:
+    columns = choose_columns(features, "", "")
+    assert (columns.image, columns.captions) == (image, (caption,))
+
+
+def test_a_parquet_file_that_names_images_beside_it_needs_no_column_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png("red"))
+    table = pyarrow.table({"file_name": ["a.png", "b.png"], "text": ["one", "two"]})
+    pyarrow.parquet.write_table(table, tmp_path / "SET.PARQUET")
+    one, two = open_table(tmp_path).examples()
+    assert (one.caption, one.image is not None) == ("one", True)
+    assert (two.caption, two.image) == ("two", None)
+    assert "there is no file" in two.error
+
+
 def test_the_columns_that_there_are_take_one_line_however_many_they_are() -> None:
     features = {"a\nb": Value("string"), "c" * 5000: Value("string")} | {f"n{i}": Value("string") for i in range(99)}
     with pytest.raises(ValueError, match=r"the columns are a b, ccc.*ccc, n0, .*n17 and 81 more$") as caught:

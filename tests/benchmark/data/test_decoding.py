@@ -51,7 +51,11 @@ FILES = {
     "animated": encode(
         Image.new("RGB", (4, 4), (255, 0, 0)), "GIF", save_all=True, append_images=[Image.new("RGB", (4, 4), "blue")]
     ),
-}
+    "animated WebP": encode(
+        Image.new("RGB", (4, 4), (255, 0, 0)), "WEBP", lossless=True, save_all=True,
+        append_images=[Image.new("RGB", (4, 4), "blue")],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -77,8 +81,9 @@ def test_an_image_is_turned_as_its_exif_says() -> None:
     assert decode_rgb(FILES["turned"]).size == (8, 16)
 
 
-def test_an_animation_is_its_first_frame() -> None:
-    assert decode_rgb(FILES["animated"]).getpixel((0, 0)) == (255, 0, 0)
+@pytest.mark.parametrize("kind", ["animated", "animated WebP"])
+def test_an_animation_is_its_first_frame(kind: str) -> None:
+    assert decode_rgb(FILES[kind]).getpixel((0, 0)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", FILES["RGB"][:40], FILES["CMYK"][:300]])
