@@ -19,7 +19,7 @@ from models.needed import hub_weights, no_weights
 from models.pipeline_calls import call_note as call_note
 from models.pipeline_facts import PipelineFacts, facts_of
 from models.pipeline_parts import BLACKED_OUT
-from models.pixels import images_of, keeps_range, not_a_number, pil_to_uint8, to_uint8
+from models.pixels import check_rgb, images_of, keeps_range, not_a_number, pil_to_uint8, to_uint8
 from models.stage_hooks import hooked
 
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ class DiffusersGenerator(ImageGenerator):
             ValueError: the strategy is unknown, or this pipeline cannot follow it.
         """
         from models.diffusers_compiled import Strategy, speed_up
-        from models.rehearsal import find_plain
+        from models.rehearsal import ALL_ALIKE, rehearse
 
         parsed = Strategy.parse(strategy, self.modifiers)
-        # Whole networks are compiled of the families that are known here: their inputs are the same for each image.
-        is_unknown = parsed.has_graphs(device) and parsed.base == "regional"
-        plain = find_plain(self.pipeline, self.generate) if is_unknown else {}
-        self.sped_up = speed_up(self.pipeline, parsed, device, self.modifiers, backend, plain)
+        # Whole networks are compiled of the families that are known here: their inputs are alike for each prompt.
+        is_known = parsed.base != "regional"
+        findings = ALL_ALIKE if is_known else rehearse(self.pipeline, self.generate, torch.device(device).type)
+        self.sped_up = speed_up(self.pipeline, parsed, device, self.modifiers, backend, findings)
         return self.sped_up
 
     def generate(self, requests: Sequence[Request]) -> Tensor:
@@ -146,6 +146,7 @@ class DiffusersGenerator(ImageGenerator):
         self._note_black(requests, output)
         images = images_of(output)
         if self.output_type == "pt" and isinstance(images, torch.Tensor):
+            check_rgb(images, self.name)
             return to_uint8(images, self.name)
         return pil_to_uint8(images, self.name).to(next(backbone_of(self.pipeline).parameters()).device)
 

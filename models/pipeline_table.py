@@ -126,11 +126,18 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     "PRXPipeline": PipelineFacts(
         default=4.0,
         fixed={"skip_text_cleaning": True, "use_resolution_binning": False},
+        alone=True,
         packages=("ftfy",),
         notes=_CLEANS,
     ),
     "PRXPixelPipeline": PipelineFacts(
-        default=4.0, fixed=PLAIN, tensors=False, packages=("ftfy",), notes=_CLEANS, tokens={"text_encoder": 256}
+        default=4.0,
+        fixed=PLAIN,
+        alone=True,
+        tensors=False,
+        packages=("ftfy",),
+        notes=_CLEANS,
+        tokens={"text_encoder": 256},
     ),
     # FLUX and its kin
     "FluxPipeline": PipelineFacts(default=3.5, off=1.0, distilled=True, negative_scale="true_cfg_scale"),
@@ -154,7 +161,12 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     # transformers behind a language model
     "QwenImagePipeline": PipelineFacts(guidance=("true_cfg_scale",), default=4.0, plain_negative=" "),
     "QwenImage21Pipeline": PipelineFacts(
-        guidance=("true_cfg_scale",), default=1.0, plain_negative=" ", tokens={"text_encoder": 0}
+        guidance=("true_cfg_scale",),
+        default=1.0,
+        plain_negative=" ",
+        batch_matters=True,
+        tensors=False,  # of four channels
+        tokens={"text_encoder": 0},
     ),
     "HunyuanImagePipeline": PipelineFacts(
         guidance=("distilled_guidance_scale",),
@@ -177,7 +189,11 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         default=5.0, side=NATIVE, tokens={"text_encoder": ASKED_LENGTH, "text_encoder_2": ASKED_LENGTH}
     ),
     "Kandinsky5T2IPipeline": PipelineFacts(
-        default=3.5, plain_negative="", side=1024, tokens={"text_encoder": 512, "text_encoder_2": _CLIP}
+        default=3.5,
+        plain_negative="",
+        side=1024,
+        batch_matters=True,
+        tokens={"text_encoder": 512, "text_encoder_2": _CLIP},
     ),
     "DreamLitePipeline": PipelineFacts(default=3.5, off=-1e9, alone=True, tokens={"text_encoder": 200}),
     "DreamLiteMobilePipeline": PipelineFacts(guidance=(), negative=False, alone=True, tokens={"text_encoder": 200}),
@@ -216,6 +232,7 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         steps=("decoder_num_inference_steps", "prior_num_inference_steps"),
         tensors=False,
         scheduler=False,
+        dtypes=("float32", "float16"),
     ),
     "IFPipeline": PipelineFacts(
         default=7.0, fixed={"clean_caption": False}, tensors=False, safety=True, tokens={"text_encoder": _CLIP}

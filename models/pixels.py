@@ -36,6 +36,14 @@ def to_uint8(images_BCHW: Tensor, name: str) -> Tensor:
     return images_BCHW.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
+def check_rgb(images: Tensor, name: str) -> None:
+    """Raise ValueError where a tensor does not hold images of red, green and blue: `images_BCHW`."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(
+            f"{name} returned a tensor of shape {tuple(images.shape)}; expected (images, 3, height, width)"
+        )
+
+
 def pil_to_uint8(images: object, name: str) -> Tensor:
     """Return the PIL images of a pipeline as `images_BCHW`, uint8 0..255, on the CPU.
 

@@ -30,7 +30,11 @@ def cut_notes(
 
 def _tokenizers(pipeline: Any) -> Iterator[tuple[str, Any]]:
     """Yield the tokenizers by the names of their text encoders."""
-    for name, part in getattr(pipeline, "components", {}).items():
+    parts = getattr(pipeline, "components", {})
+    is_named = any("tokenizer" in name for name in parts)
+    for name, part in parts.items():
+        if not is_named and name == "processor" and hasattr(part, "tokenizer"):
+            name = "tokenizer"
         if "tokenizer" not in name:
             continue
         tokenizer = getattr(part, "tokenizer", None) or part  # of what also reads images

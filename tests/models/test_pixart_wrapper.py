@@ -37,7 +37,11 @@ def test_split_folders_make_uint8_images(generator: ImageGenerator) -> None:
     assert images_BCHW.shape == (2, 3, 32, 32)
     assert images_BCHW.dtype == torch.uint8
     assert images_BCHW.float().std() > 1
-    assert (generator.name, generator.image_size, generator.notes) == ("PixArt", 32, ())
+    assert (generator.name, generator.image_size) == ("PixArt", 32)
+    assert generator.notes == (
+        "asked for num_inference_steps 4, guidance_scale 4.5, 32 px, DPMSolverMultistepScheduler, linspace timesteps, "
+        "no negative prompt, max_sequence_length 40",
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -71,7 +75,8 @@ def test_embedded_layout_shares_the_vae(tmp_path: Path) -> None:
     loaded = pixart.FAMILY.load(options, runtime(tmp_path, weights="tiny"))
     assert (options.steps, options.guidance) == (10, 1.5)
     assert loaded.image_size == 32
-    assert loaded.notes == ()
+    assert len(loaded.notes) == 1
+    assert loaded.notes[0].startswith("asked for num_inference_steps 10, guidance_scale 1.5, 32 px, ")
     assert loaded.pipeline.tokenizer.model_max_length == 40
     assert loaded.arguments["max_sequence_length"] == 40
     assert loaded.generate(REQUESTS[:1]).shape == (1, 3, 32, 32)
@@ -96,7 +101,8 @@ def test_model_follows_the_asked_size(tmp_path: Path) -> None:
 def test_random_weights_need_no_file_at_the_real_prompt_length(tmp_path: Path) -> None:
     asked = runtime(tmp_path, weights="random", random_size="small", dtype="bfloat16", image_size=64)
     loaded = pixart.FAMILY.load(pixart.Options(steps=2), asked)
-    assert loaded.notes == ("made 64 px images; trained at 512 px",)
+    assert loaded.notes[:-1] == ("made 64 px images; trained at 512 px",)
+    assert loaded.notes[-1].startswith("asked for num_inference_steps 2, guidance_scale 4.5, 64 px, ")
     assert loaded.arguments["max_sequence_length"] == 300
     assert loaded.generate(REQUESTS[:3]).float().std() > 1
 

@@ -18,7 +18,7 @@ from models import diffusers_hub
 from models.base import Request, Runtime
 from models.diffusers_pipeline import DiffusersGenerator
 from models.networks.decoding import decode_images
-from models.pixels import check_decoded, keeps_range, pil_to_uint8, to_uint8
+from models.pixels import check_decoded, check_rgb, images_of, keeps_range, pil_to_uint8, to_uint8
 
 REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat", 1)]
 BUILDERS = {
@@ -196,3 +196,19 @@ def test_nan_in_a_next_scale_model_is_refused_and_the_next_batch_is_judged_anew(
         bias.copy_(kept)
     assert torch.equal(loaded.generate(requests), before)
     loaded.check()
+
+
+def test_a_tensor_with_other_channels_than_three_is_refused_by_name() -> None:
+    check_rgb(torch.zeros(2, 3, 4, 4), "x")
+    for shape in ((2, 4, 8, 8), (3, 8, 8), (2, 1, 8, 8)):
+        with pytest.raises(ValueError, match=r"RGBA model returned a tensor of shape .*; expected \(images, 3, "):
+            check_rgb(torch.zeros(shape), "RGBA model")
+
+
+def test_the_images_of_an_output_are_found_by_name_and_else_are_its_first_field() -> None:
+    image = Image.new("RGB", (2, 2))
+    assert images_of(SimpleNamespace(images=[image], text=["x"])) == [image]
+    assert images_of(SimpleNamespace(image=[image])) == [image]
+    assert images_of({"made": [image], "other": 1}) == [image]
+    assert images_of(([image], None)) == [image]
+    assert images_of(SimpleNamespace(frames=[])) is None

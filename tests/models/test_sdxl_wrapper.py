@@ -38,7 +38,11 @@ def test_official_folder_makes_uint8_images(generator: ImageGenerator) -> None:
     assert images_BCHW.shape == (2, 3, 32, 32)
     assert images_BCHW.dtype == torch.uint8
     assert images_BCHW.float().std() > 1
-    assert (generator.name, generator.image_size, generator.notes) == ("SDXL", 32, ())
+    assert (generator.name, generator.image_size) == ("SDXL", 32)
+    assert generator.notes == (
+        "asked for num_inference_steps 3, guidance_scale 7.5, 32 px, EulerDiscreteScheduler, leading timesteps, "
+        "no negative prompt",
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -90,13 +94,15 @@ def test_embedded_layout_shares_the_vae(tmp_path: Path) -> None:
     loaded = sdxl.FAMILY.load(options, asked)
     assert (options.steps, options.guidance) == (10, 1.5)
     assert loaded.image_size == 32
-    assert loaded.notes == ("the embedded model makes 32 px images",)
+    assert loaded.notes[:-1] == ("the embedded model makes 32 px images",)
+    assert loaded.notes[-1].startswith("asked for num_inference_steps 10, guidance_scale 1.5, 32 px, ")
     assert loaded.generate(REQUESTS[:1]).shape == (1, 3, 32, 32)
 
 
 def test_another_size_than_the_native_one_is_noted(folder: Path) -> None:
     loaded = sdxl.FAMILY.load(sdxl.Options(model=str(folder), steps=1), runtime(folder, image_size=64))
-    assert loaded.notes == ("made 64 px images; trained at 32 px",)
+    assert loaded.notes[:-1] == ("made 64 px images; trained at 32 px",)
+    assert loaded.notes[-1].startswith("asked for num_inference_steps 1, ")
     assert loaded.generate(REQUESTS[:1]).shape == (1, 3, 64, 64)
 
 
