@@ -22,17 +22,15 @@ from benchmark.data.sources.image_files import (
 from benchmark.data.sources.image_files import ImageFile as ImageFile
 from benchmark.data.sources.image_files import check_captions as check_captions
 from benchmark.data.sources.image_tables import (
-    TABLE_NAMES,
-    named_tables,
+    metadata_tables,
     near_names,
-    open_table,
     other_tables,
     rows_of_tables,
 )
 from benchmark.data.sources.parquet_folder import ParquetFolder
 from files.listing import TEXT_SUFFIXES, LeftOut, Listing, list_folder
 from files.paths import is_inside
-from files.reading import is_regular, shown, valid_text
+from files.reading import shown, valid_text
 
 OWN_TABLES = frozenset({"manifest.jsonl"})  # of a folder that this program prepared
 
@@ -127,7 +125,7 @@ def open_folder(
     """
     folder = folder.resolve()
     listing = list_folder(folder)
-    tables = named_tables(listing)
+    tables = metadata_tables(listing, image_column, caption_column, captions_needed)
     shards = [path for path in listing.others if path.suffix.lower() == ".parquet"]
     if not tables and shards:
         otherwise = "the parquet shards are read, and this where a cell of theirs names it"
@@ -136,8 +134,7 @@ def open_folder(
             folder, shards, image_column, caption_column, captions_needed=captions_needed, survey=survey
         )
     if tables:
-        opened = [open_table(table, folder) for table in tables]
-        found = rows_of_tables(listing, opened, image_column, caption_column, captions_needed)
+        found = rows_of_tables(listing, tables, image_column, caption_column, captions_needed)
     else:
         found = _rows_without_metadata(listing, image_column, caption_column, captions_needed)
     return ImageFolder(folder, found.rows, _survey(listing, found))
@@ -159,7 +156,7 @@ def _rows_without_metadata(
         rows += [ImageFile(image, "", folder) for image in bare]
         order = {image: place for place, image in enumerate(in_caption_order(listing.images))}
         return FoundRows(sorted(rows, key=lambda row: order[row.path]), {*listing.images, *_first_texts(texts)})
-    tables = other_tables(listing) if bare or named else []
+    tables = other_tables(listing, image_column, caption_column, captions_needed) if bare or named else []
     if len(tables) > 1:
         names = ", ".join(shown(table.path.name) for table in tables)
         raise ValueError(
@@ -207,14 +204,18 @@ def image_files(folder: Path) -> list[ImageFile]:
     Raises:
         ValueError: as `captioned_images`, or no row of the table can be used.
     """
-    for name in TABLE_NAMES:
-        if is_regular(folder / name):
-            listing = list_folder(folder)  # a table may name files in subfolders
-            return rows_of_tables(listing, [open_table(folder / name, folder)], "", "").rows
     if folder.is_dir():
-        beside = list_folder(folder, nested=False)
-        texts = captions_beside(beside)
-        if not all(texts.values()) and len(tables := other_tables(beside)) == 1:
+        own = list_folder(folder, nested=False)
+        tables = metadata_tables(own, "", "", captions_needed=True)
+        tables = sorted(tables, key=lambda table: table.path.suffix.lower() != ".jsonl")[:1]
+        texts = captions_beside(own)
+        if (
+            not tables
+            and not all(texts.values())
+            and len(others := other_tables(own, "", "", captions_needed=True)) == 1
+        ):
+            tables = others
+        if tables:  # which may name files in subfolders
             return rows_of_tables(list_folder(folder), tables, "", "").rows
     return captioned_images(folder)
 

@@ -23,7 +23,8 @@ from benchmark.data.sources.records import Record, read_table, unquoted
 from files.listing import LeftOut, Listing
 from files.reading import shown, valid_text
 
-TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.tsv", "metadata.json")
+TABLE_NAMES = ("metadata.jsonl", "metadata.csv")  # as `datasets` has them: a table of images, or an error
+LIKELY_NAMES = ("metadata.tsv", "metadata.json")  # which other programs write too, with something else in them
 SUFFIXES = frozenset({".jsonl", ".csv", ".tsv", ".json"})
 FILE_COLUMN = "file_name"
 # What programs write into folders of images, and what is never a table of images for all its columns.
@@ -40,46 +41,60 @@ class ImageTable:
     records: Sequence[Record]
     columns: Sequence[str]
 
-    def has_images(self) -> bool:
-        """Return whether it has a column of files and one of captions, by their names, and text in both."""
+    def has_images(self, image_column: str, caption_column: str, captions_needed: bool) -> bool:
+        """Return whether a row has text in a column of files and in one of captions, by name or as they are called."""
+        files = [image_column] if image_column else known_columns(FILE_COLUMNS, self.columns)
+        texts = [caption_column] if caption_column else known_columns(CAPTION_COLUMNS, self.columns)
         return any(
-            any(isinstance(record.values.get(name), str) for name in known_columns(FILE_COLUMNS, self.columns))
-            and any(isinstance(record.values.get(name), str) for name in known_columns(CAPTION_COLUMNS, self.columns))
+            any(isinstance(record.values.get(name), str) for name in files)
+            and (not captions_needed or any(isinstance(record.values.get(name), str) for name in texts))
             for record in self.records
         )
 
 
-def named_tables(listing: Listing) -> list[Path]:
-    """Return the tables that are called metadata.*, in any case of letters, and PixArt-Sigma's, wherever they lie."""
+def metadata_tables(
+    listing: Listing, image_column: str, caption_column: str, captions_needed: bool
+) -> list[ImageTable]:
+    """Return the tables of the usual names, in any case of letters, wherever in the folder they lie.
+
+    Raises:
+        ValueError: one that is called as `datasets` has it cannot be read.
+    """
+    tables = []
+    for path in listing.others:
+        if path.name.lower() in TABLE_NAMES:
+            tables.append(open_table(path, listing.folder))
+        elif path.name.lower() in LIKELY_NAMES or path.as_posix().endswith(f"/{INTERN_TABLE}"):
+            tables += _if_of_images(path, listing, image_column, caption_column, captions_needed)
+    return tables
+
+
+def other_tables(listing: Listing, image_column: str, caption_column: str, captions_needed: bool) -> list[ImageTable]:
+    """Return the tables of any other name in the folder itself that have a column of files and one of captions."""
     return [
-        path
+        table
         for path in listing.others
-        if path.name.lower() in TABLE_NAMES or path.as_posix().endswith(f"/{INTERN_TABLE}")
+        if path.parent == listing.folder and path.suffix.lower() in SUFFIXES and path.name.lower() not in OWN_NAMES
+        for table in _if_of_images(path, listing, image_column, caption_column, captions_needed)
     ]
 
 
-def other_tables(listing: Listing) -> list[ImageTable]:
-    """Return the tables of any other name in the folder itself that have a column of files and one of captions.
-
-    One that cannot be read is none.
-    """
-    found = []
-    for path in listing.others:
-        if path.parent == listing.folder and path.suffix.lower() in SUFFIXES and path.name.lower() not in OWN_NAMES:
-            try:
-                table = open_table(path, listing.folder)
-            except ValueError:
-                continue
-            if table.has_images():
-                found.append(table)
-    return found
+def _if_of_images(
+    path: Path, listing: Listing, image_column: str, caption_column: str, captions_needed: bool
+) -> list[ImageTable]:
+    """Return the table where it is one of images; one that cannot be read is none."""
+    try:
+        table = open_table(path, listing.folder)
+    except ValueError:
+        return []
+    return [table] if table.has_images(image_column, caption_column, captions_needed) else []
 
 
 def near_names(listing: Listing) -> str:
     """Return the names in the folder that are nearly those of a table, as a sentence's end; empty where none is."""
     names = [path.name for path in listing.others] + [Path(file.name).name for file in listing.left_out]
     near = [name for name in names if get_close_matches(name.lower(), TABLE_NAMES, n=1, cutoff=0.8)]
-    near = [name for name in near if name.lower() not in TABLE_NAMES]
+    near = [name for name in near if name.lower() not in (*TABLE_NAMES, *LIKELY_NAMES)]
     return f"; rename {shown(near[0])}, if it is meant to be one" if near else ""
 
 

@@ -114,6 +114,23 @@ def test_a_table_of_any_name_that_is_json_lines_or_one_among_others_is_found(tmp
         open_folder(tmp_path)
 
 
+def test_columns_of_any_name_may_be_named(tmp_path: Path) -> None:
+    draw(tmp_path / "a.jpg")
+    (tmp_path / "mine.csv").write_text("what,blurb\na.jpg,one\n")
+    assert [row.caption for row in opened(tmp_path, "what", "blurb").examples()] == ["one"]
+    with pytest.raises(ValueError, match=r"1 of 1 images .* have no caption"):
+        open_folder(tmp_path)
+
+
+def test_another_programs_metadata_json_changes_nothing(tmp_path: Path) -> None:
+    draw(tmp_path / "a.jpg")
+    (tmp_path / "a.txt").write_text("beside")
+    for content in ('{"a.jpg": {"tags": "x"}}', '[{"id": 7}]', "[1"):
+        (tmp_path / "metadata.json").write_text(content)
+        assert captions(tmp_path) == ["beside"]
+        assert list(left_out(tmp_path)) == ["metadata.json"]
+
+
 def test_captions_beside_all_images_win_over_a_table_of_another_name(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg")
     (tmp_path / "a.txt").write_text("beside")

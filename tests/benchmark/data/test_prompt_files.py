@@ -133,6 +133,32 @@ def test_what_cannot_be_a_file_of_prompts_is_one_line(tmp_path: Path, name: str,
     assert name in message
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "a café\n猫\n"),
+        ("a.csv", "Prompt;label\r\na café;3\r\n猫;\r\n"),
+        ("a.csv", "sep=\t\nlabel\tdescription\n3\ta café\n\t猫\n"),
+        ("a.tsv", "text\tkind\na café\tx\n猫\ty\n"),
+        ("a.jsonl", '{"text": "a café"}\n{"text": null}\n{"text": "猫"}\n'),
+    ],
+)
+def test_prompts_are_read_by_their_mark_and_by_what_separates_their_cells(
+    tmp_path: Path, name: str, content: str, encoding: str
+) -> None:
+    found = read_prompt_file(write(tmp_path, name, content.encode(encoding)))
+    assert [prompt.text for prompt in found.prompts] == ["a café", "猫"]
+    assert found.note == ("1 blank row of a.jsonl skipped" if name == "a.jsonl" else "")
+
+
+def test_a_table_with_names_of_images_is_told_by_its_cells_and_not_by_a_column_alone(tmp_path: Path) -> None:
+    images = write(tmp_path, "a.csv", "file;caption\nIMG_1.JPG;a dog\n")
+    assert "is a table of images (it has a column file): give its folder" in refusal(images)
+    prompts = read_prompt_file(write(tmp_path, "b.csv", "image,prompt\n7,a dog\n"))
+    assert prompts.prompts == (Prompt(0, "a dog", metadata={"image": "7"}),)
+
+
 def test_a_column_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     table = write(tmp_path, "a.csv", "prompt\na cat\n")
     assert "CAPTION_COLUMN=blurb is no column of" in refusal(table, "blurb")
