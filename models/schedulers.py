@@ -39,6 +39,19 @@ _FLOW_MATCHING: dict[str, tuple[str, dict[str, object]]] = {
     "dpm++2m": (_DPM, _2M | _EVEN | {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
     "unipc": ("UniPCMultistepScheduler", _EVEN | {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
 }
+# The others hand a scheduler their own noise levels, which one of several steps takes otherwise or not at all.
+_LEAVE_LEVELS = frozenset({
+    "AuraFlowPipeline", "Flux2KleinKVPipeline", "Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline",
+    "Kandinsky5T2IPipeline", "LuminaPipeline", "OvisImagePipeline", "SanaPAGPipeline", "SanaPipeline",
+    "StableDiffusion3Pipeline",
+})  # fmt: skip
+_SEVERAL_STEPS = ("dpm++2m", "unipc")
+# What a pipeline's own call cannot run with: it hands the scheduler more than these take.
+_UNFIT: dict[str, tuple[str, ...]] = {
+    "BriaPipeline": ("lcm",),
+    "Kandinsky3Pipeline": ("heun", "unipc"),
+    "LatentConsistencyModelPipeline": tuple(name for name in _DIFFUSION if name not in ("lcm", "tcd")),
+}
 TRAILING = "-trailing"
 # The timesteps of the others are their own, or reach no step: Karras' noise levels lie between the two ends alone.
 _SPACED = ("ddim", "ddpm", "euler", "euler-a", "heun", "dpm++2m", "dpm++2m-sde", "unipc")
@@ -59,7 +72,7 @@ _TRAINED = frozenset({
 # Of these, what asks for something that a class without such a setting would leave out.
 _NEEDED = ("rescale_betas_zero_snr", "thresholding", "shift_terminal", "invert_sigmas", "use_dynamic_shifting")
 _BY_BETAS = frozenset({
-    "DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler", "PNDMScheduler",
+    "DDIMScheduler", "DDPMScheduler", "PNDMScheduler",
     "LMSDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler", "EulerAncestralDiscreteScheduler",
     "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DPMSolverSDEScheduler", "KDPM2DiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler", "LCMScheduler",
@@ -90,7 +103,10 @@ def set_scheduler(pipeline: Any, name: str) -> str:
         return describe_scheduler(own)
     import diffusers
 
-    class_name, settings = _find(name, type(own).__name__, own.config)
+    pipeline_name = type(pipeline).__name__
+    class_name, settings = _find(name, type(own).__name__, own.config, pipeline_name)
+    if name.removesuffix(TRAILING) in _UNFIT.get(pipeline_name, ()):
+        raise ValueError(f"{pipeline_name} cannot run with {name}: choose another one, or leave the scheduler out")
     kind = getattr(diffusers, class_name)
     taken = inspect.signature(kind.__init__).parameters
     defaults = set(own.config.get("_use_default_values", ()))
@@ -128,7 +144,7 @@ def describe_scheduler(scheduler: Any) -> str:
     return ", ".join(words)
 
 
-def _find(name: str, own: str, config: Mapping[str, Any]) -> tuple[str, dict[str, object]]:
+def _find(name: str, own: str, config: Mapping[str, Any], pipeline: str) -> tuple[str, dict[str, object]]:
     """Return class and settings of a scheduler for the network that the pipeline's own one, `own`, is for."""
     is_flow = (
         own.startswith("FlowMatch")
@@ -136,10 +152,11 @@ def _find(name: str, own: str, config: Mapping[str, Any]) -> tuple[str, dict[str
         or config.get("prediction_type") == "flow_prediction"
     )
     if is_flow:
-        if name not in _FLOW_MATCHING:
+        fitting = [one for one in _FLOW_MATCHING if one not in _SEVERAL_STEPS or pipeline in _LEAVE_LEVELS]
+        if name not in fitting:
             raise ValueError(
-                f"{name} is not for networks trained by flow matching, as this model's is ({own}): choose one of "
-                f"{', '.join(_FLOW_MATCHING)}, or leave the scheduler out"
+                f"{name} is not for networks trained by flow matching, as that of this {pipeline} is ({own}): choose "
+                f"one of {', '.join(fitting)}, or leave the scheduler out"
             )
         class_name, settings = _FLOW_MATCHING[name]
         shift = config.get("flow_shift" if config.get("use_flow_sigmas") else "shift", 1.0)

@@ -19,10 +19,18 @@ class Pipeline(SimpleNamespace):
         self.__dict__.update(modules)
 
 
-def pipeline_with(kind: str, **config: Any) -> Pipeline:
+class StableDiffusion3Pipeline(Pipeline):
+    """A pipeline that leaves the noise levels to its scheduler, by its name."""
+
+
+class LatentConsistencyModelPipeline(Pipeline):
+    """A pipeline that hands its scheduler what that of latent consistency alone takes."""
+
+
+def pipeline_with(kind: str, pipeline: type[Pipeline] = Pipeline, **config: Any) -> Pipeline:
     import diffusers
 
-    return Pipeline(scheduler=getattr(diffusers, kind)(**config))
+    return pipeline(scheduler=getattr(diffusers, kind)(**config))
 
 
 @pytest.mark.parametrize("kind", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler"])
@@ -67,7 +75,7 @@ def test_no_name_leaves_the_own_scheduler() -> None:
 @pytest.mark.parametrize("own", ["FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
 def test_flow_matching_keeps_its_shift(own: str, name: str) -> None:
     flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
-    pipeline = pipeline_with(own, **({"shift": 3.0} if own.startswith("Flow") else flow))
+    pipeline = pipeline_with(own, StableDiffusion3Pipeline, **({"shift": 3.0} if own.startswith("Flow") else flow))
     set_scheduler(pipeline, name)
     pipeline.scheduler.set_timesteps(4)
     middle = float(pipeline.scheduler.sigmas[2])
@@ -78,9 +86,10 @@ def test_flow_matching_keeps_its_shift(own: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("own", "config", "name", "words"),
     [
-        ("FlowMatchEulerDiscreteScheduler", {}, "ddim", "choose one of euler, lcm, dpm++2m, unipc"),
+        ("FlowMatchEulerDiscreteScheduler", {}, "ddim", "as that of this Pipeline is .*choose one of euler, lcm, or"),
         ("FlowMatchEulerDiscreteScheduler", {}, "euler-trailing", "trained by flow matching"),
-        ("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}, "dpm++2m", "invert_sigmas=True"),
+        ("FlowMatchEulerDiscreteScheduler", {}, "dpm++2m", "choose one of euler, lcm, or leave"),
+        ("DDIMParallelScheduler", {}, "ddim", "is the only one for it"),
         ("SCMScheduler", {}, "euler", "SCMScheduler, is the only one for it"),
         ("AmusedScheduler", {"mask_token_id": 1}, "euler", "is the only one for it"),
         ("DDPMScheduler", {"variance_type": "learned_range"}, "euler", "predict the noise's variance"),
@@ -96,6 +105,16 @@ def test_a_scheduler_for_another_kind_of_network_is_refused(
         set_scheduler(pipeline, name)
     assert "\n" not in str(caught.value)
     assert type(pipeline.scheduler).__name__ == own
+
+
+def test_a_pipeline_that_its_own_call_ties_to_a_scheduler_is_told_apart() -> None:
+    pipeline = pipeline_with("LCMScheduler", LatentConsistencyModelPipeline)
+    assert set_scheduler(pipeline, "tcd") == "TCDScheduler, leading timesteps"
+    with pytest.raises(ValueError, match="LatentConsistencyModelPipeline cannot run with euler-trailing"):
+        set_scheduler(pipeline, "euler-trailing")
+    inverted = pipeline_with("FlowMatchEulerDiscreteScheduler", StableDiffusion3Pipeline, invert_sigmas=True)
+    with pytest.raises(ValueError, match=r"dpm\+\+2m cannot follow this model's scheduler, .* with invert_sigmas=True"):
+        set_scheduler(inverted, "dpm++2m")
 
 
 def test_a_network_that_predicts_variances_keeps_a_scheduler_that_reads_them() -> None:
