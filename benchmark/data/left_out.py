@@ -11,7 +11,7 @@ MOST_LISTED = 100  # of one folder
 
 def describe_left_out(sources: Sources) -> list[str]:
     """Return a line on each folder, one for each file in it that is no row, and one for each row without an image."""
-    lines = []
+    lines: list[str] = []
     for source in (sources.prompts, sources.reference):
         if isinstance(source, Surveyed):
             lines.append(f"files of {source.survey.summary(source.name)}")

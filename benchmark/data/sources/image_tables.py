@@ -169,7 +169,7 @@ def _rows(
     files = [image_column] if image_column else _with_text(known_columns(FILE_COLUMNS, columns), values)
     texts = [caption_column] if caption_column else known_columns(CAPTION_COLUMNS, columns)
     file_column = files[0] if files else FILE_COLUMN
-    wanted = [(file_column, "IMAGE_COLUMN", FILE_COLUMNS)]
+    wanted: list[tuple[str, str, Sequence[str]]] = [(file_column, "IMAGE_COLUMN", FILE_COLUMNS)]
     if captions_needed:
         wanted.append((texts[0] if texts else "text", "CAPTION_COLUMN", CAPTION_COLUMNS))
     is_tsv = table.path.suffix.lower() == ".tsv"

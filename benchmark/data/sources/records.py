@@ -125,15 +125,15 @@ def read_csv(table: Path, content: bytes, *, separator: str = "") -> Iterator[Re
         ValueError: the header cannot be read.
     """
     text = content.decode("utf-8-sig", "surrogateescape")
-    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
     first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     told = _TOLD_SEPARATOR.fullmatch(first)
     file = io.StringIO(text, newline="")
     if told is not None:  # a line for Excel alone
         file.readline()
     reader = csv.DictReader(
-        file, delimiter=separator or (told[1] if told is not None else find_separator(first)), quoting=quoting
-    )
+        file, delimiter=separator or (str(told[1]) if told is not None else find_separator(first)),
+        quoting=csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL,
+    )  # fmt: skip
     try:
         header = reader.fieldnames or ()
     except csv.Error as error:
