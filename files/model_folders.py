@@ -23,6 +23,8 @@ KERNEL_KEYS = ("attn_implementation", "_attn_implementation")
 # transformers would load the model that this file names in the place of the folder's own.
 REDIRECTION = "adapter_config.json"
 _MOST_JSON_BYTES = 256_000_000
+# Classes that a module of diffusers' pipelines adds to transformers, which may have replaced itself since.
+ADDED = {"T5GemmaEncoder": "prx"}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NEVER = "which is never run here: use a model of the library's own classes"
 
@@ -209,6 +211,8 @@ def find_class(library: str, name: str) -> Any:
     import diffusers
 
     found = getattr(_library(library), name, None)
+    if found is None and library == "transformers" and name in ADDED:
+        return getattr(getattr(diffusers.pipelines, ADDED[name]), name, None)
     if found is not None or library != "diffusers":
         return found
     moved = diffusers.pipelines.deprecated
@@ -221,7 +225,7 @@ def is_moved(library: str, name: str) -> bool:
     import diffusers
 
     if library == "transformers":
-        return False
+        return name in ADDED
     place = diffusers if library == "diffusers" else getattr(diffusers.pipelines, library, None)
     return getattr(place, name, None) is None and find_class(library, name) is not None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from files.model_folders import find_class
+from files.model_folders import ADDED, find_class
 from files.opening import from_pretrained
 from files.reading import read_regular, shown
 from models.base import Runtime
@@ -98,6 +98,8 @@ def load_component(kind: Any, place: Place, dtype: Any) -> Any:
         OSError: files are missing.
         ValueError: they do not fit; one line.
     """
+    if getattr(kind, "__name__", "") in ADDED:  # diffusers' own form of it looks for no folder in the folder
+        place = Place(place.path)
     options: dict[str, Any] = {"subfolder": place.subfolder} if place.subfolder else {}
     if is_network(kind):
         options["dtype"] = dtype
@@ -132,6 +134,8 @@ def _builder(kind: Any, place: Place) -> Callable[[], Any]:
     if issubclass(kind, transformers.PreTrainedModel):
         options = {"subfolder": place.subfolder} if place.subfolder else {}
         configuration = from_pretrained(kind.config_class, place.folder, **options)
+        if kind.__name__ in ADDED:
+            configuration = configuration.encoder
         return lambda: kind(configuration)
     from diffusers.models.model_loading_utils import _fetch_remapped_cls_from_config
     from diffusers.models.modeling_utils import LegacyModelMixin
