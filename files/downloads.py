@@ -18,8 +18,9 @@ from files.hub import (
     select_files,
 )
 from files.hub import is_offline as is_offline
-from files.needs import MOST_SILENT_SECONDS, OpenProgress, no_progress
+from files.needs import MOST_SILENT_SECONDS, no_progress
 from files.needs import Need as Need
+from files.needs import OpenProgress as OpenProgress
 from files.needs import describe_bytes as describe_bytes
 from files.needs import show_bar as show_bar
 from files.published import UrlFile as UrlFile

@@ -227,7 +227,7 @@ def _listed(address: str, repository: str, revision: str, kind: str) -> Mapping[
         found = HfApi().repo_info(
             repository, repo_type=kind, revision=revision or None, files_metadata=True, timeout=MOST_SECONDS_TO_ANSWER
         )
-    return {file.rfilename: file.size or 0 for file in found.siblings or ()}
+    return {file.rfilename: file.size or 0 for file in getattr(found, "siblings", None) or ()}
 
 
 def select_files(names: Mapping[str, int], patterns: Sequence[str], ignored: Sequence[str] = ()) -> dict[str, int]:

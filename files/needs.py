@@ -27,7 +27,16 @@ def show_bar(what: str, size: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         print(f"downloading {what} ({describe_bytes(size or None)})", file=sys.stderr, flush=True)
     with tqdm(total=size or None, desc=what, unit="B", unit_scale=True, file=sys.stderr, disable=None) as bar:
-        yield lambda done: bar.update(done - bar.n) and None
+
+        def report(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield report
+
+
+def tell(message: str) -> None:
+    """Print a line on stderr."""
+    print(message, file=sys.stderr, flush=True)
 
 
 class Need(Protocol):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from files.hub import is_offline, reason_of
 from files.locks import locked
-from files.needs import MOST_SILENT_SECONDS, OpenProgress, no_progress
+from files.needs import MOST_SILENT_SECONDS, OpenProgress, no_progress, tell
 from files.reading import shown
 from files.sources import expanded
 from files.writing import naming, remove_leftovers, write_atomically
@@ -61,7 +61,7 @@ class UrlFile:
         with naming(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
         lock = f".t2i-lock-{self.target.name}"
-        with locked(self.target.parent, f"downloads {self.target.name}", announce=_tell, name=lock):
+        with locked(self.target.parent, f"downloads {self.target.name}", announce=tell, name=lock):
             if self.here():  # by another process, meanwhile
                 return self.target
             remove_leftovers(self.target.parent)  # parts that killed processes left, which have our names
@@ -93,10 +93,6 @@ class UrlFile:
                 f"its SHA-256 begins with {digest.hexdigest()[:8]}, expected {self.digest[:8]}; it is another file, or "
                 "a proxy answers in its place"
             )
-
-
-def _tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 class _Broken(Exception):

@@ -13,6 +13,9 @@ from functools import partial
 from typing import TypeVar
 
 import metrics
+from files.downloads import Need, OpenProgress, show_bar
+from files.needs import tell
+from metrics import needed
 from metrics.base import Comparison, Metric, MetricUnavailable, OpenTask, Score, Scoring
 
 Made = TypeVar("Made")
@@ -22,6 +25,38 @@ INTERRUPTED = "interrupted"
 def never() -> bool:
     """Say that no stop was asked for."""
     return False
+
+
+def needs_of(name: str, scoring: Scoring) -> Sequence[Need]:
+    """Return what the metric of this name needs on this machine; one that is its class alone needs nothing."""
+    needs = getattr(metrics.METRICS[name], "needs", None)
+    return () if needs is None else needs(scoring)
+
+
+def fetch_networks(
+    names: Sequence[str], scoring: Scoring, progress: OpenProgress = show_bar, announce: Callable[[str], None] = tell
+) -> None:
+    """Bring the networks of these metrics to this machine, for programs that score and generate nothing.
+
+    announce: is told which metrics have no value since theirs cannot be fetched; OFFLINE=1 fetches nothing.
+    """
+    users: dict[Need, list[str]] = {}
+    for name in names:
+        for need in needs_of(name, scoring):
+            users.setdefault(need, []).append(name)
+    for need, concerned in users.items():
+        try:
+            need.fetch(progress)
+        except OSError as error:
+            announce(without_network(concerned, _one_line(error)))
+
+
+def without_network(names: Sequence[str], reason: str) -> str:
+    """Return the line on metrics that share a network which cannot be fetched."""
+    labels = ", ".join(metrics.METRICS[name].label.partition(" (")[0] for name in names)
+    if getattr(metrics.METRICS[names[0]], "needs", None) is needed.inception and needed.has_stand_in():
+        return f"{labels}: the FID Inception is missing ({reason}); another network stands in, under its own name"
+    return f"{labels}: n/a, {reason}"
 
 
 @dataclass(frozen=True)

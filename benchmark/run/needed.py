@@ -19,7 +19,7 @@ from benchmark.settings.runtime import runtime_of, scoring_of
 from files.downloads import Need, UrlFile, describe_bytes, is_offline
 from files.hub import check_reachable
 from metrics import needed
-from metrics.base import Scoring
+from metrics.scoring import needs_of, without_network
 from models.base import Runtime
 
 
@@ -89,19 +89,14 @@ def _needs_of_metrics(plan: RunPlan) -> list[tuple[str, Need]]:
     scoring = scoring_of(settings, "cpu")
     has_reference = plan.sources.reference is not None or not isinstance(plan.sources.prompts, PromptSet)
     for name in settings.metric_names():
-        needs = _needs_of(name)
-        if needs is None or (metrics.METRICS[name].needs_reference and not has_reference):
+        metric, needs = metrics.METRICS[name], needs_of(name, scoring)
+        if not needs or (metric.needs_reference and not has_reference):
             continue
         # The embedded models need no download, and neither does their score: another network stands in.
-        if settings.weights == "tiny" and needs is needed.inception:
+        if settings.weights == "tiny" and metric.needs is needed.inception:
             continue
-        found += [(name, need) for need in needs(scoring)]
+        found += [(name, need) for need in needs]
     return found
-
-
-def _needs_of(name: str) -> Callable[[Scoring], Sequence[Need]] | None:
-    """Return what tells a metric's needs; a metric that is its class alone has none."""
-    return getattr(metrics.METRICS[name], "needs", None)
 
 
 def fetch_needs(
@@ -131,17 +126,9 @@ def fetch_needs(
                     failures[title] = f"OSError: {reason}"
                     progress.note(f"{title} failed: {failures[title]}")
             if item.metrics:
-                progress.note(_without(item.metrics, reason))
+                progress.note(without_network(item.metrics, reason))
         else:
             done(item, "")
-
-
-def _without(names: Sequence[str], reason: str) -> str:
-    """Return the line on metrics whose network cannot be fetched."""
-    labels = ", ".join(metrics.METRICS[name].label.partition(" (")[0] for name in names)
-    if _needs_of(names[0]) is needed.inception and needed.has_stand_in():
-        return f"{labels}: the FID Inception is missing ({reason}); another network stands in, under its own name"
-    return f"{labels}: n/a, {reason}"
 
 
 def describe_needs(wanted: Sequence[Wanted], failures: Mapping[str, str]) -> list[str]:

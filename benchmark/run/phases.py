@@ -25,6 +25,7 @@ from benchmark.run.plan import RunPlan, plan_run
 from benchmark.run.summary import describe_run, summarize
 from benchmark.settings.command_line import NoColumnLeft, SettingsError
 from benchmark.settings.fields import Settings
+from benchmark.settings.preconditions import check_reach
 from benchmark.settings.runtime import scoring_of
 from files.locks import locked
 from files.writing import remove_leftovers
@@ -64,8 +65,10 @@ def fetch(plan: RunPlan, machine: Machine, progress: Progress, failures: dict[st
 
     Raises:
         NoColumnLeft: none of them can; no data was prepared.
+        ValueError: a setting reaches no column.
     """
     wanted = find_needs(plan, machine, failures)
+    check_reach(plan.settings)  # the indexes of models of the hub are here now
     for title, reason in failures.items():
         progress.note(f"{title} failed: {reason}")
     fetch_needs([item for item in wanted if item.columns], progress, failures)
