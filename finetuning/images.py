@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmark.data.manifest import NAME as MANIFEST_NAME
 from benchmark.data.manifest_lines import MOST_BYTES, context_of
+from benchmark.data.preparation import tell
 from benchmark.data.sources.folder import ImageFile, check_captions, image_files
 from files.images import decode_rgb
 from files.reading import is_regular, read_regular
@@ -36,12 +37,15 @@ class TrainingImage:
 
 
 def read_images(folder: Path) -> list[TrainingImage]:
-    """Return a folder's captioned images in the order of their names.
+    """Return a folder's captioned images in the order of their names; rows of a table without a caption are told.
 
     Raises:
         OSError, ValueError: no such folder, no images, or some without a caption.
     """
-    files = image_files(folder)
+    rows = image_files(folder)
+    files = [file for file in rows if not file.uncaptioned]
+    if len(files) < len(rows):
+        tell(f"{folder}: {len(rows) - len(files)} of {len(rows)} rows have no caption and are left out")
     check_captions(folder, files)
     missing = [file.path for file in files if not is_regular(file.path)]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,16 @@ def test_an_image_without_a_caption_is_named(tmp_path: Path) -> None:
     (train / "00002_caption.txt").write_text("  \n")
     with pytest.raises(ValueError, match=r"1 of 6 captions in .* are empty, first that of 00002_input.png"):
         read_images(train)
+
+
+def test_a_row_of_a_table_whose_caption_is_null_is_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = write_images(tmp_path / "Robots", count=3)
+    rows = [{"file_name": f"{number:05d}_input.png", "text": None if number == 1 else "x"} for number in range(3)]
+    (train / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert [image.path.name for image in read_images(train)] == ["00000_input.png", "00002_input.png"]
+    assert capsys.readouterr().err == f"{train}: 1 of 3 rows have no caption and are left out\n"
 
 
 def test_the_sources_digests_come_from_the_manifest(tmp_path: Path) -> None:

@@ -20,12 +20,14 @@ class ImageFile:
     """One row: an image's file, which may be missing where a table names it, and its caption.
 
     root: the data set's folder, in which the file must lie. error: why the row cannot be used; empty where it can.
+    uncaptioned: whether a table has nothing where the caption should be, such as JSON's null.
     """
 
     path: Path
     caption: str
     root: Path
     error: str = ""
+    uncaptioned: bool = False
 
     def read(self) -> bytes:
         """Return the file's content.

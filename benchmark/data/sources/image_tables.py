@@ -193,11 +193,12 @@ def _rows(
         )
         if not error and not record.values[file_column]:
             error = f"{shown(table.path)}, row {number}: the file's name is empty"
+        uncaptioned = not record.error and captions_needed and all(record.values.get(name) is None for name in texts)
         path = names.find(table.path, str(record.values.get(file_column) or ""))
         if error:  # such a row gets the name of its line, which no file has
             lost.add(path)
             path = table.path.parent / f"row {number} of {table.path.name}"
-        rows.append(ImageFile(path, caption, listing.folder, error))
+        rows.append(ImageFile(path, caption, listing.folder, error, uncaptioned))
     notes = []
     name = listing.name(table.path)
     if filled:
