@@ -50,7 +50,7 @@ _SEVERAL_STEPS = ("dpm++2m", "unipc")
 _UNFIT: dict[str, tuple[str, ...]] = {
     "BriaPipeline": ("lcm",),
     "Kandinsky3Pipeline": ("heun", "unipc"),
-    "LatentConsistencyModelPipeline": tuple(name for name in _DIFFUSION if name not in ("lcm", "tcd")),
+    "LatentConsistencyModelPipeline": tuple(name for name in _DIFFUSION if name != "lcm"),
 }
 TRAILING = "-trailing"
 # The timesteps of the others are their own, or reach no step: Karras' noise levels lie between the two ends alone.

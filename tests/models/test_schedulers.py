@@ -109,7 +109,7 @@ def test_a_scheduler_for_another_kind_of_network_is_refused(
 
 def test_a_pipeline_that_its_own_call_ties_to_a_scheduler_is_told_apart() -> None:
     pipeline = pipeline_with("LCMScheduler", LatentConsistencyModelPipeline)
-    assert set_scheduler(pipeline, "tcd") == "TCDScheduler, leading timesteps"
+    assert set_scheduler(pipeline, "lcm") == "LCMScheduler, leading timesteps"
     with pytest.raises(ValueError, match="LatentConsistencyModelPipeline cannot run with euler-trailing"):
         set_scheduler(pipeline, "euler-trailing")
     inverted = pipeline_with("FlowMatchEulerDiscreteScheduler", StableDiffusion3Pipeline, invert_sigmas=True)
