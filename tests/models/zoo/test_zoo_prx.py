@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def ftfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in PIPELINES:
             patch.setattr(importlib.import_module(name), "ftfy", importlib.import_module("ftfy"), raising=False)
         yield
+    del sys.modules["ftfy"]
 
 
 @pytest.mark.usefixtures("ftfy")

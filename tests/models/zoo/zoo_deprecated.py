@@ -37,7 +37,8 @@ def published_modules(folder: Path) -> Iterator[None]:
         value[0]
         for value in index.values()
         if isinstance(value, list)
-        and value[0] not in (None, "diffusers", "transformers")
+        and isinstance(value[0], str)
+        and value[0] not in ("diffusers", "transformers")
         and not hasattr(diffusers.pipelines, value[0])
     }
     for name in moved:
