@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from files.hub import (
     fetch_snapshot,
     find_lacking,
     find_snapshot,
+    kept_bytes,
     list_files,
     select_files,
 )
@@ -124,21 +126,29 @@ def _watched(need: HubFiles, report: Callable[[int], None]) -> Path:
 
     thread = threading.Thread(target=work, name="hub-download", daemon=True)
     thread.start()
-    done = 0
+    done, kept, silent_since = 0, -1, time.monotonic()
     try:
         while True:
-            item = arrived.get(timeout=need.most_silent_seconds)
+            try:
+                item = arrived.get(timeout=min(1.0, need.most_silent_seconds))
+            except queue.Empty:
+                # Not each release of the library tells of bytes; its files grow in any case.
+                former, kept = kept, kept_bytes(need.repository)
+                if kept != former:
+                    silent_since = time.monotonic()
+                elif time.monotonic() - silent_since >= need.most_silent_seconds:
+                    raise OSError(
+                        f"{need.repository}: nothing arrived for {need.most_silent_seconds:.0f} s; try again, and it "
+                        "goes on from there"
+                    ) from None
+                continue
+            silent_since = time.monotonic()
             if isinstance(item, Path):
                 return item
             if isinstance(item, Exception):
                 raise item
-            done += item
+            done = max(done, item)
             report(done)
-    except queue.Empty:
-        raise OSError(
-            f"{need.repository}: nothing arrived for {need.most_silent_seconds:.0f} s; try again, and it goes on from "
-            "there"
-        ) from None
     finally:
         given_up.set()
         if thread.is_alive():

@@ -251,7 +251,8 @@ def fetch_snapshot(
 ) -> Path:
     """Return the folder with what `patterns` ask for, downloaded into the hub's cache.
 
-    arrived: is told of bytes as they arrive; what it raises ends the download of that file.
+    arrived: is told how many bytes are there, 0 as a sign of life, from several threads; of the library's two counts
+    each may be told. What it raises ends the download of a file.
 
     Raises:
         NotOnHub: there is no such repository, or no such file in it.
@@ -284,16 +285,30 @@ def _reporting(arrived: Callable[[int], None]) -> Any:
 
     class Reporting(tqdm):  # type: ignore[type-arg]
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            # Of the two bars for bytes, one counts what has arrived, the other what is written.
-            self._counts_bytes = options.get("unit") == "B" and str(options.get("desc", "")).startswith("Reconst")
+            self._is_of_bytes = options.get("unit") == "B"
+            self._seen = 0
             super().__init__(*arguments, **(options | {"disable": True}))
 
         def update(self, n: float | None = 1) -> bool | None:
-            if self._counts_bytes and n:
-                arrived(int(n))
+            self._seen += int(n or 0)
+            arrived(self._seen if self._is_of_bytes else 0)
             return super().update(n)
 
     return Reporting
+
+
+def kept_bytes(repository: str, kind: str = "model") -> int:
+    """Return how many bytes of a repository the hub's cache holds, those of unfinished files too."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE).expanduser() / "--".join([f"{kind}s", *repository.split("/")]) / "blobs"
+    total = 0
+    for path in folder.glob("*") if folder.is_dir() else ():
+        try:
+            total += path.stat().st_size
+        except OSError:  # it was renamed meanwhile
+            continue
+    return total
 
 
 @contextmanager

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from local_servers import Hub, closed_port, running, silent_port
+from local_servers import COMMIT, Hub, closed_port, running, silent_port
 
 from files import hub as hub_module
 from files.downloads import FirstOf, HubFiles, NotOnHub
 from files.hub import check_reachable, find_snapshot, is_offline, network
 
+ROOT = Path(__file__).parents[2]
 FILES = {
     "org/model/config.json": b"{}",
     "org/model/unet/w.fp16.safetensors": b"half" * 100,
@@ -126,7 +129,7 @@ def test_an_unknown_repository_is_one_line() -> None:
 
 
 def test_a_download_that_stalls_is_given_up(hub: Hub) -> None:
-    hub.cuts["/org/model/resolve/0123456789abcdef0123456789abcdef01234567/unet/w.fp16.safetensors"] = 10
+    hub.cuts[f"/org/model/resolve/{COMMIT}/unet/w.fp16.safetensors"] = 10
     hub.is_silent_at_cut = True
     start = time.monotonic()
     with pytest.raises(OSError, match="org/model: nothing arrived for 2 s") as caught:
@@ -185,3 +188,21 @@ def test_the_libraries_of_the_hub_are_told_of_offline_and_only_for_the_block() -
     assert not is_offline()
     assert not constants.HF_HUB_OFFLINE
     assert not set(hub_module.OFFLINE_VARIABLES) & set(os.environ)
+
+
+def test_a_download_that_was_given_up_does_not_keep_the_program_from_ending(hub: Hub, tmp_path: Path) -> None:
+    hub.cuts[f"/org/model/resolve/{COMMIT}/unet/w.fp16.safetensors"] = 10
+    hub.is_silent_at_cut = True
+    code = (
+        "from benchmark.console.interruption import leave; from files.downloads import HubFiles\n"
+        "try: HubFiles('x', 'org/model', ('unet/*fp16*.safetensors',), most_silent_seconds=1.0).fetch()\n"
+        "except OSError as error: print(error)\n"
+        "leave(7)"
+    )
+    environment = os.environ | {"HF_ENDPOINT": hub.address, "HF_HUB_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "org/model: nothing arrived for 1 s; try again, and it goes on from there\n"
+    assert process.wait(5) == 7, "the library alone would try again for a minute"

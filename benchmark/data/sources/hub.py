@@ -10,12 +10,13 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from benchmark.data.sources.columns import Columns
 from benchmark.data.sources.parquet import Shard, plain
 from benchmark.data.sources.table import Table, named_columns
-from files.hub import check_reachable, is_offline
+from files.hub import check_reachable, is_offline, network
 from files.reading import MOST_BYTES, MOST_SECONDS, shown
 
 SPLIT = "train"  # the only split that is read of a hub data set
@@ -46,10 +47,10 @@ class HubImages(Table):
         self._stream: Any = None
 
     def _features(self) -> Mapping[str, Any] | None:
-        _check_hub()
-        from datasets import load_dataset
+        with _asking_the_hub():
+            from datasets import load_dataset
 
-        self._stream = load_dataset(self._hub_id, split=SPLIT, streaming=True)
+            self._stream = load_dataset(self._hub_id, split=SPLIT, streaming=True)
         features: Mapping[str, Any] | None = self._stream.features
         return features
 
@@ -87,11 +88,12 @@ class HubImages(Table):
             raise self._unreadable(error) from error
 
     def _shards(self) -> Sequence[Shard]:
-        from datasets import load_dataset_builder
-
         try:
-            _check_hub()
-            files = [str(file) for file in (load_dataset_builder(self._hub_id).config.data_files or {}).get(SPLIT, ())]
+            with _asking_the_hub():
+                from datasets import load_dataset_builder
+
+                config = load_dataset_builder(self._hub_id).config
+            files = [str(file) for file in (config.data_files or {}).get(SPLIT, ())]
         except Exception as error:  # as in `undecoded`
             raise self._unreadable(error) from error
         if not files or not all(file.endswith(".parquet") for file in files):
@@ -103,10 +105,17 @@ class HubImages(Table):
         return files
 
 
-def _check_hub() -> None:
-    """Raise OSError where the hub cannot be reached, which `datasets` would try for minutes, but for offline."""
-    if not is_offline():
-        check_reachable()
+@contextmanager
+def _asking_the_hub() -> Iterator[None]:
+    """Let `datasets` ask the hub in the block: not for minutes where it cannot be reached, and not at all offline.
+
+    Raises:
+        OSError: it cannot be reached.
+    """
+    with network(is_offline()):
+        if not is_offline():
+            check_reachable()
+        yield
 
 
 def is_file_of(path: str, hub_id: str) -> bool:
