@@ -202,7 +202,7 @@ def hub_files(found: FoundPipeline, options: HasSource, weights: str) -> list[Hu
     needs = []
     if found.layout.kind == "hub":
         # The weights of a single file are in it; only the text around them comes from its layout.
-        bare = weights == "random" or (found.file is not None and not options.config)
+        bare = weights == "random" or found.file is not None
         needs.append(component_files(found.layout, found.index, bare, left_out=_left_out(options, named)))
     if found.prior is not None and found.prior.kind == "hub":
         needs.append(component_files(found.prior, read_index_of(found.prior), weights == "random"))

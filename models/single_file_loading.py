@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from files.opening import from_single_file, tensor_shapes
 from models.pipeline_components import Place, component_class, is_network, load_component
 from models.pipeline_files import choose_variant
+from models.pipeline_opening import Opening, folder_of, given_components, remedy
 from models.pipeline_sources import FoundPipeline
 from models.single_files import Shapes
-
-if TYPE_CHECKING:
-    from models.pipeline_loading import Opening
 
 _MOST_NAMES = 3
 
@@ -24,8 +22,6 @@ def open_file(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
         OSError: a component is neither in the file nor beside the configurations.
         ValueError: the file does not fit the configurations; one line.
     """
-    from models.pipeline_loading import folder_of, given_components, remedy
-
     assert found.file is not None
     file, folder = found.source.path, folder_of(found.layout, found.index, opening, bare=True)
     if not hasattr(kind, "from_single_file"):
