@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torchvision.models import AlexNet_Weights
 
 from metrics import needed
+from metrics.base import Scoring
+from metrics.scoring import fetch_networks
 
 
 def test_addresses_are_the_libraries_own() -> None:
@@ -20,3 +25,20 @@ def test_digests_begin_as_the_names_end() -> None:
     ):
         assert name.removesuffix(".pth").rpartition("-")[2] == digest[:8]
         assert len(digest) == 64
+
+
+def test_a_program_that_scores_alone_is_told_once_which_metrics_lack_their_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    told: list[str] = []
+    fetch_networks(["lpips", "ssim", "psnr"], Scoring("cpu", tmp_path, tmp_path), announce=told.append)
+    (line,) = told
+    assert line.startswith("LPIPS: n/a, alexnet-owt-7be5be79.pth is not here, and OFFLINE=1 downloads nothing")
+    monkeypatch.setattr(needed, "has_stand_in", lambda: True)
+    fetch_networks(["fid", "kid"], Scoring("cpu", tmp_path, tmp_path), announce=told.append)
+    assert told[1].startswith("FID Score, KID Score: the FID Inception is missing (weights-inception")
+    assert told[1].endswith("another network stands in, under its own name")
+    named = Scoring("cpu", tmp_path, tmp_path, inception_weights=tmp_path / "mine.pth")
+    fetch_networks(["fid"], named, announce=told.append)
+    assert len(told) == 2
