@@ -86,8 +86,9 @@ class Survey:
         if self.left_out:
             counted = f"{len(self.left_out):,} files or rows of tables left out: {self._reasons()}"
         else:
-            counted = "all of them used"
-        return "; ".join((f"{name}: {self.files:,} files, {counted}", *self.notes))
+            counted = "all used"
+        files = "1 file" if self.files == 1 else f"{self.files:,} files"
+        return "; ".join((f"{name}: {files}, {counted}", *self.notes))
 
     def note(self, name: str) -> str:
         """Return what the footer says of the data set's folder; empty where all was used."""

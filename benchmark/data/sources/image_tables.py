@@ -203,7 +203,7 @@ def _rows(
     name = listing.name(table.path)
     if filled:
         others = ", ".join(map(shown, texts[1:]))
-        notes.append(f"{name}: where {shown(texts[0])} is empty ({filled} times), the caption is that of {others}")
+        notes.append(f"{name}: rows whose caption is that of {others}, since {shown(texts[0])} is empty: {filled}")
     if ragged:
         told = "more or fewer cells than its header; a caption with the separator in it needs quotes"
         notes.append(f"{name}: {ragged} of {len(rows)} rows have {told}")

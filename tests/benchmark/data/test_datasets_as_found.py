@@ -52,7 +52,7 @@ def test_an_image_of_any_suffix_is_a_row(tmp_path: Path, name: str) -> None:
     for text in "ab":
         (tmp_path / f"{text}.txt").write_text(text)
     assert captions(tmp_path) == ["a", "b"]
-    assert opened(tmp_path).survey.summary("mine") == "mine: 4 files, all of them used"
+    assert opened(tmp_path).survey.summary("mine") == "mine: 4 files, all used"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -180,7 +180,7 @@ def test_an_empty_caption_is_replaced_by_that_of_another_column_and_told(tmp_pat
     rows = [{"file_name": "a.jpg", "text": "", "prompt": "real"}, {"file_name": "b.jpg", "text": "b", "prompt": "no"}]
     write_lines(tmp_path / "metadata.jsonl", rows)
     assert captions(tmp_path) == ["real", "b"]
-    told = "metadata.jsonl: where text is empty (1 times), the caption is that of prompt"
+    told = "metadata.jsonl: rows whose caption is that of prompt, since text is empty: 1"
     assert told in opened(tmp_path).survey.notes
     assert [row.caption for row in opened(tmp_path, caption_column="text").examples()] == ["", "b"]
 

@@ -103,7 +103,7 @@ def test_a_table_of_the_hubs_kind_loses_only_the_row_without_a_caption(tmp_path:
     features = Features({"image": Image(), "text": Value("string")})
     rows = [{"image": cell(png("red")), "text": text} for text in ("one", None, "caf\ufffd", "four")]
     data, told = prepare(write_shards(tmp_path / "some", rows, features, 1), tmp_path / "out")
-    assert told == ["some: 1 files, all of them used"]
+    assert told == ["some: 1 file, all used"]
     assert [prompt.text for prompt in data.prompts.prompts] == ["one", "caf\ufffd", "four"]
     assert data.note == (
         "1 row of some without a caption left out (input/manifest.jsonl says why); "
@@ -132,8 +132,8 @@ def test_a_folder_that_is_used_whole_leaves_no_note(tmp_path: Path) -> None:
     Pillow.new("RGB", (4, 4)).save(folder / "a.jpg")
     (folder / "a.txt").write_text("a")
     data, told = prepare(folder, tmp_path / "out")
-    assert (data.note, told) == ("", ["photos: 2 files, all of them used"])
-    assert describe_left_out(open_one(folder)) == ["files of photos: 2 files, all of them used"]
+    assert (data.note, told) == ("", ["photos: 2 files, all used"])
+    assert describe_left_out(open_one(folder)) == ["files of photos: 2 files, all used"]
 
 
 def test_check_names_what_is_left_out_and_the_rows_without_an_image(photos: Path) -> None:
