@@ -54,6 +54,8 @@ class GraphedCall:
     of a function that writes into its arguments. So do those that come after as many graphs as are kept.
     """
 
+    device_type = "cuda"
+
     def __init__(self, function: Callable[..., Any], pool: Any, modifiers: frozenset[str]) -> None:
         self.function = function
         self.pool = pool
@@ -64,7 +66,7 @@ class GraphedCall:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return the function's answer; the first call with new shapes compiles and captures."""
-        key = None if self._writes else key_of(args, kwargs)
+        key = None if self._writes else key_of(args, kwargs, self.device_type)
         if key is not None and key not in self.graphs and len(self.graphs) < _MOST_GRAPHS:
             captured = self._capture(args, kwargs)
             if captured is None:
@@ -75,7 +77,7 @@ class GraphedCall:
             self.plain_calls += 1
             return self.function(*args, **kwargs)
         graph, inputs, answer = self.graphs[key]
-        for held, given in zip(inputs, _tensors_of((args, kwargs)), strict=True):
+        for held, given in zip(inputs, tensors_of((args, kwargs)), strict=True):
             held.copy_(given)
         graph.replay()
         return pytree.tree_map_only(torch.Tensor, torch.clone, answer)
@@ -113,5 +115,6 @@ def is_unchanged(leaves: list[Any], layout: Any, arguments: Any) -> bool:
     return layout_now == layout and all(one is other for one, other in zip(now, leaves, strict=True))
 
 
-def _tensors_of(arguments: Any) -> list[torch.Tensor]:
+def tensors_of(arguments: Any) -> list[torch.Tensor]:
+    """Return the tensors among the leaves of arguments, in their order."""
     return [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, torch.Tensor)]

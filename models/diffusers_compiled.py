@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 
 from models.cuda_graphs import GraphedCall
 from models.diffusers_networks import backbones_of, steady_decoder_of, text_encoders_of
-from models.repeated_blocks import has_many_shapes, repeated_blocks
+from models.rehearsal import ALL_ALIKE, Findings
+from models.repeated_blocks import repeated_blocks
 
 # How the networks run: as they are; their repeated blocks compiled; compiled whole; or by inductor's own CUDA graphs.
 BASES = ("eager", "regional", "full", "trees")
@@ -137,12 +138,12 @@ def speed_up(
     device: str,
     of_family: Mapping[str, FamilyModifier] = {},
     backend: str = "inductor",
-    plain: Mapping[torch.nn.Module, str] = {},
+    findings: Findings = ALL_ALIKE,
 ) -> SpedUp:
     """Change the pipeline in place so that its networks run by `strategy`; its first call then compiles.
 
     On a device that is not CUDA there are no graphs, and the rest holds. of_family: the family's own modifiers by name.
-    plain: networks that get no CUDA graphs, with the reasons.
+    findings: of a rehearsal; without one, each network is taken to get the same sizes for each prompt.
 
     Raises:
         ValueError: the networks cannot be changed as the strategy says, or it compiles nothing in them.
@@ -164,7 +165,7 @@ def speed_up(
     extracted = [work for work in applied if work is not None]
     done = SpedUp(strategy.base)
     for network in images + (texts if "text" in strategy.modifiers else []):
-        if count := _compile(network, strategy, backend):
+        if count := _compile(network, strategy, backend, network in findings.varying):
             name = type(network).__name__
             done.modules[name] = done.modules.get(name, 0) + count
     if strategy.base != "eager" and not any(type(backbone).__name__ in done.modules for backbone in backbones):
@@ -174,8 +175,8 @@ def speed_up(
         pool = torch.cuda.graph_pool_handle()
         for network in images + texts:
             name = type(network).__name__
-            if network in plain:
-                done.plain[name] = plain[network]
+            if network in findings.plain:
+                done.plain[name] = findings.plain[network]
                 continue
             network.forward = GraphedCall(network.forward, pool, strategy.modifiers)
             done.graphed.setdefault(name, []).append(network.forward)
@@ -186,11 +187,10 @@ def speed_up(
     return done
 
 
-def _compile(network: torch.nn.Module, strategy: Strategy, backend: str) -> int:
+def _compile(network: torch.nn.Module, strategy: Strategy, backend: str, varies: bool) -> int:
     """Compile what the strategy's base says, and return how many modules that are."""
-    # A shape of its own for each call is the fastest, and right where only the batch's size changes.
-    may_vary = strategy.base == "regional" and not has_many_shapes(network)
-    settings: dict[str, Any] = {"backend": backend, "dynamic": None if may_vary else False}
+    # Fixed sizes are the fastest, but each prompt's length would then be compiled in a timed call.
+    settings: dict[str, Any] = {"backend": backend, "dynamic": varies}
     if backend == "inductor":
         settings["options"] = strategy.inductor_options
     if strategy.base == "eager":

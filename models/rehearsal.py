@@ -1,22 +1,24 @@
-"""Which networks of a pipeline a CUDA graph would answer wrongly, or once for each prompt.
+"""What changes between the calls of a pipeline's networks: found by two short calls, before anything is compiled.
 
-A graph repeats what it was captured with: sizes, numbers of the host, and what the host decided by values that it read.
-Two short calls with prompts of different lengths show what changes, before anything is compiled.
+A CUDA graph repeats what it was captured with: sizes, numbers of the host, and what the host decided by values that it
+read. And where sizes change with the prompt, each would be compiled anew if they were not kept open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from models.base import Request
-from models.cuda_graphs import Key, key_of
+from models.cuda_graphs import Key, key_of, tensors_of
 from models.diffusers_networks import backbones_of, decoder_of, text_encoders_of
+from models.repeated_blocks import repeated_blocks
 
 VARIES = "its inputs change with the prompt's length"
 CHANGES = "it takes other numbers at every step"
@@ -34,19 +36,46 @@ _STEADY = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel", "De
 _LOOKING = ("StableDiffusionSAGPipeline",)
 
 
-Calls = dict[nn.Module, list[Key | None]]
+Sizes = tuple[torch.Size, ...]
+
+
+@dataclass
+class Calls:
+    """What a network was called with.
+
+    sizes: of its tensors. keys: what graphs would be kept by (see `key_of`). inner: the sizes of its blocks' tensors,
+    which may change where its own do not: some networks take the padding away by themselves.
+    """
+
+    sizes: set[Sizes] = field(default_factory=set)
+    keys: list[Key | None] = field(default_factory=list)
+    inner: set[Sizes] = field(default_factory=set)
 
 
 class _Enough(Exception):
-    """A rehearsal has seen what it is for."""
+    """A call has shown what it is made for."""
 
 
-def find_plain(
-    pipeline: Any, generate: Callable[[Sequence[Request]], object], device_type: str = "cuda"
-) -> dict[nn.Module, str]:
-    """Return the networks that must run without CUDA graphs, each with the reason.
+@dataclass(frozen=True)
+class Findings:
+    """What a rehearsal found.
 
-    generate: makes images with the pipeline; its calls are broken off after a few steps.
+    plain: the networks that must run without CUDA graphs, each with the reason. varying: the backbones in which sizes
+    change with the prompt.
+    """
+
+    plain: Mapping[nn.Module, str] = field(default_factory=dict)
+    varying: Collection[nn.Module] = ()
+
+
+ALL_ALIKE = Findings()
+
+
+def rehearse(pipeline: Any, generate: Callable[[Sequence[Request]], object], device_type: str) -> Findings:
+    """Return what changes from prompt to prompt and from step to step.
+
+    generate: makes images with the pipeline; its calls are broken off after a few steps. device_type: "cuda" or "cpu",
+    where the pipeline is.
     """
     backbones, texts, decoder = backbones_of(pipeline), text_encoders_of(pipeline), decoder_of(pipeline)
     others = [*texts, *([decoder] if decoder is not None else [])]
@@ -54,31 +83,33 @@ def find_plain(
     if type(pipeline).__name__ in _LOOKING:
         plain |= dict.fromkeys(backbones, LOOKS)
     # A prior of another library may well be a language model.
-    plain |= {network: OTHER for network in backbones if not type(network).__module__.startswith("diffusers.")}
-    watched = [network for network in (*backbones, *texts) if network not in plain]
+    own = [network for network in backbones if type(network).__module__.startswith("diffusers.")]
+    plain |= {network: OTHER for network in backbones if network not in own}
+    watched = [*own, *(network for network in texts if network not in plain)]
     stage = _Stage(generate, watched, backbones[-1], decoder, device_type)
     first, _ = stage.rehearse(_PROMPTS[0])
     reading: set[nn.Module] = set()
     while True:
         # In the second call all that is made once is there, so that what is read now is read each time.
-        unsuspected = [network for network in backbones if network in watched and network not in reading]
+        unsuspected = [network for network in own if device_type == "cuda" and network not in reading]
         second, reads = stage.rehearse(_PROMPTS[1], unsuspected)
         if reads is None:
             break
         reading.add(reads)
     for network in watched:
         if reason := READS if network in reading else _difference(first[network], second[network]):
-            plain[network] = reason
-    return plain
+            plain.setdefault(network, reason)
+    return Findings(plain, [network for network in own if first[network].inner != second[network].inner])
 
 
-def _difference(first: list[Key | None], second: list[Key | None]) -> str:
+def _difference(first: Calls, second: Calls) -> str:
     """Return why calls for two prompts do not fit one graph each with and without the prompt; "" where they do."""
-    if None in first or None in second:
-        return HOLDS
-    if set(first) != set(second):
+    if first.sizes != second.sizes:
         return VARIES
-    return CHANGES if len(set(first)) > 2 else ""
+    keys = set(first.keys), set(second.keys)
+    if None in keys[0] | keys[1]:
+        return HOLDS
+    return CHANGES if keys[0] != keys[1] or len(keys[0]) > 2 else ""
 
 
 @dataclass(frozen=True)
@@ -91,15 +122,16 @@ class _Stage:
     decoder: nn.Module | None
     device_type: str
 
-    def rehearse(self, prompt: str, checked: Collection[nn.Module] = ()) -> tuple[Calls, nn.Module | None]:
+    def rehearse(self, prompt: str, checked: Collection[nn.Module] = ()) -> tuple[dict[nn.Module, Calls], Any]:
         """Return what the networks were called with, and which of `checked` made the host wait for its values."""
-        calls: Calls = {network: [] for network in (*self.watched, self.last)}
+        calls = {network: Calls() for network in (*self.watched, self.last)}
         inside: list[nn.Module] = []
 
         def enter(network: nn.Module, args: Any, kwargs: Any) -> None:
-            if network is self.decoder or (network is self.last and len(calls[network]) == _CALLS):
+            if network is self.decoder or (network is self.last and len(calls[network].keys) == _CALLS):
                 raise _Enough
-            calls[network].append(key_of(args, kwargs, self.device_type))
+            calls[network].sizes.add(_sizes(args, kwargs))
+            calls[network].keys.append(key_of(args, kwargs, self.device_type))
             if network in checked:
                 inside.append(network)
                 torch.cuda.set_sync_debug_mode("error")
@@ -112,9 +144,14 @@ class _Stage:
         with ExitStack() as hooks:
             if checked:
                 hooks.callback(torch.cuda.set_sync_debug_mode, torch.cuda.get_sync_debug_mode())
-            for network in {*calls, *([self.decoder] if self.decoder is not None else [])}:
+            for network, seen in calls.items():
                 hooks.callback(network.register_forward_pre_hook(enter, with_kwargs=True).remove)
                 hooks.callback(network.register_forward_hook(leave).remove)
+                for block in repeated_blocks(network):
+                    note = partial(_note_sizes, seen.inner)
+                    hooks.callback(block.register_forward_pre_hook(note, with_kwargs=True).remove)
+            if self.decoder is not None:
+                hooks.callback(self.decoder.register_forward_pre_hook(enter, with_kwargs=True).remove)
             try:
                 self.generate([Request(0, prompt, 0)])
             except _Enough:
@@ -124,3 +161,11 @@ class _Stage:
                     raise
                 return calls, inside[-1]
         return calls, None
+
+
+def _note_sizes(seen: set[Sizes], _block: nn.Module, args: Any, kwargs: Any) -> None:
+    seen.add(_sizes(args, kwargs))
+
+
+def _sizes(args: Any, kwargs: Any) -> Sizes:
+    return tuple(tensor.shape for tensor in tensors_of((args, kwargs)))

@@ -16,9 +16,6 @@ _MORE: dict[str, tuple[str, ...]] = {
     "StableCascadeUNet": ("SDCascadeResBlock", "SDCascadeAttnBlock", "SDCascadeTimestepBlock"),
     "WuerstchenDiffNeXt": ("ResBlockStageB", "TimestepBlock"),
 }
-# Their blocks come in many shapes, and each in one alone: the prompt's length is always the same. Others get what the
-# prompt's length changes as a size that may vary, or each length would be compiled anew.
-_OF_MANY_SHAPES = (*_MORE, "WuerstchenPrior")
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
@@ -34,11 +31,6 @@ def repeated_blocks(network: nn.Module) -> list[nn.Module]:
         return []  # a part of a network, or another library's
     lists = [part for part in network.children() if isinstance(part, nn.ModuleList)]
     return [block for part in lists for block in part if next(block.children(), None) is not None]
-
-
-def has_many_shapes(network: nn.Module) -> bool:
-    """Return whether a network's blocks differ in shape among themselves, but not from prompt to prompt."""
-    return type(network).__name__ in _OF_MANY_SHAPES
 
 
 def _listed(network: nn.Module) -> Sequence[str]:
