@@ -19,9 +19,9 @@ from benchmark.data.sources.columns import (
     simple_name,
 )
 from benchmark.data.sources.image_files import FoundRows, ImageFile
-from benchmark.data.sources.records import Record, read_table, unquoted
+from benchmark.data.sources.records import Record, find_separator, read_table, split_lines, unquoted
 from files.listing import LeftOut, Listing
-from files.reading import shown, valid_text
+from files.reading import as_utf_8, read_head, shown, valid_text
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv")  # as `datasets` has them: a table of images, or an error
 LIKELY_NAMES = ("metadata.tsv", "metadata.json")  # which other programs write too, with something else in them
@@ -29,6 +29,7 @@ SUFFIXES = frozenset({".jsonl", ".csv", ".tsv", ".json"})
 FILE_COLUMN = "file_name"
 # What programs write into folders of images, and what is never a table of images for all its columns.
 OWN_NAMES = frozenset({"manifest.jsonl", "results.csv", "results.json", "dataset_info.json", "state.json"})
+_HEADER_BYTES = 4096
 # How PixArt-Sigma keeps its training data: the images of InternData/data_info.json lie in InternImgs.
 INTERN_TABLE, INTERN_IMAGES = "InternData/data_info.json", "InternImgs"
 
@@ -74,9 +75,25 @@ def other_tables(listing: Listing, image_column: str, caption_column: str, capti
     return [
         table
         for path in listing.others
-        if path.parent == listing.folder and path.suffix.lower() in SUFFIXES and path.name.lower() not in OWN_NAMES
+        if path.parent == listing.folder and _may_be_table(path)
         for table in _if_of_images(path, listing, image_column, caption_column, captions_needed)
     ]
+
+
+def _may_be_table(path: Path) -> bool:
+    """Return whether a file may be a table of images: by its suffix, or a text whose first line names such columns.
+
+    Spreadsheets save what they call Unicode text with the suffix of a text.
+    """
+    if path.suffix.lower() != ".txt":
+        return path.suffix.lower() in SUFFIXES and path.name.lower() not in OWN_NAMES
+    try:
+        head = b"" if path.is_symlink() else as_utf_8(read_head(path, _HEADER_BYTES), path)
+    except (OSError, ValueError):
+        return False
+    first = split_lines(head)[0].decode("utf-8", "replace")
+    cells = [cell.strip('" ') for cell in first.split(find_separator(first))]
+    return bool(known_columns(FILE_COLUMNS, cells) and known_columns(CAPTION_COLUMNS, cells))
 
 
 def _if_of_images(

@@ -101,6 +101,19 @@ def test_a_spreadsheets_table_of_any_name_gives_the_captions(tmp_path: Path, con
     assert left_out(tmp_path) == {}
 
 
+@pytest.mark.parametrize(("separator", "encoding"), [("\t", "utf-16"), (",", "utf-8")])
+def test_a_table_with_the_suffix_of_a_text_is_found_by_its_first_line(
+    tmp_path: Path, separator: str, encoding: str
+) -> None:
+    draw(tmp_path / "Images" / "a.jpg")
+    (tmp_path / "notes.txt").write_text("image, caption and more")
+    rows = [("image", "caption"), ("a.jpg", "a café")]
+    text = "".join(f"{separator.join(row)}\r\n" for row in rows)
+    (tmp_path / "captions.txt").write_bytes(text.encode(encoding))
+    assert captions(tmp_path) == ["a café"]
+    assert left_out(tmp_path) == {"notes.txt": "a text that no image takes its caption from"}
+
+
 def test_a_table_of_any_name_that_is_json_lines_or_one_among_others_is_found(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg")
     write_lines(tmp_path / "train.jsonl", [{"image": "a.jpg", "caption": "one"}])
