@@ -146,7 +146,7 @@ def test_two_columns_of_one_title_are_refused(
     write_lora(output / "Robots" / "pixart_lora")
     namesake = tmp_path / "PixArt+LoRA"
     namesake.mkdir()
-    (namesake / "model_index.json").write_text("{}")
+    (namesake / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
     monkeypatch.setenv("WEIGHTS", "pretrained")  # the others have no model of the hub's
     monkeypatch.setenv("DATASET", "robots")
     monkeypatch.setenv("MODELS", f"pixart,hub:{namesake}")
@@ -167,7 +167,9 @@ def test_check_tells_of_the_lora(output: Path, capsys: pytest.CaptureFixture[str
     assert run_inference.main(["--check"]) == 0
     told = capsys.readouterr().out
     assert f"PixArt+LoRA: LoRA found in {folder}" in told
-    assert told.split("\n")[-2].startswith("PixArt+LoRA: ")
+    *_, column, downloads, end = told.split("\n")
+    assert column.startswith("PixArt+LoRA: ")
+    assert (downloads, end) == ("to download: nothing", "")
     assert f", LoRA {folder}; 0 images already there" in told
     assert run_inference.main(["--check", "--pixart-lora", str(folder)]) == 0
     told = capsys.readouterr().out
