@@ -27,6 +27,7 @@ _OWN = {
 _TOLD = re.compile(
     r"(\w+_)?num_inference_steps|(prior_|decoder_|distilled_)?guidance_scale|true_cfg_scale|[ps]ag_scale"
 )
+GUIDERS = ("guider", "ocr_guider")
 _IDEOGRAM_END = 3.0  # its guidance in the last sixteenth of the steps
 
 
@@ -139,12 +140,14 @@ def _ideogram_guidance(asked: Asked, taken: Mapping[str, Parameter]) -> dict[str
 
 def call_note(arguments: Mapping[str, object], pipeline: Any, image_size: int) -> str:
     """Return the footer's line on what a column's images were made with, under the pipeline's own names."""
-    facts = facts_of(type(pipeline).__name__)
+    facts = facts_of(type(pipeline).__name__) or PipelineFacts()
     taken = inspect.signature(type(pipeline).__call__).parameters
     used = {name: parameter.default for name, parameter in taken.items()} | dict(arguments)
-    if facts is not None and not facts.guidance:
-        used.pop("guidance_scale", None)
-    told = [f"{name} {_number(used[name])}" for name in used if _TOLD.fullmatch(name) and _is_number(used[name])]
+    unused = ("guidance_scale",) if not facts.guidance else facts.guidance if without_guidance(pipeline, facts) else ()
+    named = [name for name in used if _TOLD.fullmatch(name) and _is_number(used[name]) and name not in unused]
+    told = [f"{name} {_number(used[name])}" for name in named]
+    if unused and not has_guider(pipeline):
+        told.append("no guidance")
     schedule = used.get("guidance_schedule")
     if isinstance(schedule, (list, tuple)) and schedule:
         told.append(f"guidance_schedule {_number(schedule[0])} to {_number(schedule[-1])}")
@@ -157,8 +160,27 @@ def call_note(arguments: Mapping[str, object], pipeline: Any, image_size: int) -
         negative = str(arguments.get("negative_prompt", "")).strip()
         told.append(f'negative prompt "{negative}"' if negative else "no negative prompt")
     others = [name for name in arguments if name not in (*_OWN, "guidance_schedule") and not _TOLD.fullmatch(name)]
-    told += [f"{name} {_value(arguments[name])}" for name in others if facts is None or name not in facts.fixed]
+    told += [f"{name} {_value(arguments[name])}" for name in others if name not in facts.fixed]
     return "asked for " + ", ".join(told)
+
+
+def without_guidance(pipeline: Any, facts: PipelineFacts) -> bool:
+    """Return whether this checkpoint does not read the scale that others of its class are guided by."""
+    return bool(
+        config_of(pipeline).get("is_distilled")
+        or (facts.distilled and config_of(getattr(pipeline, "transformer", None)).get("guidance_embeds") is False)
+    )
+
+
+def has_guider(pipeline: Any) -> bool:
+    """Return whether objects guide in the place of a scale."""
+    return any(getattr(pipeline, name, None) is not None for name in GUIDERS)
+
+
+def config_of(part: Any) -> Mapping[str, Any]:
+    """Return the configuration of a pipeline or of one of its parts, or nothing."""
+    config = getattr(part, "config", None)
+    return config if isinstance(config, Mapping) else {}
 
 
 def _is_number(value: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models.pipeline_calls import Asked
+from models.pipeline_calls import GUIDERS, Asked, config_of, has_guider, without_guidance
 from models.pipeline_table import PipelineFacts
 
 BLACKED_OUT = ("nsfw_content_detected", "nsfw_detected")
@@ -45,10 +45,10 @@ def set_guiders(pipeline: Any, arguments: dict[str, object], asked: Asked) -> tu
 
     `arguments` then lack the scale of the distilled form.
     """
-    named = [name for name in ("guider", "ocr_guider") if hasattr(getattr(pipeline, name, None), "guidance_scale")]
+    named = [name for name in GUIDERS if hasattr(getattr(pipeline, name, None), "guidance_scale")]
     if not named:
         return ()
-    if not _config(getattr(pipeline, "transformer", None)).get("guidance_embeds", False):
+    if not config_of(getattr(pipeline, "transformer", None)).get("guidance_embeds"):
         arguments.pop("distilled_guidance_scale", None)
     if asked.guidance >= 0:
         for name in named:
@@ -59,20 +59,11 @@ def set_guiders(pipeline: Any, arguments: dict[str, object], asked: Asked) -> tu
 def unreached_here(pipeline: Any, facts: PipelineFacts, asked: Asked) -> dict[str, str]:
     """Return what was asked and reaches nothing in this checkpoint, though it would in others of its class."""
     found = {}
-    pipeline_config = _config(pipeline)
-    network = _config(getattr(pipeline, "transformer", None) or getattr(pipeline, "unet", None))
-    has_guider = any(getattr(pipeline, name, None) is not None for name in ("guider", "ocr_guider"))
-    if asked.guidance >= 0 and pipeline_config.get("is_distilled"):
-        found["guidance"] = "this checkpoint is distilled, so that guidance is off"
-    elif asked.guidance >= 0 and facts.distilled and network.get("guidance_embeds") is False and not has_guider:
-        found["guidance"] = "this checkpoint was made without guidance"
+    network = config_of(getattr(pipeline, "transformer", None) or getattr(pipeline, "unet", None))
+    if asked.guidance >= 0 and without_guidance(pipeline, facts) and not has_guider(pipeline):
+        found["guidance"] = "this checkpoint is one without guidance"
     if asked.negative_prompt and network.get("time_cond_proj_dim") is not None:
         found["negative_prompt"] = _EMBEDDED
     if asked.safety and facts.safety and getattr(pipeline, "safety_checker", None) is None:
         found["safety"] = "this checkpoint has no safety checker"
     return found
-
-
-def _config(part: Any) -> Mapping[str, Any]:
-    config = getattr(part, "config", None)
-    return config if isinstance(config, Mapping) else {}

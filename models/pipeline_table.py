@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 _PRIOR_TOO = ("guidance_scale", "prior_guidance_scale")
 _PRIOR_STEPS = ("num_inference_steps", "prior_num_inference_steps")
@@ -33,6 +34,8 @@ class PipelineFacts:
     safety: whether it can have a safety checker. scheduler: whether another scheduler can take the place of its own.
     tokens: the most tokens of each text encoder, where neither its tokenizer nor `max_sequence_length` tells; 0: no
         limit to count by.
+    chat: how a text encoder that is a language model gets a prompt: "text", or "parts", as a message of a
+        conversation, of which all words count as tokens.
     dtypes: those that it runs in, where it does not in all of them.
     packages: what it needs beside diffusers' own requirements.
     notes: what the footer says of every column of this class.
@@ -56,6 +59,7 @@ class PipelineFacts:
     safety: bool = False
     scheduler: bool = True
     tokens: Mapping[str, int] = field(default_factory=dict)
+    chat: Literal["", "text", "parts"] = ""
     dtypes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -69,6 +73,7 @@ class PipelineFacts:
 # Text cleaning and sizes that the benchmark chooses itself.
 PLAIN = {"clean_caption": False, "use_resolution_binning": False}
 _UNREAD = ("prompts are not rewritten",)
+_OWN_NEGATIVE = ("it is guided away from a negative prompt of its own where none is given",)
 _INSTRUCTION = (
     "the pipeline's own instruction stands before each prompt (complex_human_instruction); "
     "HUB_ARGS='{\"complex_human_instruction\": null}' turns it off",
@@ -118,11 +123,13 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         default=5.0, fixed=PLAIN, multiple=16, safety=True, tokens={"text_encoder": _CLIP, "text_encoder_2": 256}
     ),
     "AuraFlowPipeline": PipelineFacts(default=3.5),
-    "LuminaPipeline": PipelineFacts(default=4.0, fixed=PLAIN),
-    "Lumina2Pipeline": PipelineFacts(default=4.0),
+    "LuminaPipeline": PipelineFacts(default=4.0, fixed=PLAIN, multiple=16),
+    "Lumina2Pipeline": PipelineFacts(default=4.0, multiple=16),
     "CogView3PlusPipeline": PipelineFacts(default=5.0, multiple=8),
     "CogView4Pipeline": PipelineFacts(default=5.0, multiple=16, batch_matters=True),
-    "OmniGenPipeline": PipelineFacts(default=2.5, negative=False, batch_matters=True, tokens={"text_encoder": 0}),
+    "OmniGenPipeline": PipelineFacts(
+        default=2.5, negative=False, batch_matters=True, tokens={"text_encoder": 0}, notes=_OWN_NEGATIVE
+    ),
     "PRXPipeline": PipelineFacts(
         default=4.0,
         fixed={"skip_text_cleaning": True, "use_resolution_binning": False},
@@ -144,9 +151,7 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     "ChromaPipeline": PipelineFacts(default=5.0),
     "BriaPipeline": PipelineFacts(default=5.0),
     "BriaFiboPipeline": PipelineFacts(default=5.0, multiple=16),
-    "BriaFibo2Pipeline": PipelineFacts(
-        default=5.0, notes=("without a negative prompt it takes one of its own",), tokens={"text_encoder": 4096}
-    ),
+    "BriaFibo2Pipeline": PipelineFacts(default=5.0, notes=_OWN_NEGATIVE, tokens={"text_encoder": 4096}),
     "OvisImagePipeline": PipelineFacts(default=5.0, plain_negative=""),
     "LongCatImagePipeline": PipelineFacts(
         default=4.5,
@@ -155,15 +160,16 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         notes=_UNREAD,
         tokens={"text_encoder": 512},
     ),
-    "Flux2Pipeline": PipelineFacts(default=4.0, distilled=True, negative=False),
-    "Flux2KleinPipeline": PipelineFacts(default=4.0, negative=False),
-    "Flux2KleinKVPipeline": PipelineFacts(guidance=(), negative=False),
+    "Flux2Pipeline": PipelineFacts(default=4.0, distilled=True, negative=False, chat="parts"),
+    "Flux2KleinPipeline": PipelineFacts(default=4.0, negative=False, chat="text"),
+    "Flux2KleinKVPipeline": PipelineFacts(guidance=(), negative=False, chat="text"),
     # transformers behind a language model
     "QwenImagePipeline": PipelineFacts(guidance=("true_cfg_scale",), default=4.0, plain_negative=" "),
     "QwenImage21Pipeline": PipelineFacts(
         guidance=("true_cfg_scale",),
         default=1.0,
         plain_negative=" ",
+        multiple=32,
         batch_matters=True,
         tensors=False,  # of four channels
         tokens={"text_encoder": 0},
@@ -174,16 +180,16 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         distilled=True,
         tokens={"text_encoder": 1000, "text_encoder_2": 0},
     ),
-    "ZImagePipeline": PipelineFacts(default=5.0, off=0.0),
+    "ZImagePipeline": PipelineFacts(default=5.0, off=0.0, chat="text"),
     "ZImageOmniPipeline": PipelineFacts(default=5.0, off=0.0),
     "Krea2Pipeline": PipelineFacts(default=4.5, off=0.0),
     "NucleusMoEImagePipeline": PipelineFacts(default=4.0, tokens={"text_encoder": 1024}),
     "ErnieImagePipeline": PipelineFacts(
         default=4.0, fixed={"use_pe": False}, notes=_UNREAD, tokens={"text_encoder": 0, "pe": 0}
     ),
-    "GlmImagePipeline": PipelineFacts(default=1.5, negative=False, alone=True, tokens={"text_encoder": 2048}),
+    "GlmImagePipeline": PipelineFacts(default=1.5, negative=False, alone=True, tokens={"text_encoder": 0}),
     "Ideogram4Pipeline": PipelineFacts(
-        default=None, off=-1e9, negative=False, fixed={"prompt_upsampling": False}, tokens={"text_encoder": 2048}
+        default=None, off=-1e9, negative=False, fixed={"prompt_upsampling": False}, tokens={"text_encoder": 0}
     ),
     "HiDreamImagePipeline": PipelineFacts(
         default=5.0, side=NATIVE, tokens={"text_encoder": ASKED_LENGTH, "text_encoder_2": ASKED_LENGTH}

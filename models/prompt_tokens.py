@@ -21,7 +21,7 @@ def cut_notes(
         limit = _limit(pipeline, name, tokenizer, facts, arguments)
         if not limit:
             continue
-        lengths = {prompt: _length(tokenizer, prompt) for prompt in dict.fromkeys(prompts)}
+        lengths = {prompt: _length(pipeline, name, tokenizer, facts, prompt) for prompt in dict.fromkeys(prompts)}
         if cut := sum(lengths[prompt] > limit for prompt in prompts):
             were = "was" if cut == 1 else "were"
             notes.append(f"{cut} of {len(prompts)} prompts {were} cut at {limit} tokens by {name}")
@@ -59,5 +59,18 @@ def _limit(pipeline: Any, name: str, tokenizer: Any, facts: PipelineFacts, argum
     return asked if isinstance(asked, int) else own
 
 
-def _length(tokenizer: Any, prompt: str) -> int:
+def _length(pipeline: Any, name: str, tokenizer: Any, facts: PipelineFacts, prompt: str) -> int:
+    """Return how many tokens a text encoder would read of a prompt and of what its pipeline puts around it."""
+    if facts.chat and name == "text_encoder":
+        told = pipeline.tokenizer.apply_chat_template(
+            _conversation(pipeline, facts, prompt), tokenize=False, add_generation_prompt=facts.chat == "text"
+        )
+        return len(tokenizer(told, truncation=False, padding=False)["input_ids"])
     return len(tokenizer(prompt, truncation=False, padding=False)["input_ids"])
+
+
+def _conversation(pipeline: Any, facts: PipelineFacts, prompt: str) -> list[dict[str, object]]:
+    if facts.chat == "text":
+        return [{"role": "user", "content": prompt}]
+    told = {"system": getattr(pipeline, "system_message", ""), "user": prompt}
+    return [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in told.items()]

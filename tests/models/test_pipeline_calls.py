@@ -153,3 +153,20 @@ def test_the_footer_says_what_was_asked_under_the_pipelines_own_names() -> None:
 
 def test_facts_without_guidance_have_no_scale_for_a_negative_prompt() -> None:
     assert PipelineFacts(guidance=()).scale_of_negative == ""
+
+
+class FluxPipeline:
+    """A pipeline whose checkpoint reads no guidance."""
+
+    def __init__(self, **config: object) -> None:
+        self.transformer = SimpleNamespace(config=config)
+
+    def __call__(self, prompt: str, num_inference_steps: int = 28, guidance_scale: float = 3.5) -> None: ...
+
+
+def test_a_scale_that_a_checkpoint_does_not_read_is_not_claimed() -> None:
+    assert call_note({}, FluxPipeline(guidance_embeds=True), 64) == (
+        "asked for num_inference_steps 28, guidance_scale 3.5, 64 px"
+    )
+    told = call_note({"guidance_scale": 2.0}, FluxPipeline(guidance_embeds=False), 64)
+    assert told == "asked for num_inference_steps 28, no guidance, 64 px"
