@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from files import PROGRAM
 from files.reading import shown
 
 PUBLIC_ENDPOINT = "https://huggingface.co"
@@ -29,6 +30,8 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _DOWN = (500, 502, 503, 504)
 _TRUE = ("1", "true", "yes", "on", "y", "t")
 _BYTES_AT_ONCE = 1 << 20
+_MOST_SECONDS_TO_LIST = 30.0  # before a download, which takes longer anyway
+_listings: dict[tuple[str, str, str, str], Mapping[str, int]] = {}
 
 
 class NotOnHub(FileNotFoundError):
@@ -117,7 +120,7 @@ def _ask(address: str) -> str:
     import urllib.request
 
     try:
-        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "t2i-benchmark"})
+        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": PROGRAM})
         with urllib.request.build_opener().open(request, timeout=MOST_SECONDS_TO_ANSWER):
             return ""
     except urllib.error.HTTPError as error:
@@ -208,7 +211,9 @@ def _has_all_parts(folder: Path, index: str) -> bool:
     return parts <= beside or not parts & beside
 
 
-def list_files(repository: str, revision: str = "", kind: str = "model") -> Mapping[str, int]:
+def list_files(
+    repository: str, revision: str = "", kind: str = "model", most_seconds: float = MOST_SECONDS_TO_ANSWER
+) -> Mapping[str, int]:
     """Return the size in bytes of each file that a repository has on the hub; it is asked once in a process.
 
     Raises:
@@ -216,18 +221,17 @@ def list_files(repository: str, revision: str = "", kind: str = "model") -> Mapp
         OSError: the hub may not be asked, or cannot be; one line.
     """
     check_reachable()
-    return _listed(endpoint(), repository, revision, kind)
+    question = (endpoint(), repository, revision, kind)
+    if question not in _listings:
+        from huggingface_hub import HfApi
 
-
-@cache
-def _listed(address: str, repository: str, revision: str, kind: str) -> Mapping[str, int]:  # noqa: ARG001 (a key)
-    from huggingface_hub import HfApi
-
-    with speaking(repository):
-        found = HfApi().repo_info(
-            repository, repo_type=kind, revision=revision or None, files_metadata=True, timeout=MOST_SECONDS_TO_ANSWER
-        )
-    return {file.rfilename: file.size or 0 for file in getattr(found, "siblings", None) or ()}
+        with speaking(repository):
+            found = HfApi().repo_info(
+                repository, repo_type=kind, revision=revision or None, files_metadata=True, timeout=most_seconds
+            )
+        files = getattr(found, "siblings", None) or ()
+        _listings[question] = {file.rfilename: file.size or 0 for file in files}
+    return _listings[question]
 
 
 def select_files(names: Mapping[str, int], patterns: Sequence[str], ignored: Sequence[str] = ()) -> dict[str, int]:
@@ -258,7 +262,7 @@ def fetch_snapshot(
         NotOnHub: there is no such repository, or no such file in it.
         OSError: it cannot be downloaded; one line.
     """
-    wanted = select_files(list_files(repository, revision, kind), patterns, ignored)
+    wanted = select_files(list_files(repository, revision, kind, _MOST_SECONDS_TO_LIST), patterns, ignored)
     if lacking := find_lacking(wanted, patterns):
         raise NotOnHub(f"{shown(repository)} on the hub has no {lacking}")
     from huggingface_hub import constants, snapshot_download

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from files import PROGRAM
 from files.hub import is_offline, reason_of
 from files.locks import locked
 from files.needs import MOST_SILENT_SECONDS, OpenProgress, no_progress, tell
@@ -149,7 +150,7 @@ def _receive(
         return False
 
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "t2i-benchmark"})
+        request = urllib.request.Request(url, headers={"User-Agent": PROGRAM})
         with urllib.request.build_opener().open(request, timeout=most_silent_seconds) as response:
             if not put(int(response.headers.get("Content-Length") or 0)):
                 return

@@ -44,7 +44,7 @@ def _online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def forget() -> None:
     """Let the next question be asked again, as in a new process."""
     hub_module._failure.cache_clear()
-    hub_module._listed.cache_clear()
+    hub_module._listings.clear()
 
 
 def point_to(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
