@@ -46,10 +46,14 @@ class HashTokenizer:
         return_tensors: str = "pt",
         add_special_tokens: bool = True,
         return_attention_mask: bool = True,
+        return_overflowing_tokens: bool = False,
+        return_length: bool = False,
     ) -> TokenIds:
         """Return the ids of one or several prompts, padded as a pipeline asks; an answer is never cut unasked."""
         assert add_special_tokens
         assert return_tensors == "pt"
+        assert not return_overflowing_tokens
+        assert not return_length
         length = max_length or self.model_max_length
         rows = [self._ids(prompt, length) for prompt in ([text] if isinstance(text, str) else text)]
         width = length if padding == "max_length" else max(len(row) for row in rows)

@@ -121,7 +121,7 @@ def pipeline_around(backbone: torch.nn.Module) -> Any:
 
 
 def test_a_network_without_blocks_is_refused_before_it_is_asked_for_images() -> None:
-    with pytest.raises(ValueError, match="^nothing in Backbone can be compiled by regional: set MODE=eager$"):
+    with pytest.raises(ValueError, match=r"^nothing in Backbone can be compiled by regional: set MODE=eager$"):
         speed_up(pipeline_around(Backbone()), Strategy.parse("regional"), "cpu")
 
 
