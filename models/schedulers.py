@@ -127,8 +127,11 @@ def set_scheduler(pipeline: Any, name: str) -> str:
         settings["variance_type"] = config["variance_type"]
     # Some classes clip by default what only models of pixels keep within -1..1.
     config = {"clip_sample": False} | config | settings
-    pipeline.register_modules(scheduler=kind.from_config(config))
-    return describe_scheduler(pipeline.scheduler)
+    scheduler = kind(**{key: value for key, value in config.items() if key in taken})
+    # What this class does not read, some pipelines do: the shift by the image's size.
+    scheduler.register_to_config(**{key: value for key, value in config.items() if key not in taken})
+    pipeline.register_modules(scheduler=scheduler)
+    return describe_scheduler(scheduler)
 
 
 def describe_scheduler(scheduler: Any) -> str:

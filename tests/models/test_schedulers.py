@@ -64,6 +64,13 @@ def test_names_say_which_noise_levels_and_whether_noise_is_added() -> None:
     assert said["dpm++2m"] == "DPMSolverMultistepScheduler, linspace timesteps", "nothing of the last one stays"
 
 
+def test_nothing_is_said_of_settings_that_only_the_old_class_reads(capfd: pytest.CaptureFixture[str]) -> None:
+    pipeline = pipeline_with("FlowMatchEulerDiscreteScheduler", StableDiffusion3Pipeline, max_shift=1.5)
+    set_scheduler(pipeline, "dpm++2m")
+    assert pipeline.scheduler.config.max_shift == 1.5, "pipelines read it there"
+    assert capfd.readouterr().err == ""
+
+
 def test_no_name_leaves_the_own_scheduler() -> None:
     pipeline = pipeline_with("EulerDiscreteScheduler", **sdxl.SCHEDULER)
     own = pipeline.scheduler
