@@ -153,7 +153,12 @@ def _needs(options: Options, runtime: Runtime) -> Sequence[Need]:
 def _unreached(options: Options, _runtime: Runtime) -> Mapping[str, str]:
     class_name = _class_here(options)
     facts = facts_of(class_name) if class_name else None
-    return {} if facts is None or facts.refusal else unreached(facts, options)
+    return {} if facts is None or facts.refusal else unreached(facts, options) | _unreached_config(options)
+
+
+def _unreached_config(options: Options) -> dict[str, str]:
+    is_file = parse_source(options.id).kind == "file"
+    return {} if is_file or not options.config else {"config": "it is no single .safetensors file"}
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
@@ -187,7 +192,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     notes += set_guiders(pipeline, arguments, options)
     if options.scheduler and facts.scheduler:
         set_scheduler(pipeline, options.scheduler)
-    missed = unreached(facts, options) | unreached_here(pipeline, facts, options)
+    missed = unreached(facts, options) | _unreached_config(options) | unreached_here(pipeline, facts, options)
     notes += tuple(f"HUB_{option.upper()} does not reach it: {reason}" for option, reason in missed.items())
     image_size, size_notes = _size(facts, arguments, native_size(pipeline), runtime.image_size)
     generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*notes, *size_notes), facts=facts)

@@ -58,7 +58,7 @@ class HashTokenizer:
         rows = [self._ids(prompt, length) for prompt in ([text] if isinstance(text, str) else text)]
         width = length if padding == "max_length" else max(len(row) for row in rows)
         # "longest" is asked to report cut-off words; there are none to tell of here, so rows are cut in both cases.
-        del truncation, return_attention_mask
+        del truncation, return_attention_mask, return_length, return_overflowing_tokens
         ids = torch.tensor([row + [self.pad] * (width - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         return TokenIds(ids, mask)

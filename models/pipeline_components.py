@@ -19,9 +19,9 @@ from models.random_weights import build_any_random
 CONFIGURATION = "config.json"
 STAND_IN_NOTE = "{name} is a stand-in: its folder holds no tokenizer"
 # Tokenizers whose ids a hash can stand for: pipelines ask nothing else of them than ids of a fixed length.
-_STAND_INS: dict[str, dict[str, Any]] = {
-    "CLIPTokenizer": {"model_max_length": 77, "start": 49406, "end": 49407, "pad": 49407},
-    "T5Tokenizer": {"model_max_length": 512, "start": None, "end": 1, "pad": 0},
+_STAND_INS = {
+    "CLIPTokenizer": HashTokenizer(vocabulary=49408, model_max_length=77, start=49406, end=49407, pad=49407),
+    "T5Tokenizer": HashTokenizer(vocabulary=32128, model_max_length=512, start=None, end=1, pad=0),
 }
 
 
@@ -53,7 +53,7 @@ def component_class(name: str, value: object, place: Place, annotated: tuple[Any
     import transformers
 
     library, of_index = value if isinstance(value, list) and len(value) == 2 else (None, None)
-    if library is not None and (in_index := find_class(library, of_index)) is not None:
+    if library is not None and of_index is not None and (in_index := find_class(library, of_index)) is not None:
         return in_index
     own = _configuration(place)
     found = getattr(diffusers, str(own.get("_class_name")), None)
@@ -149,20 +149,28 @@ def _builder(kind: Any, place: Place) -> Callable[[], Any]:
 def _stand_in(name: str, kind: Any, place: Place) -> HashTokenizer | None:
     """Return a stand-in for a tokenizer without its files, or None where they are there or none can stand in."""
     class_name = getattr(kind, "__name__", "").removesuffix("Fast")
-    shape = _STAND_INS.get(class_name)
-    if "tokenizer" not in name or (place.holds() if shape is None else _has_vocabulary(place.path)):
+    published = _STAND_INS.get(class_name)
+    if "tokenizer" not in name or (place.holds() if published is None else _has_vocabulary(place.path)):
         return None
-    if shape is None:
+    if published is None:
         raise OSError(
             f"{shown(place.path)} holds no tokenizer, and nothing stands in for a {class_name or 'tokenizer'}: copy "
             "its files there"
         )
     encoder = place.folder / name.replace("tokenizer", "text_encoder") / CONFIGURATION
     values = json.loads(read_regular(encoder)) if encoder.is_file() else {}
-    vocabulary = int(values.get("vocab_size", 32128 if class_name == "T5Tokenizer" else 49408))
-    ids = {key: value if value is None else min(value, vocabulary - 1) for key, value in shape.items()}
-    ids["model_max_length"] = int(values.get("max_position_embeddings", shape["model_max_length"]))
-    return HashTokenizer(vocabulary=vocabulary, **ids)
+    vocabulary = int(values.get("vocab_size", published.vocabulary))
+
+    def within(token: int) -> int:
+        return min(token, vocabulary - 1)
+
+    return HashTokenizer(
+        vocabulary=vocabulary,
+        model_max_length=int(values.get("max_position_embeddings", published.model_max_length)),
+        start=None if published.start is None else within(published.start),
+        end=within(published.end),
+        pad=within(published.pad),
+    )
 
 
 def _has_vocabulary(folder: Path) -> bool:

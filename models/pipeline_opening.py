@@ -102,7 +102,7 @@ def given_components(
 
 
 def remedy(name: str) -> str:
-    return f'HUB_COMPONENTS=\'{{"{name}": "FOLDER"}}\' names another one'
+    return f'name one by HUB_COMPONENTS=\'{{"{name}": "FOLDER"}}\''
 
 
 def _weights(place: Place, name: str) -> str:

@@ -242,7 +242,7 @@ def _files(source: Source, folders: Mapping[str, bool], others: Sequence[str] = 
         files, lacking = wanted_files(_listed_names(source), folders)
     if lacking:
         raise OSError(f"{source.told} lacks {' and '.join(lacking)}")
-    return HubFiles(source.told, source.name, (*others, *files), revision=source.revision)
+    return HubFiles(f"hub:{source.told}", source.name, (*others, *files), revision=source.revision)
 
 
 def _names(source: Source) -> Sequence[str]:

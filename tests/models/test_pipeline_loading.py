@@ -229,3 +229,62 @@ def test_quantised_configuration_is_built_without_its_quantisation(tmp_path: Pat
     content = json.loads(config.read_text()) | {"quantization_config": {"quant_method": "bitsandbytes"}}
     config.write_text(json.dumps(content))
     assert load(tmp_path / "model", {"weights": "random"}).generate([REQUEST]).shape == (1, 3, 32, 32)
+
+
+def test_flux_runs_from_configurations_without_tokenizers(tmp_path: Path) -> None:
+    from zoo_pipelines import save_pipeline
+
+    folder = save_pipeline("FluxPipeline", tmp_path / "flux")
+    strip(folder)
+    for name in ("tokenizer", "tokenizer_2"):
+        shutil.rmtree(folder / name)
+    loaded = load(folder, {"weights": "random", "dtype": "bfloat16"})
+    assert loaded.generate([REQUEST]).float().std() > 1
+    assert [note for note in loaded.notes if "stand-in" in note] == [
+        "tokenizer is a stand-in: its folder holds no tokenizer",
+        "tokenizer_2 is a stand-in: its folder holds no tokenizer",
+    ]
+
+
+def test_hidream_as_published_takes_its_llama_from_where_it_is_named(tmp_path: Path) -> None:
+    from zoo_pipelines import save_pipeline
+
+    folder = save_pipeline("HiDreamImagePipeline", tmp_path / "hidream")
+    names = ("text_encoder_4", "tokenizer_4")
+    whole = load(folder)
+    for name in names:
+        shutil.move(folder / name, tmp_path / name)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({key: index[key] for key in index if key not in names}))
+    assert "names no text_encoder_4, and a HiDreamImagePipeline needs one" in refusal(folder, ValueError)
+    named = load(folder, components={name: str(tmp_path / name) for name in names})
+    assert largest_difference(named, whole) == 0
+
+
+def test_memory_that_an_initialisation_leaves_unset_is_drawn_alike_each_time() -> None:
+    from models.random_weights import build_any_random
+
+    class Unset(torch.nn.Module):
+        _keep_in_fp32_modules = ("kept",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(64, 64))
+            self.kept = torch.nn.Linear(4, 4)
+            self.plain = torch.nn.Linear(4, 4)
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second = (build_any_random(Unset, "cpu", torch.bfloat16) for _ in range(2))
+    assert torch.equal(first.weight, second.weight)
+    assert 0.01 < first.weight.float().std() < 0.03
+    assert (first.kept.weight.dtype, first.plain.weight.dtype) == (torch.float32, torch.bfloat16)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_configurations_of_a_single_file_reach_no_folder(sdxl: Path) -> None:
+    assert diffusers_hub.FAMILY.unreached is not None
+    options = diffusers_hub.Options(id=str(sdxl), config=str(sdxl))
+    runtime = Runtime("pretrained", "cpu", "float32", 32, assets=sdxl, cache=sdxl)
+    assert diffusers_hub.FAMILY.unreached(options, runtime) == {"config": "it is no single .safetensors file"}
