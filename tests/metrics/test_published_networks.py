@@ -8,6 +8,7 @@ import pytest
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torchvision.models import AlexNet_Weights
 
+from files.downloads import UrlFile
 from metrics import needed
 from metrics.base import Scoring
 from metrics.scoring import fetch_networks
@@ -42,3 +43,16 @@ def test_a_program_that_scores_alone_is_told_once_which_metrics_lack_their_netwo
     named = Scoring("cpu", tmp_path, tmp_path, inception_weights=tmp_path / "mine.pth")
     fetch_networks(["fid"], named, announce=told.append)
     assert len(told) == 2
+
+
+def test_what_is_fetched_is_what_is_found_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (need,) = needed.inception(Scoring("cpu", tmp_path, tmp_path))
+    assert isinstance(need, UrlFile)
+    assert needed.find_inception(None) is None
+    need.target.parent.mkdir(parents=True)
+    need.target.write_bytes(b"")
+    assert needed.find_inception(None) == need.target
+    assert needed.inception(Scoring("cpu", tmp_path, tmp_path)) == ()
+    need.target.rename(need.target.with_name(needed.INCEPTION_NAMES[1]))
+    assert needed.inception(Scoring("cpu", tmp_path, tmp_path)) == (), "as pytorch-fid names it"

@@ -11,11 +11,11 @@ import pytest
 import torch
 from diffusers_folders import build_sdxl, write_pixart_split
 
-from files.downloads import HubFiles
+from files.downloads import FirstOf, HubFiles
 from files.hub import select_files
 from metrics.needed import hub_network
 from models import imagenet, infinity, pixart, sdxl, var
-from models.base import Need, Request, Runtime
+from models.base import ModelFamily, Need, Request, Runtime, Weights
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 # As published; the names alone.
@@ -68,9 +68,11 @@ def test_sdxl_loads_from_what_it_needs(tmp_path: Path, dtype: str, variant: str 
     pipeline.save_pretrained(published)
     pipeline.save_pretrained(published, variant="fp16")
     options = sdxl.Options(model="org/sdxl", steps=1)
-    (either,) = sdxl.FAMILY.needs(options, runtime(tmp_path, dtype))  # type: ignore[misc]
+    assert sdxl.FAMILY.needs is not None
+    (either,) = sdxl.FAMILY.needs(options, runtime(tmp_path, dtype))
+    assert isinstance(either, FirstOf)
     assert not either.here()
-    names = download(tmp_path / "cache", published, either.needs[0])  # type: ignore[attr-defined]
+    names = download(tmp_path / "cache", published, *hub_files(either.needs[:1]))
     assert either.here()
     weights = [name for name in names if name.endswith(".safetensors")]
     assert len(weights) == 4
@@ -130,11 +132,11 @@ def test_classes_that_were_chosen_before_may_need_no_clip(tmp_path: Path) -> Non
     assert clip == replace(imagenet.hub_clip(imagenet.DEFAULT_CLIP), is_optional=True)
 
 
-@pytest.mark.parametrize("family", [sdxl, pixart, var, infinity])
+@pytest.mark.parametrize("family", [sdxl.FAMILY, pixart.FAMILY, var.FAMILY, infinity.FAMILY])
 @pytest.mark.parametrize("weights", ["tiny", "random"])
-def test_embedded_and_random_weights_need_nothing(family: object, weights: str, tmp_path: Path) -> None:
-    known = family.FAMILY  # type: ignore[attr-defined]
-    assert list(known.needs(known.options(), replace(runtime(tmp_path), weights=weights))) == []
+def test_embedded_and_random_weights_need_nothing(family: ModelFamily, weights: Weights, tmp_path: Path) -> None:
+    assert family.needs is not None
+    assert list(family.needs(family.options(), replace(runtime(tmp_path), weights=weights))) == []
 
 
 def test_a_network_of_a_metric_is_read_where_it_was_published_as_a_pickle(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_network_of_a_metric_is_read_where_it_was_published_as_a_pickle(tmp_pa
     torch.save(network.state_dict(), published / "pytorch_model.bin")
     both = hub_network("org/dinov2")
     assert not both.here()
-    download(tmp_path / "cache", published, both.needs[1])  # type: ignore[arg-type]
+    download(tmp_path / "cache", published, *hub_files(both.needs[1:]))
     assert both.here()
     extractor = open_dinov2(Scoring("cpu", tmp_path, tmp_path, dinov2_model="org/dinov2"))
     image_CHW = torch.zeros(3, 28, 28, dtype=torch.uint8)
