@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 _DPM, _FLOW = "DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler"
@@ -40,7 +41,7 @@ _FLOW_MATCHING: dict[str, tuple[str, dict[str, object]]] = {
     "unipc": ("UniPCMultistepScheduler", _EVEN | {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}),
 }
 # The others hand a scheduler their own noise levels, which one of several steps takes otherwise or not at all.
-_LEAVE_LEVELS = frozenset({
+LEAVE_LEVELS = frozenset({
     "AuraFlowPipeline", "Flux2KleinKVPipeline", "Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline",
     "Kandinsky5T2IPipeline", "LuminaPipeline", "OvisImagePipeline", "SanaPAGPipeline", "SanaPipeline",
     "StableDiffusion3Pipeline",
@@ -82,9 +83,13 @@ _LEARNED = ("learned", "learned_range")
 
 
 def check_scheduler(name: str) -> None:
-    """Raise ValueError where `name` is none of `SCHEDULERS`. An empty one stands for the pipeline's own."""
+    """Raise ValueError where `name` is none of `SCHEDULERS`; the setting's help, which follows, lists them.
+
+    An empty name stands for the pipeline's own.
+    """
     if name and name not in SCHEDULERS:
-        raise ValueError(f"expected one of {', '.join(SCHEDULERS)}, or nothing for the pipeline's own")
+        near = get_close_matches(name, SCHEDULERS, 1)
+        raise ValueError(f"there is no such scheduler{f': is {near[0]} meant?' if near else ''}")
 
 
 def set_scheduler(pipeline: Any, name: str) -> str:
@@ -155,7 +160,7 @@ def _find(name: str, own: str, config: Mapping[str, Any], pipeline: str) -> tupl
         or config.get("prediction_type") == "flow_prediction"
     )
     if is_flow:
-        fitting = [one for one in _FLOW_MATCHING if one not in _SEVERAL_STEPS or pipeline in _LEAVE_LEVELS]
+        fitting = [one for one in _FLOW_MATCHING if one not in _SEVERAL_STEPS or pipeline in LEAVE_LEVELS]
         if name not in fitting:
             raise ValueError(
                 f"{name} is not for networks trained by flow matching, as that of this {pipeline} is ({own}): choose "

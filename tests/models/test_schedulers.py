@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import pixart, sdxl
-from models.schedulers import SCHEDULERS, check_scheduler, describe_scheduler, set_scheduler
+from models.schedulers import SCHEDULER_HELP, SCHEDULERS, check_scheduler, describe_scheduler, set_scheduler
 
 
 class Pipeline(SimpleNamespace):
@@ -135,7 +135,15 @@ def test_a_pipeline_without_scheduler_is_refused() -> None:
         set_scheduler(Pipeline(), "euler")
 
 
-@pytest.mark.parametrize("name", ["eular", "euler-karras-trailing", "lcm-trailing", "EulerDiscreteScheduler", " "])
-def test_an_unknown_name_is_answered_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match="expected one of ddim, ddpm, euler, euler-karras"):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("eular", "no such scheduler: is euler meant"), ("lcm-trailing", "no such scheduler"),
+        (" ", "no such scheduler$"),
+        ("euler-karras-trailing", "no such scheduler"), ("EulerDiscreteScheduler", "no such scheduler"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_answered_with_the_nearest_and_the_settings_help(name: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         check_scheduler(name)
+    assert all(known in SCHEDULER_HELP for known in SCHEDULERS if not known.endswith("-trailing"))

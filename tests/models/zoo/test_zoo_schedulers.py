@@ -9,7 +9,7 @@ import pytest
 import torch
 from zoo_pipelines import ENTRIES
 
-from models.schedulers import _LEAVE_LEVELS, set_scheduler
+from models.schedulers import LEAVE_LEVELS, set_scheduler
 
 SOLVERS = {
     "FluxPipeline": ("euler", "dpm++2m", "unipc"),
@@ -41,7 +41,7 @@ def test_every_solver_comes_to_the_same_image_with_many_steps(name: str) -> None
         assert np.abs(image(pipeline, name, STEPS) - own).mean() < 0.2 * apart, scheduler
 
 
-@pytest.mark.parametrize("name", sorted(_LEAVE_LEVELS - SOLVERS.keys()))
+@pytest.mark.parametrize("name", sorted(LEAVE_LEVELS - SOLVERS.keys()))
 def test_a_solver_of_several_steps_runs_in_each_pipeline_that_it_is_offered_for(name: str) -> None:
     pipeline = ENTRIES[name].build()
     pipeline.set_progress_bar_config(disable=True)
