@@ -232,6 +232,11 @@ def _needs(options: InfinityOptions, runtime: Runtime) -> list[Need]:
 
 
 def _check(options: InfinityOptions, runtime: Runtime) -> None:
+    if options.negative_prompt and options.cfg == 1:
+        raise ValueError(
+            "INFINITY_NEGATIVE_PROMPT reaches nothing with INFINITY_CFG=1, which turns guidance off: set another "
+            "INFINITY_CFG, or leave INFINITY_NEGATIVE_PROMPT out"
+        )
     if runtime.weights == "tiny":
         check_embedded_aspect(options)
     elif runtime.weights == "random" or options.model == InfinityOptions.model:

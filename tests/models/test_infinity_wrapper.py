@@ -71,6 +71,14 @@ def test_negative_prompt_changes_the_image_at_any_batch_size(folder: Path, promp
     assert_same_bits(pictures, torch.cat([guided.generate([request]) for request in requests()]))
 
 
+def test_negative_prompt_without_guidance_is_refused_before_loading(folder: Path) -> None:
+    check, options = FAMILY.check, InfinityOptions(model=str(folder), negative_prompt="a cat", cfg=1.0)
+    assert check is not None
+    with pytest.raises(ValueError, match="INFINITY_NEGATIVE_PROMPT reaches nothing with INFINITY_CFG=1"):
+        check(options, runtime(folder))
+    check(replace(options, cfg=2.0), runtime(folder))
+
+
 def test_negative_prompt_does_nothing_without_guidance(folder: Path) -> None:
     plain, guided = (small(generator(folder, cfg=1.0, negative_prompt=text)) for text in ("", "a cat"))
     assert torch.equal(plain.generate(requests()), guided.generate(requests()))
