@@ -139,6 +139,8 @@ def find_pipeline(options: HasSource) -> FoundPipeline:
         raise OSError(f"{layout.told} is a file: expected a folder or hub id with the configurations of a pipeline")
     index = read_index_of(layout)
     name = index.get("_class_name")
+    if name is None:
+        raise ValueError(f"the {PIPELINE_INDEX} of {layout.told} names no class: expected that of a pipeline")
     if not isinstance(name, str):
         raise ValueError(
             f"{layout.told} is a pipeline of code of its own ({shown(str(name))}), which is never run here"

@@ -56,6 +56,8 @@ def test_a_models_folder_must_hold_its_files(monkeypatch: pytest.MonkeyPatch, tm
     for name in ("var_d17.safetensors", "vae_ch160v4096z32.pth", "model_index.json"):
         (folder / name).write_text("{}")
     parse(monkeypatch, ["--models", "var-d17", "--var-model", str(folder)], {})
+    assert "names no class" in refusal(monkeypatch, ["--models", f"hub:{folder}"], {})
+    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     parse(monkeypatch, ["--models", f"hub:{folder}"], {})
 
 
@@ -69,7 +71,7 @@ def test_a_models_folder_must_hold_its_files(monkeypatch: pytest.MonkeyPatch, tm
         ("INFINITY_ASPECT=2 WEIGHTS=tiny", "INFINITY_ASPECT=2"),
         ("INFINITY_INSERTION=-33", "INFINITY_INSERTION=-33"),
         ("IMAGE_SIZE=520 MODELS=pixart", "IMAGE_SIZE=520: PixArt needs a multiple of 16"),
-        ("MODELS=hub:org/name WEIGHTS=tiny", "only, but WEIGHTS=tiny: set WEIGHTS=pretrained"),
+        ("MODELS=hub:org/name WEIGHTS=tiny", "no embedded weights, but WEIGHTS=tiny: set WEIGHTS=pretrained"),
         ("MODELS=hub:./nope", "MODELS=hub:./nope"),
         ("MODELS=hub:nope", "MODELS=hub:nope"),
         ("HUB_ID=org/name", "HUB_ID=org/name: name the pipeline in MODELS"),
@@ -186,7 +188,7 @@ def test_a_column_cannot_be_called_as_what_we_write_or_be_unreadable(
 def test_other_titles_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("VAR-d16-fast", "results", "my (model)", "Müller's model"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "model_index.json").write_text("{}")
+        (tmp_path / name / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
         parse(monkeypatch, ["--models", f"var,hub:./{name}", "--mode", "eager,compiled"], {})
     parse(monkeypatch, ["--models", "var,hub:./VAR-d16-fast"], {})
 
