@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,15 +119,3 @@ def statistics_of_features(path: Path, cache: Path) -> Path:
     written.parent.mkdir(parents=True, exist_ok=True)
     write_statistics(written, features_ND, "")
     return written
-
-
-def nested_files(folder: Path, pattern: str = EVERY) -> Iterator[Path]:
-    """Yield the files of all subfolders whose path below `folder` fits a pattern such as "*/samples/*", sorted.
-
-    Hidden files and folders are left alone.
-    """
-    for path in sorted(folder.rglob("*")):
-        below = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in below.parts)
-        if not hidden and fnmatch(below.as_posix(), pattern) and path.is_file():
-            yield path

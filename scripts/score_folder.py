@@ -23,6 +23,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -30,8 +31,8 @@ from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.console.progress import Progress
 from benchmark.measure.machine import choose_machine
-from files.images import SUFFIXES
-from files.reading import read_regular
+from files.listing import count_reasons, list_folder
+from files.reading import decode_text, read_regular
 from metrics import METRICS
 from metrics.base import (
     CLIP_MODEL,
@@ -48,7 +49,6 @@ from metrics.inputs import (
     feature_shape,
     is_array,
     is_statistics,
-    nested_files,
     statistics_of_features,
     unpack_images,
 )
@@ -73,19 +73,18 @@ def read_images(source: Path, cache: Path, nested: str | None = None) -> ImageSe
         return unpack_images(source, cache)
     if not source.is_dir():
         raise OSError(f"no folder {source}; expected a folder of images, or an .npz or .npy file of them")
-    entries = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    entries = list(nested_files(source, nested)) if nested else entries
-    paths = tuple(path for path in entries if path.suffix.lower() in SUFFIXES)
-    others = [path.name for path in entries if path not in set(paths) and path.suffix not in (".txt", ".jsonl", ".csv")]
-    ignored = f"{len(others)} other entries ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})"
+    listing = list_folder(source, nested=nested is not None)
+    paths = listing.images
+    if nested is not None:
+        paths = tuple(path for path in paths if fnmatch(path.relative_to(source).as_posix(), nested))
+    ignored = f"not looked at: {'; '.join(count_reasons(listing.left_out))}" if listing.left_out else ""
     if not paths:
-        there = f", which holds {ignored}" if others else ""
-        below = 0 if nested else sum(path.suffix.lower() in SUFFIXES for path in nested_files(source))
+        below = 0 if nested is not None else len(list_folder(source).images)
         remedy = f"--nested takes the {below} images of its subfolders" if below else "give a folder that holds images"
-        raise OSError(f"no image in {source}{there}; {remedy}")
-    if others:
-        print(one_line(f"{source}: {len(paths)} images; not looked at: {ignored}"), file=sys.stderr)
+        raise OSError(f"no image in {source}{f' ({ignored})' if ignored else ''}; {remedy}")
     captions = tuple(caption for path in paths if (caption := _caption(path)) is not None)
+    if ignored:
+        print(one_line(f"{source}: {len(paths)} images; {ignored}"), file=sys.stderr)
     return ImageSet(source.name, paths, captions if len(captions) == len(paths) else ())
 
 
@@ -94,9 +93,9 @@ def _caption(path: Path) -> str | None:
     for beside in (path.with_name(f"{stem}_caption.txt"), path.with_name(f"{path.stem}.txt")):
         if beside.exists():
             try:
-                return read_regular(beside, most_bytes=MOST_CAPTION_BYTES).decode("utf-8-sig").strip()
-            except UnicodeDecodeError as error:
-                raise OSError(f"{beside} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+                return decode_text(read_regular(beside, most_bytes=MOST_CAPTION_BYTES), beside).strip()
+            except ValueError as error:
+                raise OSError(str(error)) from error
     return None
 
 
@@ -153,7 +152,7 @@ def _compared(arguments: argparse.Namespace) -> Comparison:
         return Comparison(generated, ImageSet(path.name, ()), statistics=path)
     if path.is_file() and feature_shape(path) is not None:
         return Comparison(generated, ImageSet(path.name, ()), statistics=statistics_of_features(path, cache))
-    is_flat = path.is_dir() and any(entry.suffix.lower() in SUFFIXES for entry in path.iterdir())
+    is_flat = path.is_dir() and bool(list_folder(path, nested=False).images)
     return Comparison(generated, read_images(path, cache, None if is_flat else arguments.nested))
 
 

@@ -119,9 +119,9 @@ def test_what_is_not_looked_at_is_told(folders: tuple[Path, Path], tmp_path: Pat
     (made / "more").mkdir(parents=True)
     for index in range(6):
         Image.open(folders[0] / f"{index:05d}.png").save(made / f"{index}.png")
-    (made / "x.avif").write_text("x")
+    (made / "x.svg").write_text("x")
     told = run(made, "--reference", folders[1], "--metrics", "kid", "--cache", tmp_path / "cache")
-    assert "6 images; not looked at: 2 other entries (more, x.avif)" in told.stderr
+    assert "6 images; not looked at: 1 (more): a subfolder, which is not entered; 1 (x.svg)" in told.stderr
 
 
 def test_degenerate_images_are_warned_of(tmp_path: Path, folders: tuple[Path, Path]) -> None:
