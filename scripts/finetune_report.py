@@ -79,6 +79,7 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         draw_curve,
         write_page,
     )
+    from metrics.scoring import fetch_networks
     from models import pixart
     from models.lora_files import find_lora as find_files
     from models.lora_files import lora_digest
@@ -107,6 +108,8 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
         "image_size": str(settings.image_size), "seed": str(arguments.seed),
     }  # fmt: skip
     scoring = replace(scoring_of(settings, machine.device, progress.counted), cache=cache)
+    if settings.weights != "tiny":  # as in a run, the embedded model's scores need no download
+        fetch_networks(TARGET_METRICS, scoring, progress.arriving, progress.note)
     plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
     experiment = Experiment(load, output / "images", identity, plan, scoring, arguments.seed, progress)
 

@@ -103,7 +103,8 @@ class Settings(BaseSettings):
         ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"
     )
     inception_weights: Annotated[Path, AfterValidator(expanded)] | None = Field(
-        None, description="weights-inception-2015-12-05-6726825d.pth, if it is not in torch-fidelity's own cache"
+        None,
+        description="weights-inception-2015-12-05-6726825d.pth, instead of torch-fidelity's, which is downloaded once",
     )
     fid_protocol: FidProtocol = Field(
         "clean", description="clean: resize as clean-fid; torch-fidelity: as TensorFlow 1, as torch-fidelity does"
