@@ -56,7 +56,7 @@ def open_pipeline(
     kind = getattr(diffusers, found.class_name)
     named = _named_components(options, kind, found)
     opening = Opening(runtime, dtype_of(runtime), named, left_out)
-    with quiet_libraries(), _telling(found.source):
+    with quiet_libraries(), _telling(found.source, opening):
         if found.prior is not None:
             pipeline = _open_with_prior(kind, found, opening)
         elif found.file is not None and not opening.is_random:
@@ -88,17 +88,16 @@ def _named_components(options: HasSource, kind: Any, found: FoundPipeline) -> di
 
 
 @contextmanager
-def _telling(source: Source) -> Iterator[None]:
+def _telling(source: Source, opening: Opening) -> Iterator[None]:
     """Add to what is missing what can be done about it."""
     try:
         yield
     except OSError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = (lines[0] if lines else type(error).__name__)[:400]
-        raise OSError(
-            f"{source.told} does not load: {reason}; add what is missing, name another folder, or run its "
-            "configurations alone by WEIGHTS=random"
-        ) from error
+        remedies = ["add what is missing", "name another folder"]
+        remedies += [] if opening.is_random else ["run its configurations alone by WEIGHTS=random"]
+        raise OSError(f"{source.told} does not load: {reason}; {', or '.join(remedies)}") from error
 
 
 def _open_folder(kind: Any, source: Source, index: Mapping[str, Any], opening: Opening) -> Any:

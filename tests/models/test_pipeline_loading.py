@@ -221,6 +221,7 @@ def test_tokenizer_that_nothing_stands_in_for_is_named(tmp_path: Path) -> None:
     change(tmp_path / "model", tokenizer=["transformers", "Qwen2Tokenizer"])
     line = refusal(tmp_path / "model", OSError, {"weights": "random"})
     assert "nothing stands in for a Qwen2Tokenizer" in line
+    assert "WEIGHTS=random" not in line
 
 
 def test_quantised_configuration_is_built_without_its_quantisation(tmp_path: Path) -> None:
