@@ -75,7 +75,6 @@ VARIATIONS = {
         {"steps": 2, "guidance": 5.0, "args": '{"max_sequence_length": 32}'},
         usual(max_sequence_length=32),
     ),
-    "Lumina 2 with a negative prompt": guided("Lumina2Pipeline"),
     "ERNIE with a negative prompt": guided("ErnieImagePipeline", use_pe=False),
     "Kolors with a negative prompt": guided("KolorsPipeline"),
     "Ovis with a negative prompt": guided("OvisImagePipeline"),

@@ -38,6 +38,9 @@ def t5gemma(tokenizer: Any) -> Any:
     config = T5GemmaConfig(
         encoder=T5GemmaModuleConfig(**module), decoder=T5GemmaModuleConfig(**module, is_decoder=True)
     )
+    for name, value in config.encoder.to_dict().items():
+        if not hasattr(config, name):
+            setattr(config, name, value)  # the encoder itself, before it is saved, looks for them here
     encoder = T5GemmaEncoder(config.encoder).eval()
     encoder.config = config
     return encoder
