@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from zoo_entries import Entry, usual
+from zoo_entries import UNCUT, Entry, usual
 from zoo_parts import (
     bert_tokenizer,
     clip_processor,
@@ -227,7 +227,7 @@ def vq_diffusion() -> Any:
 ENTRIES = {
     "LDMTextToImagePipeline": Entry(latent_diffusion, usual()),
     "AltDiffusionPipeline": Entry(alt_diffusion, usual()),
-    "VersatileDiffusionTextToImagePipeline": Entry(versatile, usual()),
+    "VersatileDiffusionTextToImagePipeline": Entry(versatile, usual(), **UNCUT),
     "UniDiffuserPipeline": Entry(unidiffuser, usual()),
     "AmusedPipeline": Entry(amused, usual(), one_at_a_time=True),
     "VQDiffusionPipeline": Entry(

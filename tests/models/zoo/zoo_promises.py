@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from zoo_deprecated import published_modules
-from zoo_entries import REQUESTS, Entry
+from zoo_entries import LONG, REQUESTS, Entry
 from zoo_programs import flags, images_of, shares
 
 import run_inference
 from models import diffusers_hub
-from models.base import ImageGenerator, Runtime
+from models.base import ImageGenerator, Request, Runtime
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,16 @@ class ZooPromises:
         is_told = any("batch size" in note for note in loaded.notes)
         assert is_told == tiny.entry.batch_is_told, loaded.notes
         assert is_told or apart <= tiny.entry.levels[dtype], f"{apart} levels"
+
+    def test_long_prompt_in_a_batch_leaves_the_others_alone(self, tiny: Tiny) -> None:
+        requests = tiny.loaded.prepare([REQUESTS[0], Request(1, LONG, 1)])
+        if tiny.entry.refuses_long:
+            with pytest.raises(ValueError, match=tiny.entry.refuses_long):
+                tiny.loaded.generate(requests)
+            return
+        images_BHWC = bytes_of(tiny.loaded.generate(requests)).astype(int)
+        apart = np.abs(images_BHWC[0] - remembered_images(tiny.entry, tiny.folder)[0]).max()
+        assert tiny.entry.batch_is_told or apart <= tiny.entry.levels["float32"], f"{apart} levels"
 
     def test_program_makes_the_same_images(
         self, zoo_folder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -238,6 +238,7 @@ ENTRIES = {
         build=ideogram4,
         call=usual(guidance_schedule=None, max_sequence_length=256),
         options={"steps": 2, "guidance": 5.0, "args": '{"max_sequence_length": 256}'},
+        refuses_long="exceeds max_sequence_length=256",
     ),
     "BriaFibo2Pipeline": Entry(build=fibo2, call=usual(), levels=ROUNDED),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from zoo_entries import Entry, usual
+from zoo_entries import UNCUT, Entry, usual
 from zoo_parts import clip_processor, clip_text, clip_text_projected, clip_tokenizer, kl_decoder, safety_checker
 
 
@@ -97,7 +97,7 @@ ENTRIES = {
         load={"safety_checker": None, "requires_safety_checker": False},
     ),
     "StableDiffusionPAGPipeline": Entry(lambda: stable_diffusion("StableDiffusionPAGPipeline"), usual()),
-    "StableDiffusionPipelineSafe": Entry(safe_stable_diffusion, usual()),
+    "StableDiffusionPipelineSafe": Entry(safe_stable_diffusion, usual(), **UNCUT),
     "StableDiffusionModelEditingPipeline": Entry(
         lambda: stable_diffusion("StableDiffusionModelEditingPipeline"), usual()
     ),
@@ -106,7 +106,9 @@ ENTRIES = {
     "StableDiffusionPanoramaPipeline": Entry(  # takes lists, and mixes their prompts
         lambda: stable_diffusion("StableDiffusionPanoramaPipeline"), usual(), one_at_a_time=True
     ),
-    "SemanticStableDiffusionPipeline": Entry(lambda: stable_diffusion("SemanticStableDiffusionPipeline"), usual()),
+    "SemanticStableDiffusionPipeline": Entry(
+        lambda: stable_diffusion("SemanticStableDiffusionPipeline"), usual(), **UNCUT
+    ),
     "LatentConsistencyModelPipeline": Entry(latent_consistency, usual()),
     "StableDiffusionXLPipeline": Entry(sdxl, usual()),
     "StableDiffusionXLPAGPipeline": Entry(lambda: sdxl("StableDiffusionXLPAGPipeline"), usual()),
