@@ -79,8 +79,10 @@ def _check(options: Options, runtime: Runtime) -> None:
         class_name = _class_here(options)
         if class_name:
             _check_facts(options, runtime, facts_of(class_name), class_name)
-    except (ValueError, OSError) as error:
-        raise type(error)(f"MODELS={PREFIX}{options.id}: {error}") from None
+    except OSError as error:
+        raise OSError(f"MODELS={PREFIX}{options.id}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"MODELS={PREFIX}{options.id}: {error}") from None
 
 
 def _refuse_tiny(options: Options, runtime: Runtime) -> None:
@@ -125,6 +127,29 @@ def _check_facts(options: Options, runtime: Runtime, facts: PipelineFacts | None
     check_args(facts, options.args)
 
 
+def _facts(options: Options, class_name: str) -> PipelineFacts:
+    """Return what is known of a class: from the table, else as its own call tells, for which diffusers is imported."""
+    known = facts_of(class_name)
+    return facts_by_signature(class_name, _taken(options, class_name)) if known is None else known
+
+
+def _taken(options: Options, class_name: str) -> Mapping[str, inspect.Parameter]:
+    """Return the arguments of a pipeline's call.
+
+    Raises:
+        ValueError: diffusers has no such pipeline.
+    """
+    import diffusers
+
+    kind = getattr(diffusers, class_name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline)):
+        raise ValueError(
+            f"{shown(options.id)} is a pipeline of class {shown(class_name)}, "
+            f"which diffusers {diffusers.__version__} does not have"
+        )
+    return inspect.signature(kind.__call__).parameters
+
+
 def _title(options: Options) -> str:
     place = expanded(options.id)
     if place.suffix == ".safetensors":
@@ -146,7 +171,7 @@ def _source(options: Options, runtime: Runtime) -> str:
 def _needs(options: Options, runtime: Runtime) -> Sequence[Need]:
     """Return what a pipeline needs of the hub. Raises as `_check`, now that its index can be read."""
     found = find_pipeline(options)
-    _check_facts(options, runtime, facts_of(found.class_name), found.class_name)
+    _check_facts(options, runtime, _facts(options, found.class_name), found.class_name)
     return hub_files(found, options, runtime.weights)
 
 
@@ -162,8 +187,6 @@ def _unreached_config(options: Options) -> dict[str, str]:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    import diffusers
-
     from models.diffusers_networks import native_size
     from models.diffusers_pipeline import DiffusersGenerator, check_offload
     from models.pipeline_loading import open_pipeline
@@ -176,16 +199,12 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     check_offload(runtime)
     found = find_pipeline(options)
     name = found.class_name
-    kind = getattr(diffusers, name, None)
-    taken = inspect.signature(kind.__call__).parameters if isinstance(kind, type) else {}
-    facts = facts_of(name) or (facts_by_signature(name, taken) if taken else None)
+    facts = _facts(options, name)
     _check_facts(options, runtime, facts, name)
-    if facts is not None and facts.dtypes and runtime.dtype not in facts.dtypes:
+    if facts.dtypes and runtime.dtype not in facts.dtypes:
         others = " or ".join(facts.dtypes)
         raise ValueError(f"{shown(options.id)} is a {name}, which does not run in {runtime.dtype}: set DTYPE={others}")
-    if facts is None:
-        raise ValueError(f"{shown(options.id)} is a {name}, which diffusers {diffusers.__version__} does not have")
-    arguments = call_arguments(name, facts, taken, options, runtime.image_size)
+    arguments = call_arguments(name, facts, _taken(options, name), options, runtime.image_size)
     opened = open_pipeline(options, runtime, found, ("watermarker", *([] if options.safety else ["safety_checker"])))
     pipeline = opened.pipeline
     notes = (*opened.notes, *turn_off_side_parts(pipeline, found.index, options.safety))

@@ -61,7 +61,9 @@ class DiffusersGenerator(ImageGenerator):
         # Counted before `place`: fused projections keep the ones that they were made of beside them.
         self.parameters = count_parameters(backbones_of(pipeline))
         self.arguments = dict(arguments)
-        self.notes = (*notes, *self.facts.notes, *_call_notes(self.facts))
+        has_negative = "negative_prompt" in self.arguments
+        self._is_alone = self.facts.alone or (self.facts.negative_alone and has_negative)
+        self.notes = (*notes, *self.facts.notes, *_call_notes(self.facts, self._is_alone))
         self.notes += (call_note(self.arguments, pipeline, image_size),)
         self.modifiers = modifiers
         self.one_call_a_step = one_call_a_step
@@ -74,8 +76,10 @@ class DiffusersGenerator(ImageGenerator):
         """Return the requests as they are, and note how many prompts the text encoders cut."""
         from models.prompt_tokens import cut_notes
 
+        prompts = [request.prompt for request in requests]
         with quiet_calls():
-            self.notes += cut_notes(self.pipeline, self.facts, self.arguments, [request.prompt for request in requests])
+            cut = cut_notes(self.pipeline, self.facts, self.arguments, prompts)
+        self.notes += tuple(note for note in cut if note not in self.notes)
         return list(requests)
 
     def place(self, runtime: Runtime, strategy: str) -> None:
@@ -114,7 +118,7 @@ class DiffusersGenerator(ImageGenerator):
         Raises:
             ValueError: it made no images, or pixels that are none.
         """
-        parts = [[request] for request in requests] if self.facts.alone else [requests]
+        parts = [[request] for request in requests] if self._is_alone else [requests]
         with torch.inference_mode(), quiet_calls(), warnings.catch_warnings():
             # A pipeline that casts NaN to bytes by itself warns of it, and gives black.
             warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
@@ -135,11 +139,11 @@ class DiffusersGenerator(ImageGenerator):
         prompts = [request.prompt for request in requests]
         arguments = dict(self.arguments)
         negative = arguments.get("negative_prompt")
-        if isinstance(negative, str) and not self.facts.alone:
+        if isinstance(negative, str) and not self._is_alone:
             arguments["negative_prompt"] = [negative] * len(prompts)
         output = self.pipeline(
-            prompt=prompts[0] if self.facts.alone else prompts,
-            generator=generators[0] if self.facts.alone else generators,
+            prompt=prompts[0] if self._is_alone else prompts,
+            generator=generators[0] if self._is_alone else generators,
             output_type=self.output_type,
             **arguments,
         )
@@ -279,9 +283,9 @@ def quiet_calls() -> Iterator[None]:
             logger.set_verbosity(level)
 
 
-def _call_notes(facts: PipelineFacts) -> tuple[str, ...]:
+def _call_notes(facts: PipelineFacts, is_alone: bool) -> tuple[str, ...]:
     """Return the footer's notes on how requests are put together."""
-    if facts.alone:
+    if is_alone:
         return ("each request has a call of its own: the pipeline does not take several, or gives them one seed",)
     return ("images depend on the batch size: prompts are padded to the longest",) if facts.batch_matters else ()
 

@@ -28,6 +28,7 @@ class PipelineFacts:
     fixed: arguments of every call; those that would rewrite the prompt, or resize the image, are off here.
     multiple: sides are multiples of this, whatever the checkpoint; 0: its networks decide.
     side: the side in pixels of its square images, whatever is asked; -1: the one that its checkpoint makes unasked.
+    negative_alone: each request has a call of its own where there is a negative prompt.
     alone: each request has a call of its own: lists of prompts or of seeds are refused, or share one seed.
     batch_matters: whether an image depends on the other prompts of its batch.
     tensors: whether its "pt" output is what its PIL images are made of.
@@ -53,6 +54,7 @@ class PipelineFacts:
     fixed: Mapping[str, object] = field(default_factory=dict)
     multiple: int = 0
     side: int = 0
+    negative_alone: bool = False
     alone: bool = False
     batch_matters: bool = False
     tensors: bool = True
@@ -208,12 +210,13 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         guidance=_PRIOR_TOO,
         default=4.0,
         steps=_PRIOR_STEPS,
+        negative_alone=True,
         tensors=False,
         scheduler=False,
         tokens={"text_encoder": _CLIP},
     ),
     "KandinskyV22CombinedPipeline": PipelineFacts(
-        guidance=_PRIOR_TOO, default=4.0, steps=_PRIOR_STEPS, tensors=False, scheduler=False
+        guidance=_PRIOR_TOO, default=4.0, steps=_PRIOR_STEPS, negative_alone=True, tensors=False, scheduler=False
     ),
     "Kandinsky3Pipeline": PipelineFacts(default=3.0, tensors=False, tokens={"text_encoder": 128}),
     "StableCascadeCombinedPipeline": PipelineFacts(
@@ -245,7 +248,7 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     ),
     "LDMTextToImagePipeline": PipelineFacts(default=1.0, negative=False, multiple=8, tokens={"bert": _CLIP}),
     "VersatileDiffusionTextToImagePipeline": PipelineFacts(default=7.5, multiple=8, tensors=False),
-    "UniDiffuserPipeline": PipelineFacts(default=8.0, tensors=False, multiple=8),
+    "UniDiffuserPipeline": PipelineFacts(default=8.0, negative=False, tensors=False, multiple=8),
     "AmusedPipeline": PipelineFacts(default=10.0, alone=True, tensors=False, scheduler=False),
     "VQDiffusionPipeline": PipelineFacts(
         default=5.0,

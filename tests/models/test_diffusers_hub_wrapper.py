@@ -130,3 +130,20 @@ def test_a_pipeline_that_does_not_run_in_the_dtype_is_refused_before_its_weights
     options = diffusers_hub.Options(id=write_index(tmp_path / "x", "VQDiffusionPipeline"))
     with pytest.raises(ValueError, match="does not run in bfloat16: set DTYPE=float32 or float16"):
         diffusers_hub.FAMILY.load(options, runtime(tmp_path, dtype="bfloat16"))
+
+
+def test_an_unknown_class_is_judged_by_its_call_before_data_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+
+    class LaterPipeline(diffusers.DiffusionPipeline):  # type: ignore[misc]
+        def __call__(self, prompt: str, num_frames: int = 8, output_type: str = "pil") -> None: ...
+
+    assert diffusers_hub.FAMILY.needs is not None
+    options = diffusers_hub.Options(id=write_index(tmp_path / "x", "LaterPipeline"))
+    with pytest.raises(ValueError, match=r"a pipeline of class LaterPipeline, which diffusers .* does not have"):
+        diffusers_hub.FAMILY.needs(options, runtime(tmp_path))
+    monkeypatch.setattr(diffusers, "LaterPipeline", LaterPipeline, raising=False)
+    with pytest.raises(ValueError, match="x is a LaterPipeline, which makes video or sound"):
+        diffusers_hub.FAMILY.needs(options, runtime(tmp_path))
