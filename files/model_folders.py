@@ -25,6 +25,8 @@ REDIRECTION = "adapter_config.json"
 _MOST_JSON_BYTES = 256_000_000
 # Classes that a module of diffusers' pipelines adds to transformers, which may have replaced itself since.
 ADDED = {"T5GemmaEncoder": "prx"}
+# What transformers 5 calls the classes that older folders name: CLIPFeatureExtractor is CLIPImageProcessor.
+_FORMER, _PRESENT = "FeatureExtractor", "ImageProcessor"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NEVER = "which is never run here: use a model of the library's own classes"
 
@@ -203,7 +205,7 @@ def _library(name: str) -> Any:
 
 
 def find_class(library: str, name: str) -> Any:
-    """Return what a component's library has under the name of its class, or None.
+    """Return what a component's library has under the name of its class, or under its present name; else None.
 
     diffusers moves old pipelines into a package of their own, and then finds the classes neither by the name that
     published folders have for their module, nor by the one that it writes itself.
@@ -213,6 +215,8 @@ def find_class(library: str, name: str) -> Any:
     found = getattr(_library(library), name, None)
     if found is None and library == "transformers" and name in ADDED:
         return getattr(getattr(diffusers.pipelines, ADDED[name]), name, None)
+    if found is None and library == "transformers" and name.endswith(_FORMER):
+        return getattr(_library(library), name.removesuffix(_FORMER) + _PRESENT, None)
     if found is not None or library != "diffusers":
         return found
     moved = diffusers.pipelines.deprecated
@@ -224,9 +228,11 @@ def is_moved(library: str, name: str) -> bool:
     """Return whether diffusers, though it has a component's class, would not find it by what an index names."""
     import diffusers
 
-    if library == "transformers":
-        return name in ADDED
-    place = diffusers if library == "diffusers" else getattr(diffusers.pipelines, library, None)
+    if library == "transformers" and name in ADDED:
+        return True
+    place = (
+        _library(library) if library in ("diffusers", "transformers") else getattr(diffusers.pipelines, library, None)
+    )
     return getattr(place, name, None) is None and find_class(library, name) is not None
 
 

@@ -47,13 +47,16 @@ def component_class(name: str, value: object, place: Place, annotated: tuple[Any
     value: [library, class] of the index, or [None, None] where it has none.
 
     Raises:
-        ValueError: no class of diffusers or transformers is named anywhere.
+        ValueError: no class of diffusers or transformers is named anywhere, or one that they do not have.
     """
     import diffusers
     import transformers
 
     library, of_index = value if isinstance(value, list) and len(value) == 2 else (None, None)
-    if library is not None and of_index is not None and (in_index := find_class(library, of_index)) is not None:
+    if library is not None and of_index is not None:
+        in_index = find_class(library, of_index)
+        if in_index is None:
+            raise ValueError(f"{name} is of class {shown(str(of_index))}, which {shown(str(library))} does not have")
         return in_index
     own = _configuration(place)
     found = getattr(diffusers, str(own.get("_class_name")), None)

@@ -289,3 +289,23 @@ def test_configurations_of_a_single_file_reach_no_folder(sdxl: Path) -> None:
     options = diffusers_hub.Options(id=str(sdxl), config=str(sdxl))
     runtime = Runtime("pretrained", "cpu", "float32", 32, assets=sdxl, cache=sdxl)
     assert diffusers_hub.FAMILY.unreached(options, runtime) == {"config": "it is no single .safetensors file"}
+
+
+def test_older_folders_name_classes_that_transformers_renamed(tmp_path: Path) -> None:
+    from transformers import CLIPImageProcessor
+
+    folder = tmp_path / "old"
+    build_stable_diffusion().save_pretrained(folder)
+    whole = load(folder)
+    CLIPImageProcessor().save_pretrained(folder / "feature_extractor")
+    change(folder, feature_extractor=["transformers", "CLIPFeatureExtractor"])
+    old = load(folder)
+    assert type(old.pipeline.feature_extractor).__name__ == "CLIPImageProcessor"
+    assert largest_difference(old, whole) == 0
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_class_that_no_library_has_is_named(folder: Path, weights: str) -> None:
+    change(folder, vae=["diffusers", "NoSuchAutoencoder"])
+    line = refusal(folder, ValueError, {"weights": weights})
+    assert "vae is of class NoSuchAutoencoder, which diffusers does not have" in line
