@@ -15,6 +15,7 @@ from files.opening import tensor_shapes
 from files.paths import resolve_inside
 from files.reading import read_regular, shown
 from files.records import CHECKSUM, Damaged, seal, unseal
+from files.sources import is_file, is_folder
 from files.writing import write_text
 from models.lora_spellings import PEFT_PREFIX, read_name
 
@@ -109,12 +110,12 @@ def find_lora(place: Path) -> LoraFiles:
         OSError: there is none.
         ValueError: a file of the folder leads outside of it.
     """
-    if place.is_file():
+    if is_file(place):
         if place.suffix != ".safetensors":
             raise OSError(f"{shown(place)} is no .safetensors file; expected one, or the folder of a LoRA")
         config = place.parent / CONFIG_NAME
         return LoraFiles(place, config if place.name == WEIGHTS_NAME and config.is_file() else None)
-    if not place.is_dir():
+    if not is_folder(place):
         raise OSError(f"no LoRA in {shown(place)}: there is no such folder or file")
     if is_lora(place):
         return LoraFiles(resolve_inside(place, WEIGHTS_NAME), resolve_inside(place, CONFIG_NAME))
@@ -304,7 +305,7 @@ def read_training_data(place: Path) -> TrainingData | None:
         OSError: the file cannot be read.
         ValueError: it is damaged; a leak could not be told.
     """
-    if place.is_file():
+    if is_file(place):
         if find_lora(place).config is None:
             return None
         place = place.parent
