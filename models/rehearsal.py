@@ -6,6 +6,7 @@ read. And where sizes change with the prompt, each would be compiled anew if the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -134,16 +135,16 @@ class _Stage:
             calls[network].keys.append(key_of(args, kwargs, self.device_type))
             if network in checked:
                 inside.append(network)
-                torch.cuda.set_sync_debug_mode("error")
+                _set_sync_check("error")
 
         def leave(network: nn.Module, *_: Any) -> None:
             if network in checked:
-                torch.cuda.set_sync_debug_mode("default")
+                _set_sync_check("default")
                 inside.pop()
 
         with ExitStack() as hooks:
             if checked:
-                hooks.callback(torch.cuda.set_sync_debug_mode, torch.cuda.get_sync_debug_mode())
+                hooks.callback(_set_sync_check, torch.cuda.get_sync_debug_mode())
             for network, seen in calls.items():
                 hooks.callback(network.register_forward_pre_hook(enter, with_kwargs=True).remove)
                 hooks.callback(network.register_forward_hook(leave).remove)
@@ -161,6 +162,13 @@ class _Stage:
                     raise
                 return calls, inside[-1]
         return calls, None
+
+
+def _set_sync_check(mode: int | str) -> None:
+    """Set whether it is an error that the host waits for the GPU. torch warns that the mode may change its form."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def _note_sizes(seen: set[Sizes], _block: nn.Module, args: Any, kwargs: Any) -> None:

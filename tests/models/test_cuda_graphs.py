@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,10 +18,10 @@ class Replay:
     """Repeats what it was captured with, as a graph does: the values of its inputs alone may change."""
 
     def __init__(self, function: Any, args: Any, kwargs: Any, answer: torch.Tensor) -> None:
-        self.work = lambda: answer.copy_(function(*args, **kwargs))
+        self.work, self.answer = partial(function, *args, **kwargs), answer
 
     def replay(self) -> None:
-        self.work()
+        self.answer.copy_(self.work())
 
 
 class HostCall(GraphedCall):

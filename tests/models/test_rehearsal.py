@@ -50,7 +50,8 @@ class Pipeline:
     """Calls its transformer at every step with what `inputs` gives for a prompt and a step."""
 
     def __init__(self, inputs: Any) -> None:
-        self.transformer, self.components, self.inputs = Backbone(), {}, inputs
+        self.transformer, self.inputs = Backbone(), inputs
+        self.components: dict[str, torch.nn.Module] = {}
         self.finished = False
 
     def generate(self, requests: Sequence[Request]) -> None:
