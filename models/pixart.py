@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +107,10 @@ def _check_lora(lora: str) -> None:
         read_lora(expanded(lora))
 
 
-@dataclass(frozen=True)
+_LATER = ("negative_prompt", "scheduler")
+
+
+@dataclass(frozen=True, repr=False)
 class Options:
     """What a user can choose of PixArt-Sigma."""
 
@@ -126,6 +129,15 @@ class Options:
         check=_check_lora,
     )
     lora_scale: float = option(1.0, "strength of the LoRA", least=0, most=1000)
+
+    def __repr__(self) -> str:
+        """Name what is asked for; of the options of later versions, what is not the default.
+
+        Folders of fine-tuned images record this text, and go on with the same settings in a later version.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = [f"{name}={value!r}" for name, value in values.items() if value or name not in _LATER]
+        return f"Options({', '.join(shown)})"
 
 
 def native_size(image_size: int) -> int:

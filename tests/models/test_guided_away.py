@@ -107,6 +107,14 @@ def test_noise_that_a_scheduler_adds_belongs_to_the_request(
     assert not torch.equal(whole, images(folders, family))
 
 
+def test_folders_of_fine_tuned_images_know_their_settings_from_before_these_options() -> None:
+    before = "Options(model='m', base='b', steps=20, guidance=4.5, lora='', lora_scale=1.0)"
+    assert str(pixart.Options(model="m", base="b")) == before
+    assert str(pixart.Options(model="m", base="b", scheduler="heun")) == before.replace(
+        "guidance=4.5, ", "guidance=4.5, scheduler='heun', "
+    )
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_option_leaves_images_and_scheduler_as_they_are(folders: dict[str, Path], family: str) -> None:
     loaded = load(folders, family)
