@@ -41,10 +41,13 @@ class Place:
         return self.path.is_dir() and any(path.is_file() for path in self.path.iterdir())
 
 
-def component_class(name: str, value: object, place: Place, annotated: tuple[Any, ...] = ()) -> Any:
+def component_class(
+    name: str, value: object, place: Place, annotated: tuple[Any, ...] = (), is_named: bool = False
+) -> Any:
     """Return the class of a component: as its own configuration or the pipeline's index names it, or its annotation.
 
-    value: [library, class] of the index, or [None, None] where it has none.
+    value: [library, class] of the index, or [None, None] where it has none. is_named: whether a user named the folder,
+    which may hold another class than the index expects: what diffusers wrote into it then comes first.
 
     Raises:
         ValueError: no class of diffusers or transformers is named anywhere, or one that they do not have.
@@ -53,15 +56,15 @@ def component_class(name: str, value: object, place: Place, annotated: tuple[Any
     import transformers
 
     library, of_index = value if isinstance(value, list) and len(value) == 2 else (None, None)
+    own = _configuration(place)
+    in_folder = getattr(diffusers, str(own.get("_class_name")), None)
+    if isinstance(in_folder, type) and (is_named or library is None):
+        return in_folder
     if library is not None and of_index is not None:
         in_index = find_class(library, of_index)
         if in_index is None:
             raise ValueError(f"{name} is of class {shown(str(of_index))}, which {shown(str(library))} does not have")
         return in_index
-    own = _configuration(place)
-    found = getattr(diffusers, str(own.get("_class_name")), None)
-    if isinstance(found, type):
-        return found
     if "tokenizer" in name:
         return transformers.AutoTokenizer
     models = [kind for kind in annotated if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)]
@@ -94,8 +97,10 @@ def is_network(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, torch.nn.Module)
 
 
-def load_component(kind: Any, place: Place, dtype: Any) -> Any:
+def load_component(kind: Any, place: Place, dtype: Any, is_named: bool = False) -> Any:
     """Return a component with the weights of its folder, in `dtype`; half-size ones where there are no others.
+
+    is_named: whether a user named the folder: both libraries would draw at random what is not in its files.
 
     Raises:
         OSError: files are missing.
@@ -108,7 +113,12 @@ def load_component(kind: Any, place: Place, dtype: Any) -> Any:
         options["dtype"] = dtype
         if variant := choose_variant(path.name for path in place.path.iterdir()):
             options["variant"] = variant
-    return from_pretrained(kind, place.folder, **options)
+    if not is_network(kind) or not is_named:
+        return from_pretrained(kind, place.folder, **options)
+    component, found = from_pretrained(kind, place.folder, output_loading_info=True, **options)
+    if lacking := sorted(found["missing_keys"]):
+        raise ValueError(f"{shown(place.path)} holds no {kind.__name__}: it lacks {', '.join(lacking[:3])}")
+    return component
 
 
 def build_component(name: str, kind: Any, place: Place, runtime: Runtime, dtype: Any) -> tuple[Any, str]:

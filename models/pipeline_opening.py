@@ -146,19 +146,19 @@ def _open_named(kind: Any, name: str, value: object, opening: Opening) -> Any:
     if not place.holds():
         raise OSError(f"HUB_COMPONENTS: {shown(place.path)} holds no files for {name}")
     annotated = kind._get_signature_types().get(name, ())
-    found = component_class(name, value, place, annotated)
+    found = component_class(name, value, place, annotated, is_named=True)
     opening.notes.append(f"{name}: {source.told}")
-    return make_component(name, found, place, opening)
+    return make_component(name, found, place, opening, is_named=True)
 
 
 def _fetched(source: Source, name: str, opening: Opening) -> Path:
     return single_component_files(source, name, opening.is_random).fetch(show_bar)
 
 
-def make_component(name: str, kind: Any, place: Place, opening: Opening) -> Any:
-    """Return one component, with the weights that the run asks for."""
+def make_component(name: str, kind: Any, place: Place, opening: Opening, is_named: bool = False) -> Any:
+    """Return one component, with the weights that the run asks for. is_named: by HUB_COMPONENTS."""
     if not opening.is_random:
-        return load_component(kind, place, opening.dtype)
+        return load_component(kind, place, opening.dtype, is_named)
     component, note = build_component(name, kind, place, opening.runtime, opening.dtype)
     opening.notes += [note] if note else []
     return component

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -132,6 +133,31 @@ def test_component_that_cannot_be_used_is_refused(
     assert words in refusal(sdxl, kind, components=components)
 
 
+def test_named_component_of_another_class_is_what_its_folder_says(sdxl: Path, tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny
+
+    tiny = AutoencoderTiny(
+        latent_channels=4, encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+    )  # fmt: skip
+    tiny.save_pretrained(tmp_path / "tiny")
+    assert type(load(sdxl, components={"vae": str(tmp_path / "tiny")}).pipeline.vae) is AutoencoderTiny
+
+
+def test_named_component_without_all_of_its_weights_is_refused(sdxl: Path, tmp_path: Path) -> None:
+    """The libraries would draw them at random, and say so in a warning at most."""
+    from safetensors.torch import load_file, save_file
+
+    for part, file in (("vae", "diffusion_pytorch_model.safetensors"), ("text_encoder", "model.safetensors")):
+        folder = tmp_path / part
+        shutil.copytree(sdxl / part, folder)
+        tensors = load_file(folder / file)
+        gone = sorted(tensors)[0]
+        del tensors[gone]
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        assert f"it lacks {gone}" in refusal(sdxl, ValueError, components={part: str(folder)})
+
+
 def test_code_in_a_named_component_is_refused(folder: Path, sdxl: Path) -> None:
     config = folder / "vae" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": {"AutoModel": "evil.Evil"}}))
@@ -206,6 +232,7 @@ def test_random_networks_are_made_in_their_dtype_at_once(folder: Path, monkeypat
     made = []
     build = UNet2DConditionModel.__init__
 
+    @functools.wraps(build)  # the library reads its signature
     def watched(self: Any, *arguments: Any, **options: Any) -> None:
         build(self, *arguments, **options)
         made.append({weights.dtype for weights in self.parameters()})
