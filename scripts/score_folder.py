@@ -52,7 +52,7 @@ from metrics.inputs import (
     statistics_of_features,
     unpack_images,
 )
-from metrics.scoring import Scored, open_metrics, score_all
+from metrics.scoring import Scored, fetch_networks, open_metrics, score_all
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_METRICS = "fid,kid"
@@ -168,6 +168,7 @@ def score_folder(arguments: argparse.Namespace) -> tuple[Scored, list[str]]:
     for name in names:
         if name not in METRICS:
             raise ValueError(f"no metric {name!r}; there are {', '.join(METRICS)}, or all")
+    progress = Progress()
     scoring = Scoring(
         device=choose_machine(arguments.device, "float32").device,
         assets=ROOT / "assets",
@@ -178,9 +179,10 @@ def score_folder(arguments: argparse.Namespace) -> tuple[Scored, list[str]]:
         feature_dtype=arguments.feature_dtype,
         dinov2_model=arguments.dinov2_model,
         clip_model=arguments.clip_model,
-        progress=Progress().counted,
+        progress=progress.counted,
     )
     comparison = read_comparison(arguments)
+    fetch_networks(names, scoring, progress.arriving)
     scored = score_all(open_metrics(names, scoring), comparison)
     if scored.errors and not scored.scores:
         raise ValueError(scored.unscored[scored.errors[0]])

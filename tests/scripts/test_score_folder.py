@@ -197,7 +197,7 @@ def score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def refusal(outcome: Outcome) -> str:
     """Return the one line of an outcome that is nothing else than a refusal, after notes and progress."""
     status, out, err = outcome
-    notes = ("through robots", "through inception", "no FID Inception weights")
+    notes = ("through robots", "through inception", "no FID Inception weights", "the FID Inception is missing")
     lines = [line for line in err.splitlines() if line.strip() and not any(note in line for note in notes)]
     assert status == 2, err
     assert out == ""
