@@ -217,7 +217,7 @@ def _told(forward: Callable[..., Any], network: torch.nn.Module) -> Callable[...
         try:
             return forward(*args, **kwargs)
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{type(network).__name__} cannot be compiled ({reason}): set MODE=eager") from error
 
     return call
