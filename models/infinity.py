@@ -51,6 +51,10 @@ PUBLISHED_DEPTH = 32  # blocks
 TINY_OPTIONS = {"cfg": 1.5, "top_p": 0.0}
 
 
+# The published files, for where the hub cannot be asked.
+HUB_BYTES = {TRANSFORMER_FILE: 8_820_000_000, VAE_FILE: 1_560_000_000}
+
+
 @dataclass(frozen=True)
 class InfinityOptions:
     model: str = option(
@@ -225,7 +229,9 @@ def _needs(options: InfinityOptions, runtime: Runtime) -> list[Need]:
     if runtime.weights != "pretrained":
         return needs
     if is_on_hub(options.model):
-        needs += [hub_file(TITLE, options.model, file, "INFINITY_MODEL") for file in (TRANSFORMER_FILE, VAE_FILE)]
+        sizes = HUB_BYTES if options.model == InfinityOptions.model else {}
+        files = (TRANSFORMER_FILE, VAE_FILE)
+        needs += [hub_file(TITLE, options.model, file, "INFINITY_MODEL", sizes.get(file)) for file in files]
     if is_on_hub(options.text_encoder):
         needs.append(hub_text_encoder(options.text_encoder))
     return needs
