@@ -336,3 +336,16 @@ def test_class_that_no_library_has_is_named(folder: Path, weights: str) -> None:
     change(folder, vae=["diffusers", "NoSuchAutoencoder"])
     line = refusal(folder, ValueError, {"weights": weights})
     assert "vae is of class NoSuchAutoencoder, which diffusers does not have" in line
+
+
+def test_classes_are_found_under_the_names_of_published_indexes() -> None:
+    from files.model_folders import find_class, is_moved
+
+    moved = find_class("wuerstchen", "PaellaVQModel")
+    assert moved is find_class("diffusers", "PaellaVQModel") is not None
+    assert is_moved("wuerstchen", "PaellaVQModel")
+    assert find_class("transformers", "T5GemmaEncoder").__name__ == "T5GemmaEncoder"
+    assert find_class("transformers", "CLIPFeatureExtractor").__name__ == "CLIPImageProcessor"
+    assert find_class("kandinsky", "MultilingualCLIP").__name__ == "MultilingualCLIP"
+    assert not is_moved("kandinsky", "MultilingualCLIP")
+    assert find_class("os", "system") is find_class("diffusers", "NoSuchModel") is None
