@@ -214,6 +214,8 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     missed = unreached(facts, options) | _unreached_config(options) | unreached_here(pipeline, facts, options)
     notes += tuple(f"HUB_{option.upper()} does not reach it: {reason}" for option, reason in missed.items())
     image_size, size_notes = _size(facts, arguments, native_size(pipeline), runtime.image_size)
+    if facts.side and "height" in arguments:
+        arguments |= {"height": image_size, "width": image_size}
     generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*notes, *size_notes), facts=facts)
     generator.place(runtime, FASTEST)
     return generator

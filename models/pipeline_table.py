@@ -96,8 +96,8 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     "StableDiffusionPanoramaPipeline": _stable_diffusion(alone=True),
     "StableDiffusionModelEditingPipeline": _stable_diffusion(),
     "StableDiffusionParadigmsPipeline": _stable_diffusion(scheduler=False),
-    "StableDiffusionPipelineSafe": _stable_diffusion(tensors=False),
-    "SemanticStableDiffusionPipeline": _stable_diffusion(),
+    "StableDiffusionPipelineSafe": _stable_diffusion(alone=True, tensors=False),
+    "SemanticStableDiffusionPipeline": _stable_diffusion(alone=True),
     "AltDiffusionPipeline": _stable_diffusion(),
     "LatentConsistencyModelPipeline": _stable_diffusion(8.5, distilled=True, negative=False),
     "StableDiffusionXLPipeline": PipelineFacts(default=5.0, multiple=8),
@@ -130,7 +130,7 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     "CogView3PlusPipeline": PipelineFacts(default=5.0, multiple=8),
     "CogView4Pipeline": PipelineFacts(default=5.0, multiple=16, batch_matters=True),
     "OmniGenPipeline": PipelineFacts(
-        default=2.5, negative=False, batch_matters=True, tokens={"text_encoder": 0}, notes=_OWN_NEGATIVE
+        multiple=16, default=2.5, negative=False, batch_matters=True, tokens={"text_encoder": 0}, notes=_OWN_NEGATIVE
     ),
     "PRXPipeline": PipelineFacts(
         default=4.0,
@@ -227,6 +227,7 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         scheduler=False,
     ),
     "WuerstchenCombinedPipeline": PipelineFacts(
+        multiple=128,
         guidance=("prior_guidance_scale",),
         default=4.0,
         steps=("prior_num_inference_steps",),
@@ -244,12 +245,17 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         dtypes=("float32", "float16"),
     ),
     "IFPipeline": PipelineFacts(
-        default=7.0, fixed={"clean_caption": False}, tensors=False, safety=True, tokens={"text_encoder": _CLIP}
+        multiple=8,
+        default=7.0,
+        fixed={"clean_caption": False},
+        tensors=False,
+        safety=True,
+        tokens={"text_encoder": _CLIP},
     ),
     "LDMTextToImagePipeline": PipelineFacts(default=1.0, negative=False, multiple=8, tokens={"bert": _CLIP}),
-    "VersatileDiffusionTextToImagePipeline": PipelineFacts(default=7.5, multiple=8, tensors=False),
-    "UniDiffuserPipeline": PipelineFacts(default=8.0, negative=False, tensors=False, multiple=8),
-    "AmusedPipeline": PipelineFacts(default=10.0, alone=True, tensors=False, scheduler=False),
+    "VersatileDiffusionTextToImagePipeline": PipelineFacts(alone=True, default=7.5, multiple=8, tensors=False),
+    "UniDiffuserPipeline": PipelineFacts(default=8.0, negative=False, tensors=False, side=NATIVE),
+    "AmusedPipeline": PipelineFacts(multiple=16, default=10.0, alone=True, tensors=False, scheduler=False),
     "VQDiffusionPipeline": PipelineFacts(
         default=5.0,
         negative=False,

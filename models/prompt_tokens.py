@@ -9,6 +9,7 @@ from typing import Any
 from models.hash_tokenizer import HashTokenizer
 from models.pipeline_table import ASKED_LENGTH, PipelineFacts
 
+_ODD_NAMES = {"clip_tokenizer": "text_encoder"}
 _UNLIMITED = 100_000  # what tokenizers say that have no limit is far more
 
 
@@ -37,9 +38,12 @@ def _tokenizers(pipeline: Any) -> Iterator[tuple[str, Any]]:
             name = "tokenizer"
         if "tokenizer" not in name:
             continue
-        tokenizer = getattr(part, "tokenizer", None) or part  # of what also reads images
-        encoder = name.replace("tokenizer", "text_encoder")
-        encoder = encoder if encoder in pipeline.components else "bert" if "bert" in pipeline.components else encoder
+        inner = getattr(part, "tokenizer", None)  # of what also reads images
+        tokenizer = inner if callable(inner) else part
+        encoder = _ODD_NAMES.get(name) or name.replace("tokenizer", "text_encoder")
+        encoder = encoder if encoder in parts else "bert"
+        if parts.get(encoder) is None:
+            continue  # what reads no prompts, such as a language model that is off
         if callable(tokenizer) and not isinstance(tokenizer, HashTokenizer):
             yield encoder, tokenizer
 
