@@ -35,8 +35,8 @@ class PipelineFacts:
     safety: whether it can have a safety checker. scheduler: whether another scheduler can take the place of its own.
     tokens: the most tokens of each text encoder, where neither its tokenizer nor `max_sequence_length` tells; 0: no
         limit to count by.
-    chat: how a text encoder that is a language model gets a prompt: "text", or "parts", as a message of a
-        conversation, of which all words count as tokens.
+    chat: how a text encoder that is a language model gets a prompt, of which all words count as tokens: as a
+        message of a conversation ("text", or "parts"), or behind the pipeline's own words ("prefix").
     dtypes: those that it runs in, where it does not in all of them.
     packages: what it needs beside diffusers' own requirements.
     notes: what the footer says of every column of this class.
@@ -61,7 +61,7 @@ class PipelineFacts:
     safety: bool = False
     scheduler: bool = True
     tokens: Mapping[str, int] = field(default_factory=dict)
-    chat: Literal["", "text", "parts"] = ""
+    chat: Literal["", "text", "parts", "prefix"] = ""
     dtypes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
     ),
     "AuraFlowPipeline": PipelineFacts(default=3.5),
     "LuminaPipeline": PipelineFacts(default=4.0, fixed=PLAIN, multiple=16),
-    "Lumina2Pipeline": PipelineFacts(default=4.0, multiple=16),
+    "Lumina2Pipeline": PipelineFacts(default=4.0, multiple=16, chat="prefix"),
     "CogView3PlusPipeline": PipelineFacts(default=5.0, multiple=8),
     "CogView4Pipeline": PipelineFacts(default=5.0, multiple=16, batch_matters=True),
     "OmniGenPipeline": PipelineFacts(
@@ -146,7 +146,6 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         tensors=False,
         packages=("ftfy",),
         notes=_CLEANS,
-        tokens={"text_encoder": 256},
     ),
     # FLUX and its kin
     "FluxPipeline": PipelineFacts(default=3.5, off=1.0, distilled=True, negative_scale="true_cfg_scale"),

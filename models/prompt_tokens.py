@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from models.hash_tokenizer import HashTokenizer
+from models.pipeline_calls import config_of
 from models.pipeline_table import ASKED_LENGTH, PipelineFacts
 
 _ODD_NAMES = {"clip_tokenizer": "text_encoder"}
@@ -50,7 +51,7 @@ def _tokenizers(pipeline: Any) -> Iterator[tuple[str, Any]]:
 
 def _limit(pipeline: Any, name: str, tokenizer: Any, facts: PipelineFacts, arguments: Mapping[str, object]) -> int:
     """Return the most tokens that a text encoder reads, or 0 where that is not known."""
-    known = facts.tokens.get(name)
+    known = facts.tokens.get(name, config_of(pipeline).get("prompt_max_tokens"))
     if known is not None and known != ASKED_LENGTH:
         return known
     own = getattr(tokenizer, "model_max_length", _UNLIMITED)
@@ -65,7 +66,9 @@ def _limit(pipeline: Any, name: str, tokenizer: Any, facts: PipelineFacts, argum
 
 def _length(pipeline: Any, name: str, tokenizer: Any, facts: PipelineFacts, prompt: str) -> int:
     """Return how many tokens a text encoder would read of a prompt and of what its pipeline puts around it."""
-    if facts.chat and name == "text_encoder":
+    if facts.chat == "prefix":
+        prompt = f"{pipeline.system_prompt} <Prompt Start> {prompt}"
+    elif facts.chat and name == "text_encoder":
         told = pipeline.tokenizer.apply_chat_template(
             _conversation(pipeline, facts, prompt), tokenize=False, add_generation_prompt=facts.chat == "text"
         )

@@ -76,3 +76,18 @@ def test_the_words_around_a_prompt_count_where_it_is_a_message(most: int, is_cut
     pipeline = Pipeline(tokenizer=ChatWords(), text_encoder=object())
     notes = cut_notes(pipeline, FACTS["ZImagePipeline"], {"max_sequence_length": most}, PROMPTS)
     assert bool(notes) == is_cut
+
+
+def test_words_of_the_pipeline_before_a_prompt_count() -> None:
+    pipeline = Pipeline(tokenizer=Words(), text_encoder=object())
+    pipeline.system_prompt = "be good"  # type: ignore[attr-defined]
+    facts = FACTS["Lumina2Pipeline"]
+    assert cut_notes(pipeline, facts, {"max_sequence_length": 7}, PROMPTS) != ()  # be good <Prompt Start>, and four
+    assert cut_notes(pipeline, facts, {"max_sequence_length": 8}, PROMPTS) == ()
+
+
+def test_a_pipeline_that_configures_its_length_cuts_there() -> None:
+    pipeline = Pipeline(tokenizer=Words(), text_encoder=object())
+    pipeline.config = {"prompt_max_tokens": 2}  # type: ignore[attr-defined]
+    notes = cut_notes(pipeline, FACTS["PRXPixelPipeline"], {}, PROMPTS)
+    assert notes == ("2 of 3 prompts were cut at 2 tokens by text_encoder",)
