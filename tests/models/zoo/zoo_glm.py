@@ -134,9 +134,12 @@ def chatglm_tokenizer() -> Any:
         vocab_size=len(LETTERS) + 4,
         minloglevel=2,
     )
-    file = Path(tempfile.mkdtemp()) / "tokenizer.model"
+    folder = tempfile.TemporaryDirectory()
+    file = Path(folder.name) / "tokenizer.model"
     file.write_bytes(model.getvalue())
-    return ChatGLMTokenizer(str(file), model_max_length=256)
+    tokenizer = ChatGLMTokenizer(str(file), model_max_length=256)
+    tokenizer.folder = folder  # it copies the file when it is saved; the folder goes when it goes
+    return tokenizer
 
 
 def kolors(kind: str) -> Any:
