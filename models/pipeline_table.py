@@ -75,7 +75,7 @@ class PipelineFacts:
 # Text cleaning and sizes that the benchmark chooses itself.
 PLAIN = {"clean_caption": False, "use_resolution_binning": False}
 _UNREAD = ("prompts are not rewritten",)
-_OWN_NEGATIVE = ("it is guided away from a negative prompt of its own where none is given",)
+_OWN_NEGATIVE = ("it is guided away from a negative prompt of its own unless you give one",)
 _INSTRUCTION = (
     "the pipeline's own instruction stands before each prompt (complex_human_instruction); "
     "HUB_ARGS='{\"complex_human_instruction\": null}' turns it off",
