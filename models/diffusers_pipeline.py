@@ -123,9 +123,10 @@ class DiffusersGenerator(ImageGenerator):
             # A pipeline that casts NaN to bytes by itself warns of it, and gives black.
             warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
             try:
-                images_BCHW = torch.cat([self._call(part) for part in parts])
+                made = [self._call(part) for part in parts]
             except RuntimeWarning as error:
                 raise not_a_number(self.name) from error
+        images_BCHW = made[0] if len(made) == 1 else torch.cat(made)
         if len(images_BCHW) != len(requests):
             raise ValueError(
                 f"{self.name} made {len(images_BCHW)} images of {len(requests)} prompts; expected one each"

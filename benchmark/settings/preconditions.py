@@ -59,7 +59,8 @@ def check_reach(settings: Settings) -> None:
         for option, reason in missed[0].items():
             if all(option in others for others in missed):
                 variable = f"{family.key}_{option}".upper()
-                value = shown(str(getattr(columns[0].options, option)))
+                value = getattr(columns[0].options, option)
+                value = shown(str(int(value) if isinstance(value, bool) else value))
                 raise ValueError(f"{variable}={value} reaches no column: {columns[0].title}: {reason}; leave it out")
 
 

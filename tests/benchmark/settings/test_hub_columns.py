@@ -28,6 +28,8 @@ def settings(*folders: Path, **more: Any) -> Settings:
 def test_an_option_that_reaches_no_column_is_refused_in_one_line(tmp_path: Path) -> None:
     klein = write(tmp_path / "klein", "Flux2KleinKVPipeline")
     check_reach(settings(klein, hub_steps=2))
+    with pytest.raises(ValueError, match="HUB_SAFETY=1 reaches no column: klein: it has no safety checker"):
+        check_reach(settings(klein, hub_safety=True))
     with pytest.raises(ValueError, match=r"HUB_GUIDANCE=2\.0 reaches no column: klein: it has no guidance") as caught:
         check_reach(settings(klein, hub_guidance=2.0))
     assert "\n" not in str(caught.value)
