@@ -82,8 +82,8 @@ class Settings(BaseSettings):
         description="gundam, wikiart, robots, emoji, a local folder, a hub id org/name, or a file of prompts "
         "(.txt, .jsonl, .tsv, .csv)",
     )
-    image_column: str = Field("", description="image column of a hub data set, where it cannot be guessed")
-    caption_column: str = Field("", description="caption column of a hub data set, where it cannot be guessed")
+    image_column: str = Field("", description="image column of a table or data set, where it cannot be guessed")
+    caption_column: str = Field("", description="caption column of a table or data set, where it cannot be guessed")
     reference: str = Field(
         "",
         description="reference images in the place of DATASET's own: a data set or a folder with images, or statistics "
