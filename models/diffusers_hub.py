@@ -191,7 +191,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     from models.diffusers_pipeline import DiffusersGenerator, check_offload
     from models.pipeline_loading import open_pipeline
     from models.pipeline_parts import set_guiders, turn_off_side_parts, unreached_here
-    from models.schedulers import set_scheduler
+    from models.schedulers import check_kind, set_scheduler
 
     if not options.id:
         raise ValueError("no pipeline named: write MODELS=hub:org/name or MODELS=hub:./folder")
@@ -205,6 +205,8 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         others = " or ".join(facts.dtypes)
         raise ValueError(f"{shown(options.id)} is a {name}, which does not run in {runtime.dtype}: set DTYPE={others}")
     arguments = call_arguments(name, facts, _taken(options, name), options, runtime.image_size)
+    if options.scheduler and facts.scheduler and (own := found.index.get("scheduler")):
+        check_kind(options.scheduler, str(own[-1]), name)
     opened = open_pipeline(options, runtime, found, ("watermarker", *([] if options.safety else ["safety_checker"])))
     pipeline = opened.pipeline
     notes = (*opened.notes, *turn_off_side_parts(pipeline, found.index, options.safety))

@@ -92,6 +92,17 @@ def check_scheduler(name: str) -> None:
         raise ValueError(f"there is no such scheduler{f': is {near[0]} meant?' if near else ''}")
 
 
+def check_kind(name: str, own: str, pipeline: str) -> None:
+    """Check a scheduler before weights are read: by the class of the pipeline's `own` one and of the pipeline alone.
+
+    Raises:
+        ValueError: it is not for networks of this kind.
+    """
+    if name:
+        _find(name, own, {}, pipeline)
+        _check_fits(name, pipeline)
+
+
 def set_scheduler(pipeline: Any, name: str) -> str:
     """Give the pipeline the scheduler of this name, and return the footer's words for it.
 
@@ -110,8 +121,7 @@ def set_scheduler(pipeline: Any, name: str) -> str:
 
     pipeline_name = type(pipeline).__name__
     class_name, settings = _find(name, type(own).__name__, own.config, pipeline_name)
-    if name.removesuffix(TRAILING) in _UNFIT.get(pipeline_name, ()):
-        raise ValueError(f"{pipeline_name} cannot run with {name}: choose another one, or leave the scheduler out")
+    _check_fits(name, pipeline_name)
     kind = getattr(diffusers, class_name)
     taken = inspect.signature(kind.__init__).parameters
     defaults = set(own.config.get("_use_default_values", ()))
@@ -150,6 +160,11 @@ def describe_scheduler(scheduler: Any) -> str:
     elif config.get("timestep_spacing") and not config.get("use_flow_sigmas"):
         words.append(f"{config['timestep_spacing']} timesteps")
     return ", ".join(words)
+
+
+def _check_fits(name: str, pipeline: str) -> None:
+    if name.removesuffix(TRAILING) in _UNFIT.get(pipeline, ()):
+        raise ValueError(f"{pipeline} cannot run with {name}: choose another one, or leave the scheduler out")
 
 
 def _find(name: str, own: str, config: Mapping[str, Any], pipeline: str) -> tuple[str, dict[str, object]]:

@@ -147,3 +147,12 @@ def test_an_unknown_class_is_judged_by_its_call_before_data_is_prepared(
     monkeypatch.setattr(diffusers, "LaterPipeline", LaterPipeline, raising=False)
     with pytest.raises(ValueError, match="x is a LaterPipeline, which makes video or sound"):
         diffusers_hub.FAMILY.needs(options, runtime(tmp_path))
+
+
+def test_a_scheduler_of_another_kind_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    folder = Path(write_index(tmp_path / "x", "FluxPipeline"))
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="ddim is not for networks trained by flow matching"):
+        diffusers_hub.FAMILY.load(diffusers_hub.Options(id=str(folder), scheduler="ddim"), runtime(tmp_path))
