@@ -13,8 +13,8 @@ from files.model_folders import check_folder, check_pipeline
 from files.opening import from_pretrained
 from finetuning.verification import read_json
 from models import pixart
-from models.diffusers_pipeline import quiet_libraries
-from models.lora_files import holds_lora, is_lora
+from models.loras.files import holds_lora, is_lora
+from models.pipelines.generator import quiet_libraries
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 

@@ -22,7 +22,7 @@ from files.writing import partial_path, remove_leftover_folders, sync_folder, wr
 from finetuning.base import PARTS, check_base
 from finetuning.notes import tell
 from finetuning.verification import INDEX_SUFFIX, WEIGHT_SUFFIXES, WEIGHTS, read_json, verify, weight_files
-from models.diffusers_pipeline import find_folder
+from models.pipelines.generator import find_folder
 from models.pixart import is_whole_pipeline
 
 MARKER_NAME = "combined.json"

@@ -18,7 +18,7 @@ from files.opening import from_pretrained
 from files.tensors import load_sealed, save_sealed
 from finetuning.images import TrainingImage, read_pixels
 from finetuning.notes import tell
-from models.diffusers_pipeline import quiet_libraries
+from models.pipelines.generator import quiet_libraries
 from models.pixart import PROMPT_TOKENS
 
 IMAGES_AT_ONCE, CAPTIONS_AT_ONCE = 16, 64

@@ -18,7 +18,7 @@ from files.reading import is_there
 from files.records import Damaged, read_record, write_record
 from files.writing import remove_leftovers
 from finetuning.notes import tell
-from models.lora_files import CONFIG_NAME, TRAINING_DATA_NAME, WEIGHTS_NAME
+from models.loras.files import CONFIG_NAME, TRAINING_DATA_NAME, WEIGHTS_NAME
 
 LORA_NAMES = (CONFIG_NAME, WEIGHTS_NAME, TRAINING_DATA_NAME)
 _SUBFOLDERS = ("checkpoints", "validation", "tensorboard")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from files.ledger import Ledger
 from finetuning.settings import TrainingSettings
-from models.lora_files import CONFIG_NAME, WEIGHTS_NAME
+from models.loras.files import CONFIG_NAME, WEIGHTS_NAME
 
 
 def check_target_modules(transformer: Any, settings: TrainingSettings) -> None:

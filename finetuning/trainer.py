@@ -41,8 +41,8 @@ from finetuning.record import Record, peak_memory_bytes
 from finetuning.settings import TrainingSettings
 from finetuning.step import TrainingStep
 from finetuning.validation import Validation
-from models.diffusers_pipeline import dtype_named
-from models.lora_files import TRAINING_DATA_NAME, describe_training_data, training_data_text
+from models.loras.files import TRAINING_DATA_NAME, describe_training_data, training_data_text
+from models.pipelines.generator import dtype_named
 
 VALIDATION_PROMPTS = 4
 ENCODING_HOURS = 12  # how long the other processes wait for the one that encodes

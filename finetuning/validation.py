@@ -11,7 +11,7 @@ from PIL import Image
 
 from files.opening import from_pretrained
 from finetuning.encodings import Captions
-from models.diffusers_pipeline import quiet_libraries
+from models.pipelines.generator import quiet_libraries
 
 
 class Validation:

@@ -16,7 +16,7 @@ import torch
 from files.opening import from_pretrained, tensor_shapes
 from files.paths import resolve_inside
 from files.reading import is_regular, read_regular
-from models.diffusers_pipeline import quiet_libraries
+from models.pipelines.generator import quiet_libraries
 
 # The file that the libraries load of each network; with `.index.json` behind it where it is cut into shards.
 WEIGHTS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from files.downloads import Need as Need
-from models.lora_files import LoraVariant as LoraVariant
-from models.lora_files import TrainingData as TrainingData
+from models.loras.files import LoraVariant as LoraVariant
+from models.loras.files import TrainingData as TrainingData
 from models.stages import Stage as Stage
 from models.stages import StageName as StageName
 from models.stages import StageWatch as StageWatch

@@ -16,12 +16,12 @@ from files.reading import shown
 from files.sources import expanded, is_folder
 from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, check_size, option, size_note
 from models.json_options import canonical, read_object, read_texts
-from models.pipeline_calls import call_arguments, check_args, unreached
-from models.pipeline_facts import PipelineFacts, facts_by_signature, facts_of
-from models.pipeline_sources import find_pipeline, hub_files, parse_source
-from models.pipeline_table import NATIVE
-from models.schedulers import SCHEDULER_HELP, check_scheduler
-from models.single_files import recognise_file
+from models.pipelines.calls import call_arguments, check_args, unreached
+from models.pipelines.facts import PipelineFacts, facts_by_signature, facts_of
+from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler
+from models.pipelines.single_files import recognise_file
+from models.pipelines.sources import find_pipeline, hub_files, parse_source
+from models.pipelines.table import NATIVE
 
 PREFIX = "hub:"
 FASTEST = "regional"
@@ -187,11 +187,11 @@ def _unreached_config(options: Options) -> dict[str, str]:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.diffusers_networks import native_size
-    from models.diffusers_pipeline import DiffusersGenerator, check_offload
-    from models.pipeline_loading import open_pipeline
-    from models.pipeline_parts import set_guiders, turn_off_side_parts, unreached_here
-    from models.schedulers import check_kind, set_scheduler
+    from models.pipelines.generator import DiffusersGenerator, check_offload
+    from models.pipelines.loading import open_pipeline
+    from models.pipelines.networks import native_size
+    from models.pipelines.schedulers import check_kind, set_scheduler
+    from models.pipelines.side_parts import set_guiders, turn_off_side_parts, unreached_here
 
     if not options.id:
         raise ValueError("no pipeline named: write MODELS=hub:org/name or MODELS=hub:./folder")

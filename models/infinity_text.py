@@ -135,8 +135,8 @@ def random_text_encoder(device: str, dtype: str, size: NetworkSize = "full") -> 
     """Return T5 XL, or a small T5, with random weights; words become tokens by their hash."""
     from transformers import T5Config, T5EncoderModel
 
-    from models.diffusers_pipeline import quiet_libraries
     from models.hash_tokenizer import HashTokenizer
+    from models.pipelines.generator import quiet_libraries
     from models.random_weights import build_random
 
     sizes = T5_XL if size == "full" else SMALL_T5
@@ -149,7 +149,7 @@ def random_text_encoder(device: str, dtype: str, size: NetworkSize = "full") -> 
 def _read_text_encoder(name: str, folder: Path, tokenizer_folder: Path, device: str, dtype: str) -> TextEncoder:
     from transformers import T5EncoderModel, T5Tokenizer
 
-    from models.diffusers_pipeline import missing_weights, quiet_libraries
+    from models.pipelines.generator import missing_weights, quiet_libraries
 
     with quiet_libraries(), missing_weights(name, "INFINITY_TEXT_ENCODER"):
         tokenizer = from_pretrained(T5Tokenizer, tokenizer_folder)

@@ -22,9 +22,9 @@ from models.base import (
     option,
     size_note,
 )
-from models.lora_files import LoraVariant, is_lora, lora_digest, read_lora, read_training_data
+from models.loras.files import LoraVariant, is_lora, lora_digest, read_lora, read_training_data
 from models.needed import NEVER_READ, hub_weights, is_on_hub
-from models.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
+from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 
 if TYPE_CHECKING:
     import torch
@@ -183,7 +183,7 @@ def _base_source(options: Options, runtime: Runtime) -> str:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.diffusers_pipeline import DiffusersGenerator, check_offload, tiny_notes
+    from models.pipelines.generator import DiffusersGenerator, check_offload, tiny_notes
     from models.pixart_conditions import MODIFIERS
 
     check_offload(runtime)
@@ -296,7 +296,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> Any:
     """
     from diffusers import PixArtSigmaPipeline, PixArtTransformer2DModel
 
-    from models.diffusers_pipeline import dtype_of, missing_weights, quiet_libraries
+    from models.pipelines.generator import dtype_of, missing_weights, quiet_libraries
 
     model, dtype = _model(options, runtime), dtype_of(runtime)
     folder = expanded(model) if is_local(model) else hub_transformer(model).fetch(show_bar)
@@ -313,7 +313,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> Any:
 def _load_tiny(runtime: Runtime) -> Any:
     from diffusers import AutoencoderKL, PixArtSigmaPipeline
 
-    from models.diffusers_pipeline import dtype_of, quiet_libraries, tiny_folder
+    from models.pipelines.generator import dtype_of, quiet_libraries, tiny_folder
 
     dtype = dtype_of(runtime)
     with quiet_libraries():
@@ -338,8 +338,8 @@ def build_random_pipeline(runtime: Runtime) -> Any:
     """Return the pipeline at `runtime.random_size` with random weights on the run's device; it reads no file."""
     from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline
 
-    from models.diffusers_pipeline import dtype_of, quiet_libraries
     from models.hash_tokenizer import HashTokenizer
+    from models.pipelines.generator import dtype_of, quiet_libraries
     from models.random_weights import build_random
 
     dtype: torch.dtype = dtype_of(runtime)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from models.diffusers_compiled import Extracted, FamilyModifier
+from models.pipelines.compiled import Extracted, FamilyModifier
 
 # A tensor (layers, 2, prompts, tokens, channels): each layer's keys and values.
 Conditions = torch.Tensor

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from files.opening import load_tensors
 from files.reading import shown
-from models.diffusers_pipeline import quiet_libraries
-from models.lora_conversion import convert_lora
-from models.lora_files import CONFIG_NAME, LoraConfig, find_lora, read_lora
-from models.lora_spellings import PEFT_PREFIX
+from models.loras.conversion import convert_lora
+from models.loras.files import CONFIG_NAME, LoraConfig, find_lora, read_lora
+from models.loras.spellings import PEFT_PREFIX
+from models.pipelines.generator import quiet_libraries
 
 # Largest relative difference of the fused network's answer, by what rounding the weights once more costs.
 FUSED_TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}

@@ -24,8 +24,8 @@ from models.base import (
     size_note,
 )
 from models.needed import NEVER_READ, hub_weights, is_on_hub
-from models.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
-from models.sdxl_file import check_file, check_model, file_needs, is_single, open_file_model
+from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
+from models.pipelines.sdxl_file import check_file, check_model, file_needs, is_single, open_file_model
 
 if TYPE_CHECKING:
     import torch
@@ -207,7 +207,7 @@ def _needs(options: Options, runtime: Runtime) -> list[Need]:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.diffusers_pipeline import DiffusersGenerator, check_offload, tiny_notes
+    from models.pipelines.generator import DiffusersGenerator, check_offload, tiny_notes
 
     check_offload(runtime)
     check_negative_prompt("SDXL", options.negative_prompt, options.guidance)
@@ -249,7 +249,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
     import torch
     from diffusers import AutoencoderKL
 
-    from models.diffusers_pipeline import dtype_of, missing_weights, quiet_libraries
+    from models.pipelines.generator import dtype_of, missing_weights, quiet_libraries
 
     dtype, wanted = dtype_of(runtime), options.vae
     notes: tuple[str, ...] = ()
@@ -278,7 +278,7 @@ def _load_folder(options: Options, runtime: Runtime) -> Any:
     """Return the pipeline of a folder or of the hub."""
     from diffusers import StableDiffusionXLPipeline
 
-    from models.diffusers_pipeline import dtype_of, half_variant, missing_weights, quiet_libraries
+    from models.pipelines.generator import dtype_of, half_variant, missing_weights, quiet_libraries
 
     dtype = dtype_of(runtime)
     if is_local(options.model):
@@ -299,7 +299,7 @@ def _load_folder(options: Options, runtime: Runtime) -> Any:
 def _load_tiny(runtime: Runtime) -> Any:
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 
-    from models.diffusers_pipeline import dtype_of, quiet_libraries, tiny_folder
+    from models.pipelines.generator import dtype_of, quiet_libraries, tiny_folder
 
     dtype = dtype_of(runtime)
     with quiet_libraries():
@@ -326,8 +326,8 @@ def build_random_pipeline(runtime: Runtime) -> Any:
     """Return the pipeline at `runtime.random_size` with random weights on the run's device; it reads no file."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
-    from models.diffusers_pipeline import dtype_of, quiet_libraries
     from models.hash_tokenizer import HashTokenizer
+    from models.pipelines.generator import dtype_of, quiet_libraries
     from models.random_weights import build_random
 
     dtype: torch.dtype = dtype_of(runtime)

@@ -9,14 +9,14 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from models.pipeline_refusals import REFUSED
-from models.pipeline_table import NATIVE, TEXT_TO_IMAGE, PipelineFacts
+from models.pipelines.refusals import REFUSED
+from models.pipelines.table import NATIVE, TEXT_TO_IMAGE, PipelineFacts
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "pipelines.md"
 WIDTH = 118
 HEADER = """# Pipelines of diffusers
 
-Written by `scripts/document_pipelines.py` from the table that the program decides by (`models/pipeline_table.py`).
+Written by `scripts/document_pipelines.py` from the table that the program decides by (`models/pipelines/table.py`).
 
 `MODELS=hub:org/name`, `hub:./folder` or `hub:./file.safetensors` runs the pipelines below. Each image is the
 pipeline's own PIL image, byte for byte. `HUB_GUIDANCE` and `HUB_STEPS` go to the arguments named here. "Alone": each

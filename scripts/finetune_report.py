@@ -81,8 +81,8 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     )
     from metrics.scoring import fetch_networks
     from models import pixart
-    from models.lora_files import find_lora as find_files
-    from models.lora_files import lora_digest
+    from models.loras.files import find_lora as find_files
+    from models.loras.files import lora_digest
 
     begin = time.monotonic()
     strengths = read_strengths(arguments.strengths)

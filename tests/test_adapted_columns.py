@@ -20,7 +20,7 @@ from benchmark.settings.command_line import parse_command
 from benchmark.settings.fields import ASSETS
 from metrics.base import Comparison, MetricUnavailable, Score
 from models.base import ImageGenerator, LoraVariant, ModelFamily, Request, Runtime, option
-from models.lora_files import describe_training_data, read_training_data, write_training_data
+from models.loras.files import describe_training_data, read_training_data, write_training_data
 
 
 def write_lora(folder: Path, seed: int = 0, strength: float = 0.02) -> Path:

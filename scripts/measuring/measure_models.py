@@ -25,7 +25,7 @@ from benchmark.measure.machine import choose_machine
 from benchmark.measure.stages import time_stages
 from models import pixart, sdxl
 from models.base import DType, ModelFamily, Request, Runtime
-from models.diffusers_pipeline import DiffusersGenerator
+from models.pipelines.generator import DiffusersGenerator
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 
 FAMILIES: dict[str, ModelFamily] = {"sdxl": sdxl.FAMILY, "pixart": pixart.FAMILY}

@@ -26,7 +26,7 @@ from benchmark.measure.stages import time_stages
 from benchmark.settings.fields import ASSETS
 from models import diffusers_hub
 from models.base import DType, Mode, Request, Runtime
-from models.diffusers_pipeline import DiffusersGenerator
+from models.pipelines.generator import DiffusersGenerator
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.pipeline_configurations import WRITERS
 

@@ -208,7 +208,7 @@ def test_what_the_hub_gave_is_checked_before_it_is_loaded(
 def answer_as_hub(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
     """Let the hub answer with these folders, one after the other."""
     from files.downloads import HubFiles
-    from models import pipeline_sources
+    from models.pipelines import sources as pipeline_sources
 
     answers = iter(folders)
     names = [path.relative_to(folders[-1]).as_posix() for path in folders[-1].rglob("*") if path.is_file()]

@@ -18,7 +18,7 @@ from finetuning.claim import recorded_images
 from finetuning.folder import TrainingFolder
 from finetuning.record import read_lines
 from finetuning.trainer import train_lora
-from models.lora_files import read_training_data
+from models.loras.files import read_training_data
 
 TRIES = 15
 

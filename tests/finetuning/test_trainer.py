@@ -24,7 +24,7 @@ from finetuning.checkpoints import load_checkpoint
 from finetuning.folder import TrainingFolder
 from finetuning.record import read_lines
 from finetuning.trainer import LossNotFinite, train_lora
-from models.lora_files import read_training_data
+from models.loras.files import read_training_data
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "pixart_scripts" / "common" / "train_lora.py"

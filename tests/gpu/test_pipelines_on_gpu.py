@@ -11,7 +11,7 @@ from zoo_pipelines import ENTRIES, save_pipeline
 
 from models import diffusers_hub
 from models.base import Mode, Request, Runtime
-from models.rehearsal import READS, VARIES
+from models.pipelines.rehearsal import READS, VARIES
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 PROMPTS = ("a pink robot", "a blue cat in a forest", "a tree", "a round head with a robot and a cat in a painting")

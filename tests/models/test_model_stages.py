@@ -19,7 +19,7 @@ from diffusers_folders import (
 
 from models import diffusers_hub, pixart
 from models.base import ImageGenerator, Request, Runtime, Stage, StageName
-from models.diffusers_pipeline import DiffusersGenerator
+from models.pipelines.generator import DiffusersGenerator
 
 REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat", 1)]
 TEXT: StageName = "text encoder"

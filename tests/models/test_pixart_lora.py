@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models import pixart
 from models.base import ImageGenerator, Request, Runtime
-from models.lora_files import CONFIG_NAME, WEIGHTS_NAME, lora_digest
+from models.loras.files import CONFIG_NAME, WEIGHTS_NAME, lora_digest
 from models.pixart_lora import attach_lora, check_lora, fuse_lora
 
 REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat in a forest", 1)]

@@ -83,7 +83,7 @@ def test_embedded_layout_shares_the_vae(tmp_path: Path) -> None:
 
 
 def test_published_parameter_counts() -> None:
-    from models.diffusers_networks import count_parameters
+    from models.pipelines.networks import count_parameters
 
     with torch.device("meta"):
         counts = {name: count_parameters(build()) for name, build in pixart.build_networks(512).items()}

@@ -16,8 +16,8 @@ from PIL import Image
 
 from models import diffusers_hub
 from models.base import Request, Runtime
-from models.diffusers_pipeline import DiffusersGenerator
 from models.networks.decoding import decode_images
+from models.pipelines.generator import DiffusersGenerator
 from models.pixels import check_decoded, check_rgb, images_of, keeps_range, pil_to_uint8, to_uint8
 
 REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat", 1)]

@@ -107,7 +107,7 @@ def test_another_size_than_the_native_one_is_noted(folder: Path) -> None:
 
 
 def test_published_parameter_counts() -> None:
-    from models.diffusers_networks import count_parameters
+    from models.pipelines.networks import count_parameters
 
     with torch.device("meta"):
         counts = {name: count_parameters(build()) for name, build in sdxl.build_networks().items()}

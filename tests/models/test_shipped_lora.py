@@ -8,7 +8,7 @@ from diffusers import PixArtTransformer2DModel
 from benchmark.data.sources.emoji import Emoji
 from models import pixart
 from models.base import Request, Runtime
-from models.lora_files import read_training_data
+from models.loras.files import read_training_data
 from models.pixart_lora import fuse_lora
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"

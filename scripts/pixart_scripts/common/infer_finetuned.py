@@ -71,7 +71,7 @@ def generate(arguments: argparse.Namespace) -> str:
     from files.images import is_our_png
     from models import pixart
     from models.base import Request
-    from models.lora_files import lora_digest
+    from models.loras.files import lora_digest
 
     lora = find_lora(arguments.base_dir, arguments.lora)
     prompts, real = read_prompts(arguments)

@@ -13,7 +13,7 @@ from benchmark.data.preparation import prepare_rows
 from benchmark.data.prompts import Prompt, PromptSet
 from benchmark.data.run_data import Data, Sources, prepare_data
 from benchmark.data.sources.base import Example
-from models.lora_files import TrainingData, describe_training_data
+from models.loras.files import TrainingData, describe_training_data
 
 
 class Colours:

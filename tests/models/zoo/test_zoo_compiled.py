@@ -12,8 +12,8 @@ from zoo_pipelines import ENTRIES, ZOO
 
 from models.base import Request
 from models.diffusers_hub import FASTEST
-from models.diffusers_networks import backbones_of
-from models.diffusers_pipeline import DiffusersGenerator
+from models.pipelines.generator import DiffusersGenerator
+from models.pipelines.networks import backbones_of
 
 # Of three lengths, each of which would be a shape of its own.
 PROMPTS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from zoo_pipelines import ENTRIES
 
-from models.pipeline_facts import FACTS
+from models.pipelines.facts import FACTS
 
 RUNS = {name for name, facts in FACTS.items() if not facts.refusal}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from zoo_pipelines import ENTRIES
 
-from models.schedulers import LEAVE_LEVELS, set_scheduler
+from models.pipelines.schedulers import LEAVE_LEVELS, set_scheduler
 
 SOLVERS = {
     "FluxPipeline": ("euler", "dpm++2m", "unipc"),
