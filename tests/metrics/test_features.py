@@ -90,7 +90,7 @@ def test_robots_without_inception_weights_are_scored_by_the_embedded_network_and
 def test_other_images_without_inception_weights_get_the_remedy(
     tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metrics.extractors.efficientnet.PACKAGES", ("not_installed_a", "not_installed_b"))
+    monkeypatch.setattr("metrics.extractors.efficientnet.EFFICIENTNET_PACKAGES", ("not_installed_a", "not_installed_b"))
     images = ImageSet("x", _images(tmp_path / "x", 4), ("RX-78-2 Gundam, a white robot with a shield",) * 4)
     with pytest.raises(MetricUnavailable) as caught:
         METRICS["fid"](scoring).score(Comparison(images, images))

