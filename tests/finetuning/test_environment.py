@@ -26,7 +26,7 @@ from finetuning.installation import fixing_command, install
 from scripts.pixart_scripts.common import check_environment
 
 RANGES = {name: Requirement(f"{name}{bound}") for name, bound in {
-    "torch": ">=2.11", "peft": ">=0.17", "transformers": ">=5.0", "accelerate": ">=1.10", "diffusers": ">=0.37",
+    "torch": ">=2.11", "peft": ">=0.17", "transformers": ">=5.0", "accelerate": ">=1.10", "diffusers": ">=0.42",
 }.items()}  # fmt: skip
 GOOD = {
     "torch": "2.14.1+cu130", "peft": "0.21.2", "transformers": "5.24.0", "accelerate": "1.15.0", "diffusers": "0.42.1",

@@ -37,11 +37,16 @@ def signature(kind: Any) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(kind.__call__).parameters)
 
 
-def test_every_pipeline_of_diffusers_is_in_the_table() -> None:
-    names = set(pipelines())
-    assert len(names) > 290
-    assert names - set(FACTS) == set()
-    assert set(FACTS) - names == set()
+def test_every_pipeline_of_diffusers_is_in_the_table_and_one_of_a_later_release_is_judged_by_its_call() -> None:
+    kinds = pipelines()
+    assert len(kinds) > 290
+    new = set(kinds) - set(FACTS)
+    if diffusers.__version__.startswith("0.42."):  # the release that the table was written for
+        assert new == set()
+        assert set(FACTS) - set(kinds) == set()
+    for name in new:
+        facts = facts_by_signature(name, signature(kinds[name]))
+        assert facts.refusal or facts.notes
 
 
 def test_at_least_49_classes_run() -> None:
