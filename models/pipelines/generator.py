@@ -136,7 +136,8 @@ class DiffusersGenerator(ImageGenerator):
 
     def _call(self, requests: Sequence[Request]) -> Tensor:
         # CPU generators, one a request: the noise is the same on any device and at any batch size.
-        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+        device = self._device() if self.facts.device_noise else "cpu"
+        generators = [torch.Generator(device).manual_seed(request.seed) for request in requests]
         prompts = [request.prompt for request in requests]
         arguments = dict(self.arguments)
         negative = arguments.get("negative_prompt")
@@ -153,7 +154,10 @@ class DiffusersGenerator(ImageGenerator):
         if self.output_type == "pt" and isinstance(images, torch.Tensor):
             check_rgb(images, self.name)
             return to_uint8(images, self.name)
-        return pil_to_uint8(images, self.name).to(next(backbone_of(self.pipeline).parameters()).device)
+        return pil_to_uint8(images, self.name).to(self._device())
+
+    def _device(self) -> torch.device:
+        return next(backbone_of(self.pipeline).parameters()).device
 
     def _learn_size(self, side: int) -> None:
         """Take over the side that the images really have, where the pipeline chose another one."""

@@ -38,6 +38,7 @@ class PipelineFacts:
     chat: how a text encoder that is a language model gets a prompt, of which all words count as tokens: as a
         message of a conversation ("text", or "parts"), or behind the pipeline's own words ("prefix").
     dtypes: those that it runs in, where it does not in all of them.
+    device_noise: whether it draws noise on the device alone; others draw the same noise for any device.
     packages: what it needs beside diffusers' own requirements.
     notes: what the footer says of every column of this class.
     """
@@ -63,6 +64,7 @@ class PipelineFacts:
     tokens: Mapping[str, int] = field(default_factory=dict)
     chat: Literal["", "text", "parts", "prefix"] = ""
     dtypes: tuple[str, ...] = ()
+    device_noise: bool = False
     packages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -262,6 +264,8 @@ TEXT_TO_IMAGE: dict[str, PipelineFacts] = {
         tensors=False,
         scheduler=False,
         dtypes=("float32", "float16"),
+        device_noise=True,
         tokens={"text_encoder": _CLIP},
+        notes=("noise is drawn on the device: another device makes other images",),
     ),
 }

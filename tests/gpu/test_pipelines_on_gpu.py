@@ -55,3 +55,13 @@ def test_compiled_pipelines_make_the_images_of_the_plain_ones(name: str, tmp_pat
     assert compiled.sped_up.graphs.get(backbone, 0) in ((0,) if reason else (1, 2))
     plain_calls = [call.plain_calls for calls in compiled.sped_up.graphed.values() for call in calls]
     assert sum(plain_calls) == 0
+
+
+@pytest.mark.parametrize("name", ["VQDiffusionPipeline", "AmusedPipeline", "KandinskyCombinedPipeline"])
+def test_a_pipeline_that_draws_its_noise_on_the_device_gets_a_generator_there(name: str, tmp_path: Path) -> None:
+    entry = ENTRIES[name]
+    generator = load(save_pipeline(name, tmp_path / name), "eager", entry.options)
+    first, again = (generator.generate([Request(0, PROMPTS[0], 5)]) for _ in range(2))
+    assert first.device.type == "cuda"
+    assert torch.equal(first, again)
+    assert not torch.equal(first, generator.generate([Request(0, PROMPTS[0], 6)]))
