@@ -207,7 +207,7 @@ def _has_all_parts(folder: Path, index: str) -> bool:
     except (ValueError, OSError, AttributeError):
         return False
     beside = {path.name for path in place.parent.iterdir() if path.is_file()}
-    # An index of parts of which there is none is that of another variant, which nobody asked for.
+    # An index whose parts are not there is that of another variant, which was not asked for.
     return parts <= beside or not parts & beside
 
 

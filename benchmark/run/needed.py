@@ -108,7 +108,7 @@ def fetch_needs(
     """Fetch what is not here; what cannot be fetched is told at once, with what that costs.
 
     failures: takes, by title, why a column cannot be made; it costs no other. A column that has failed needs nothing
-    more. done: is told of each, with the reason where it cannot be had.
+    more. done: called with each, and with the reason where it cannot be fetched.
     """
     for item in wanted:
         if item.columns and not item.metrics and all(title in failures for title in item.columns):

@@ -129,7 +129,7 @@ def _check_may_lack(kind: Any, name: str, index: Mapping[str, Any], opening: Ope
     elif _NEEDED.fullmatch(name):
         optional = False
     elif found := _TEXT.fullmatch(name):
-        # A text encoder may lack together with its tokenizer, and where there is another one.
+        # A text encoder may be missing together with its tokenizer, and where there is another one.
         other = "tokenizer" if found[2] == "text_encoder" else "text_encoder"
         partner = f"{found[1] or ''}{other}{found[3] or ''}"
         others = [each for each in components_of(kind) if _TEXT.fullmatch(each) and each not in (name, partner)]
