@@ -22,6 +22,9 @@ Written by `scripts/document_pipelines.py` from the table that the program decid
 pipeline's own PIL image, byte for byte. `HUB_GUIDANCE` and `HUB_STEPS` go to the arguments named here. "Alone": each
 request has a call of its own, because the pipeline takes no lists, or gives a batch one seed. A class that is not in
 this document is judged by its name and the arguments of its call, and asked one request at a time.
+
+A folder of one of the decoders below runs as the combined class, with its prior: that of the published decoders is
+known, and another one is named by `HUB_COMPONENTS='{"prior": "org/prior"}'`.
 """
 COLUMNS = ("class", "guidance (default)", "steps", "negative prompt", "sides", "notes")
 
