@@ -5,8 +5,14 @@ Nothing here imports torch or a library that reads weights.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
 from files.downloads import HubFiles
+from files.hub import list_files
 from files.sources import expanded, is_file, is_folder
+from models.pipelines.weight_files import half_size_parts, variants_of
 
 # What loading never opens, though a repository may hold it in the same folders.
 NEVER_READ = ("*.bin", "*.msgpack", "*.h5", "*.onnx", "*.onnx_data", "*.ckpt", "*.pt")
@@ -42,6 +48,36 @@ def hub_weights(
         f"{title}: {source}", source, patterns, ignored,
         size_bytes=size_bytes, failure=no_weights(source, variable, "{reason}"),
     )  # fmt: skip
+
+
+def prefer_full(need: HubFiles, parts: Iterable[str]) -> HubFiles:
+    """Return a need that asks for the full weights too, where the cache has half-size ones alone and the hub has both.
+
+    The same setting then reads the same weights on each machine whose hub can be reached. parts: of the pipeline.
+    """
+    folder = need.find()
+    halves = [] if folder is None else half_size_parts(names_in(folder, parts))
+    if not halves:
+        return need
+    try:
+        published = list_files(need.repository, need.revision)
+    except OSError:  # OFFLINE=1, or it cannot be reached: what is here is used, and the footer tells
+        return need
+    full: list[str] = []
+    for part in halves:
+        inside = [name.removeprefix(f"{part}/") for name in published if name.startswith(f"{part}/")]
+        full += [f"{part}/{name}" for name in variants_of(inside).get("", ()) if name.endswith(".safetensors")]
+    return replace(need, patterns=(*need.patterns, *full))
+
+
+def names_in(folder: Path, parts: Iterable[str]) -> list[str]:
+    """Return the files of a pipeline's components, as paths in its folder."""
+    return [
+        f"{part}/{path.name}"
+        for part in parts
+        if is_folder(folder / part)
+        for path in sorted((folder / part).iterdir())
+    ]
 
 
 def no_file(source: str, file: str, variable: str, reason: str) -> str:

@@ -21,10 +21,12 @@ from models.base import (
     check_size,
     option,
     size_note,
+    unread_sources,
 )
 from models.loras.files import LoraVariant, is_lora, lora_digest, read_lora, read_training_data
-from models.needed import NEVER_READ, hub_weights, is_on_hub
+from models.needed import NEVER_READ, hub_weights, is_on_hub, names_in, prefer_full
 from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
+from models.pipelines.weight_files import half_size_note, half_size_parts
 
 if TYPE_CHECKING:
     import torch
@@ -190,12 +192,13 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     check_negative_prompt("PIXART", options.negative_prompt, options.guidance)
     if runtime.weights != "tiny":
         check_size(runtime.image_size, 16, "PixArt")
+    weight_notes: tuple[str, ...] = ()
     if runtime.weights == "random":
         pipeline = build_random_pipeline(runtime)
     elif runtime.weights == "tiny":
         pipeline = _load_tiny(runtime)
     else:
-        pipeline = _load_pretrained(options, runtime)
+        pipeline, weight_notes = _load_pretrained(options, runtime)
     lora_notes: tuple[str, ...] = ()
     if options.lora not in ("", NO_LORA):
         lora_notes = _fuse(pipeline, Path(options.lora).expanduser(), options.lora_scale)
@@ -218,7 +221,13 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     if options.scheduler:
         set_scheduler(pipeline, options.scheduler)
     generator = DiffusersGenerator(
-        _title(options), pipeline, image_size, arguments, (*lora_notes, *notes), MODIFIERS, one_call_a_step=True
+        _title(options),
+        pipeline,
+        image_size,
+        arguments,
+        (*lora_notes, *weight_notes, *notes),
+        MODIFIERS,
+        one_call_a_step=True,
     )
     generator.place(runtime, FASTEST)
     return generator
@@ -265,7 +274,8 @@ def is_whole_pipeline(folder: Path) -> bool:
 def hub_transformer(source: str) -> HubFiles:
     """Return what is needed of a transformer's repository."""
     known = 2_440_000_000 if source in HUB_MODELS.values() else None
-    return hub_weights("PixArt", source, "PIXART_MODEL", ("transformer/*",), NEVER_READ, known)
+    need = hub_weights("PixArt", source, "PIXART_MODEL", ("transformer/*",), NEVER_READ, known)
+    return prefer_full(need, ("transformer",))
 
 
 def hub_base(source: str) -> HubFiles:
@@ -273,7 +283,8 @@ def hub_base(source: str) -> HubFiles:
     parts = ("vae", "text_encoder", "tokenizer", "scheduler")
     known = 19_400_000_000 if source == HUB_BASE else None
     patterns = ("model_index.json", *(f"{part}/*" for part in parts))
-    return hub_weights("PixArt's base", source, "PIXART_BASE", patterns, NEVER_READ, known)
+    need = hub_weights("PixArt's base", source, "PIXART_BASE", patterns, NEVER_READ, known)
+    return prefer_full(need, ("vae", "text_encoder"))
 
 
 def _needs(options: Options, runtime: Runtime) -> list[Need]:
@@ -288,26 +299,36 @@ def _needs(options: Options, runtime: Runtime) -> list[Need]:
     return needs
 
 
-def _load_pretrained(options: Options, runtime: Runtime) -> Any:
-    """Return the pipeline from a whole folder, or from a transformer and the base that goes with it.
+def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str, ...]]:
+    """Return the pipeline from a whole folder, or from a transformer and the base that goes with it, and its notes.
 
     Raises:
         OSError: no such weights, here or on the hub.
     """
     from diffusers import PixArtSigmaPipeline, PixArtTransformer2DModel
 
+    from models.pipelines.components import Place, load_component, load_other_variants
     from models.pipelines.generator import dtype_of, missing_weights, quiet_libraries
 
     model, dtype = _model(options, runtime), dtype_of(runtime)
     folder = expanded(model) if is_local(model) else hub_transformer(model).fetch(show_bar)
     if is_whole_pipeline(folder):
         with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
-            return from_pretrained(PixArtSigmaPipeline, folder, dtype=dtype)
+            given = load_other_variants(folder, dtype)
+            pipeline = from_pretrained(PixArtSigmaPipeline, folder, dtype=dtype, **given)
+        return pipeline, _half_size_note(runtime, folder, folder)
     base = expanded(options.base) if is_local(options.base) else hub_base(options.base).fetch(show_bar)
     with quiet_libraries(), missing_weights(model, "PIXART_MODEL"):
-        transformer = from_pretrained(PixArtTransformer2DModel, folder, subfolder="transformer", dtype=dtype)
+        transformer = load_component(PixArtTransformer2DModel, Place(folder, "transformer"), dtype)
     with quiet_libraries(), missing_weights(options.base, "PIXART_BASE"):
-        return from_pretrained(PixArtSigmaPipeline, base, transformer=transformer, dtype=dtype)
+        given = load_other_variants(base, dtype, without="transformer")
+        pipeline = from_pretrained(PixArtSigmaPipeline, base, transformer=transformer, dtype=dtype, **given)
+    return pipeline, _half_size_note(runtime, folder, base)
+
+
+def _half_size_note(runtime: Runtime, model: Path, base: Path) -> tuple[str, ...]:
+    names = [*names_in(model, ("transformer",)), *names_in(base, ("vae", "text_encoder"))]
+    return half_size_note(half_size_parts(names), runtime.dtype)
 
 
 def _load_tiny(runtime: Runtime) -> Any:
@@ -353,6 +374,14 @@ def build_random_pipeline(runtime: Runtime) -> Any:
     )
 
 
+def _unreached(options: Options, runtime: Runtime) -> Mapping[str, str]:
+    unread = unread_sources(options, runtime, "model", "base")
+    is_read = runtime.weights == "pretrained" and options.model
+    if is_read and options.base != HUB_BASE and is_whole_pipeline(expanded(options.model)):
+        unread["base"] = f"PIXART_MODEL={options.model} is a whole pipeline"
+    return unread
+
+
 FAMILY = ModelFamily(
     key="pixart",
     options=Options,
@@ -364,4 +393,5 @@ FAMILY = ModelFamily(
     variants=_variants,
     check=_check,
     needs=_needs,
+    unreached=_unreached,
 )

@@ -22,16 +22,19 @@ from models.base import (
     check_size,
     option,
     size_note,
+    unread_sources,
 )
-from models.needed import NEVER_READ, hub_weights, is_on_hub
+from models.needed import NEVER_READ, hub_weights, is_on_hub, names_in, prefer_full
 from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 from models.pipelines.sdxl_file import check_file, check_model, file_needs, is_single, open_file_model
+from models.pipelines.weight_files import half_size_note, half_size_parts
 
 if TYPE_CHECKING:
     import torch
 
 HUB_MODEL = "stabilityai/stable-diffusion-xl-base-1.0"
 HALF_VAE = "madebyollin/sdxl-vae-fp16-fix"
+NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
 FASTEST = "full+fuse+nhwc"
 
 _CLIP: dict[str, Any] = {
@@ -170,17 +173,22 @@ def _source(options: Options, runtime: Runtime) -> str:
 
 
 def hub_model(source: str, dtype: DType) -> FirstOf:
-    """Return what is needed of a repository: half-size files where the run needs no more, half of the full ones."""
-    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    """Return what is needed of a repository: half-size files where the run needs no more, half of the full ones.
+
+    A repository may have the full files of some networks alone, and the half-size ones of others.
+    """
     small = ("model_index.json", "*.json", "*.txt", "tokenizer/*", "tokenizer_2/*", "scheduler/*")
 
     def files(half: str, ignored: tuple[str, ...], size: int) -> HubFiles:
-        patterns = (*small, *(f"{part}/*{half}*.safetensors" for part in parts))
+        patterns = (*small, *(f"{part}/*{half}*.safetensors" for part in NETWORKS))
         known = size if source == HUB_MODEL else None
         return hub_weights("SDXL", source, "SDXL_MODEL", patterns, (*NEVER_READ, *ignored), known)
 
     halves, full = files("fp16", (), 6_940_000_000), files("", ("*.fp16.*", "*.fp16-*"), 13_880_000_000)
-    return FirstOf(full.what, (full, halves) if dtype == "float32" else (halves, full))
+    mixed = files("", (), 13_880_000_000)
+    if dtype != "float32":
+        return FirstOf(full.what, (halves, full, mixed))
+    return FirstOf(full.what, (full, prefer_full(halves, NETWORKS), prefer_full(mixed, NETWORKS)))
 
 
 def hub_vae(source: str) -> HubFiles:
@@ -249,6 +257,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
     import torch
     from diffusers import AutoencoderKL
 
+    from models.pipelines.components import Place, load_component
     from models.pipelines.generator import dtype_of, missing_weights, quiet_libraries
 
     dtype, wanted = dtype_of(runtime), options.vae
@@ -257,7 +266,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
         opened = open_file_model(options.model, options.vae, options.config, runtime)
         pipeline, notes, wanted = opened.pipeline, opened.notes, ""
     else:
-        pipeline = _load_folder(options, runtime)
+        pipeline, notes = _load_folder(options, runtime)
     if not options.vae and dtype == torch.float16 and pipeline.vae.config.force_upcast:
         wanted = HALF_VAE  # the stock VAE overflows in float16
     if not wanted:
@@ -270,14 +279,17 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
         # diffusers itself then decodes in float32, since the stock VAE says that it must.
         return pipeline, (*notes, f"VAE runs in float32: {HALF_VAE} could not be found; set SDXL_VAE=FOLDER")
     with quiet_libraries(), missing_weights(wanted, "SDXL_VAE"):
-        pipeline.register_modules(vae=from_pretrained(AutoencoderKL, vae_folder, dtype=dtype))
+        pipeline.register_modules(vae=load_component(AutoencoderKL, Place(vae_folder), dtype))
+    if half_size_parts(path.name for path in vae_folder.iterdir()):
+        notes += half_size_note((f"vae of {wanted}",), runtime.dtype)
     return pipeline, notes
 
 
-def _load_folder(options: Options, runtime: Runtime) -> Any:
-    """Return the pipeline of a folder or of the hub."""
+def _load_folder(options: Options, runtime: Runtime) -> tuple[Any, tuple[str, ...]]:
+    """Return the pipeline of a folder or of the hub, and its notes."""
     from diffusers import StableDiffusionXLPipeline
 
+    from models.pipelines.components import load_other_variants
     from models.pipelines.generator import dtype_of, half_variant, missing_weights, quiet_libraries
 
     dtype = dtype_of(runtime)
@@ -285,15 +297,19 @@ def _load_folder(options: Options, runtime: Runtime) -> Any:
         folder = expanded(options.model)
     else:
         folder = hub_model(options.model, runtime.dtype).fetch(show_bar)
+    variant = half_variant(folder, "unet", dtype)
     with quiet_libraries(), missing_weights(options.model, "SDXL_MODEL"):
-        return from_pretrained(
+        pipeline = from_pretrained(
             StableDiffusionXLPipeline,
             folder,
             dtype=dtype,
-            variant=half_variant(folder, "unet", dtype),
+            variant=variant,
             # The watermark depends on a package that happens to be installed, and costs time on the CPU.
             add_watermarker=False,
+            **load_other_variants(folder, dtype, variant),
         )
+    read = [part for part in NETWORKS if part != "vae" or not options.vae]
+    return pipeline, half_size_note(half_size_parts(names_in(folder, read)), runtime.dtype)
 
 
 def _load_tiny(runtime: Runtime) -> Any:
@@ -344,6 +360,10 @@ def build_random_pipeline(runtime: Runtime) -> Any:
     )
 
 
+def _unreached(options: Options, runtime: Runtime) -> Mapping[str, str]:
+    return unread_sources(options, runtime, "model", "config", "vae")
+
+
 FAMILY = ModelFamily(
     key="sdxl",
     options=Options,
@@ -353,4 +373,5 @@ FAMILY = ModelFamily(
     tiny_options={"steps": 10, "guidance": 1.5},
     check=_check,
     needs=_needs,
+    unreached=_unreached,
 )

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from files.model_folders import ADDED, find_class
+from files.model_folders import ADDED, check_pipeline, find_class, read_index
 from files.opening import from_pretrained
 from files.reading import read_regular, shown
 from models.base import Runtime
 from models.hash_tokenizer import HashTokenizer
-from models.pipelines.weight_files import choose_variant
+from models.pipelines.weight_files import choose_variant, variants_of
 from models.random_weights import build_any_random
 
 CONFIGURATION = "config.json"
@@ -119,6 +119,27 @@ def load_component(kind: Any, place: Place, dtype: Any, is_named: bool = False) 
     if lacking := sorted(found["missing_keys"]):
         raise ValueError(f"{shown(place.path)} holds no {kind.__name__}: it lacks {', '.join(lacking[:3])}")
     return component
+
+
+def load_other_variants(folder: Path, dtype: Any, variant: str | None = None, without: str = "") -> dict[str, Any]:
+    """Return the components of a pipeline's folder that have neither the weights of `variant` nor those without one.
+
+    diffusers would look for these two alone, where `load_component` takes what is there. without: a component that
+    comes from elsewhere.
+
+    Raises: as `load_component`.
+    """
+    check_pipeline(folder)
+    found: dict[str, Any] = {}
+    for name, value in (read_index(folder) or {}).items():
+        place = Place(folder, name)
+        is_component = not name.startswith("_") and isinstance(value, list) and len(value) == 2 and value[0] is not None
+        if not is_component or name == without or not place.holds():
+            continue
+        there = variants_of(path.name for path in place.path.iterdir())
+        if there and "" not in there and variant not in there:
+            found[name] = load_component(component_class(name, value, place), place, dtype)
+    return found
 
 
 def build_component(name: str, kind: Any, place: Place, runtime: Runtime, dtype: Any) -> tuple[Any, str]:

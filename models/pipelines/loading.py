@@ -25,6 +25,7 @@ from models.pipelines.opening import (
 )
 from models.pipelines.single_file_loading import open_file
 from models.pipelines.sources import PRIOR, FoundPipeline, HasSource, Source, parse_source, read_index_of
+from models.pipelines.weight_files import half_size_note
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def open_pipeline(
             pipeline = open_file(kind, found, opening)
         else:
             pipeline = _open_folder(kind, found.layout, found.index, opening)
-    return OpenedPipeline(pipeline, tuple(opening.notes))
+    return OpenedPipeline(pipeline, (*opening.notes, *half_size_note(opening.halves, runtime.dtype)))
 
 
 def _named_components(options: HasSource, kind: Any, found: FoundPipeline) -> dict[str, Source]:
@@ -159,4 +160,4 @@ def _open_with_prior(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
 
 
 def _with(opening: Opening, named: Mapping[str, Source]) -> Opening:
-    return Opening(opening.runtime, opening.dtype, named, opening.left_out, opening.notes)
+    return Opening(opening.runtime, opening.dtype, named, opening.left_out, opening.notes, opening.halves)

@@ -15,7 +15,7 @@ from files.reading import shown
 from models.base import Runtime
 from models.pipelines.components import Place, build_component, component_class, is_network, load_component
 from models.pipelines.sources import Source, component_files, single_component_files
-from models.pipelines.weight_files import choose_variant
+from models.pipelines.weight_files import choose_variant, half_size_parts
 
 # Without these a pipeline cannot be called, whatever diffusers calls optional.
 _NEEDED = re.compile(r"(unet|transformer|vae|movq|vqgan|vqvae|decoder|prior|prior_prior|(.+_)?scheduler)")
@@ -35,10 +35,17 @@ class Opening:
     named: Mapping[str, Source]
     left_out: Collection[str]
     notes: list[str] = field(default_factory=list)
+    halves: list[str] = field(default_factory=list)
 
     @property
     def is_random(self) -> bool:
         return self.runtime.weights == "random"
+
+    def load(self, name: str, kind: Any, place: Place, is_named: bool = False) -> Any:
+        """Return a component as `load_component`, and note whether its weights are half-size ones."""
+        if is_network(kind) and half_size_parts(path.name for path in place.path.iterdir()):
+            self.halves.append(name)
+        return load_component(kind, place, self.dtype, is_named)
 
 
 def folder_of(source: Source, index: Mapping[str, Any], opening: Opening, bare: bool = False) -> Path:
@@ -97,7 +104,7 @@ def given_components(
             if not (bare or opening.is_random):
                 found = component_class(name, value, place)
                 if is_network(found) and _weights(place, name) != "":
-                    given[name] = load_component(found, place, opening.dtype)
+                    given[name] = opening.load(name, found, place)
     return given
 
 
@@ -158,7 +165,7 @@ def _fetched(source: Source, name: str, opening: Opening) -> Path:
 def make_component(name: str, kind: Any, place: Place, opening: Opening, is_named: bool = False) -> Any:
     """Return one component, with the weights that the run asks for. is_named: by HUB_COMPONENTS."""
     if not opening.is_random:
-        return load_component(kind, place, opening.dtype, is_named)
+        return opening.load(name, kind, place, is_named)
     component, note = build_component(name, kind, place, opening.runtime, opening.dtype)
     opening.notes += [note] if note else []
     return component

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from files.opening import from_single_file, tensor_shapes
-from models.pipelines.components import Place, component_class, is_network, load_component
+from models.pipelines.components import Place, component_class, is_network
 from models.pipelines.opening import Opening, folder_of, given_components, remedy
 from models.pipelines.single_files import Shapes
 from models.pipelines.sources import FoundPipeline
@@ -38,7 +38,7 @@ def open_file(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
         if is_network(network) and name not in opening.left_out and not _is_in_file(name, network, shapes):
             if choose_variant(path.name for path in place.path.iterdir()) is None:
                 raise OSError(f"it holds no {name} ({remedy(name)})")
-            given[name] = load_component(network, place, opening.dtype)
+            given[name] = opening.load(name, network, place)
     if "add_watermarker" in inspect.signature(kind.__init__).parameters:
         given["add_watermarker"] = False
     try:

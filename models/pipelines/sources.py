@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,7 +19,7 @@ from files.reading import shown
 from files.sources import expanded, is_folder
 from models.json_options import read_texts
 from models.pipelines.single_files import SUFFIXES, SingleFile, check_suffix, recognise_file
-from models.pipelines.weight_files import wanted_files
+from models.pipelines.weight_files import half_size_parts, wanted_files
 
 _HUB_ID = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?")
 PRIOR = "prior"
@@ -237,11 +238,19 @@ def single_component_files(source: Source, name: str, bare: bool) -> HubFiles:
 
 
 def _files(source: Source, folders: Mapping[str, bool], others: Sequence[str] = ()) -> HubFiles:
-    """Return the files of components' folders, each with whether it must hold weights."""
+    """Return the files of components' folders, each with whether it must hold weights.
+
+    Where the cache has half-size weights alone, the hub is asked for full ones: the same setting then reads the same
+    weights on each machine. What is here is used where it cannot be asked.
+    """
     names = _cached_names(source.name, source.revision)
     files, lacking = wanted_files(names, folders)
     if (lacking or not files) and not is_offline():
         files, lacking = wanted_files(_listed_names(source), folders)
+    elif half_size_parts(files) and not is_offline():
+        with suppress(OSError):
+            published, unpublished = wanted_files(_listed_names(source), folders)
+            files = files if unpublished else published
     if lacking:
         raise OSError(f"{source.told} lacks {' and '.join(lacking)}")
     return HubFiles(f"hub:{source.told}", source.name, (*others, *files), revision=source.revision)

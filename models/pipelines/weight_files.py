@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from models.base import DType
+
 _SMALL = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".spm", ".vocab", ".merges")
 # "model.fp16-00001-of-00003.safetensors", and as older versions wrote it "model-00001-of-00003.fp16.safetensors".
 _WEIGHTS = re.compile(
@@ -12,6 +14,7 @@ _WEIGHTS = re.compile(
     r"(?:-(?P<part>\d+)-of-(?P<parts>\d+))?(?:\.(?P<late>[A-Za-z0-9_]+))?\.(?P<suffix>safetensors|bin)"
 )
 _PREFERRED = ("", "fp16", "bf16", "fp32")
+HALF_SIZE = ("fp16", "bf16")
 
 
 def is_small(name: str) -> bool:
@@ -44,6 +47,26 @@ def choose_variant(names: Iterable[str]) -> str | None:
     """Return which weights of a folder are read: those without a variant, else a half-size one; None: it has none."""
     there = variants_of(names)
     return next((variant for variant in (*_PREFERRED, *sorted(there)) if variant in there), None)
+
+
+def half_size_parts(names: Iterable[str]) -> list[str]:
+    """Return the folders among a pipeline's files of which half-size weights are read, since there are no others.
+
+    names: paths in the pipeline's folder or repository; "" stands for that folder itself.
+    """
+    inside: dict[str, list[str]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        inside.setdefault(folder, []).append(file)
+    return [folder for folder, files in inside.items() if choose_variant(files) in HALF_SIZE]
+
+
+def half_size_note(parts: Iterable[str], dtype: DType) -> tuple[str, ...]:
+    """Return the footer's note on the components of which a run in float32 reads half-size weights."""
+    told = ", ".join(sorted(set(parts)))
+    return (
+        (f"half-size weights in a float32 run, no full ones are here: {told}",) if told and dtype == "float32" else ()
+    )
 
 
 def wanted_files(names: Sequence[str], folders: Mapping[str, bool]) -> tuple[list[str], list[str]]:
