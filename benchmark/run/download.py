@@ -37,7 +37,7 @@ def download_run(settings: Settings) -> tuple[str, bool]:
         is_whole = is_whole and (not reason or is_optional)
 
     for item in wanted:  # each by itself: a column that fails keeps none of the others' files away
-        fetch_needs([item], progress, {}, done)
+        fetch_needs([item], progress, {}, done, announce=lambda _: None)  # its line on stdout says it
     try:
         data = prepare(plan, progress)
     except (OSError, ValueError) as error:

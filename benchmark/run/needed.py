@@ -104,12 +104,15 @@ def fetch_needs(
     progress: Progress,
     failures: dict[str, str],
     done: Callable[[Wanted, str], None] = lambda _, __: None,
+    announce: Callable[[str], None] | None = None,
 ) -> None:
     """Fetch what is not here; what cannot be fetched is told at once, with what that costs.
 
     failures: takes, by title, why a column cannot be made; it costs no other. A column that has failed needs nothing
-    more. done: called with each, and with the reason where it cannot be fetched.
+    more. done: called with each, and with the reason where it cannot be fetched. announce: takes what is told; None: as
+    a note of the progress.
     """
+    tell = announce or progress.note
     for item in wanted:
         if item.columns and not item.metrics and all(title in failures for title in item.columns):
             continue
@@ -119,14 +122,14 @@ def fetch_needs(
             reason = one_line(error)
             done(item, reason)
             if getattr(item.need, "is_optional", False):
-                progress.note(f"{item.users} without {item.need.what}: {reason}")
+                tell(f"{item.users} without {item.need.what}: {reason}")
                 continue
             for title in item.columns:
                 if title not in failures:
                     failures[title] = f"OSError: {reason}"
-                    progress.note(f"{title} failed: {failures[title]}")
+                    tell(f"{title} failed: {failures[title]}")
             if item.metrics:
-                progress.note(without_network(item.metrics, reason))
+                tell(without_network(item.metrics, reason))
         else:
             done(item, "")
 

@@ -95,6 +95,8 @@ def parse_command(arguments: Sequence[str], environment: Mapping[str, str]) -> C
         raise SettingsError(_describe(error, fields)) from None
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from None
+    if download and settings.offline:
+        raise SettingsError("--download fetches, and OFFLINE=1 forbids it: leave one of them out")
     return Command(settings, check, download)
 
 

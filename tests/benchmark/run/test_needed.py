@@ -247,6 +247,13 @@ def test_check_and_download_exclude_each_other(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.startswith("run_inference.py: --check loads nothing, and --download fetches")
 
 
+def test_download_and_offline_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_inference.main(["--download", "--offline", "1"]) == 2
+    assert capsys.readouterr().err == (
+        "run_inference.py: --download fetches, and OFFLINE=1 forbids it: leave one of them out\n"
+    )
+
+
 def test_official_weights_bring_the_inception_and_embedded_ones_do_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
