@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from files.downloads import FirstOf, HubFiles, show_bar
 from files.opening import from_pretrained
+from files.reading import read_regular
 from files.sources import check_holds, check_source, expanded, is_local
 from models.base import (
     DType,
@@ -199,6 +201,23 @@ def hub_vae(source: str) -> HubFiles:
     )
 
 
+def _overflows(options: Options) -> bool:
+    """Return whether the model's own VAE overflows in float16, as its configuration says; of the hub that is fetched.
+
+    Where it cannot be read, diffusers' default counts: a VAE that does.
+    """
+    source = (options.config or HUB_MODEL) if is_single(options.model) else options.model
+    if source == HUB_MODEL:
+        return True
+    name = "vae/config.json"
+    try:
+        folder = expanded(source) if is_local(source) else HubFiles("SDXL's VAE", source, (name,)).fetch()
+        config = json.loads(read_regular(folder / name))
+    except (OSError, ValueError):
+        return True
+    return bool(config.get("force_upcast", True)) if isinstance(config, dict) else True
+
+
 def _needs(options: Options, runtime: Runtime) -> list[Need]:
     needs: list[Need] = []
     if runtime.weights != "pretrained":
@@ -209,7 +228,7 @@ def _needs(options: Options, runtime: Runtime) -> list[Need]:
         needs.append(hub_model(options.model, runtime.dtype))
     if is_on_hub(options.vae) and not is_single(options.model):
         needs.append(hub_vae(options.vae))
-    elif not options.vae and runtime.dtype == "float16" and (options.model == HUB_MODEL or is_single(options.model)):
+    elif not options.vae and runtime.dtype == "float16" and _overflows(options):
         needs.append(replace(hub_vae(HALF_VAE), is_optional=True))  # the stock VAE then runs in float32
     return needs
 
@@ -271,12 +290,13 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
         wanted = HALF_VAE  # the stock VAE overflows in float16
     if not wanted:
         return pipeline, notes
-    try:
+    if options.vae:
         vae_folder = expanded(wanted) if is_local(wanted) else hub_vae(wanted).fetch(show_bar)
-    except OSError:
-        if options.vae:
-            raise
-        # diffusers itself then decodes in float32, since the stock VAE says that it must.
+    elif (found := hub_vae(HALF_VAE).find()) is not None:
+        vae_folder = found
+    else:
+        # It is fetched before anything is made, or not at all. diffusers itself then decodes in float32, since the
+        # stock VAE says that it must.
         return pipeline, (*notes, f"VAE runs in float32: {HALF_VAE} could not be found; set SDXL_VAE=FOLDER")
     with quiet_libraries(), missing_weights(wanted, "SDXL_VAE"):
         pipeline.register_modules(vae=load_component(AutoencoderKL, Place(vae_folder), dtype))

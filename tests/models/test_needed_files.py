@@ -156,3 +156,27 @@ def test_a_network_of_a_metric_is_read_where_it_was_published_as_a_pickle(tmp_pa
     extractor = open_dinov2(Scoring("cpu", tmp_path, tmp_path, dinov2_model="org/dinov2"))
     image_CHW = torch.zeros(3, 28, 28, dtype=torch.uint8)
     assert extractor.extract([image_CHW]).shape == (1, 16)
+
+
+@pytest.mark.parametrize("place", ["folder", "hub"])
+@pytest.mark.parametrize("upcast", [True, False])
+def test_vae_for_float16_is_needed_where_the_models_own_overflows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, upcast: bool
+) -> None:
+    published = tmp_path / "published"
+    build_sdxl(force_upcast=upcast).save_pretrained(published)
+    options = sdxl.Options(model=str(published) if place == "folder" else "org/sdxl", steps=1)
+    if place == "hub":
+        download(tmp_path / "cache", published, *hub_files(sdxl.hub_model("org/sdxl", "float32").needs[:1]))
+    assert sdxl.FAMILY.needs is not None
+    needs = sdxl.FAMILY.needs(options, runtime(tmp_path, "float16"))
+    assert [need.what for need in needs if not need.here()] == ["SDXL's VAE: " + sdxl.HALF_VAE] * upcast
+    assert not list(sdxl.FAMILY.needs(options, runtime(tmp_path, "bfloat16")))[1:]
+
+    def connect(need: HubFiles, *_: object) -> Path:
+        raise AssertionError(f"{need.what} is fetched at loading")
+
+    found = options if place == "folder" else replace(options, model=str(published))
+    monkeypatch.setattr(HubFiles, "fetch", connect)
+    loaded = sdxl.FAMILY.load(found, runtime(tmp_path, "float16"))
+    assert any("VAE runs in float32" in note for note in loaded.notes) == upcast
