@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from files.downloads import show_bar
 from files.locks import locked
 from files.paths import resolve_inside
 from files.reading import is_regular, read_regular, shown
 from files.records import CHECKSUM, Damaged, read_record, write_record
+from files.sources import expanded, is_local
 from files.writing import partial_path, remove_leftover_folders, sync_folder, write_text
 from finetuning.base import PARTS, check_base
 from finetuning.notes import tell
 from finetuning.verification import INDEX_SUFFIX, WEIGHT_SUFFIXES, WEIGHTS, read_json, verify, weight_files
-from models.pipelines.generator import find_folder
-from models.pixart import is_whole_pipeline
+from models.pixart import hub_base, hub_transformer, is_whole_pipeline
 
 MARKER_NAME = "combined.json"
 SCHEMA_VERSION = 2
@@ -179,11 +180,10 @@ def find_parts(model: str, base: str, vae: Path | None = None) -> tuple[dict[str
         OSError: a source or a part of it is missing.
         ValueError: model_index.json is not JSON or does not name a part.
     """
-    root = find_folder(model, "PIXART_MODEL", ["transformer/*"])
+    root = expanded(model) if is_local(model) else hub_transformer(model).fetch(show_bar)
     folders = {"transformer": root / "transformer"}
     if not is_whole_pipeline(root):
-        others = [part for part in PARTS if part != "transformer"]
-        root = find_folder(base, "PIXART_BASE", [INDEX_NAME, *(f"{part}/*" for part in others)])
+        root = expanded(base) if is_local(base) else hub_base(base).fetch(show_bar)
     folders |= {part: root / part for part in PARTS if part not in folders}
     if vae is not None:
         folders["vae"] = vae

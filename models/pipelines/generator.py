@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from files.downloads import show_bar
 from files.sources import is_local as is_local
 from models.base import DType, ImageGenerator, Request, Runtime, Stage, StageName, StageWatch, check_modes
 from models.base import check_size as check_size
-from models.needed import hub_weights, no_weights
+from models.needed import no_weights
 from models.pipelines.calls import call_note as call_note
 from models.pipelines.facts import PipelineFacts, facts_of
 from models.pipelines.networks import backbone_of, backbones_of, count_parameters, decoder_of, text_encoders_of
@@ -220,20 +219,6 @@ def check_offload(runtime: Runtime) -> None:
     if runtime.offload and not runtime.device.startswith("cuda"):
         raise ValueError(f"OFFLOAD=1 moves weights to and from a GPU, but DEVICE is {runtime.device}: set OFFLOAD=0")
     check_modes(runtime)
-
-
-def find_folder(model: str, variable: str, patterns: Sequence[str], ignored: Sequence[str] = ()) -> Path:
-    """Return the folder that holds `model`: itself where it is one, else the hub's files that match `patterns`.
-
-    What the hub's cache has is used without asking the hub.
-
-    Raises:
-        NotOnHub: the hub has no such repository, or none of the files.
-        OSError: it is neither here, nor in the hub's cache, nor can it be downloaded.
-    """
-    if is_local(model):
-        return Path(model).expanduser()
-    return hub_weights(variable, model, variable, tuple(patterns), tuple(ignored)).fetch(show_bar)
 
 
 @contextmanager

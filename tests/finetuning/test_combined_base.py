@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # where other tests' small pipelines are written
 from diffusers_folders import build_pixart, write_pixart_split
 
+from files.downloads import HubFiles
+from files.hub import select_files
 from files.records import write_record
 from files.writing import PREFIX, partial_path
 from finetuning.base import open_base
-from finetuning.combined_base import CombinedBase, build_combined_base
+from finetuning.combined_base import CombinedBase, build_combined_base, find_parts
 from models import pixart
 from models.base import Request, Runtime
 from scripts.pixart_scripts.common import build_combined_base as script
@@ -292,3 +294,22 @@ def test_the_script_builds_the_embedded_model(
     monkeypatch.delenv("WEIGHTS")
     assert script.main(["--model", "./nowhere", "--output_dir", str(tmp_path / "other")]) == 2
     assert "no folder ./nowhere" in capsys.readouterr().err
+
+
+def test_of_the_hub_only_what_is_read_is_fetched(split: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {"org/model": Path(split[0]), "org/base": Path(split[1])}
+    fetched: list[str] = []
+
+    def fetch(need: HubFiles, *_: object) -> Path:
+        folder = folders[need.repository]
+        names = {path.relative_to(folder).as_posix(): 1 for path in folder.rglob("*") if path.is_file()}
+        more = ("pytorch_model.bin", "flax_model.msgpack", "model.onnx")
+        published = names | {f"{part}/{name}": 1 for part in ("transformer", "text_encoder") for name in more}
+        fetched.extend(select_files(published, need.patterns, need.ignored))
+        return folder
+
+    monkeypatch.setattr(HubFiles, "fetch", fetch)
+    parts, _ = find_parts("org/model", "org/base")
+    assert parts["vae"] == folders["org/base"] / "vae"
+    assert {f"transformer/{WEIGHTS}", "text_encoder/model.safetensors", "model_index.json"} <= set(fetched)
+    assert not [name for name in fetched if name.endswith((".bin", ".msgpack", ".onnx"))]
