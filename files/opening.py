@@ -199,14 +199,19 @@ def open_rows(path: Path, name: str = "") -> Iterator[tuple[tuple[int, ...], np.
                 raise ValueError(f"it holds {', '.join(list(members)[:5]) or 'nothing'}, and no {name}")
             yield _rows_of(members[name](), name)
         return
-    try:
-        with naming(path), path.open("rb") as file:
-            yield _rows_of(file, path.name)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # as in an archive
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{shown(path)} is not a valid .npy file: {reason}") from error
+    with naming(path), path.open("rb") as file:
+        try:
+            found = _rows_of(file, path.name)
+        except (OSError, MemoryError, _Unfit):
+            raise
+        except Exception as error:  # as in an archive
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{shown(path)} is not a valid .npy file: {reason}") from error
+        yield found
+
+
+class _Unfit(ValueError):
+    """A valid array that is of no use here."""
 
 
 def _rows_of(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], Iterator[np.ndarray]]:
@@ -215,7 +220,7 @@ def _rows_of(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]
     shape, is_fortran, dtype = _read_header(file, name)
     if dtype.hasobject or dtype.kind not in "fiu" or not shape or is_fortran:
         order = " in Fortran's order" if is_fortran else ""
-        raise ValueError(f"{name} holds {dtype} of {shape}{order}; expected numbers, row by row")
+        raise _Unfit(f"{name} holds {dtype} of {shape}{order}; expected numbers, row by row")
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
 
     def rows() -> Iterator[np.ndarray]:

@@ -26,8 +26,10 @@ from metrics.features import (
     read_entry,
     write_entry,
 )
+from metrics.inputs import read_features
 from metrics.intervals import groups_of, jackknife_interval
 
+FID_DIMENSION = 2048
 _CHUNK = 4096
 # A replicate costs a decomposition, so that there are fewer than of the metrics whose sums are kept.
 GROUPS = 10
@@ -152,6 +154,8 @@ def check_statistics(tensors: Mapping[str, Tensor]) -> None:
 def read_statistics(path: Path, dimension: int, device: str = "cpu", extractor: str = "the extractor") -> Gaussian:
     """Read `mu` and `sigma` from an .npz file, as clean-fid, pytorch-fid and the ADM evaluator write them.
 
+    Of an .npy file with features, (N, D), they are computed.
+
     Files of ours also hold the identity of their extractor. extractor: the name of the one that gives `dimension`
     features, for the error.
 
@@ -161,11 +165,15 @@ def read_statistics(path: Path, dimension: int, device: str = "cpu", extractor: 
     """
     if not path.is_file():
         raise OSError(f"no file {path}; expected statistics, an .npz file with mu and sigma")
+    if path.suffix.lower() == ".npy":
+        features_ND = read_features(path)
+        _check_dimension(path, features_ND.shape[1], dimension, extractor)
+        return fit_gaussian(torch.from_numpy(features_ND), device)
     try:
         declared = array_shapes(path)  # before anything is read: a small file can declare gigabytes
         features = declared.get("mu", (dimension,))
-        if len(features) == 1 and features != (dimension,):
-            raise ValueError(f"{path} holds statistics of {features[0]} features, and {extractor} gives {dimension}")
+        if len(features) == 1:
+            _check_dimension(path, features[0], dimension, extractor)
         content = load_arrays(path, {"mu": (dimension,), "sigma": (dimension, dimension)}, optional=("identity",))
     except ValueError as error:
         raise ValueError(f"{error}; expected mu and sigma of the features of {extractor}") from error
@@ -174,6 +182,12 @@ def read_statistics(path: Path, dimension: int, device: str = "cpu", extractor: 
         raise ValueError(f"{path} holds numbers that are not finite; make it again")
     _check_covariance(sigma_DD, path)
     return Gaussian(mu_D, (sigma_DD + sigma_DD.T) / 2, identity=str(content.get("identity", "")))
+
+
+def _check_dimension(path: Path, found: int, expected: int, extractor: str) -> None:
+    if found != expected:
+        missing = " (these are as many as the FID Inception's, which is not here)" if found == FID_DIMENSION else ""
+        raise ValueError(f"{path} holds statistics of {found} features{missing}, and {extractor} gives {expected}")
 
 
 def _check_covariance(sigma_DD: Tensor, path: Path) -> None:

@@ -52,7 +52,7 @@ def unpack_images(path: Path, cache: Path) -> ImageSet:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "unpacks images"), open_rows(path, IMAGES_NAME) as (shape, kind, rows):
         if len(shape) != 4 or shape[3] != 3 or kind.name != "uint8":
-            raise ValueError(_no_images(path, {path.name: shape}, kind.name))
+            raise ValueError(_no_images(path, {"": shape}, kind.name))
         paths = tuple(folder / f"{index:07d}.png" for index in range(shape[0]))
         for image, row in zip(paths, rows, strict=True):
             if not image.exists():
@@ -68,12 +68,10 @@ def _write(image_HWC: np.ndarray, path: Path) -> None:
 
 
 def _no_images(path: Path, shapes: dict[str, tuple[int, ...]], kind: str = "") -> str:
-    found = ", ".join(f"{shown(name)} of {shape}" for name, shape in list(shapes.items())[:5]) or "nothing"
+    found = ", ".join(f"{shown(name)} of {shape}".strip() for name, shape in list(shapes.items())[:5]) or "nothing"
     kind = f" {kind}" if kind else ""
-    return (
-        f"{shown(path)} holds{kind} {found}, which are no images; expected uint8 of (N, H, W, 3), in an .npz file as "
-        f"{IMAGES_NAME}"
-    )
+    name = f", as {IMAGES_NAME}" if path.suffix.lower() == ".npz" else ""
+    return f"{shown(path)} holds{kind} {found}, which are no images; expected uint8 of (N, H, W, 3){name}"
 
 
 def _holds_images(path: Path) -> bool:
@@ -94,28 +92,19 @@ def feature_shape(path: Path) -> tuple[int, int] | None:
         return (shape[0], shape[1]) if len(shape) == 2 and kind.kind == "f" else None
 
 
-def statistics_of_features(path: Path, cache: Path) -> Path:
-    """Return an .npz file in the cache with mean and covariance of the features in an .npy file, (N, D).
+def read_features(path: Path) -> np.ndarray:
+    """Return the features in an .npy file, one row for each image, (N, D), float64.
 
     Raises:
-        OSError: it cannot be read, or the cache cannot be written.
-        ValueError: there are fewer than two rows, or one is not finite.
+        OSError: it cannot be read.
+        ValueError: it holds something else, fewer than two rows, or one that is not finite.
     """
     import numpy as np
-    import torch
 
-    from metrics.frechet import write_statistics
-
-    written = cache / "arrays" / f"{file_digest(path)[:16]}.npz"
-    if written.exists():
-        return written
-    with open_rows(path) as (shape, _, rows):
-        if shape[0] < 2:
-            raise ValueError(f"{shown(path)} holds {shape[0]} rows of features; a covariance needs at least 2")
-        features_ND = torch.from_numpy(np.stack([row.astype(np.float64) for row in rows]))
-    if not bool(features_ND.isfinite().all()):
+    with open_rows(path) as (shape, kind, rows):
+        if len(shape) != 2 or kind.kind != "f" or shape[0] < 2:
+            raise ValueError(f"{shown(path)} holds {kind} of {shape}; expected features, (N, D), of 2 images or more")
+        features_ND = np.stack([row.astype(np.float64) for row in rows])
+    if not bool(np.isfinite(features_ND).all()):
         raise ValueError(f"{shown(path)} holds features that are no numbers (NaN or infinite); compute them again")
-    open_cache(cache)
-    written.parent.mkdir(parents=True, exist_ok=True)
-    write_statistics(written, features_ND, "")
-    return written
+    return features_ND

@@ -49,7 +49,6 @@ from metrics.inputs import (
     feature_shape,
     is_array,
     is_statistics,
-    statistics_of_features,
     unpack_images,
 )
 from metrics.scoring import Scored, fetch_networks, open_metrics, score_all
@@ -80,7 +79,12 @@ def read_images(source: Path, cache: Path, nested: str | None = None) -> ImageSe
     ignored = f"not looked at: {'; '.join(count_reasons(listing.left_out))}" if listing.left_out else ""
     if not paths:
         below = 0 if nested is not None else len(list_folder(source).images)
-        remedy = f"--nested takes the {below} images of its subfolders" if below else "give a folder that holds images"
+        if nested is not None and listing.images:
+            remedy = f"no path below it fits --nested {nested}"
+        elif below:
+            remedy = f"--nested takes the {below} images of its subfolders"
+        else:
+            remedy = "give a folder that holds images"
         raise OSError(f"no image in {source}{f' ({ignored})' if ignored else ''}; {remedy}")
     captions = tuple(caption for path in paths if (caption := _caption(path)) is not None)
     if ignored:
@@ -151,7 +155,7 @@ def _compared(arguments: argparse.Namespace) -> Comparison:
     if is_statistics(path):
         return Comparison(generated, ImageSet(path.name, ()), statistics=path)
     if path.is_file() and feature_shape(path) is not None:
-        return Comparison(generated, ImageSet(path.name, ()), statistics=statistics_of_features(path, cache))
+        return Comparison(generated, ImageSet(path.name, ()), statistics=path)
     is_flat = path.is_dir() and bool(list_folder(path, nested=False).images)
     return Comparison(generated, read_images(path, cache, None if is_flat else arguments.nested))
 

@@ -95,6 +95,16 @@ def test_features_are_a_reference_as_their_statistics_are(robots: Path, tmp_path
     assert by_features["fid"] == pytest.approx(by_images["fid"], rel=1e-6)
 
 
+def test_features_of_another_network_are_named_by_their_own_file(robots: Path, tmp_path: Path, score: Score) -> None:
+    np.save(tmp_path / "real.npy", np.random.default_rng(0).normal(size=(8, 2048)))
+    status, out, err = score(
+        robots / "made", "--reference", tmp_path / "real.npy", "--metrics", "fid", "--cache", tmp_path / "cache"
+    )
+    assert (status, out) == (2, "")
+    line = err.splitlines()[-1]
+    assert "real.npy holds statistics of 2048 features (these are as many as the FID Inception's, which" in line
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [
@@ -116,7 +126,8 @@ def test_arrays_of_something_else_are_refused_in_one_line(
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
     assert words in line
-    assert "wrong.npy" in line
+    assert line.count("wrong.npy") <= 2  # once as the file, once as the array in it
+    assert "not a valid" not in line
 
 
 def test_a_truncated_array_is_refused_in_one_line(robots: Path, tmp_path: Path, score: Score) -> None:
@@ -155,6 +166,12 @@ def test_a_folder_of_folders_is_refused_with_the_flag_that_enters_them(
     status, _, err = score(nested, "--reference", robots / "real", "--cache", tmp_path / "cache")
     assert status == 2
     assert "--nested takes the 25 images of its subfolders" in err
+
+
+def test_a_pattern_that_fits_nothing_is_named(robots: Path, nested: Path, tmp_path: Path, score: Score) -> None:
+    told = score(nested, "--reference", robots / "real", "--nested", "*/nope/*", "--cache", tmp_path / "cache")
+    assert told[0] == 2
+    assert "no path below it fits --nested */nope/*" in told[2]
 
 
 def test_nested_images_pair_by_their_path(nested: Path, tmp_path: Path, score: Score) -> None:
