@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from files.downloads import Need
@@ -152,7 +151,7 @@ def _taken(options: Options, class_name: str) -> Mapping[str, inspect.Parameter]
 
 def _title(options: Options) -> str:
     place = expanded(options.id)
-    if place.suffix == ".safetensors":
+    if place.suffix.lower() == ".safetensors":
         return place.stem
     # A folder is named as it is, however it was written: "./", "../".
     return (place.resolve() if is_folder(place) else place).name or "hub"
@@ -164,7 +163,7 @@ def _select(name: str) -> Mapping[str, object] | None:
 
 def _source(options: Options, runtime: Runtime) -> str:
     place = expanded(options.id)
-    kind = "folder" if is_folder(place) else "file" if Path(place).suffix == ".safetensors" else "hub"
+    kind = "folder" if is_folder(place) else "file" if place.suffix.lower() == ".safetensors" else "hub"
     return f"{kind} {options.id}" + (", random weights" if runtime.weights == "random" else "")
 
 

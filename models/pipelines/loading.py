@@ -37,11 +37,16 @@ class OpenedPipeline:
 
 
 def open_pipeline(
-    options: HasSource, runtime: Runtime, found: FoundPipeline, left_out: Collection[str] = ("safety_checker",)
+    options: HasSource,
+    runtime: Runtime,
+    found: FoundPipeline,
+    left_out: Collection[str] = ("safety_checker",),
+    settings: Mapping[str, str] | None = None,
 ) -> OpenedPipeline:
     """Return the pipeline that was found, with the weights that the run asks for.
 
     left_out: components that are None where the pipeline can be without them, such as a safety checker.
+    settings: of a family with settings of its own for components, the setting by component.
 
     Raises:
         OSError: files are missing; one line with the remedy.
@@ -56,7 +61,7 @@ def open_pipeline(
     check_index(found.index, found.layout.told)
     kind = getattr(diffusers, found.class_name)
     named = _named_components(options, kind, found)
-    opening = Opening(runtime, dtype_of(runtime), named, left_out)
+    opening = Opening(runtime, dtype_of(runtime), named, left_out, settings=settings or {})
     with quiet_libraries(), _telling(found.source, opening):
         if found.prior is not None:
             pipeline = _open_with_prior(kind, found, opening)
@@ -97,7 +102,8 @@ def _telling(source: Source, opening: Opening) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = (lines[0] if lines else type(error).__name__)[:400]
         remedies = ["add what is missing", "name another folder"]
-        remedies += [] if opening.is_random else ["run its configurations alone by WEIGHTS=random"]
+        # A family with settings of its own draws random weights without these files.
+        remedies += [] if opening.is_random or opening.settings else ["run its configurations alone by WEIGHTS=random"]
         raise OSError(f"{source.told} does not load: {reason}; {', or '.join(remedies)}") from error
 
 
@@ -160,4 +166,6 @@ def _open_with_prior(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
 
 
 def _with(opening: Opening, named: Mapping[str, Source]) -> Opening:
-    return Opening(opening.runtime, opening.dtype, named, opening.left_out, opening.notes, opening.halves)
+    return Opening(
+        opening.runtime, opening.dtype, named, opening.left_out, opening.notes, opening.halves, opening.settings
+    )

@@ -28,7 +28,10 @@ _MAY_LACK["StableDiffusion3PAGPipeline"] = _MAY_LACK["StableDiffusion3Pipeline"]
 
 @dataclass
 class Opening:
-    """What the parts of one pipeline are opened with; notes are collected on the way."""
+    """What the parts of one pipeline are opened with; notes are collected on the way.
+
+    settings: of a family with settings of its own for components, the setting by component; else HUB_COMPONENTS.
+    """
 
     runtime: Runtime
     dtype: Any
@@ -36,6 +39,7 @@ class Opening:
     left_out: Collection[str]
     notes: list[str] = field(default_factory=list)
     halves: list[str] = field(default_factory=list)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_random(self) -> bool:
@@ -46,6 +50,14 @@ class Opening:
         if is_network(kind) and half_size_parts(path.name for path in place.path.iterdir()):
             self.halves.append(name)
         return load_component(kind, place, self.dtype, is_named)
+
+    def remedy(self, name: str) -> str:
+        """Return what a user can do about a component that is missing."""
+        if name in self.settings:
+            return f"name one by {self.settings[name]}=FOLDER"
+        return f'name one by HUB_COMPONENTS=\'{{"{name}": "FOLDER"}}\'' + (
+            ", with MODELS=hub: in front of the model's name" if self.settings else ""
+        )
 
 
 def folder_of(source: Source, index: Mapping[str, Any], opening: Opening, bare: bool = False) -> Path:
@@ -100,19 +112,15 @@ def given_components(
         else:
             place = Place(folder, name)
             if not place.holds() and not (opening.is_random and "tokenizer" in name):
-                raise OSError(f"there is no folder {name}, which {PIPELINE_INDEX} names ({remedy(name)})")
+                raise OSError(f"there is no folder {name}, which {PIPELINE_INDEX} names ({opening.remedy(name)})")
             if not (bare or opening.is_random):
                 found = component_class(name, value, place)
-                if is_network(found) and _weights(place, name) != "":
+                if is_network(found) and _weights(place, name, opening) != "":
                     given[name] = opening.load(name, found, place)
     return given
 
 
-def remedy(name: str) -> str:
-    return f'name one by HUB_COMPONENTS=\'{{"{name}": "FOLDER"}}\''
-
-
-def _weights(place: Place, name: str) -> str:
+def _weights(place: Place, name: str, opening: Opening) -> str:
     """Return which weights of a component are read: "" for those without a variant, or "fp16".
 
     Raises:
@@ -120,7 +128,9 @@ def _weights(place: Place, name: str) -> str:
     """
     variant = choose_variant(path.name for path in place.path.iterdir())
     if variant is None:
-        raise OSError(f"its folder {name} holds no weights, no .safetensors file of the usual name ({remedy(name)})")
+        raise OSError(
+            f"its folder {name} holds no weights, no .safetensors file of the usual name ({opening.remedy(name)})"
+        )
     return variant
 
 
@@ -142,7 +152,9 @@ def _check_may_lack(kind: Any, name: str, index: Mapping[str, Any], opening: Ope
         others = [each for each in components_of(kind) if _TEXT.fullmatch(each) and each not in (name, partner)]
         optional = optional and is_none(partner) and any(not is_none(each) for each in others)
     if not optional:
-        raise ValueError(f"{told}: {PIPELINE_INDEX} names no {name}, and a {kind.__name__} needs one ({remedy(name)})")
+        raise ValueError(
+            f"{told}: {PIPELINE_INDEX} names no {name}, and a {kind.__name__} needs one ({opening.remedy(name)})"
+        )
 
 
 def _open_named(kind: Any, name: str, value: object, opening: Opening) -> Any:
@@ -151,7 +163,8 @@ def _open_named(kind: Any, name: str, value: object, opening: Opening) -> Any:
     folder = source.path if source.kind == "folder" else _fetched(source, name, opening)
     place = Place(folder, name) if (folder / PIPELINE_INDEX).exists() else Place(folder)
     if not place.holds():
-        raise OSError(f"HUB_COMPONENTS: {shown(place.path)} holds no files for {name}")
+        setting = opening.settings.get(name, "HUB_COMPONENTS")
+        raise OSError(f"{setting}: {shown(place.path)} holds no files for {name}")
     annotated = kind._get_signature_types().get(name, ())
     found = component_class(name, value, place, annotated, is_named=True)
     opening.notes.append(f"{name}: {source.told}")

@@ -64,7 +64,7 @@ def open_file_model(source: str, vae: str, config: str, runtime: Runtime) -> Ope
 
     check_file(source)
     pipeline = _pipeline(source, vae, config)
-    return open_pipeline(pipeline, runtime, find_pipeline(pipeline))
+    return open_pipeline(pipeline, runtime, find_pipeline(pipeline), settings={"vae": "SDXL_VAE"})
 
 
 def _pipeline(source: str, vae: str, config: str) -> FilePipeline:

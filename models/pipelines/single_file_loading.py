@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from files.opening import from_single_file, tensor_shapes
 from models.pipelines.components import Place, component_class, is_network
-from models.pipelines.opening import Opening, folder_of, given_components, remedy
+from models.pipelines.opening import Opening, folder_of, given_components
 from models.pipelines.single_files import Shapes
 from models.pipelines.sources import FoundPipeline
 from models.pipelines.weight_files import choose_variant
@@ -37,12 +41,13 @@ def open_file(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
         network = component_class(name, value, place)
         if is_network(network) and name not in opening.left_out and not _is_in_file(name, network, shapes):
             if choose_variant(path.name for path in place.path.iterdir()) is None:
-                raise OSError(f"it holds no {name} ({remedy(name)})")
+                raise OSError(f"it holds no {name} ({opening.remedy(name)})")
             given[name] = opening.load(name, network, place)
     if "add_watermarker" in inspect.signature(kind.__init__).parameters:
         given["add_watermarker"] = False
     try:
-        pipeline = from_single_file(kind, file, folder, dtype=opening.dtype, **given)
+        with _lower_case(file) as named:
+            pipeline = from_single_file(kind, named, folder, dtype=opening.dtype, **given)
     except ValueError as error:
         if isinstance(error.__cause__, NotImplementedError):  # torch on parameters that nothing filled
             lacks = f"{found.source.told} lacks tensors that the configurations of {found.layout.told} ask for"
@@ -53,6 +58,18 @@ def open_file(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
         _predict_velocity(pipeline, found, opening)
     opening.notes.append(f"configurations and tokenizers: {found.layout.told}")
     return pipeline
+
+
+@contextmanager
+def _lower_case(file: Path) -> Iterator[Path]:
+    """Yield the file under a name that ends in .safetensors: diffusers takes one in .SAFETENSORS for a pickle."""
+    if file.suffix == ".safetensors":
+        yield file
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"{file.stem}.safetensors"
+        link.symlink_to(file.resolve())
+        yield link
 
 
 def _is_in_file(name: str, kind: Any, shapes: Shapes) -> bool:

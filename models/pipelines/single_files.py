@@ -16,7 +16,6 @@ from files.reading import shown
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 _UNET = "model.diffusion_model."
 _FIRST_CONVOLUTION = _UNET + "input_blocks.0.0.weight"
-_NOISE_CHANNELS = 4
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -50,6 +49,7 @@ class _Kind:
 _SDXL_TEXT = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
 SDXL = "an SDXL model"
 # Names of tensors as diffusers' single_file_utils tells the kinds apart; the first that fits counts.
+_FLUX2_MARK = "single_stream_modulation.lin.weight"
 _KINDS = (
     _Kind(
         "a Playground 2.5 model",
@@ -95,7 +95,7 @@ _KINDS = (
         "stabilityai/stable-diffusion-3-medium-diffusers",
         ("joint_blocks.0.context_block.adaLN_modulation.1.bias",),
     ),
-    _Kind("a FLUX.2 model", "Flux2Pipeline", "", ("single_stream_modulation.lin.weight",)),
+    _Kind("a FLUX.2 model", "Flux2Pipeline", "", (_FLUX2_MARK,)),
     _Kind(
         "a Chroma model", "ChromaPipeline", "lodestones/Chroma1-HD", ("distilled_guidance_layer.in_proj.bias",)
     ),
@@ -124,14 +124,28 @@ _KINDS = (
         "a Lumina 2 model", "Lumina2Pipeline", "Alpha-VLLM/Lumina-Image-2.0", ("cap_embedder.0.weight",)
     ),
 )  # fmt: skip
-_CHANNELS = {9: "an inpainting model", 8: "a model that changes images"}
+# The first layer of each architecture, with how many channels text-to-image models have there.
+_FIRST_LAYERS = {_FIRST_CONVOLUTION: 4, "img_in.weight": 64, "x_embedder.proj.weight": 16}
+# Others, by the layer and its channels.
+_CHANNELS = {
+    (_FIRST_CONVOLUTION, 9): "an inpainting model",
+    (_FIRST_CONVOLUTION, 8): "a model that changes images",
+    ("img_in.weight", 384): "FLUX.1 Fill, which fills in a part of an image",
+    ("img_in.weight", 128): "FLUX.1 Depth or Canny, which follows a control image",
+}
+# How bitsandbytes (8 and 4 bits), GPTQ, Nunchaku and others name what belongs to quantised weights.
+_QUANTISED = (
+    ".scale_weight", "scaled_fp8", ".weight_scale", ".weight_scale_2", ".absmax", ".quant_map", ".SCB", ".qweight",
+    ".qzeros", ".wscales", ".comfy_quant",
+)  # fmt: skip
 
 
 def check_suffix(path: Path) -> None:
     """Raise OSError where a file, by its name, is no .safetensors file."""
-    if path.suffix == ".safetensors":
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
         return
-    if path.suffix in SUFFIXES:
+    if suffix in SUFFIXES:
         raise OSError(
             f"{shown(path)} is a {path.suffix} file: convert it to .safetensors, since such files can hold code "
             "and are not opened here"
@@ -152,10 +166,12 @@ def recognise_file(path: Path) -> SingleFile:
     shapes = tensor_shapes(path)
     if part := _part(shapes):
         raise ValueError(f"{shown(path)} holds {part}, expected a whole model in its original layout")
-    channels = shapes.get(_FIRST_CONVOLUTION, (0, _NOISE_CHANNELS))[1]
-    if channels != _NOISE_CHANNELS:
-        what = _CHANNELS.get(channels, f"a model of {channels} input channels")
-        raise ValueError(f"{shown(path)} holds {what}: only text-to-image models can be compared")
+    for layer, expected in _FIRST_LAYERS.items():
+        # FLUX.2 has another VAE, whose latents have 128 channels.
+        shape = next((shapes[name] for name in (layer, _UNET + layer) if name in shapes), ())
+        if len(shape) > 1 and shape[1] != expected and not _has(shapes, _FLUX2_MARK):
+            what = _CHANNELS.get((layer, shape[1]), f"a model of {shape[1]} input channels")
+            raise ValueError(f"{shown(path)} holds {what}: only text-to-image models can be compared")
     for kind in _KINDS:
         if any(all(prefix + mark in shapes for mark in kind.marks) for prefix in ("", _UNET)):
             velocity = "v_pred" in shapes
@@ -164,13 +180,17 @@ def recognise_file(path: Path) -> SingleFile:
     raise ValueError(f"{shown(path)} holds no text-to-image model that is known (it begins with {shown(begins)})")
 
 
+def _has(shapes: Shapes, name: str) -> bool:
+    return name in shapes or _UNET + name in shapes
+
+
 def _part(shapes: Shapes) -> str:
     """Return what a file holds where it is a part of a model, or weights that are not to be read as they are."""
     if any("lora_" in key or ".lora." in key for key in shapes):
         return "a LoRA"
     if any(key.startswith(("control_model.", "controlnet_")) for key in shapes):
         return "a ControlNet"
-    if any(key.endswith((".scale_weight", "scaled_fp8", ".weight_scale")) for key in shapes):
+    if any(key.endswith(_QUANTISED) or ".quant_state." in key for key in shapes):
         return "quantised weights, which diffusers does not read"
     if "conditioner.embedders.0.model.text_projection" in shapes:
         return "an SDXL refiner"

@@ -110,9 +110,9 @@ def parse_source(text: str) -> Source:
         check_suffix(path)
         return Source("file", text)
     named = _HUB_ID.fullmatch(text)
-    if named and not named[1].endswith(SUFFIXES):
+    if named and not named[1].lower().endswith(SUFFIXES):
         return Source("hub", named[1], named[2] or "")
-    what = "file" if text.endswith(SUFFIXES) else "folder"
+    what = "file" if text.lower().endswith(SUFFIXES) else "folder"
     raise OSError(
         f"no {what} {shown(text)}: give a folder in the diffusers layout, a .safetensors file, or a hub id such as "
         "org/name or org/name@revision"

@@ -200,6 +200,10 @@ def header(file: Path, *names: str, **shapes: tuple[int, ...]) -> Path:
         (["control_model.input_blocks.0.0.weight"], "a ControlNet"),
         (["conditioner.embedders.0.model.text_projection"], "an SDXL refiner"),
         (["double_blocks.0.img_attn.qkv.scale_weight"], "quantised weights"),
+        (["double_blocks.0.img_attn.qkv.weight.quant_state.bitsandbytes__nf4"], "quantised weights"),
+        (["double_blocks.0.img_attn.qkv.weight.absmax"], "quantised weights"),
+        (["double_blocks.0.img_attn.qkv.SCB"], "quantised weights"),
+        (["double_blocks.0.img_attn.qkv.qweight"], "quantised weights"),
     ],
 )
 def test_file_of_something_else_is_refused_by_what_it_holds(tmp_path: Path, names: list[str], words: str) -> None:
@@ -213,6 +217,51 @@ def test_model_of_images_is_refused_by_its_first_layer(tmp_path: Path, channels:
     shapes = {f"{UNET}input_blocks.0.0.weight": (8, channels, 3, 3)}
     with pytest.raises(ValueError, match=words):
         recognise_file(header(tmp_path / "x.safetensors", **shapes))
+
+
+@pytest.mark.parametrize("prefix", ["", UNET])
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [(384, "FLUX.1 Fill"), (128, "FLUX.1 Depth or Canny"), (96, "a model of 96 input channels"), (64, "")],
+)
+def test_flux_models_of_images_are_refused_by_their_first_layer(
+    tmp_path: Path, prefix: str, channels: int, words: str
+) -> None:
+    marks = dict.fromkeys(
+        (f"{prefix}double_blocks.0.img_attn.norm.key_norm.scale", f"{prefix}guidance_in.in_layer.bias"), (1,)
+    )
+    file = header(tmp_path / "x.safetensors", **marks, **{f"{prefix}img_in.weight": (8, channels)})
+    if not words:
+        assert recognise_file(file).class_name == "FluxPipeline"
+        return
+    with pytest.raises(ValueError, match=f"{words}.*: only text-to-image models"):
+        recognise_file(file)
+
+
+def test_flux_2_has_more_channels(tmp_path: Path) -> None:
+    shapes = {"single_stream_modulation.lin.weight": (1,), "img_in.weight": (8, 128)}
+    assert recognise_file(header(tmp_path / "x.safetensors", **shapes)).class_name == "Flux2Pipeline"
+
+
+def test_suffix_in_capital_letters_is_accepted(xl: Published, tmp_path: Path) -> None:
+    file = tmp_path / "Mine.SAFETENSORS"
+    file.hardlink_to(xl.file)
+    loaded = load(file, xl.layout)
+    assert loaded.name == "Mine"
+    assert_same(loaded, load(xl.file, xl.layout))
+    options = sdxl.Options(model=str(file), config=str(xl.layout), steps=2, guidance=5.0)
+    sdxl.Options.__dataclass_fields__["model"].metadata["check"](str(file))
+    assert_same(sdxl.FAMILY.load(options, runtime(tmp_path)), loaded)
+
+
+@pytest.mark.parametrize("named", ["", "empty"])
+def test_sdxl_file_without_a_vae_names_the_setting_of_sdxl(xl: Published, tmp_path: Path, named: str) -> None:
+    (tmp_path / "empty").mkdir()
+    file = write_file(tmp_path / "x.safetensors", build_file_sdxl(), without="vae")
+    vae = str(tmp_path / named) if named else ""
+    with pytest.raises(OSError, match="SDXL_VAE") as caught:
+        sdxl.FAMILY.load(sdxl.Options(model=str(file), config=str(xl.layout), vae=vae), runtime(tmp_path))
+    assert not any(words in str(caught.value) for words in ("HUB_", "WEIGHTS=random", "\n"))
 
 
 @pytest.mark.parametrize("kind", _KINDS, ids=lambda kind: kind.what)
