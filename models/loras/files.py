@@ -73,7 +73,7 @@ class LoraFiles:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """What of a adapter_config.json decides the LoRA's effect. Its tensors say which layers have a LoRA.
+    """What of an adapter_config.json decides the LoRA's effect. Its tensors say which layers have a LoRA.
 
     rank, alpha: of layers that no pattern names. A pattern's key is the end of a layer's name, or part of it.
     """
@@ -114,7 +114,7 @@ def find_lora(place: Path) -> LoraFiles:
         if place.suffix != ".safetensors":
             raise OSError(f"{shown(place)} is no .safetensors file; expected one, or the folder of a LoRA")
         config = place.parent / CONFIG_NAME
-        return LoraFiles(place, config if place.name == WEIGHTS_NAME and config.is_file() else None)
+        return LoraFiles(place, config if config.is_file() and _is_of_peft(place) else None)
     if not is_folder(place):
         raise OSError(f"no LoRA in {shown(place)}: there is no such folder or file")
     if is_lora(place):
@@ -128,7 +128,19 @@ def find_lora(place: Path) -> LoraFiles:
         )
     if len(known) > 1:
         raise OSError(f"{shown(place)} holds {', '.join(known[:4])}; name the one .safetensors file that is the LoRA")
-    return LoraFiles(resolve_inside(place, known[0]), None)
+    weights = resolve_inside(place, known[0])
+    has_config = (place / CONFIG_NAME).is_file() and _is_of_peft(weights)
+    return LoraFiles(weights, resolve_inside(place, CONFIG_NAME) if has_config else None)
+
+
+def _is_of_peft(weights: Path) -> bool:
+    """Return whether PEFT wrote a file, which may have been renamed: only then a configuration beside it is its own."""
+    if weights.name == WEIGHTS_NAME:
+        return True
+    try:
+        return any(name.startswith(PEFT_PREFIX) for name in tensor_shapes(weights))
+    except (OSError, ValueError):
+        return False  # who reads it says so
 
 
 def holds_lora(place: Path) -> bool:

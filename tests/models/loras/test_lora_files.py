@@ -6,8 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from models.loras.files import TRAINING_DATA_NAME, describe_training_data, read_training_data, write_training_data
+from models.loras.files import (
+    CONFIG_NAME,
+    TRAINING_DATA_NAME,
+    describe_training_data,
+    find_lora,
+    lora_digest,
+    read_lora,
+    read_training_data,
+    write_training_data,
+)
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
@@ -61,3 +72,27 @@ def test_a_record_of_the_first_version_is_read_and_a_changed_digest_of_a_new_one
         path.write_text(json.dumps(content | {"schema_version": 1, "pictures": pictures}))
         with pytest.raises(ValueError, match="a digest is not 16 hexadecimal digits"):
             read_training_data(tmp_path)
+
+
+@pytest.mark.parametrize("named", ["", "mine.safetensors"], ids=["folder", "file"])
+def test_a_renamed_file_of_peft_has_the_configuration_beside_it(tmp_path: Path, named: str) -> None:
+    prefix = "base_model.model.proj_out"
+    tensors = {f"{prefix}.lora_A.weight": torch.zeros(4, 32), f"{prefix}.lora_B.weight": torch.zeros(8, 4)}
+    save_file(tensors, tmp_path / "mine.safetensors")
+    place = tmp_path / named
+    with pytest.raises(ValueError, match=r"its adapter_config\.json is missing"):
+        read_lora(place)
+    (tmp_path / CONFIG_NAME).write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 16}))
+    config, _ = read_lora(place)
+    assert config is not None
+    assert (config.rank, config.alpha) == (4, 16)
+    first = lora_digest(place)
+    (tmp_path / CONFIG_NAME).write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    assert lora_digest(place) != first
+
+
+def test_a_configuration_is_not_that_of_another_tools_file_beside_it(tmp_path: Path) -> None:
+    save_file({"transformer.proj_out.lora_A.weight": torch.zeros(4, 32)}, tmp_path / "kohya.safetensors")
+    (tmp_path / CONFIG_NAME).write_text(json.dumps({"peft_type": "LORA"}))
+    assert find_lora(tmp_path).config is None
+    assert find_lora(tmp_path / "kohya.safetensors").config is None
