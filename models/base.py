@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -178,6 +178,15 @@ class ModelFamily:
         if self.select is not None:
             return self.select(name)
         return {} if name == self.key else None
+
+
+def unread_sources(options: Any, runtime: Runtime, *names: str) -> dict[str, str]:
+    """Return those options that name where weights come from, were set, and are not read with these weights."""
+    if runtime.weights == "pretrained":
+        return {}
+    has = "reads the embedded weights" if runtime.weights == "tiny" else "draws its weights at random"
+    defaults = {each.name: each.default for each in fields(options)}
+    return {name: f"WEIGHTS={runtime.weights} {has}" for name in names if getattr(options, name) != defaults[name]}
 
 
 def check_size(image_size: int, multiple: int, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from models.base import (
     Stage,
     StageWatch,
     option,
+    unread_sources,
 )
 from models.checkpoints import check_place, here
 from models.infinity_files import (
@@ -345,6 +346,10 @@ def _source(options: InfinityOptions, runtime: Runtime) -> str:
     return f"{options.model}: {TRANSFORMER_FILE}, {VAE_FILE}; text encoder {options.text_encoder}"
 
 
+def _unreached(options: InfinityOptions, runtime: Runtime) -> Mapping[str, str]:
+    return unread_sources(options, runtime, "model", "text_encoder")
+
+
 FAMILY = ModelFamily(
     key="infinity",
     options=InfinityOptions,
@@ -354,4 +359,5 @@ FAMILY = ModelFamily(
     tiny_options=TINY_OPTIONS,
     check=_check,
     needs=_needs,
+    unreached=_unreached,
 )

@@ -21,6 +21,7 @@ from models.base import (
     Stage,
     StageWatch,
     option,
+    unread_sources,
 )
 from models.checkpoints import check_checkpoint, check_place, here
 from models.imagenet import DEFAULT_CLIP, hub_clip, kept_answers
@@ -251,6 +252,13 @@ def _select(name: str) -> Mapping[str, object] | None:
     return {"depth": int(match.group(1))} if match else None
 
 
+def _unreached(options: VAROptions, runtime: Runtime) -> Mapping[str, str]:
+    unread = unread_sources(options, runtime, "model")
+    if options.clip != VAROptions.clip and chosen_way(options.classes, runtime) != "nearest":
+        unread["clip"] = "its classes are not chosen by CLIP"
+    return unread
+
+
 FAMILY = ModelFamily(
     key="var",
     options=VAROptions,
@@ -261,4 +269,5 @@ FAMILY = ModelFamily(
     select=_select,
     check=_check,
     needs=_needs,
+    unreached=_unreached,
 )

@@ -5,9 +5,11 @@ Nothing here imports torch or opens more than names of files, so that a refusal 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
+import models
 from benchmark.data.sources import find_dataset, find_reference, is_same
 from benchmark.data.sources.image_files import nothing_found
 from benchmark.data.sources.image_tables import TABLE_NAMES
@@ -50,11 +52,12 @@ def check_reach(settings: Settings) -> None:
     Raises:
         ValueError: one reaches none; one line with the reason.
     """
-    models = [model for model in settings.selected_models() if model.family.unreached is not None]
+    check_families(settings)
+    chosen = [model for model in settings.selected_models() if model.family.unreached is not None]
     runtime = runtime_of(settings, settings.mode[0])
-    for family in {model.family.key: model.family for model in models}.values():
+    for family in {model.family.key: model.family for model in chosen}.values():
         assert family.unreached is not None
-        columns = [model for model in models if model.family.key == family.key]
+        columns = [model for model in chosen if model.family.key == family.key]
         missed = [family.unreached(model.options, runtime) for model in columns]
         for option, reason in missed[0].items():
             if all(option in others for others in missed):
@@ -62,6 +65,21 @@ def check_reach(settings: Settings) -> None:
                 value = getattr(columns[0].options, option)
                 value = shown(str(int(value) if isinstance(value, bool) else value))
                 raise ValueError(f"{variable}={value} reaches no column: {columns[0].title}: {reason}; leave it out")
+
+
+def check_families(settings: Settings) -> None:
+    """Raise ValueError where an option was set, to another value than its default, of a family that has no column."""
+    present = {model.family.key for model in settings.selected_models()}
+    for family in models.FAMILIES:
+        for option in dataclasses.fields(family.options) if family.key not in present else ():
+            name = f"{family.key}_{option.name}"
+            default = family.tiny_options.get(option.name) if settings.weights == "tiny" else None
+            value = getattr(settings, name)
+            if name in settings.model_fields_set and value not in (option.default, default):
+                text = shown(str(int(value) if isinstance(value, bool) else value))
+                raise ValueError(
+                    f"{name.upper()}={text} reaches no column of this run: it has no {family.key}; leave it out"
+                )
 
 
 def check_data(variable: str, name: str, place: Path | None, output: Path) -> None:

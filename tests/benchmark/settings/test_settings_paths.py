@@ -50,7 +50,8 @@ def test_a_models_folder_must_hold_its_files(monkeypatch: pytest.MonkeyPatch, tm
         said = refusal(monkeypatch, ["--models", model], {variable: str(folder)})
         assert variable in said
         assert missing in said
-        parse(monkeypatch, ["--models", model, "--weights", "tiny"], {variable: str(folder)})  # which reads none of it
+        unread = refusal(monkeypatch, ["--models", model, "--weights", "tiny"], {variable: str(folder)})
+        assert "WEIGHTS=tiny reads the embedded weights" in unread, "and does not look at the folder"
         monkeypatch.delenv(variable)
     assert "model_index.json" in refusal(monkeypatch, ["--models", f"hub:{folder}"], {})
     for name in ("var_d17.safetensors", "vae_ch160v4096z32.pth", "model_index.json"):
