@@ -5,6 +5,7 @@ Nothing here imports Pillow. `files.images` opens what this says is an image; wh
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from files.reading import read_head
@@ -22,10 +23,14 @@ _RAW_SUFFIXES = frozenset(
 )
 HEAD_BYTES = 40
 _STARTS: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"), (b"BM", "BMP"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II\0*", "TIFF"), (b"MM*\0", "TIFF"), (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
 )  # fmt: skip
+# A text may begin with the two characters of a BMP or a PPM, so that what follows decides: the size of the BMP's second
+# header, and the PPM's width and height.
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+_PPM_START = re.compile(rb"P[1-6]\s+(?:#|\d+\s+(?:#|\d+\s))")
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 # Others that people take for images, each with what to do about it.
@@ -43,6 +48,15 @@ _OTHER_STARTS: tuple[tuple[bytes, str], ...] = (
     (b"7z\xbc\xaf", "an archive: unpack it"),
     (b"\x1f\x8b", "an archive: unpack it"),
 )
+# Data sets and documents: of an archive's first bytes alone it would not show what is in it.
+_SPREADSHEET = "a spreadsheet: save it as CSV"
+_OTHER_SUFFIXES = {
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods", ".numbers"), _SPREADSHEET),
+    **dict.fromkeys((".docx", ".odt", ".pages", ".pptx", ".odp"), "a document, which is not read"),
+    ".tar": "a tar archive, as WebDataset has its shards, which is not read: unpack it",
+    ".arrow": "an Arrow file, as save_to_disk of `datasets` writes it, which is not read: save the data set with "
+    "to_parquet",
+}
 
 
 def image_format(head: bytes) -> str:
@@ -51,7 +65,9 @@ def image_format(head: bytes) -> str:
         return "WEBP" if head[8:12] == b"WEBP" else ""
     if head[4:8] == b"ftyp":
         return "AVIF" if _brands(head) & _AVIF_BRANDS and head[8:12] not in _HEIC_BRANDS else ""
-    if head[:1] == b"P" and head[1:2].isdigit() and head[1:2] in b"123456" and head[2:3].isspace():
+    if head[:2] == b"BM":
+        return "BMP" if int.from_bytes(head[14:18], "little") in _BMP_HEADERS else ""
+    if _PPM_START.match(head):
         return "PPM"
     return next((name for start, name in _STARTS if head.startswith(start)), "")
 
@@ -71,6 +87,8 @@ def other_kind(head: bytes, suffix: str = "") -> str:
         if head[8:12] == b"crx ":
             return f"a camera's raw file, which is not opened: {_CONVERT}"
         return "a video, which is no image"
+    if suffix in _OTHER_SUFFIXES:
+        return _OTHER_SUFFIXES[suffix]
     known = next((told for start, told in _OTHER_STARTS if head.startswith(start)), "")
     return known or (f"a camera's raw file, which is not opened: {_CONVERT}" if suffix in _RAW_SUFFIXES else "")
 

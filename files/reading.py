@@ -129,6 +129,12 @@ def as_utf_8(content: bytes, path: Path | str) -> bytes:
     return content
 
 
+def decode_head(head: bytes) -> str:
+    """Return the text of a file's first bytes, by its byte order mark or as UTF-8; what is none, or cut, is U+FFFD."""
+    mark, encoding = next(((mark, encoding) for mark, encoding in _MARKS if head.startswith(mark)), (b"", "utf-8"))
+    return head[len(mark) :].decode(encoding, "replace")
+
+
 def decode_text(content: bytes, path: Path | str) -> str:
     """Return the text in a file's content: in the encoding that its byte order mark tells, else in UTF-8.
 

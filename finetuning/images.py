@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmark.data.manifest import NAME as MANIFEST_NAME
 from benchmark.data.manifest_lines import MOST_BYTES, context_of
 from benchmark.data.preparation import tell
-from benchmark.data.sources.folder import ImageFile, check_captions, image_files
+from benchmark.data.sources.folder import ImageFile, check_captions, survey_images
 from files.images import decode_rgb
 from files.reading import is_regular, read_regular
 from files.records import CHECKSUM, Damaged, unseal
@@ -37,12 +37,12 @@ class TrainingImage:
 
 
 def read_images(folder: Path) -> list[TrainingImage]:
-    """Return a folder's captioned images in the order of their names; rows of a table without a caption are told.
+    """Return a folder's captioned images in the order of their names; what is left out is told.
 
     Raises:
         OSError, ValueError: no such folder, no images, or some without a caption.
     """
-    rows = image_files(folder)
+    rows = told_images(folder)
     files = [file for file in rows if not file.uncaptioned]
     if len(files) < len(rows):
         tell(f"{folder}: {len(rows) - len(files)} of {len(rows)} rows have no caption and are left out")
@@ -62,11 +62,25 @@ def read_images(folder: Path) -> list[TrainingImage]:
 
 def prompt_files(train_dir: Path, test_dir: Path | None) -> list[ImageFile]:
     """Return the files whose captions serve as prompts: the held-out ones, or those trained on where there are none."""
-    if test_dir is not None and test_dir.is_dir() and any(test_dir.iterdir()):
-        files = image_files(test_dir)
-    else:
-        files = image_files(train_dir)
-    return [file for file in files if not file.error]
+    folder = test_dir if test_dir is not None and test_dir.is_dir() and any(test_dir.iterdir()) else train_dir
+    rows = told_images(folder)
+    files = [file for file in rows if not file.error]
+    if len(files) < len(rows):
+        fault = next(file.error for file in rows if file.error)
+        tell(f"{folder}: {len(rows) - len(files)} of {len(rows)} rows cannot be used and are left out, first: {fault}")
+    return files
+
+
+def told_images(folder: Path) -> list[ImageFile]:
+    """Return a folder's rows; what lies in it and is none is told in one line, with counts and the first names.
+
+    Raises:
+        OSError, ValueError: as `survey_images`.
+    """
+    files, survey = survey_images(folder)
+    if survey.left_out or survey.notes:
+        tell(survey.summary(str(folder)))
+    return files
 
 
 def _source_digests(folder: Path) -> dict[str, str]:

@@ -173,10 +173,10 @@ def read_target(base_dir: Path, most: int, most_training: int | None) -> Any:
 
 
 def _read_set(folder: Path) -> Any:
-    from benchmark.data.sources.folder import image_files
+    from finetuning.images import told_images
     from metrics.base import ImageSet
 
-    files = image_files(folder)
+    files = told_images(folder)
     unusable = [fault for file in files if (fault := file.fault())]
     if unusable:
         raise ValueError(f"{len(unusable)} of {len(files)} rows of {folder} cannot be used: {unusable[0]}")

@@ -74,3 +74,33 @@ def test_a_phones_format_under_another_name_is_told_as_what_it_is(content: bytes
     with pytest.raises(ValueError, match=rf"^{kind}, which is not opened: convert it") as caught:
         decode_rgb(content)
     assert other_kind(content) == str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"BMW and other cars\nare here", b"BM", b"P5 is how a note begins", b"P1 4 x"])
+def test_a_text_that_begins_as_an_image_does_is_none(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "NOTES").write_bytes(text)
+    assert image_format(text) == ""
+    assert classify(tmp_path / "NOTES") == "no image that can be opened"
+
+
+@pytest.mark.parametrize("start", [b"P6 8 6 255\n", b"P5\n# made here\n8 6\n255\n", b"P4\t8\n6\n"])
+def test_a_ppm_may_have_any_space_and_comments(start: bytes) -> None:
+    assert image_format(start) == "PPM"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("captions.xlsx", "a spreadsheet: save it as CSV"),
+        ("captions.ODS", "a spreadsheet: save it as CSV"),
+        ("read me.docx", "a document, which is not read"),
+        ("00000.tar", "a tar archive, as WebDataset has its shards, which is not read: unpack it"),
+        (
+            "data-00000-of-00001.arrow",
+            "an Arrow file, as save_to_disk of `datasets` writes it, which is not read: save",
+        ),
+    ],
+)
+def test_a_data_set_or_a_document_is_called_by_its_suffix(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(20))
+    assert classify(tmp_path / name).startswith(says)

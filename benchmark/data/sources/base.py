@@ -84,7 +84,9 @@ class Survey:
     def summary(self, name: str) -> str:
         """Return one line on what was found: how many files, and what is left out, by reason."""
         if self.left_out:
-            counted = f"{len(self.left_out):,} files or rows of tables left out: {self._reasons()}"
+            count = len(self.left_out)
+            what = "1 file or row of a table" if count == 1 else f"{count:,} files or rows of tables"
+            counted = f"{what} left out: {self._reasons()}"
         else:
             counted = "all used"
         files = "1 file" if self.files == 1 else f"{self.files:,} files"

@@ -22,6 +22,7 @@ from benchmark.data.sources.image_files import (
 from benchmark.data.sources.image_files import ImageFile as ImageFile
 from benchmark.data.sources.image_files import check_captions as check_captions
 from benchmark.data.sources.image_tables import (
+    ImageTable,
     metadata_tables,
     near_names,
     other_tables,
@@ -157,13 +158,7 @@ def _rows_without_metadata(
         order = {image: place for place, image in enumerate(in_caption_order(listing.images))}
         return FoundRows(sorted(rows, key=lambda row: order[row.path]), {*listing.images, *_first_texts(texts)})
     tables = other_tables(listing, image_column, caption_column, captions_needed) if bare or named else []
-    if len(tables) > 1:
-        names = ", ".join(shown(table.path.name) for table in tables)
-        raise ValueError(
-            f"{shown(folder)} holds {len(tables)} tables of images ({names}): rename the one to use to metadata.csv "
-            "(or .jsonl, .tsv, .json)"
-        )
-    if tables:
+    if tables := _one_table(folder, tables):
         return rows_of_tables(listing, tables, image_column, caption_column, captions_needed)
     for variable, column in named:
         raise ValueError(f"{variable}={column}: {folder} holds no table with columns; leave it out")
@@ -172,6 +167,17 @@ def _rows_without_metadata(
     if 2 * len(bare) >= len(listing.images):  # no slip any more, but another layout
         raise ValueError(missing_captions(folder, listing.images, bare, near_names(listing)))
     return rows_beside(listing, texts)
+
+
+def _one_table(folder: Path, tables: list[ImageTable]) -> list[ImageTable]:
+    """Return the tables if there is at most one. Raises ValueError for several: which to use would be a guess."""
+    if len(tables) > 1:
+        names = ", ".join(shown(table.path.name) for table in tables)
+        raise ValueError(
+            f"{shown(folder)} holds {len(tables)} tables of images ({names}): rename the one to use to metadata.csv "
+            "(or .jsonl, .tsv, .json)"
+        )
+    return tables
 
 
 def _first_texts(texts: dict[Path, list[Path]]) -> Iterator[Path]:
@@ -196,28 +202,33 @@ def _reason(path: Path) -> str:
 
 
 def image_files(folder: Path) -> list[ImageFile]:
-    """Return a folder's own images with their captions: as its metadata table says, else those beside them.
+    """Return a folder's own images with their captions, as `survey_images`."""
+    return survey_images(folder)[0]
 
-    A row that cannot be used has an `error`; `check_captions` refuses it. Where not all images have a caption beside
-    them, the one table of another name gives them, as in `open_folder`.
+
+def survey_images(folder: Path) -> tuple[list[ImageFile], Survey]:
+    """Return a folder's own images with their captions, and what lies in it beside them.
+
+    Captions are those of its metadata tables, else those beside the images; where not all have one, those of the one
+    table of another name, as in `open_folder`. A row that cannot be used has an `error`; `check_captions` refuses it.
 
     Raises:
-        ValueError: as `captioned_images`, or no row of the table can be used.
+        ValueError: as `captioned_images`, no row of the table can be used, or there are several tables of other names.
     """
     if folder.is_dir():
         own = list_folder(folder, nested=False)
         tables = metadata_tables(own, "", "", captions_needed=True)
-        tables = sorted(tables, key=lambda table: table.path.suffix.lower() != ".jsonl")[:1]
-        texts = captions_beside(own)
-        if (
-            not tables
-            and not all(texts.values())
-            and len(others := other_tables(own, "", "", captions_needed=True)) == 1
-        ):
-            tables = others
+        if not tables and not all(captions_beside(own).values()):
+            tables = _one_table(folder, other_tables(own, "", "", captions_needed=True))
         if tables:  # which may name files in subfolders
-            return rows_of_tables(list_folder(folder), tables, "", "").rows
-    return captioned_images(folder)
+            whole = list_folder(folder)
+            found = rows_of_tables(whole, tables, "", "")
+            # Texts beside the images that are used say mostly what the table does, which was made of them.
+            texts = captions_beside(whole)
+            found.used.update(text for image in found.used & texts.keys() for text in texts[image])
+            return found.rows, _survey(whole, found)
+    listing, found = _captioned(folder)
+    return found.rows, _survey(listing, found)
 
 
 def captioned_images(folder: Path) -> list[ImageFile]:
@@ -226,6 +237,10 @@ def captioned_images(folder: Path) -> list[ImageFile]:
     Raises:
         ValueError: there is no such folder, no image in it, or an image without a caption.
     """
+    return _captioned(folder)[1].rows
+
+
+def _captioned(folder: Path) -> tuple[Listing, FoundRows]:
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; expected one with images and their captions")
     listing = list_folder(folder, nested=False)
@@ -233,5 +248,5 @@ def captioned_images(folder: Path) -> list[ImageFile]:
         raise ValueError(f"{folder} holds no images; expected 00000_input.png with 00000_caption.txt, and so on")
     texts = captions_beside(listing)
     if bare := [image for image in in_caption_order(listing.images) if not texts[image]]:
-        raise ValueError(missing_captions(folder, listing.images, bare))
-    return rows_beside(listing, texts).rows
+        raise ValueError(missing_captions(folder, listing.images, bare, near_names(listing)))
+    return listing, rows_beside(listing, texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from benchmark.data.sources.columns import (
     simple_name,
 )
 from benchmark.data.sources.image_files import FoundRows, ImageFile
-from benchmark.data.sources.records import Record, find_separator, read_table, split_lines, unquoted
+from benchmark.data.sources.records import Record, find_separator, read_table, unquoted
 from files.listing import LeftOut, Listing
-from files.reading import as_utf_8, read_head, shown, valid_text
+from files.reading import decode_head, read_head, shown, valid_text
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv")  # as `datasets` has them: a table of images, or an error
 LIKELY_NAMES = ("metadata.tsv", "metadata.json")  # which other programs write too, with something else in them
@@ -88,10 +89,10 @@ def _may_be_table(path: Path) -> bool:
     if path.suffix.lower() != ".txt":
         return path.suffix.lower() in SUFFIXES and path.name.lower() not in OWN_NAMES
     try:
-        head = b"" if path.is_symlink() else as_utf_8(read_head(path, _HEADER_BYTES), path)
-    except (OSError, ValueError):
+        head = b"" if path.is_symlink() else read_head(path, _HEADER_BYTES)
+    except OSError:
         return False
-    first = split_lines(head)[0].decode("utf-8", "replace")
+    first = re.split(r"[\r\n]", decode_head(head), maxsplit=1)[0]
     cells = [cell.strip('" ') for cell in first.split(find_separator(first))]
     return bool(known_columns(FILE_COLUMNS, cells) and known_columns(CAPTION_COLUMNS, cells))
 
@@ -164,7 +165,7 @@ def rows_of_tables(
                 line = f"{listing.name(table.path)}, row {number}"
                 found.left_out.append(LeftOut(line, "a row that names the same image with the same caption again"))
                 continue
-            again += bool(captions)
+            again += bool(row.caption and captions - {""})  # a row without a caption is told of elsewhere
             captions.add(row.caption)
             found.rows.append(row)
     if again:

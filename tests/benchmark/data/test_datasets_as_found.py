@@ -114,6 +114,17 @@ def test_a_table_with_the_suffix_of_a_text_is_found_by_its_first_line(
     assert left_out(tmp_path) == {"notes.txt": "a text that no image takes its caption from"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8"])
+@pytest.mark.parametrize("shift", range(4))
+def test_a_long_table_with_the_suffix_of_a_text_is_found_wherever_its_head_ends(
+    tmp_path: Path, encoding: str, shift: int
+) -> None:
+    draw(tmp_path / "a.jpg")
+    caption = "x" * shift + "\U0001f600" * 3000
+    (tmp_path / "captions.txt").write_bytes(f"image\tcaption\r\na.jpg\t{caption}\r\n".encode(encoding))
+    assert captions(tmp_path) == [caption]
+
+
 def test_a_table_of_any_name_that_is_json_lines_or_one_among_others_is_found(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg")
     write_lines(tmp_path / "train.jsonl", [{"image": "a.jpg", "caption": "one"}])
@@ -281,3 +292,26 @@ def test_a_reference_without_captions_takes_all_images_and_names_the_rest(tmp_pa
     assert isinstance(found, ImageFolder)
     assert len(found) == 2
     assert [entry.name for entry in found.survey.left_out] == ["captions.csv"]
+
+
+def test_one_file_is_left_out_in_the_singular(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        draw(tmp_path / name)
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    (tmp_path / "notes.csv").write_text("item,price\n")
+    assert opened(tmp_path).survey.summary("mine").startswith("mine: 5 files, 1 file or row of a table left out: 1 (")
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("00000.tar", "00001.tar"), r"2 \(00000\.tar, 00001\.tar\): a tar archive, .* unpack it"),
+        (("dataset_info.json", "state.json", "data-00000-of-00001.arrow"), r"an Arrow file, .*save .* with to_parquet"),
+    ],
+)
+def test_a_data_set_of_another_form_is_told_with_what_to_do(tmp_path: Path, names: tuple[str, ...], says: str) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(ValueError, match=f"neither images nor parquet shards .*{says}"):
+        open_folder(tmp_path)
