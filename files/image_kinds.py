@@ -49,9 +49,9 @@ _OTHER_STARTS: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "an archive: unpack it"),
 )
 # Data sets and documents: of an archive's first bytes alone it would not show what is in it.
-_SPREADSHEET = "a spreadsheet: save it as CSV"
+SPREADSHEET = "a spreadsheet: save it as CSV"
 _OTHER_SUFFIXES = {
-    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods", ".numbers"), _SPREADSHEET),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods", ".numbers"), SPREADSHEET),
     **dict.fromkeys((".docx", ".odt", ".pages", ".pptx", ".odp"), "a document, which is not read"),
     ".tar": "a tar archive, as WebDataset has its shards, which is not read: unpack it",
     ".arrow": "an Arrow file, as save_to_disk of `datasets` writes it, which is not read: save the data set with "

@@ -15,7 +15,8 @@ FILE_COLUMNS = (
     "image", "img", "img_path", "img_name", "path", "file_path", "filepath", "photo", "jpg", "png",
 )  # fmt: skip
 CAPTION_COLUMNS = (
-    "text", "caption", "prompt", "description", "image_description", "captions", "sentence", "alt_text", "alt", "title"
+    "text", "caption", "prompt", "description", "image_description", "captions", "sentence", "alt_text", "alt", "title",
+    "comment", "notes",
 )  # fmt: skip
 # WikiArt has no captions: these columns make one, in this order.
 COMPOSED_COLUMNS = ("artist", "style", "genre")

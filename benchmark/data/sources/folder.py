@@ -24,9 +24,9 @@ from benchmark.data.sources.image_files import check_captions as check_captions
 from benchmark.data.sources.image_tables import (
     ImageTable,
     metadata_tables,
-    near_names,
     other_tables,
     rows_of_tables,
+    unread_tables,
 )
 from benchmark.data.sources.parquet_folder import ParquetFolder
 from files.listing import TEXT_SUFFIXES, LeftOut, Listing, list_folder
@@ -165,7 +165,7 @@ def _rows_without_metadata(
     if not listing.images:
         raise ValueError(nothing_found(listing))
     if 2 * len(bare) >= len(listing.images):  # no slip any more, but another layout
-        raise ValueError(missing_captions(folder, listing.images, bare, near_names(listing)))
+        raise ValueError(missing_captions(folder, listing.images, bare, unread_tables(listing)))
     return rows_beside(listing, texts)
 
 
@@ -248,5 +248,5 @@ def _captioned(folder: Path) -> tuple[Listing, FoundRows]:
         raise ValueError(f"{folder} holds no images; expected 00000_input.png with 00000_caption.txt, and so on")
     texts = captions_beside(listing)
     if bare := [image for image in in_caption_order(listing.images) if not texts[image]]:
-        raise ValueError(missing_captions(folder, listing.images, bare, near_names(listing)))
+        raise ValueError(missing_captions(folder, listing.images, bare, unread_tables(listing, settable=False)))
     return listing, rows_beside(listing, texts)

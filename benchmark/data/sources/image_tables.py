@@ -21,6 +21,7 @@ from benchmark.data.sources.columns import (
 )
 from benchmark.data.sources.image_files import FoundRows, ImageFile
 from benchmark.data.sources.records import Record, find_separator, read_table, unquoted
+from files.image_kinds import SPREADSHEET
 from files.listing import LeftOut, Listing
 from files.reading import decode_head, read_head, shown, valid_text
 
@@ -106,6 +107,65 @@ def _if_of_images(
     except ValueError:
         return []
     return [table] if table.has_images(image_column, caption_column, captions_needed) else []
+
+
+def unread_tables(listing: Listing, *, settable: bool = True) -> str:
+    """Return what in the folder may have been meant as its table, and what to do, as a sentence's end; or nothing.
+
+    settable: whether the user can name columns.
+    """
+    return near_names(listing) or _unknown_columns(listing, settable) or _spreadsheet(listing)
+
+
+def _spreadsheet(listing: Listing) -> str:
+    name = next((file.name for file in listing.left_out if file.reason == SPREADSHEET), "")
+    return f"; {shown(name)} is {SPREADSHEET}" if name else ""
+
+
+def _unknown_columns(listing: Listing, settable: bool) -> str:
+    """Return what is said of the table whose columns are not known by their names; of several, the likeliest."""
+    names = _Names(listing)
+    told: dict[bool, str] = {}
+    for path in listing.others:
+        if path.parent != listing.folder or path.suffix.lower() not in SUFFIXES or path.name.lower() in OWN_NAMES:
+            continue
+        try:
+            table = open_table(path, listing.folder)
+        except ValueError:
+            continue
+        columns = list(table.columns)
+        if any(names.holds(path, column) for column in columns):
+            told.setdefault(True, f"; {shown(path.name)} has no header: put file_name,text above its first line")
+            continue
+        file = next(iter(known_columns(FILE_COLUMNS, columns)), "") or _column_of_images(table, names)
+        file = file or near_column(columns, FILE_COLUMNS)
+        others = [column for column in columns if column != file]
+        text = next(iter(known_columns(CAPTION_COLUMNS, others)), "") or near_column(others, CAPTION_COLUMNS)
+        text = text or (others[0] if file and len(others) == 1 else "")
+        wanted = [
+            (variable, column, plain)
+            for variable, column, plain, known in
+            (("IMAGE_COLUMN", file, "file_name", FILE_COLUMNS), ("CAPTION_COLUMN", text, "text", CAPTION_COLUMNS))
+            if not column or simple_name(column) not in known
+        ]  # fmt: skip
+        if not wanted or len(columns) < 2:
+            continue
+        named = " ".join(f"{variable}={shown(column) or '...'}" for variable, column, _ in wanted)
+        renamed = " and ".join(f"{shown(column) or 'a column'} to {plain}" for _, column, plain in wanted)
+        remedy = f"name them as {named}" if settable else f"rename {renamed}"
+        told.setdefault(
+            bool(file), f"; the columns of {shown(path.name)} are not known ({list_columns(columns)}): {remedy}"
+        )
+    return told.get(True) or told.get(False, "")
+
+
+def _column_of_images(table: ImageTable, names: _Names) -> str:
+    """Return the first column in which most rows name an image; empty: there is none."""
+    for column in table.columns:
+        found = sum(names.holds(table.path, str(record.values.get(column) or "")) for record in table.records)
+        if 2 * found > len(table.records):
+            return column
+    return ""
 
 
 def near_names(listing: Listing) -> str:
@@ -246,6 +306,10 @@ class _Names:
         self._listing = listing
         self._there = frozenset(listing.images)
         self._by_name: dict[Path, dict[str, list[Path]]] = {}
+
+    def holds(self, table: Path, name: str) -> bool:
+        """Return whether `name` in `table` stands for an image."""
+        return bool(name.strip()) and self.find(table, name) in self._there
 
     def find(self, table: Path, name: str) -> Path:
         """Return the image that `name` in `table` stands for; where there is none, the path that the name gives.
