@@ -54,7 +54,7 @@ def photos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 TOLD = (
-    "photos: 6 files, 2 files or rows of tables left out: 1 (IMG_3.JPG): captions.csv does not name it; "
+    "photos: 6 files, 4 used, 2 files or rows of tables left out: 1 (IMG_3.JPG): captions.csv does not name it; "
     "1 (IMG_9.HEIC): HEIC, which is not opened: convert it to JPEG or PNG"
 )
 

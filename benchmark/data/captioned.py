@@ -37,7 +37,7 @@ def tell_captions(rows: PreparedRows) -> list[str]:
     told = []
     if rows.uncaptioned:
         what = "1 row" if rows.uncaptioned == 1 else f"{rows.uncaptioned} rows"
-        told.append(f"{what} of {rows.name} without a caption left out (input/manifest.jsonl says why)")
+        told.append(f"{what} of {rows.name} without a caption left out (see input/manifest.jsonl)")
     if damaged := sum("\ufffd" in row.caption for row in rows.rows):
         what = "1 caption" if damaged == 1 else f"{damaged} captions"
         told.append(f"{what} of {rows.name} with U+FFFD in the place of what is no text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -70,6 +71,10 @@ class Described(Protocol):
     def metadata(self, row: int) -> Mapping[str, str]: ...
 
 
+# How an entry of what is left out is named that is a row of a table, and no file.
+_ROW = re.compile(r", row \d+$")
+
+
 @dataclass(frozen=True)
 class Survey:
     """What was found where a data set lies. files: how many there are, apart from hidden ones.
@@ -86,7 +91,8 @@ class Survey:
         if self.left_out:
             count = len(self.left_out)
             what = "1 file or row of a table" if count == 1 else f"{count:,} files or rows of tables"
-            counted = f"{what} left out: {self._reasons()}"
+            used = self.files - sum(not _ROW.search(entry.name) for entry in self.left_out)
+            counted = f"{used:,} used, {what} left out: {self._reasons()}"
         else:
             counted = "all used"
         files = "1 file" if self.files == 1 else f"{self.files:,} files"

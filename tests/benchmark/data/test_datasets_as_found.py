@@ -264,7 +264,7 @@ def test_nothing_in_a_folder_of_photos_vanishes_without_a_word(tmp_path: Path) -
     }
     assert [entry.reason for entry in found.losses()] == [f"there is no file {tmp_path / 'lost.jpg'}"]
     assert found.survey.files == 7
-    assert found.survey.summary("mine").startswith("mine: 7 files, 4 files or rows of tables left out: 1 (")
+    assert found.survey.summary("mine").startswith("mine: 7 files, 3 used, 4 files or rows of tables left out: 1 (")
 
 
 def test_an_image_without_a_caption_among_many_is_left_out_and_half_of_them_are_refused(tmp_path: Path) -> None:
@@ -300,7 +300,8 @@ def test_one_file_is_left_out_in_the_singular(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "b.txt").write_text("b")
     (tmp_path / "notes.csv").write_text("item,price\n")
-    assert opened(tmp_path).survey.summary("mine").startswith("mine: 5 files, 1 file or row of a table left out: 1 (")
+    told = opened(tmp_path).survey.summary("mine")
+    assert told.startswith("mine: 5 files, 4 used, 1 file or row of a table left out: 1 (")
 
 
 @pytest.mark.parametrize(

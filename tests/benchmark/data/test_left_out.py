@@ -49,13 +49,13 @@ def manifest(output: Path) -> list[dict[str, Any]]:
 def test_what_is_no_row_is_announced_noted_and_named_in_the_manifest(photos: Path, tmp_path: Path) -> None:
     data, told = prepare(photos, tmp_path / "out")
     found = (
-        "photos: 7 files, 2 files or rows of tables left out: 1 (4.jpg): captions.jsonl does not name it; "
+        "photos: 7 files, 5 used, 2 files or rows of tables left out: 1 (4.jpg): captions.jsonl does not name it; "
         "1 (notes.doc): no image that can be opened"
     )
     assert told == [found]
     assert data.note == (
         f"{found} (input/manifest.jsonl names all); 1 row of photos without a caption left out "
-        "(input/manifest.jsonl says why)"
+        "(see input/manifest.jsonl)"
     )
     lines = manifest(tmp_path / "out")
     assert [(line["left_out"], line["reason"]) for line in lines if "left_out" in line] == [
@@ -106,7 +106,7 @@ def test_a_table_of_the_hubs_kind_loses_only_the_row_without_a_caption(tmp_path:
     assert told == ["some: 1 file, all used"]
     assert [prompt.text for prompt in data.prompts.prompts] == ["one", "caf\ufffd", "four"]
     assert data.note == (
-        "1 row of some without a caption left out (input/manifest.jsonl says why); "
+        "1 row of some without a caption left out (see input/manifest.jsonl); "
         "1 caption of some with U+FFFD in the place of what is no text"
     )
 
@@ -138,7 +138,7 @@ def test_a_folder_that_is_used_whole_leaves_no_note(tmp_path: Path) -> None:
 
 def test_check_names_what_is_left_out_and_the_rows_without_an_image(photos: Path) -> None:
     first, *others = describe_left_out(open_one(photos, "robots"))
-    assert first.startswith("files of photos: 7 files, 2 files or rows of tables left out: ")
+    assert first.startswith("files of photos: 7 files, 5 used, 2 files or rows of tables left out: ")
     assert others[:2] == [
         "  left out: 4.jpg: captions.jsonl does not name it",
         "  left out: notes.doc: no image that can be opened",
