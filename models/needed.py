@@ -53,7 +53,8 @@ def hub_weights(
 def prefer_full(need: HubFiles, parts: Iterable[str]) -> HubFiles:
     """Return a need that asks for the full weights too, where the cache has half-size ones alone and the hub has both.
 
-    The same setting then reads the same weights on each machine whose hub can be reached. parts: of the pipeline.
+    The same setting then reads the same weights on each machine whose hub can be reached.
+    parts: folders of the repository.
     """
     folder = need.find()
     halves = [] if folder is None else half_size_parts(names_in(folder, parts))
@@ -65,15 +66,16 @@ def prefer_full(need: HubFiles, parts: Iterable[str]) -> HubFiles:
         return need
     full: list[str] = []
     for part in halves:
-        inside = [name.removeprefix(f"{part}/") for name in published if name.startswith(f"{part}/")]
-        full += [f"{part}/{name}" for name in variants_of(inside).get("", ()) if name.endswith(".safetensors")]
+        prefix = f"{part}/" if part else ""
+        inside = [name.removeprefix(prefix) for name in published if name.startswith(prefix)]
+        full += [prefix + name for name in variants_of(inside).get("", ()) if name.endswith(".safetensors")]
     return replace(need, patterns=(*need.patterns, *full))
 
 
 def names_in(folder: Path, parts: Iterable[str]) -> list[str]:
-    """Return the files of a pipeline's components, as paths in its folder."""
+    """Return the files of a pipeline's components, as paths in its folder; "" is that folder itself."""
     return [
-        f"{part}/{path.name}"
+        f"{part}/{path.name}" if part else path.name
         for part in parts
         if is_folder(folder / part)
         for path in sorted((folder / part).iterdir())

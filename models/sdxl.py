@@ -201,6 +201,13 @@ def hub_vae(source: str) -> HubFiles:
     )
 
 
+def named_vae(source: str) -> FirstOf:
+    """Return what is needed of the repository that SDXL_VAE names: its full file, else the half-size one."""
+    full = hub_vae(source)
+    half = replace(full, patterns=("config.json", "diffusion_pytorch_model.fp16.safetensors"), size_bytes=None)
+    return FirstOf(full.what, (full, prefer_full(half, ("",))))
+
+
 def _overflows(options: Options) -> bool:
     """Return whether the model's own VAE overflows in float16, as its configuration says; of the hub that is fetched.
 
@@ -227,7 +234,7 @@ def _needs(options: Options, runtime: Runtime) -> list[Need]:
     elif is_on_hub(options.model):
         needs.append(hub_model(options.model, runtime.dtype))
     if is_on_hub(options.vae) and not is_single(options.model):
-        needs.append(hub_vae(options.vae))
+        needs.append(named_vae(options.vae))
     elif not options.vae and runtime.dtype == "float16" and _overflows(options):
         needs.append(replace(hub_vae(HALF_VAE), is_optional=True))  # the stock VAE then runs in float32
     return needs
@@ -291,7 +298,7 @@ def _load_pretrained(options: Options, runtime: Runtime) -> tuple[Any, tuple[str
     if not wanted:
         return pipeline, notes
     if options.vae:
-        vae_folder = expanded(wanted) if is_local(wanted) else hub_vae(wanted).fetch(show_bar)
+        vae_folder = expanded(wanted) if is_local(wanted) else named_vae(wanted).fetch(show_bar)
     elif (found := hub_vae(HALF_VAE).find()) is not None:
         vae_folder = found
     else:

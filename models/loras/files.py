@@ -111,7 +111,7 @@ def find_lora(place: Path) -> LoraFiles:
         ValueError: a file of the folder leads outside of it.
     """
     if is_file(place):
-        if place.suffix != ".safetensors":
+        if place.suffix.lower() != ".safetensors":
             raise OSError(f"{shown(place)} is no .safetensors file; expected one, or the folder of a LoRA")
         config = place.parent / CONFIG_NAME
         return LoraFiles(place, config if config.is_file() and _is_of_peft(place) else None)
@@ -119,7 +119,7 @@ def find_lora(place: Path) -> LoraFiles:
         raise OSError(f"no LoRA in {shown(place)}: there is no such folder or file")
     if is_lora(place):
         return LoraFiles(resolve_inside(place, WEIGHTS_NAME), resolve_inside(place, CONFIG_NAME))
-    tensors = sorted(path.name for path in place.glob("*.safetensors") if path.is_file())
+    tensors = sorted(path.name for path in place.iterdir() if path.suffix.lower() == ".safetensors" and path.is_file())
     known = [name for name in (DIFFUSERS_NAME, WEIGHTS_NAME) if name in tensors] or tensors
     if not known:
         raise OSError(

@@ -133,6 +133,18 @@ class Hub:
         return {path.relative_to(self.listed).as_posix(): 1 for path in self.listed.rglob("*") if path.is_file()}
 
 
+def test_vae_of_the_hub_may_be_half_size(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = published / "sdxl" / "vae"
+    halves = without_full(full, tmp_path / "halves")
+    hub = Hub(monkeypatch, halves, full, tmp_path / "cache")
+    assert sdxl.FAMILY.needs is not None
+    options = sdxl.Options(model=str(published / "sdxl"), vae="org/name", steps=1)
+    assert not sdxl.FAMILY.needs(options, runtime())[0].here()
+    hub.listed = halves
+    assert sdxl.FAMILY.needs(options, runtime())[0].here()
+    assert told(sdxl.FAMILY.load(options, runtime())) == ["vae of org/name"]
+
+
 @pytest.mark.parametrize(
     ("family", "options"),
     [

@@ -96,3 +96,9 @@ def test_a_configuration_is_not_that_of_another_tools_file_beside_it(tmp_path: P
     (tmp_path / CONFIG_NAME).write_text(json.dumps({"peft_type": "LORA"}))
     assert find_lora(tmp_path).config is None
     assert find_lora(tmp_path / "kohya.safetensors").config is None
+
+
+def test_a_suffix_in_capital_letters_is_that_of_a_lora_too(tmp_path: Path) -> None:
+    file = tmp_path / "Mine.SAFETENSORS"
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(1, 1)}, file)
+    assert find_lora(file).weights == find_lora(tmp_path).weights == file
