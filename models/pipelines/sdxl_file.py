@@ -55,7 +55,14 @@ def file_needs(source: str, vae: str, config: str) -> Sequence[HubFiles]:
     """Return what a file needs of the hub: configurations and tokenizers, some MB, and a VAE that was named."""
     check_file(source)
     pipeline = _pipeline(source, vae, config)
-    return hub_files(find_pipeline(pipeline), pipeline, "pretrained")
+    try:
+        found = find_pipeline(pipeline)
+    except OSError as error:
+        raise OSError(
+            f"SDXL_MODEL={source} holds weights alone, and its configurations and tokenizers cannot be fetched "
+            f"({error}): set SDXL_CONFIG to a folder of an SDXL model; it needs no weights"
+        ) from error
+    return hub_files(found, pipeline, "pretrained")
 
 
 def open_file_model(source: str, vae: str, config: str, runtime: Runtime) -> OpenedPipeline:

@@ -118,6 +118,11 @@ def test_without_the_hub_a_file_says_what_is_missing(xl: Published) -> None:
     with pytest.raises(OSError, match=r"stable-diffusion-xl-base-1\.0 is not in the hub's cache") as caught:
         sdxl.FAMILY.load(sdxl.Options(model=str(xl.file)), runtime(xl.file.parent))
     assert "\n" not in str(caught.value)
+    runtime_ = runtime(xl.file.parent)
+    needs = sdxl.FAMILY.needs
+    assert needs is not None
+    with pytest.raises(OSError, match=r"SDXL_MODEL=.*set SDXL_CONFIG to a folder of an SDXL model"):
+        needs(sdxl.Options(model=str(xl.file)), runtime_)
 
 
 def test_vae_that_a_file_lacks_is_told_or_taken_from_where_it_is_named(xl: Published, tmp_path: Path) -> None:
