@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from models.pipelines.calls import call_arguments, check_args, unreached
 from models.pipelines.facts import PipelineFacts, facts_by_signature, facts_of
 from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler
 from models.pipelines.single_files import recognise_file
-from models.pipelines.sources import find_pipeline, hub_files, parse_source
+from models.pipelines.sources import check_components, check_local, find_pipeline, hub_files, parse_source
 from models.pipelines.table import NATIVE
 
 PREFIX = "hub:"
@@ -149,6 +150,13 @@ def _taken(options: Options, class_name: str) -> Mapping[str, inspect.Parameter]
     return inspect.signature(kind.__call__).parameters
 
 
+def _parts(class_name: str) -> tuple[str, ...]:
+    """Return the components that a pipeline of diffusers is made of."""
+    import diffusers
+
+    return tuple(inspect.signature(getattr(diffusers, class_name).__init__).parameters)
+
+
 def _title(options: Options) -> str:
     place = expanded(options.id)
     if place.suffix.lower() == ".safetensors":
@@ -170,7 +178,13 @@ def _source(options: Options, runtime: Runtime) -> str:
 def _needs(options: Options, runtime: Runtime) -> Sequence[Need]:
     """Return what a pipeline needs of the hub. Raises as `_check`, now that its index can be read."""
     found = find_pipeline(options)
-    _check_facts(options, runtime, _facts(options, found.class_name), found.class_name)
+    facts = _facts(options, found.class_name)
+    _check_facts(options, runtime, facts, found.class_name)
+    has_torch = "torch" in sys.modules  # a run has it, and --check does not: diffusers takes seconds to import
+    taken = _taken(options, found.class_name) if has_torch else None
+    check_args(facts, options.args, taken, found.class_name)
+    check_components(found, options.components, _parts(found.class_name) if has_torch else ())
+    check_local(found, options, runtime.weights)
     return hub_files(found, options, runtime.weights)
 
 

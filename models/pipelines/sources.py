@@ -216,6 +216,39 @@ def hub_files(found: FoundPipeline, options: HasSource, weights: str) -> list[Hu
     return needs
 
 
+def check_components(found: FoundPipeline, text: str, parts: Sequence[str] = ()) -> None:
+    """Check the names in HUB_COMPONENTS against the index and `parts`, the arguments that the class is made of.
+
+    Raises:
+        ValueError: one is no component of the pipeline. Of one put together with its prior, loading tells.
+    """
+    if found.prior is not None:
+        return
+    known = [name for name in found.index if not name.startswith("_")]
+    for name in read_texts(text):
+        if name not in known and name not in parts:
+            raise ValueError(
+                f"HUB_COMPONENTS names {shown(name)}, which {found.source.told} does not have: its components are "
+                f"{', '.join(known)}"
+            )
+
+
+def check_local(found: FoundPipeline, options: HasSource, weights: str) -> None:
+    """Raise OSError where the folder of a pipeline lacks weights of a component, as far as names of files tell."""
+    if found.layout.kind != "folder" or found.file is not None or weights == "random":
+        return
+    left_out = _left_out(options, read_texts(options.components))
+    folder = found.layout.path
+    for name, value in found.index.items():
+        if name.startswith("_") or name in left_out or not isinstance(value, list) or not value or not value[0]:
+            continue
+        has_weights = isinstance(value[-1], str) and not WEIGHTLESS.search(value[-1])
+        if not has_weights or not (folder / name / "config.json").is_file():
+            continue
+        if not any(path.suffix in (".safetensors", ".bin") for path in (folder / name).iterdir()):
+            raise OSError(f"{found.source.told} holds no weights in {name}: expected a .safetensors file there")
+
+
 def _left_out(options: HasSource, named: Mapping[str, str]) -> tuple[str, ...]:
     """Return the components that are not loaded: another one was named, or a safety checker is off."""
     return (*named, *(() if getattr(options, "safety", True) else ("safety_checker",)))
