@@ -10,8 +10,8 @@ Images are a folder, or an array of them: an .npz file with `arr_0`, as guided-d
 uint8 of (N, H, W, 3). The reference is that too, or `robots` (drawn from assets/), or statistics, which serve the
 Fréchet distance alone: an .npz file with `mu` and `sigma`, as clean-fid, pytorch-fid and the ADM evaluator write them,
 or an .npy file of features, (N, D). An image's caption, for the metrics that need one, is the text file beside it:
-00000_caption.txt (or 00000.txt) for 00000.png and 00000_input.png. Scores go to stdout; progress, and the reason of
-each metric without a value, to stderr.
+00000_caption.txt (or 00000.txt, 00000.png.txt, or any with .caption) for 00000.png and 00000_input.png. Scores go to
+stdout; progress, what is not looked at, and the reason of each metric without a value, to stderr.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from typing import NoReturn, get_args
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.console.progress import Progress
+from benchmark.data.sources.image_files import captions_beside
 from benchmark.measure.machine import choose_machine
-from files.listing import count_reasons, list_folder
-from files.reading import decode_text, read_regular
+from files.listing import LeftOut, count_reasons, list_folder
+from files.reading import decode_text, read_regular, shown
 from metrics import METRICS
 from metrics.base import (
     CLIP_MODEL,
@@ -63,6 +64,7 @@ def read_images(source: Path, cache: Path, nested: str | None = None) -> ImageSe
     """Return the images of a folder in the order of their names, or of an array (see `metrics.inputs`).
 
     nested: also those of subfolders whose path fits this pattern. Captions are those beside them, if each has one.
+    What is not looked at is told on stderr.
 
     Raises:
         OSError: there is no such folder, or no image in it, or a caption cannot be read.
@@ -76,7 +78,11 @@ def read_images(source: Path, cache: Path, nested: str | None = None) -> ImageSe
     paths = listing.images
     if nested is not None:
         paths = tuple(path for path in paths if fnmatch(path.relative_to(source).as_posix(), nested))
-    ignored = f"not looked at: {'; '.join(count_reasons(listing.left_out))}" if listing.left_out else ""
+    left_out = list(listing.left_out)
+    if nested is not None and paths:
+        others = sorted(set(listing.images) - set(paths))
+        left_out += [LeftOut(listing.name(path), f"its path does not fit --nested {nested}") for path in others]
+    ignored = f"not looked at: {'; '.join(count_reasons(left_out))}" if left_out else ""
     if not paths:
         below = 0 if nested is not None else len(list_folder(source).images)
         if nested is not None and listing.images:
@@ -86,21 +92,26 @@ def read_images(source: Path, cache: Path, nested: str | None = None) -> ImageSe
         else:
             remedy = "give a folder that holds images"
         raise OSError(f"no image in {source}{f' ({ignored})' if ignored else ''}; {remedy}")
-    captions = tuple(caption for path in paths if (caption := _caption(path)) is not None)
-    if ignored:
-        print(one_line(f"{source}: {len(paths)} images; {ignored}"), file=sys.stderr)
-    return ImageSet(source.name, paths, captions if len(captions) == len(paths) else ())
+    texts = captions_beside(listing)
+    bare = [path for path in paths if not texts[path]]
+    for path in bare:
+        for text in (path.with_name(f"{path.stem}{end}.txt") for end in ("_caption", "")):
+            if text.exists():  # a folder or a pipe, which reading refuses by its name
+                _caption(text)
+    told = [ignored] if ignored else []
+    if 0 < len(bare) < len(paths):
+        have = "has" if len(bare) == 1 else "have"
+        told.append(f"no captions are used, since {len(bare)} {have} none, first {shown(listing.name(bare[0]))}")
+    if told:
+        print(one_line(f"{source}: {len(paths)} images; {'; '.join(told)}"), file=sys.stderr)
+    return ImageSet(source.name, paths, () if bare else tuple(_caption(texts[path][0]) for path in paths))
 
 
-def _caption(path: Path) -> str | None:
-    stem = path.stem.removesuffix("_input")
-    for beside in (path.with_name(f"{stem}_caption.txt"), path.with_name(f"{path.stem}.txt")):
-        if beside.exists():
-            try:
-                return decode_text(read_regular(beside, most_bytes=MOST_CAPTION_BYTES), beside).strip()
-            except ValueError as error:
-                raise OSError(str(error)) from error
-    return None
+def _caption(text: Path) -> str:
+    try:
+        return decode_text(read_regular(text, most_bytes=MOST_CAPTION_BYTES), text).strip()
+    except ValueError as error:
+        raise OSError(str(error)) from error
 
 
 def read_comparison(arguments: argparse.Namespace) -> Comparison:

@@ -181,3 +181,24 @@ def test_nested_images_pair_by_their_path(nested: Path, tmp_path: Path, score: S
     )  # fmt: skip
     assert told[0] == 0, told[2]
     assert json.loads(told[1])["scores"][0]["n_generated"] == 20
+
+
+def test_images_that_a_pattern_leaves_out_are_counted(robots: Path, nested: Path, tmp_path: Path, score: Score) -> None:
+    _, _, err = score(
+        nested, "--reference", robots / "real", "--nested", "*/samples/*", "--metrics", "kid", "--cache",
+        tmp_path / "cache",
+    )  # fmt: skip
+    told = "not looked at: 5 (00000/grid.png, 00001/grid.png, 00002/grid.png, ...): its path does not fit --nested */s"
+    assert f"{nested}: 20 images; {told}" in err
+
+
+def test_captions_are_those_that_a_run_would_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("0.TXT", "1.caption", "2.png.txt", "3_caption.txt")):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+        (tmp_path / name).write_text(f"caption {number}")
+    found = score_folder.read_images(tmp_path, tmp_path)
+    assert found.captions == tuple(f"caption {number}" for number in range(4))
+    assert capsys.readouterr().err == ""
+    (tmp_path / "2.png.txt").unlink()
+    assert score_folder.read_images(tmp_path, tmp_path).captions == ()
+    assert "4 images; no captions are used, since 1 has none, first 2.png" in capsys.readouterr().err

@@ -202,6 +202,11 @@ def _find(variable: str, name: str, suffixes: tuple[str, ...], image_column: str
         other = (
             " of prompts, which holds no images" if path.suffix.lower() in PROMPT_SUFFIXES else ", or a link to none"
         )
+        if variable == "REFERENCE" and path.suffix.lower() == ".npy":
+            raise ValueError(
+                f"{given} is an array; give a folder that holds images, or statistics as {files}, or score your images "
+                "against the array with scripts/score_folder.py"
+            )
         raise ValueError(f"{given} is a file{other}; give a folder that holds images, or {what} as {files}")
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, flags=re.ASCII):
         return None

@@ -157,3 +157,15 @@ def test_a_folder_whose_images_have_no_suffix_is_not_taken_for_a_bare_one(tmp_pa
         refuse_bare(tmp_path)
     Pillow.new("RGB", (4, 4)).save(tmp_path / "sub" / "image", format="PNG")
     refuse_bare(tmp_path)
+
+
+def test_what_a_reference_of_its_own_leaves_out_is_announced_and_noted(photos: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    sources = open_one(Path("robots"), str(photos))
+    data = prepare_data(sources, tmp_path / "out", 2, 5, announce=told.append)
+    assert len(told) == 1
+    assert told[0].startswith("photos: 7 files, ")
+    assert "1 (notes.doc): " in told[0]
+    assert data.note == f"{told[0]} (input/manifest.jsonl names all)"
+    unread = prepare_data(sources, tmp_path / "other", 2, 0, announce=told.append)
+    assert (unread.note, len(told)) == ("", 1), "without scores the reference is not read"

@@ -93,3 +93,9 @@ def test_what_a_file_must_be_for_each_of_the_two_is_said(tmp_path: Path) -> None
         find_reference("lost.npz")
     with pytest.raises(ValueError, match=r"REFERENCE=gundma is no data set; there are gundam"):
         find_reference("gundma")
+
+
+def test_an_array_as_reference_is_sent_to_the_script_that_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"^REFERENCE=.*x\.npy is an array; .*scripts/score_folder\.py$"):
+        find_reference(str(tmp_path / "x.npy"))
