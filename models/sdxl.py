@@ -175,10 +175,7 @@ def _source(options: Options, runtime: Runtime) -> str:
 
 
 def hub_model(source: str, dtype: DType) -> FirstOf:
-    """Return what is needed of a repository: half-size files where the run needs no more, half of the full ones.
-
-    A repository may have the full files of some networks alone, and the half-size ones of others.
-    """
+    """Return what is needed of a repository: half-size files where no more is needed, full ones, or some of each."""
     small = ("model_index.json", "*.json", "*.txt", "tokenizer/*", "tokenizer_2/*", "scheduler/*")
 
     def files(half: str, ignored: tuple[str, ...], size: int) -> HubFiles:
@@ -209,17 +206,13 @@ def named_vae(source: str) -> FirstOf:
 
 
 def _overflows(options: Options) -> bool:
-    """Return whether the model's own VAE overflows in float16, as its configuration says; of the hub that is fetched.
-
-    Where it cannot be read, diffusers' default counts: a VAE that does.
-    """
+    """Return whether the model's own VAE overflows in float16, as its configuration says, or where that is missing."""
     source = (options.config or HUB_MODEL) if is_single(options.model) else options.model
     if source == HUB_MODEL:
         return True
-    name = "vae/config.json"
     try:
-        folder = expanded(source) if is_local(source) else HubFiles("SDXL's VAE", source, (name,)).fetch()
-        config = json.loads(read_regular(folder / name))
+        folder = expanded(source) if is_local(source) else HubFiles("SDXL's VAE", source, ("vae/config.json",)).fetch()
+        config = json.loads(read_regular(folder / "vae" / "config.json"))
     except (OSError, ValueError):
         return True
     return bool(config.get("force_upcast", True)) if isinstance(config, dict) else True

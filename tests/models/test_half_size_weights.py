@@ -169,12 +169,12 @@ def test_full_weights_are_asked_of_the_hub_where_the_cache_has_half_size_ones_al
     for listed in (halves, None):  # the hub has no full ones either, or does not answer
         hub.listed = listed
         assert all(need.here() for need in family.needs(family.options(**options), runtime()))
-    loaded = load(family, **options)
+    loaded = family.load(family.options(**options, steps=1), runtime())
     assert told(loaded) == [ALL[full.name]]
     shutil.copytree(full, tmp_path / "cache" / "models--org--name" / "snapshots" / COMMIT, dirs_exist_ok=True)
     hub.listed = full
     assert all(need.here() for need in family.needs(family.options(**options), runtime()))
-    assert told(load(family, **options)) == []
+    assert told(family.load(family.options(**options, steps=1), runtime())) == []
 
 
 def test_half_precision_run_of_sdxl_asks_no_hub_for_full_weights(
