@@ -8,7 +8,7 @@ from benchmark.data.prompts import PromptSet
 from benchmark.data.reference import Reference
 from benchmark.data.run_data import Sources
 from benchmark.run.folders import place_columns
-from benchmark.run.needed import describe_needs, find_needs
+from benchmark.run.needed import describe_hub_data, describe_needs, find_needs
 from benchmark.run.plan import plan_run
 from benchmark.settings.fields import Settings
 from benchmark.settings.runtime import runtime_of
@@ -49,5 +49,6 @@ def describe_run(settings: Settings) -> str:
         source = model.family.source(model.options, runtime_of(column.settings, column.mode))
         lines.append(f"{column.title}: {source}; {there}")
     failures: dict[str, str] = {}
+    lines += describe_hub_data(plan)
     lines += describe_needs(find_needs(plan, None, failures), failures)
     return "\n".join(map(visible, lines))

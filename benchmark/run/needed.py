@@ -10,6 +10,7 @@ import metrics
 from benchmark.console.plain_text import one_line
 from benchmark.console.progress import Progress
 from benchmark.data.prompts import PromptSet
+from benchmark.data.sources.hub import HubImages
 from benchmark.measure.accelerators import count_gpus
 from benchmark.measure.machine import Machine
 from benchmark.run.columns import Column
@@ -58,6 +59,36 @@ def find_needs(
     for name, need in _needs_of_metrics(plan):
         users.setdefault(need, ([], []))[1].append(name)
     return [Wanted(need, tuple(columns), tuple(names)) for need, (columns, names) in users.items()]
+
+
+def hub_data(plan: RunPlan) -> dict[HubImages, bool]:
+    """Return the hub's data sets that the run reads, each with whether rows of it are prepared already."""
+    used = [plan.sources.prompts, plan.sources.reference if plan.settings.references_needed() else None]
+    output, is_fresh = plan.settings.output_dir, plan.settings.fresh
+    return {
+        each: not is_fresh and any((output / each.name / "input").glob("*")) for each in used
+        if isinstance(each, HubImages)
+    }  # fmt: skip
+
+
+def describe_hub_data(plan: RunPlan) -> list[str]:
+    """Return the lines of --check on data sets of the hub."""
+    return [
+        f"{'here' if is_prepared else 'to download'}: data set {each.name}, "
+        + ("prepared already" if is_prepared else "streamed: the rows that the run needs")
+        for each, is_prepared in hub_data(plan).items()
+    ]
+
+
+def check_hub_data(plan: RunPlan) -> None:
+    """Check that the hub has the data sets that are not prepared yet, before gigabytes of weights are fetched.
+
+    Raises:
+        ValueError: it lacks one; one line.
+    """
+    for each, is_prepared in hub_data(plan).items():
+        if not is_prepared:
+            each.check_exists()
 
 
 def _runtime(column: Column, machine: Machine | None) -> Runtime:

@@ -20,7 +20,7 @@ from benchmark.run.evaluation import Evaluated, evaluate, sheet_rows
 from benchmark.run.folders import clear_output
 from benchmark.run.generation import Plan, generate_images
 from benchmark.run.jobs import Job, open_jobs
-from benchmark.run.needed import fetch_needs, find_needs
+from benchmark.run.needed import check_hub_data, fetch_needs, find_needs
 from benchmark.run.plan import RunPlan, plan_run
 from benchmark.run.summary import describe_run, summarize
 from benchmark.settings.command_line import NoColumnLeft, SettingsError
@@ -65,12 +65,14 @@ def fetch(plan: RunPlan, machine: Machine, progress: Progress, failures: dict[st
 
     Raises:
         NoColumnLeft: none of them can; no data was prepared.
-        ValueError: a setting reaches no column.
+        ValueError: a setting reaches no column, or the hub has no such data set.
     """
     wanted = find_needs(plan, machine, failures)
     check_reach(plan.settings)  # the indexes of models of the hub are here now
     for title, reason in failures.items():
         progress.note(f"{title} failed: {reason}")
+    if any(column.title not in failures for column in plan.columns):
+        check_hub_data(plan)
     fetch_needs([item for item in wanted if item.columns], progress, failures)
     if plan.columns and all(column.title in failures for column in plan.columns):
         raise NoColumnLeft(f"no model can be loaded: {', '.join(failures)}")

@@ -16,7 +16,7 @@ from typing import Any
 from benchmark.data.sources.columns import Columns
 from benchmark.data.sources.parquet import Shard, plain
 from benchmark.data.sources.table import Table, named_columns
-from files.hub import check_reachable, is_offline, network
+from files.hub import NotOnHub, check_reachable, is_offline, list_files, network
 from files.reading import MOST_BYTES, MOST_SECONDS, shown
 
 SPLIT = "train"  # the only split that is read of a hub data set
@@ -45,6 +45,19 @@ class HubImages(Table):
             "script), or DATASET=robots, which works offline"
         )
         self._stream: Any = None
+
+    def check_exists(self) -> None:
+        """Ask the hub for the data set's name alone; a hub that cannot be asked is told of when rows are read.
+
+        Raises:
+            ValueError: there is no such data set, or it may not be read.
+        """
+        try:
+            list_files(self._hub_id, kind="dataset")
+        except NotOnHub as error:
+            raise ValueError(f"{self._source} cannot be read: {error}; {self._remedy}") from error
+        except OSError:
+            return
 
     def _features(self) -> Mapping[str, Any] | None:
         with _asking_the_hub():

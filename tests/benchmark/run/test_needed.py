@@ -16,7 +16,7 @@ import torch
 
 import models
 import run_inference
-from files.downloads import HubFiles, Need, UrlFile
+from files.downloads import HubFiles, Need, NotOnHub, UrlFile
 from metrics import METRICS, needed
 from metrics.base import Scoring
 from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
@@ -280,3 +280,31 @@ def test_two_metrics_with_one_network_need_it_once(tmp_path: Path) -> None:
     assert needed.clip(scoring) == needed.clip(scoring)
     assert len({*needed.inception(scoring), *needed.inception(scoring)}) == 1
     assert hash(HubFiles("x", "org/x", ("*",))) == hash(HubFiles("x", "org/x", ("*",)))
+
+
+def test_a_data_set_that_the_hub_does_not_have_is_told_before_weights_are_fetched(
+    monkeypatch: pytest.MonkeyPatch, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def list_files(repository: str, kind: str) -> dict[str, int]:
+        assert kind == "dataset"
+        raise NotOnHub(f"the hub has no {repository}")
+
+    monkeypatch.setattr("benchmark.data.sources.hub.list_files", list_files)
+    monkeypatch.setenv("DATASET", "org/tpyo")
+    assert run_inference.main([]) == 2
+    told = capsys.readouterr().err
+    assert "the hub's data set org/tpyo (split train) cannot be read: the hub has no org/tpyo" in told
+    assert server.asked == []
+
+
+def test_check_tells_whether_a_data_set_of_the_hub_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATASET", "org/set")
+    assert run_inference.main(["--check"]) == 0
+    assert "to download: data set set, streamed: the rows that the run needs" in capsys.readouterr().out
+    (tmp_path / "out" / "set" / "input").mkdir(parents=True)
+    (tmp_path / "out" / "set" / "input" / "0.png").touch()
+    monkeypatch.setattr("benchmark.run.plan.refuse_strangers", lambda *_: None)  # no manifest stands beside it here
+    assert run_inference.main(["--check"]) == 0
+    assert "here: data set set, prepared already" in capsys.readouterr().out
