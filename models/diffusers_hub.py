@@ -232,6 +232,7 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     if facts.side and "height" in arguments:
         arguments |= {"height": image_size, "width": image_size}
     generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*notes, *size_notes), facts=facts)
+    generator.hub_args = options.args
     generator.place(runtime, FASTEST)
     return generator
 

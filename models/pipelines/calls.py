@@ -119,12 +119,19 @@ def call_arguments(
         negative = asked.negative_prompt or facts.plain_negative
         arguments |= {} if negative is None else {"negative_prompt": negative}
     arguments = {name: value for name, value in arguments.items() if name in taken}
-    given = read_object(asked.args)
+    given = {name: _as_taken(value, taken[name]) for name, value in read_object(asked.args).items()}
     if class_name == "Ideogram4Pipeline" and "guidance_schedule" not in given:
         arguments |= _ideogram_guidance(asked, taken)
     if class_name == "SanaSprintPipeline" and arguments.get("num_inference_steps", 2) != 2:
         arguments["intermediate_timesteps"] = None  # a time between two steps
     return arguments | given
+
+
+def _as_taken(value: object, parameter: Parameter) -> object:
+    """Return a value of JSON, which has no tuples, as one where the pipeline takes nothing else."""
+    kind = str(parameter.annotation).lower()
+    wants_tuple = isinstance(parameter.default, tuple) or ("tuple" in kind and "list" not in kind)
+    return tuple(value) if isinstance(value, list) and wants_tuple else value
 
 
 def _ideogram_guidance(asked: Asked, taken: Mapping[str, Parameter]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from files.reading import shown
 from files.sources import is_local as is_local
 from models.base import DType, ImageGenerator, Request, Runtime, Stage, StageName, StageWatch, check_modes
 from models.base import check_size as check_size
@@ -69,6 +70,9 @@ class DiffusersGenerator(ImageGenerator):
         # What `place` did in MODE=compiled.
         self.sped_up: SpedUp | None = None
         self._is_blacked_out: dict[int, bool] = {}
+        # What a user gave to each call in other words than ours: where the first one fails, they are told of it.
+        self.hub_args = ""
+        self._has_called = False
         pipeline.set_progress_bar_config(disable=True)
 
     def prepare(self, requests: Sequence[Request]) -> list[Request]:
@@ -142,12 +146,19 @@ class DiffusersGenerator(ImageGenerator):
         negative = arguments.get("negative_prompt")
         if isinstance(negative, str) and not self._is_alone:
             arguments["negative_prompt"] = [negative] * len(prompts)
-        output = self.pipeline(
-            prompt=prompts[0] if self._is_alone else prompts,
-            generator=generators[0] if self._is_alone else generators,
-            output_type=self.output_type,
-            **arguments,
-        )
+        try:
+            output = self.pipeline(
+                prompt=prompts[0] if self._is_alone else prompts,
+                generator=generators[0] if self._is_alone else generators,
+                output_type=self.output_type,
+                **arguments,
+            )
+        except Exception as error:
+            if not self.hub_args or self._has_called or isinstance(error, RuntimeWarning | torch.OutOfMemoryError):
+                raise
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+            raise ValueError(f"the pipeline's call failed with HUB_ARGS={shown(self.hub_args)}: {reason}") from error
+        self._has_called = True
         self._note_black(requests, output)
         images = images_of(output)
         if self.output_type == "pt" and isinstance(images, torch.Tensor):

@@ -156,3 +156,15 @@ def test_a_scheduler_of_another_kind_is_refused_before_weights_are_read(tmp_path
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="ddim is not for networks trained by flow matching"):
         diffusers_hub.FAMILY.load(diffusers_hub.Options(id=str(folder), scheduler="ddim"), runtime(tmp_path))
+
+
+def test_wrong_values_in_arguments_are_told_in_one_line_and_lists_stand_for_tuples(tmp_path: Path) -> None:
+    folder = str(write_sdxl(tmp_path / "my-sdxl"))
+    options = diffusers_hub.Options(id=folder, steps=1, args='{"latents": "x"}')
+    with pytest.raises(
+        ValueError, match=r"the pipeline's call failed with HUB_ARGS=.*latents.*: AttributeError: "
+    ) as told:
+        diffusers_hub.FAMILY.load(options, runtime(tmp_path)).generate(REQUESTS)
+    assert "\n" not in str(told.value)
+    sized = diffusers_hub.Options(id=folder, steps=1, args='{"original_size": [64, 64]}')
+    assert len(diffusers_hub.FAMILY.load(sized, runtime(tmp_path)).generate(REQUESTS)) == 2

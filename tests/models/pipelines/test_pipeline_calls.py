@@ -170,3 +170,16 @@ def test_a_scale_that_a_checkpoint_does_not_read_is_not_claimed() -> None:
     )
     told = call_note({"guidance_scale": 2.0}, FluxPipeline(guidance_embeds=False), 64)
     assert told == "asked for num_inference_steps 28, no guidance, 64 px"
+
+
+def test_lists_become_tuples_where_the_pipeline_takes_nothing_else() -> None:
+    taken = {"original_size": None, "crops_coords_top_left": (0, 0), "timesteps": None}
+    kinds = {"original_size": "tuple[int, int] | None", "timesteps": "list[int] | tuple[int, ...]"}
+    parameters = {
+        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kinds.get(name))
+        for name, default in taken.items()
+    }
+    text = '{"original_size": [64, 64], "crops_coords_top_left": [1, 2], "timesteps": [3, 1]}'
+    name = "StableDiffusionXLPipeline"
+    made = call_arguments(name, FACTS[name], parameters, Options(id="a/b", args=text), 64)
+    assert made == {"original_size": (64, 64), "crops_coords_top_left": (1, 2), "timesteps": [3, 1]}
