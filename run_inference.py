@@ -3,9 +3,10 @@
     NUM_SAMPLES=10000 SKIP_SDXL=1 RUN_PIXART=1 python run_inference.py
 
 stdout carries the table, the winners and the footer; progress and warnings go to stderr.
-Exit status: 0 all went well, 1 a model failed or none has a result, 2 the settings cannot be run; 130, 143 or 129 where
-SIGINT (Ctrl-C), SIGTERM or SIGHUP ended the run. The first such signal ends it at the next batch and prints what there
-is, a second ends it at once. A stdout or stderr that is closed, full or broken changes no status.
+Exit status: 0 all went well, 1 a model failed (with --check: cannot run) or none has a result, 2 the settings cannot be
+run; 130, 143 or 129 where SIGINT (Ctrl-C), SIGTERM or SIGHUP ended the run. The first such signal ends it at the next
+batch and prints what there is, a second ends it at once. A stdout or stderr that is closed, full or broken changes no
+status.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def _run(arguments: Sequence[str]) -> int:
             if command.check:  # imports no torch
                 from benchmark.run.check import describe_run
 
-                status, text, remedy = OK, describe_run(command.settings), ""
+                text, is_whole = describe_run(command.settings)
+                status, remedy = OK if is_whole else FAILED, ""
             elif command.download:
                 from benchmark.run.download import download_run
 

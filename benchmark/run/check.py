@@ -26,8 +26,8 @@ def _describe_references(settings: Settings, sources: Sources) -> str:
     return f"references: at most {settings.num_references} images of {name}"
 
 
-def describe_run(settings: Settings) -> str:
-    """Return the plan as text; loads no model, no data and no torch.
+def describe_run(settings: Settings) -> tuple[str, bool]:
+    """Return the plan as text, and whether every column can run as far as is known; loads no model, data or torch.
 
     Raises:
         ValueError: the output folder holds files of others at the names that the run would write.
@@ -51,4 +51,4 @@ def describe_run(settings: Settings) -> str:
     failures: dict[str, str] = {}
     lines += describe_hub_data(plan)
     lines += describe_needs(find_needs(plan, None, failures), failures)
-    return "\n".join(map(visible, lines))
+    return "\n".join(map(visible, lines)), not failures

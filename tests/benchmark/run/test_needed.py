@@ -147,6 +147,14 @@ def test_a_model_that_cannot_run_at_all_is_told_before_data_are_prepared(
     assert printed.err.index("Dark failed: ValueError") < printed.err.index("Robots references")
 
 
+def test_check_of_a_model_that_cannot_run_has_the_exit_status_of_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DARK_CANNOT", "1")
+    assert run_inference.main(["--check"]) == 1
+    assert "Dark cannot run: ValueError: no such network: choose another" in capsys.readouterr().out
+
+
 def test_where_no_column_is_left_no_data_are_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

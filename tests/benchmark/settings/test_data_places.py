@@ -62,4 +62,4 @@ def test_check_says_what_the_references_are(
 
     (tmp_path / "wishes.txt").write_text("a red robot\n")
     settings = parse(monkeypatch, ["--weights=tiny", *given], {})
-    assert f"\n{says}\n" in describe_run(settings)
+    assert f"\n{says}\n" in describe_run(settings)[0]
