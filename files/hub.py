@@ -60,8 +60,7 @@ def network(offline: bool) -> Iterator[None]:
     os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
     loaded = _hub_constants()
     was_offline = loaded.HF_HUB_OFFLINE if loaded is not None else False
-    if loaded is not None:
-        loaded.HF_HUB_OFFLINE = True
+    _tell_libraries(True)
     try:
         yield
     finally:
@@ -70,9 +69,14 @@ def network(offline: bool) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        after = _hub_constants()
-        if after is not None:
-            after.HF_HUB_OFFLINE = was_offline
+        _tell_libraries(was_offline)
+
+
+def _tell_libraries(offline: bool) -> None:
+    """Set what libraries that are loaded already read of the variables when they were imported."""
+    for name in ("huggingface_hub.constants", "datasets.config"):
+        if (loaded := sys.modules.get(name)) is not None:
+            loaded.__dict__["HF_HUB_OFFLINE"] = offline
 
 
 def _hub_constants() -> Any:
