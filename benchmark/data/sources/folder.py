@@ -161,6 +161,8 @@ def _rows_without_metadata(
     if tables := _one_table(folder, tables):
         return rows_of_tables(listing, tables, image_column, caption_column, captions_needed)
     for variable, column in named:
+        if unread := unread_tables(listing):
+            raise ValueError(f"{variable}={column} alone makes no table of a file in {shown(folder)}{unread}")
         raise ValueError(f"{variable}={column}: {folder} holds no table with columns; leave it out")
     if not listing.images:
         raise ValueError(nothing_found(listing))

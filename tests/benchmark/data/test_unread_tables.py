@@ -48,6 +48,8 @@ def test_the_columns_that_are_advised_are_read(photos: Path) -> None:
     (photos / "captions.csv").write_text("Bild;Beschreibung\na.jpg;a\nb.jpg;b\n")
     rows = open_folder(photos, "Bild", "Beschreibung").examples()
     assert [row.caption for row in rows] == ["a", "b"]
+    with pytest.raises(ValueError, match=r"^IMAGE_COLUMN=Bild alone .*name them as IMAGE_COLUMN=Bild CAPTION_COLUMN="):
+        open_folder(photos, "Bild")
 
 
 @pytest.mark.parametrize("column", ["Notes", "Comment", "Title", "Alt Text"])
