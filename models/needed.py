@@ -5,7 +5,7 @@ Nothing here imports torch or a library that reads weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,3 +101,11 @@ def hub_file(title: str, source: str, file: str, variable: str, size_bytes: int 
         f"{title}: {source}/{file}", source, (file,),
         size_bytes=size_bytes, failure=no_file(source, file, variable, "{reason}"),
     )  # fmt: skip
+
+
+def check_weights(variable: str, source: str, parts: Sequence[str]) -> None:
+    """Raise OSError where a local folder lacks weights in one of its subfolders, as far as names of files tell."""
+    for part in parts:
+        place = expanded(source) / part
+        if not place.is_dir() or not any(path.suffix in (".safetensors", ".bin") for path in place.iterdir()):
+            raise OSError(f"{variable}={source}: no weights in its folder {part}; give one with .safetensors there")

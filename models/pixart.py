@@ -24,7 +24,7 @@ from models.base import (
     unread_sources,
 )
 from models.loras.files import LoraVariant, is_lora, lora_digest, read_lora, read_training_data
-from models.needed import NEVER_READ, hub_weights, is_on_hub, names_in, prefer_full
+from models.needed import NEVER_READ, check_weights, hub_weights, is_on_hub, names_in, prefer_full
 from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 from models.pipelines.weight_files import half_size_note, half_size_parts
 
@@ -294,6 +294,8 @@ def _needs(options: Options, runtime: Runtime) -> list[Need]:
     transformer = hub_transformer(model) if is_on_hub(model) else None
     needs: list[Need] = [] if transformer is None else [transformer]
     place = expanded(model) if transformer is None else transformer.find()
+    if transformer is None and is_whole_pipeline(expanded(model)):
+        check_weights("PIXART_MODEL", model, ("transformer", "vae", "text_encoder"))
     if is_on_hub(options.base) and not (place is not None and is_whole_pipeline(place)):
         needs.append(hub_base(options.base))
     return needs

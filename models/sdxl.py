@@ -26,7 +26,7 @@ from models.base import (
     size_note,
     unread_sources,
 )
-from models.needed import NEVER_READ, hub_weights, is_on_hub, names_in, prefer_full
+from models.needed import NEVER_READ, check_weights, hub_weights, is_on_hub, names_in, prefer_full
 from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 from models.pipelines.sdxl_file import check_file, check_model, file_needs, is_single, open_file_model
 from models.pipelines.weight_files import half_size_note, half_size_parts
@@ -226,6 +226,8 @@ def _needs(options: Options, runtime: Runtime) -> list[Need]:
         needs += file_needs(options.model, options.vae, options.config)
     elif is_on_hub(options.model):
         needs.append(hub_model(options.model, runtime.dtype))
+    else:
+        check_weights("SDXL_MODEL", options.model, ("unet", "vae", "text_encoder", "text_encoder_2"))
     if is_on_hub(options.vae) and not is_single(options.model):
         needs.append(named_vae(options.vae))
     elif not options.vae and runtime.dtype == "float16" and _overflows(options):

@@ -180,3 +180,16 @@ def test_vae_for_float16_is_needed_where_the_models_own_overflows(
     monkeypatch.setattr(HubFiles, "fetch", connect)
     loaded = sdxl.FAMILY.load(found, runtime(tmp_path, "float16"))
     assert any("VAE runs in float32" in note for note in loaded.notes) == upcast
+
+
+@pytest.mark.parametrize("key", ["sdxl", "pixart"])
+def test_a_local_folder_without_weights_is_refused_before_anything_is_loaded(key: str, tmp_path: Path) -> None:
+    family = {"sdxl": sdxl.FAMILY, "pixart": pixart.FAMILY}[key]
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    for part in ("unet", "transformer", "vae", "text_encoder"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
+    assert family.needs is not None
+    runtime = Runtime("pretrained", "cpu", "float32", 512, assets=tmp_path, cache=tmp_path / "cache")
+    with pytest.raises(OSError, match=rf"{key.upper()}_MODEL=.*: no weights in its folder (unet|transformer)"):
+        family.needs(family.options(model=str(tmp_path)), runtime)
