@@ -246,7 +246,10 @@ def check_local(found: FoundPipeline, options: HasSource, weights: str) -> None:
         if not has_weights or not (folder / name / "config.json").is_file():
             continue
         if not any(path.suffix in (".safetensors", ".bin") for path in (folder / name).iterdir()):
-            raise OSError(f"{found.source.told} holds no weights in {name}: expected a .safetensors file there")
+            raise OSError(
+                f"{found.source.told} holds no weights in {name}: expected a .safetensors file there; WEIGHTS=random "
+                "needs none"
+            )
 
 
 def _left_out(options: HasSource, named: Mapping[str, str]) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def test_notes_and_tasks_are_shown_escaped(capsys: pytest.CaptureFixture[str]) -
 
 def test_the_plan_that_check_prints_is_shown_escaped(tmp_path: Path) -> None:
     plain, hostile = (
-        describe_run(parse_command(["--models", "var", "--output-dir", str(tmp_path / name)], {}).settings)
+        describe_run(parse_command(["--models", "var", "--output-dir", str(tmp_path / name)], {}).settings)[0]
         for name in ("out", "o\n\x1b[2Jut\u202e")
     )
     assert hostile.count("\n") == plain.count("\n")
