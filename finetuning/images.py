@@ -72,7 +72,7 @@ def prompt_files(train_dir: Path, test_dir: Path | None) -> list[ImageFile]:
 
 
 def told_images(folder: Path) -> list[ImageFile]:
-    """Return a folder's rows; what lies in it and is none is told in one line, with counts and the first names.
+    """Return a folder's rows; one line says what else lies in it, with counts and the first names.
 
     Raises:
         OSError, ValueError: as `survey_images`.

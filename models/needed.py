@@ -12,7 +12,7 @@ from pathlib import Path
 from files.downloads import HubFiles
 from files.hub import list_files
 from files.sources import expanded, is_file, is_folder
-from models.pipelines.weight_files import half_size_parts, variants_of
+from models.pipelines.weight_files import half_size_parts, holds_weights, variants_of
 
 # What loading never opens, though a repository may hold it in the same folders.
 NEVER_READ = ("*.bin", "*.msgpack", "*.h5", "*.onnx", "*.onnx_data", "*.ckpt", "*.pt")
@@ -106,6 +106,5 @@ def hub_file(title: str, source: str, file: str, variable: str, size_bytes: int 
 def check_weights(variable: str, source: str, parts: Sequence[str]) -> None:
     """Raise OSError where a local folder lacks weights in one of its subfolders, as far as names of files tell."""
     for part in parts:
-        place = expanded(source) / part
-        if not place.is_dir() or not any(path.suffix in (".safetensors", ".bin") for path in place.iterdir()):
+        if not holds_weights(expanded(source) / part):
             raise OSError(f"{variable}={source}: no weights in its folder {part}; give one with .safetensors there")

@@ -92,7 +92,7 @@ class Progress:
 
     @contextmanager
     def arriving(self, what: str, size: int) -> Iterator[Callable[[int], None]]:
-        """Yield what is told of how many bytes of a download have arrived. size: in all, 0 where that is not known."""
+        """Yield a function that takes how many bytes of a download have arrived. size: in all, 0: not known."""
         if not self._stream.isatty():
             self.note(f"downloading {what} ({describe_bytes(size or None)})")
         with self.task(what, size, BYTES) as task:

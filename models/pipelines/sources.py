@@ -19,7 +19,7 @@ from files.reading import shown
 from files.sources import expanded, is_folder
 from models.json_options import read_texts
 from models.pipelines.single_files import SUFFIXES, SingleFile, check_suffix, recognise_file
-from models.pipelines.weight_files import half_size_parts, wanted_files
+from models.pipelines.weight_files import half_size_parts, holds_weights, wanted_files
 
 _HUB_ID = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?")
 PRIOR = "prior"
@@ -245,7 +245,7 @@ def check_local(found: FoundPipeline, options: HasSource, weights: str) -> None:
         has_weights = isinstance(value[-1], str) and not WEIGHTLESS.search(value[-1])
         if not has_weights or not (folder / name / "config.json").is_file():
             continue
-        if not any(path.suffix in (".safetensors", ".bin") for path in (folder / name).iterdir()):
+        if not holds_weights(folder / name):
             raise OSError(
                 f"{found.source.told} holds no weights in {name}: expected a .safetensors file there; WEIGHTS=random "
                 "needs none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from models.base import DType
 
@@ -89,3 +90,8 @@ def wanted_files(names: Sequence[str], folders: Mapping[str, bool]) -> tuple[lis
         weights = variants_of(here)[variant] if variant is not None else ()
         wanted += [prefix + name for name in (*small, *weights)]
     return wanted, missing
+
+
+def holds_weights(folder: Path) -> bool:
+    """Return whether a component's folder holds weights, as far as names of files tell."""
+    return folder.is_dir() and any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir())

@@ -74,7 +74,7 @@ def known_columns(names: Sequence[str], columns: Iterable[str]) -> list[str]:
 
 
 def near_column(columns: Iterable[str], names: Sequence[str]) -> str:
-    """Return the column whose name is nearly one of these, and most so of the first; empty where none is near."""
+    """Return the column whose name is nearly one of these, and most so of the first; empty where no name is near."""
     simple = {simple_name(column): column for column in columns}
     for name in names:
         if found := get_close_matches(name, simple, n=1, cutoff=0.75):

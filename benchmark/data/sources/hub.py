@@ -47,7 +47,7 @@ class HubImages(Table):
         self._stream: Any = None
 
     def check_exists(self) -> None:
-        """Ask the hub for the data set's name alone; a hub that cannot be asked is told of when rows are read.
+        """Ask the hub for the data set's name alone; where the hub cannot be asked, reading the rows says so.
 
         Raises:
             ValueError: there is no such data set, or it may not be read.

@@ -169,7 +169,7 @@ def _column_of_images(table: ImageTable, names: _Names) -> str:
 
 
 def near_names(listing: Listing) -> str:
-    """Return the names in the folder that are nearly those of a table, as a sentence's end; empty where none is."""
+    """Return the names in the folder that are nearly those of a table, as a sentence's end; or nothing."""
     names = [path.name for path in listing.others] + [Path(file.name).name for file in listing.left_out]
     near = [name for name in names if get_close_matches(name.lower(), TABLE_NAMES, n=1, cutoff=0.8)]
     near = [name for name in near if name.lower() not in (*TABLE_NAMES, *LIKELY_NAMES)]
@@ -225,7 +225,7 @@ def rows_of_tables(
                 line = f"{listing.name(table.path)}, row {number}"
                 found.left_out.append(LeftOut(line, "a row that names the same image with the same caption again"))
                 continue
-            again += bool(row.caption and captions - {""})  # a row without a caption is told of elsewhere
+            again += bool(row.caption and captions - {""})  # rows without a caption are counted elsewhere
             captions.add(row.caption)
             found.rows.append(row)
     if again:

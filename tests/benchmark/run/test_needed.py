@@ -313,6 +313,6 @@ def test_check_tells_whether_a_data_set_of_the_hub_is_prepared(
     assert "to download: data set set, streamed: the rows that the run needs" in capsys.readouterr().out
     (tmp_path / "out" / "set" / "input").mkdir(parents=True)
     (tmp_path / "out" / "set" / "input" / "0.png").touch()
-    monkeypatch.setattr("benchmark.run.plan.refuse_strangers", lambda *_: None)  # no manifest stands beside it here
+    monkeypatch.setattr("benchmark.run.plan.refuse_strangers", lambda *_: None)  # there is no manifest here
     assert run_inference.main(["--check"]) == 0
     assert "here: data set set, prepared already" in capsys.readouterr().out
