@@ -1,4 +1,4 @@
-"""What a run found for one column: what it is, its timed batches and its scores."""
+"""What a run found for one column: what it is, its rounds, its bulk and its scores."""
 
 from __future__ import annotations
 
@@ -8,11 +8,64 @@ from dataclasses import dataclass, field
 
 from metrics.base import Score
 
+# A 95th percentile of fewer timed batches than this is little else than the longest of them.
+PERCENTILE_FROM = 20
+
+
+@dataclass(frozen=True)
+class Round:
+    """The timed batches of one round, which a fresh process made; of more than one where the first was interrupted.
+
+    number: from 0. processes: their identities, the first one first.
+    latencies_s: seconds per image, one for each timed batch, at least one. images: how many requests they were for.
+    complete: every request that is to be timed was.
+    equal, compared: of how many images the pixels are those of the recorded image, and how many could be compared;
+    0 and 0 in the round whose images were kept.
+    load_s, first_call_s, warmup_s: of the first process; warmup_s of all untimed calls, the first one too.
+    warmup_agreed: the untimed calls took the same time in the end, in each of the processes.
+    """
+
+    number: int
+    processes: tuple[str, ...]
+    latencies_s: tuple[float, ...]
+    images: int
+    complete: bool
+    equal: int
+    compared: int
+    load_s: float
+    first_call_s: float
+    warmup_s: float
+    warmup_agreed: bool
+
+    @property
+    def mean_latency_s(self) -> float:
+        return statistics.fmean(self.latencies_s)
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """The images beyond the timed ones, made for quality alone.
+
+    batch_sizes: in the order of use; more than one where memory ran out.
+    images, seconds: how many images the recorded calls gave, and how long these calls took. images_per_s: of both.
+    trials: (batch size, seconds per image) of the search for the size; empty where it was given.
+    """
+
+    batch_sizes: tuple[int, ...]
+    images: int
+    seconds: float
+    images_per_s: float
+    trials: tuple[tuple[int, float], ...] = ()
+
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One column. Latency per image is batch seconds / batch size; `latencies_s` has one entry for each timed batch.
+    """One column. Latency per image is batch seconds / batch size.
 
+    rounds: ascending by number, at least one, each with a timed batch.
+    timed_images: how many requests each round is to time. images: how many there are, timed and bulk.
+    bulk: None where all images are timed ones.
+    looks: of how many rounds each earlier verdict on this column was formed.
     baseline: the column that this one is paired with, the same model without its LoRA; "" for all others.
     class_conditional: it is asked for classes, not for prompts, and is left out of paired rows.
     family, options, axes: the column's key; option and axis names to their values as text.
@@ -26,14 +79,13 @@ class ModelResult:
     image_size: int
     batch_size: int
     images: int
-    latencies_s: tuple[float, ...]
-    left_out_batches: int
-    load_s: float
-    first_call_s: float | None
-    warmup_s: float
+    timed_images: int
+    rounds: tuple[Round, ...]
     peak_memory_bytes: int | None
     notes: tuple[str, ...]
     folder: str
+    bulk: Bulk | None = None
+    looks: tuple[int, ...] = ()
     scores: tuple[Score, ...] = ()
     unscored: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -44,13 +96,50 @@ class ModelResult:
     axes: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def latencies_s(self) -> tuple[float, ...]:
+        """Seconds per image, one for each timed batch of every round."""
+        return tuple(seconds for found in self.rounds for seconds in found.latencies_s)
+
+    @property
     def mean_latency_s(self) -> float:
         return statistics.fmean(self.latencies_s)
 
     @property
     def std_latency_s(self) -> float | None:
-        """Sample standard deviation over batches; None for a single one."""
+        """Sample standard deviation over timed batches; None for a single one."""
         return statistics.stdev(self.latencies_s) if len(self.latencies_s) > 1 else None
+
+    @property
+    def median_latency_s(self) -> float:
+        return statistics.median(self.latencies_s)
+
+    @property
+    def p95_latency_s(self) -> float | None:
+        """95th percentile, interpolated between batches; None of fewer than PERCENTILE_FROM."""
+        if len(self.latencies_s) < PERCENTILE_FROM:
+            return None
+        return statistics.quantiles(self.latencies_s, n=20, method="inclusive")[-1]
+
+    @property
+    def round_spread(self) -> float | None:
+        """Sample standard deviation of the means of complete rounds / their mean; None of fewer than two."""
+        means = [found.mean_latency_s for found in self.rounds if found.complete]
+        return statistics.stdev(means) / statistics.fmean(means) if len(means) > 1 else None
+
+    @property
+    def load_s(self) -> float:
+        """Seconds that loading took in the first round."""
+        return self.rounds[0].load_s
+
+    @property
+    def first_call_s(self) -> float:
+        """Seconds of the first round's first call; in compiled mode it compiles."""
+        return self.rounds[0].first_call_s
+
+    @property
+    def warmup_s(self) -> float:
+        """Seconds of all untimed calls of the first round."""
+        return self.rounds[0].warmup_s
 
     @property
     def throughput_per_s(self) -> float:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.console.plain_text import visible
+from benchmark.report.model_result import Bulk as Bulk
 from benchmark.report.model_result import ModelResult as ModelResult
+from benchmark.report.model_result import Round as Round
 from benchmark.report.numbers import has_value
 from benchmark.report.typed_json import from_json, to_json
 from benchmark.report.verdicts import Verdict
@@ -16,9 +18,9 @@ from files import PROGRAM
 from files.reading import read_regular, shown
 from files.records import Damaged, unseal, version_of, write_record
 
-SCHEMA_VERSION = 2
-# Figures of a column that follow from its latencies: in the file for its readers, and computed again when it is read.
-_DERIVED = ("latency_s", "throughput_per_s", "efficiency_per_s_per_million_parameters")
+SCHEMA_VERSION = 3
+# Figures of a column that follow from its rounds: in the file for its readers, and computed again when it is read.
+_DERIVED = ("latency_s", "round_spread", "throughput_per_s", "efficiency_per_s_per_million_parameters")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class RunResult:
 
     failures: column, or report file, to the reason why there is none.
     dataset_note: what the footer says of the data behind the number of requests.
+    rounds: how many were asked for; the verdicts are on that many.
     no_quality: why no model has quality figures ("random weights"), or "".
     interrupted: a signal ended it early, and what there is was reported. stop_status: the exit status for that signal,
     0 where none came.
@@ -38,6 +41,7 @@ class RunResult:
     dataset: str
     dataset_note: str
     num_samples: int
+    rounds: int
     device: str
     dtype: str
     weights: Literal["pretrained", "random", "tiny"]
@@ -52,7 +56,7 @@ class RunResult:
 
 
 def write_results(run: RunResult, path: Path) -> None:
-    """Write everything, raw latencies too, with `schema_version` and a checksum; a NaN is written as null.
+    """Write everything, the raw latencies too, with `schema_version` and a checksum; a NaN is written as null.
 
     Raises:
         OSError: it cannot be written; the former file is as it was.
@@ -79,12 +83,26 @@ def read_results(path: Path | str) -> RunResult:
                 model.pop(name, None)
         run: RunResult = from_json(RunResult, content, "")
         for number, model in enumerate(run.models):
-            if not model.latencies_s or not all(has_value(seconds) and seconds > 0 for seconds in model.latencies_s):
-                raise Damaged(f"models[{number}].latencies_s are not all numbers above 0")
+            _check_rounds(model, f"models[{number}]")
     except Damaged as error:
         line = visible(f"{shown(path)} cannot be read as results: {error}")
         raise ValueError(f"{line}; run the benchmark again, which writes it anew") from error
     return run
+
+
+def _check_rounds(model: ModelResult, place: str) -> None:
+    """Raise Damaged where figures that follow from the rounds, or from bulk, could not be computed or would lie."""
+    if not model.rounds:
+        raise Damaged(f"{place}.rounds is empty")
+    for at, found in enumerate(model.rounds):
+        if not found.latencies_s or not all(has_value(seconds) and seconds > 0 for seconds in found.latencies_s):
+            raise Damaged(f"{place}.rounds[{at}].latencies_s are not all numbers above 0")
+        if found.number <= (model.rounds[at - 1].number if at else -1):
+            raise Damaged(f"{place}.rounds are not in order of their numbers")
+        if not 0 <= found.equal <= found.compared:
+            raise Damaged(f"{place}.rounds[{at}]: {found.equal} of {found.compared} images cannot be equal")
+    if model.bulk is not None and not (model.bulk.batch_sizes and has_value(model.bulk.images_per_s)):
+        raise Damaged(f"{place}.bulk has no batch size, or its images_per_s is not a number")
 
 
 def _read_content(text: bytes) -> dict[str, Any]:
@@ -114,6 +132,8 @@ def _other_version(version: object) -> Damaged:
 def _derived(model: ModelResult) -> dict[str, object]:
     latency_s = {
         "mean": model.mean_latency_s, "std": model.std_latency_s,
-        "min": min(model.latencies_s), "max": max(model.latencies_s),
+        "min": min(model.latencies_s), "median": model.median_latency_s, "p95": model.p95_latency_s,
+        "max": max(model.latencies_s),
     }  # fmt: skip
-    return dict(zip(_DERIVED, (latency_s, model.throughput_per_s, model.efficiency), strict=True))
+    figures = (latency_s, model.round_spread, model.throughput_per_s, model.efficiency)
+    return dict(zip(_DERIVED, figures, strict=True))
