@@ -14,7 +14,7 @@ from files.reading import is_there, read_regular
 
 REPORT_NAMES = ("results.json", "results.csv", "samples.png", "report.html")
 GENERATOR = f'<meta name="generator" content="{PROGRAM}">'  # in the head of report.html
-CSV_COLUMNS = (
+CSV_COLUMNS = (  # each results.csv begins with these, that of an earlier version too
     "model", "mode", "parameters", "images", "batch_size", "image_size_px", "mean_latency_s", "std_latency_s",
     "min_latency_s", "max_latency_s", "throughput_per_s", "peak_memory_bytes", "load_s", "first_call_s",
 )  # fmt: skip

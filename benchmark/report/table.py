@@ -1,4 +1,4 @@
-"""The comparison table, the winners and the footer: what a run prints on stdout."""
+"""The comparison table and the winners, with the footer: what a run prints on stdout."""
 
 from __future__ import annotations
 
@@ -7,23 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmark.console.plain_text import visible
-from benchmark.report.numbers import NO_VALUE, has_value, paired_interval, shown_interval, shown_number
+from benchmark.report.footer import footer_lines
+from benchmark.report.numbers import NO_VALUE, has_value, shown_number
 from benchmark.report.results import ModelResult, RunResult
 from benchmark.report.verdicts import format_verdict
 from metrics import METRICS
-from metrics.base import Score
 
 TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
 LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
 # What a cell says of why there is no score; longer reasons stand in the footer alone.
 LONGEST_CELL_REASON = len("no reference images")
 SMALL_SECONDS = 0.1
-FRECHET_BIASED_BELOW = 5000
-WEIGHTS_MEANING = {
-    "pretrained": "official, from the hub or from the local folders named in results.json",
-    "random": "random, in the full-size architectures: speed and memory are real, the images are noise",
-    "tiny": "small embedded models of the same architectures, not the published ones",
-}
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ def verdict_lines(run: RunResult) -> list[str]:
 
 
 def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
-    """Return the table's rows in order: the seven that are always there, then what else this run measured."""
+    """Return the table's rows in order: the seven that are always there, further scores, what else was measured."""
 
     def row(label: str, cell: Callable[[ModelResult], str]) -> TableRow:
         return TableRow(label, tuple(cell(model) for model in models))
@@ -63,6 +57,11 @@ def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
         row("Throughput (images/sec)", lambda model: _rate(model.throughput_per_s)),
         *(row(label, partial(_score, key=key)) for key, label in _score_labels(models)),
     ]
+    rows.append(row("Median Inference Time (s)", lambda model: shown_number(model.median_latency_s, decimals)))
+    if any(model.p95_latency_s is not None for model in models):
+        rows.append(row("p95 Inference Time (s)", lambda model: shown_number(model.p95_latency_s, decimals)))
+    if any(model.bulk for model in models):
+        rows.append(row("Images in bulk/s", _bulk_rate))
     if any(model.peak_memory_bytes for model in models):
         rows.append(row("Peak Device Memory (GB)", _peak))
     if any(model.mode == "compiled" for model in models):
@@ -105,6 +104,10 @@ def _rate(images_per_s: float) -> str:
     return f"{images_per_s:.2f}" if images_per_s >= SMALL_SECONDS else f"{images_per_s:.4f}"
 
 
+def _bulk_rate(model: ModelResult) -> str:
+    return NO_VALUE if model.bulk is None else _rate(model.bulk.images_per_s)
+
+
 def _score(model: ModelResult, key: str) -> str:
     score = model.score(key)
     if score is not None:
@@ -120,92 +123,3 @@ def _peak(model: ModelResult) -> str:
 def _first_call(model: ModelResult) -> str:
     has_one = model.mode == "compiled" and has_value(model.first_call_s)
     return shown_number(model.first_call_s, 1) if has_one else "-"
-
-
-def footer_lines(run: RunResult) -> list[str]:
-    """Return what the table must be read with: machine, data, protocol, weights, identities, notes, failures."""
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    lines = [
-        f"Device: {run.device}, {run.dtype}; {versions}; {run.started}",
-        f"Data: {run.dataset}, {run.num_samples} requests per model{run.dataset_note}",
-        f"Protocol: {run.protocol}",
-        f"Weights: {WEIGHTS_MEANING[run.weights]}",
-    ]
-    lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
-    lines += [] if run.no_quality else [*_paired(run.models), *_unscored(run.models)]
-    for model in run.models:
-        lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
-        lines += [f"{model.name}: {note}" for note in model.notes]
-        if model.images < run.num_samples:
-            lines.append(f"{model.name}: {model.images} of {run.num_samples} images")
-        if model.left_out_batches:
-            lines.append(
-                f"{model.name}: {model.left_out_batches} batch{'es' * (model.left_out_batches > 1)} not in the times "
-                "(first call, or another size)"
-            )
-    lines += [f"{name}: failed: {reason}" for name, reason in run.failures.items()]
-    if run.interrupted:
-        lines.append("Interrupted; partial results. Run the same command to resume.")
-    return lines
-
-
-def _paired(models: Sequence[ModelResult]) -> list[str]:
-    """One line for each column that is another with a LoRA: what that changed, of the same prompts and seeds."""
-    by_name = {model.name: model for model in models}
-    lines = []
-    for model in models:
-        baseline = by_name.get(model.baseline)
-        if baseline is None:
-            continue
-        changes = []
-        for score in model.scores:
-            before = baseline.score(score.key)
-            if before is None or (before.identity, before.n_generated) != (score.identity, score.n_generated):
-                continue
-            if not (has_value(before.value) and has_value(score.value)):
-                continue
-            text = f"{score.short} {score.value - before.value:+.{score.decimals}f}"
-            interval = paired_interval(score, before)
-            if interval is not None:
-                text += f" (95 %: {interval[0]:+.{score.decimals}f}..{interval[1]:+.{score.decimals}f})"
-            changes.append(text)
-        if changes:
-            lines.append(f"{model.name} against {baseline.name}, paired: {', '.join(changes)}")
-    return lines
-
-
-def _unscored(models: Sequence[ModelResult]) -> list[str]:
-    """One line for each reason why metrics have no value: which metrics, for which models."""
-    models_of: dict[tuple[str, str], list[str]] = {}
-    for model in models:
-        for name, reason in model.unscored.items():
-            models_of.setdefault((name, reason), []).append(model.name)
-    names_of: dict[tuple[str, str], list[str]] = {}
-    for (name, reason), who in models_of.items():
-        whose = "" if len(who) == len(models) else f" for {', '.join(who)}"
-        names_of.setdefault((reason, whose), []).append(name)
-    return [f"No {', '.join(names)}{whose}: {reason}" for (reason, whose), names in names_of.items()]
-
-
-def _identities(models: Sequence[ModelResult]) -> list[str]:
-    """One line for each kind of score: what it was computed with, on how many images, and how sure it is."""
-    lines: dict[str, list[str]] = {}
-    for model in models:
-        for score in model.scores:
-            against = f" against {score.n_reference}" if score.n_reference else ""
-            line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
-            if has_value(score.floor):
-                at = "" if score.floor_count == score.n_generated else f" at N = {score.floor_count}"
-                line += f"; {score.floor_meaning} {shown_number(score.floor, score.decimals)}{at}"
-            if score.key == "fid" and score.n_generated < FRECHET_BIASED_BELOW:
-                line += f"; biased upwards below {FRECHET_BIASED_BELOW:,} images; small differences are noise"
-            lines.setdefault(line, []).append(_interval(score, model))
-    return [
-        line + (f"; 95 % interval {', '.join(filter(None, intervals))}" if any(intervals) else "")
-        for line, intervals in lines.items()
-    ]
-
-
-def _interval(score: Score, model: ModelResult) -> str:
-    shown = shown_interval(score.interval, score.decimals)
-    return f"{model.name} {shown}" if shown else ""

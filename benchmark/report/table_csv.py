@@ -11,6 +11,10 @@ from benchmark.report.ownership import CSV_COLUMNS
 from benchmark.report.results import RunResult
 from files.writing import write_text
 
+# Behind CSV_COLUMNS; the scores follow.
+_FURTHER_COLUMNS = (
+    "median_latency_s", "p95_latency_s", "rounds", "timed_images", "round_spread", "bulk_images_per_s",
+)  # fmt: skip
 # What makes a spreadsheet compute a cell, in the full-width forms too, which some convert.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _QUOTED = re.compile(r"[,;|\"'\t\r\n]|^\s|\s$")
@@ -23,7 +27,7 @@ def write_csv(run: RunResult, path: Path) -> None:
         OSError: it cannot be written; the former file is as it was.
     """
     keys = list(dict.fromkeys(score.key for model in run.models for score in model.scores))
-    lines: list[list[object]] = [[*CSV_COLUMNS, *keys]]
+    lines: list[list[object]] = [[*CSV_COLUMNS, *_FURTHER_COLUMNS, *keys]]
     for model in run.models:
         figures = {
             "model": model.name, "mode": model.mode, "parameters": model.parameters, "images": model.images,
@@ -31,9 +35,14 @@ def write_csv(run: RunResult, path: Path) -> None:
             "std_latency_s": model.std_latency_s, "min_latency_s": min(model.latencies_s),
             "max_latency_s": max(model.latencies_s), "throughput_per_s": model.throughput_per_s,
             "peak_memory_bytes": model.peak_memory_bytes, "load_s": model.load_s, "first_call_s": model.first_call_s,
+            "median_latency_s": model.median_latency_s, "p95_latency_s": model.p95_latency_s,
+            "rounds": sum(found.complete for found in model.rounds), "timed_images": model.timed_images,
+            "round_spread": model.round_spread, "bulk_images_per_s": model.bulk and model.bulk.images_per_s,
         }  # fmt: skip
         scores = [model.score(key) for key in keys]
-        lines.append([figures[name] for name in CSV_COLUMNS] + [score and score.value for score in scores])
+        lines.append(
+            [figures[name] for name in (*CSV_COLUMNS, *_FURTHER_COLUMNS)] + [score and score.value for score in scores]
+        )
     write_text(path, "".join(",".join(map(_cell, line)) + "\r\n" for line in lines))
 
 

@@ -7,7 +7,7 @@ import random
 import unicodedata
 from dataclasses import replace
 
-from benchmark.report.model_result import ModelResult, Round
+from benchmark.report.model_result import Bulk, ModelResult, Round
 from benchmark.report.results import RunResult
 from benchmark.report.verdicts import decide
 from metrics.base import Score
@@ -92,7 +92,8 @@ def run_with(name: str) -> RunResult:
     score = replace(first.scores[0], identity=name, floor=1.0, floor_count=3, floor_meaning=name)
     first = replace(
         first, scores=(score,), warnings=(name,), notes=(name,), unscored={"kid": name}, folder=name, images=1,
-        family=name, options={name: name}, axes={"MODE": name},
+        family=name, options={name: name}, axes={"MODE": name}, bulk=Bulk((16, 8), 4, 2.0, 2.0),
+        rounds=(*first.rounds[:3], replace(first.rounds[3], equal=0, complete=False, warmup_agreed=False)),
     )  # fmt: skip
     return report(
         first, column("Other", 1.0, 0.1, 10, 3.0), dataset=name, dataset_note=name, device=name, protocol=name,

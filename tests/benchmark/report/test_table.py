@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from report_cases import PIXART, SDXL, VAR, column, report, with_scores
+import numpy as np
+import pytest
+from report_cases import PIXART, SDXL, VAR, column, report, timed_round, with_rounds, with_scores
 
+from benchmark.report.results import Bulk
 from benchmark.report.table import format_report
 from benchmark.report.table_csv import write_csv
 
@@ -22,6 +25,7 @@ Min Inference Time (s)              3.22                 1.74
 Max Inference Time (s)              3.68                 2.04                
 Throughput (images/sec)             0.29                 0.53                
 FID Score (lower = better)          15.2                 12.8                
+Median Inference Time (s)           3.45                 1.89                
 
 PERFORMANCE ANALYSIS:
 ----------------------------------------
@@ -108,17 +112,95 @@ def test_the_reason_that_there_are_no_references_is_in_the_cells_as_a_whole() ->
     assert "No fid, kid: no reference images" in lines
 
 
+def test_the_table_has_what_was_measured_beside_the_seven_rows() -> None:
+    many = replace(VAR, rounds=tuple(timed_round(at, 1.0, 1.0, 1.0, 2.0, 5.0) for at in range(4)))
+    bulk = replace(SDXL, mode="compiled", bulk=Bulk((64,), 100, 8.0, 12.5), peak_memory_bytes=8_000_000_000)
+    lines = format_report(report(many, bulk)).splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("FID"))
+    assert [line.split("  ")[0] for line in lines[start:start + 6]] == [
+        "FID Score (lower = better)", "Median Inference Time (s)", "p95 Inference Time (s)", "Images in bulk/s",
+        "Peak Device Memory (GB)", "Compile + First Call (s)",
+    ]  # fmt: skip
+    assert lines[start + 1].split()[-2:] == ["1.00", "3.45"]
+    assert lines[start + 2].split()[-2:] == ["5.00", "n/a"], "8 batches have no 95th percentile"
+    assert lines[start + 3].split()[-2:] == ["n/a", "12.50"]
+
+
+@pytest.mark.parametrize(("batches", "expected"), [(19, None), (20, 19.05), (101, 96.0)])
+def test_the_95th_percentile_is_that_of_numpy_from_20_batches_on(batches: int, expected: float | None) -> None:
+    model = replace(VAR, rounds=(timed_round(0, *map(float, range(batches, 0, -1))),))
+    assert model.p95_latency_s == (None if expected is None else pytest.approx(expected))
+    if expected is not None:
+        assert model.p95_latency_s == pytest.approx(np.percentile(model.latencies_s, 95))
+
+
+def test_std_min_and_max_are_over_the_batches_of_all_rounds() -> None:
+    model = with_rounds(VAR, 1.0, 2.0, 3.0, spread=0.5)
+    assert sorted(model.latencies_s) == [0.5, 1.0, 1.5, 1.5, 3.0, 4.5]
+    lines = format_report(report(model)).splitlines()
+    assert "Std Inference Time (s)              1.48                " in lines
+    assert "Min Inference Time (s)              0.50                " in lines
+    assert "Max Inference Time (s)              4.50                " in lines
+
+
 def test_the_footer_says_what_is_partial_and_how_to_go_on() -> None:
+    begun = replace(VAR.rounds[2], images=1, complete=False)
     lines = format_report(
-        report(replace(SDXL, images=2, left_out_batches=1), replace(VAR, left_out_batches=2), interrupted=True)
+        report(replace(SDXL, images=1), replace(VAR, rounds=(*VAR.rounds[:2], begun)), interrupted=True)
     ).splitlines()
-    assert "SDXL: 2 of 3 images" in lines
-    assert "SDXL: 1 batch not in the times (first call, or another size)" in lines
-    assert "VAR-d16: 2 batches not in the times (first call, or another size)" in lines
+    assert "SDXL: 1 of 2 images" in lines
+    assert "VAR-d16: 2 of 4 rounds complete; round 3: 1 of 2 images" in lines
+    assert not any(line.startswith("SDXL: ") and "rounds" in line for line in lines)
     assert lines[-1] == "Interrupted; partial results. Run the same command to resume."
 
 
+def test_the_footer_gives_rounds_timed_images_and_the_spread_between_rounds() -> None:
+    lines = format_report(report(with_rounds(SDXL, 1.0, 1.02, 0.98), with_rounds(VAR, 2.0, 2.0, 2.0), rounds=3))
+    assert "\nRounds: 3, each in a fresh process, 2 timed images\n" in lines
+    assert "\nSpread between rounds (standard deviation of round means): SDXL 2.0 %, VAR-d16 0.00 %\n" in lines
+    single = format_report(
+        report(with_rounds(SDXL, 1.0), replace(VAR, rounds=VAR.rounds[:1], timed_images=5), rounds=1)
+    )
+    assert "\nRounds: 1, in a fresh process, 2 (SDXL), 5 (VAR-d16) timed images\n" in single
+    assert "Spread" not in single
+    assert "later rounds" not in single
+
+
+def test_a_round_that_is_not_complete_has_no_part_in_the_spread() -> None:
+    model = with_rounds(VAR, 1.0, 1.02, 9.0)
+    begun = replace(model, rounds=(*model.rounds[:2], replace(model.rounds[2], complete=False)))
+    assert begun.round_spread == pytest.approx(0.02 / 2**0.5 / 1.01)
+
+
+def test_images_of_later_rounds_that_are_others_stand_out_in_the_footer() -> None:
+    other = replace(VAR, rounds=(*VAR.rounds[:2], replace(VAR.rounds[2], equal=0), replace(VAR.rounds[3], equal=1)))
+    text = format_report(report(SDXL, other))
+    assert "\nImages of later rounds equal to those that were kept: SDXL 6 of 6\n" in text
+    assert (
+        "\nVAR-d16: WARNING: 3 of 6 images of later rounds are not equal to those that were kept (rounds 3, 4)" in text
+    )
+    assert "WARNING" not in format_report(report(SDXL, VAR))
+
+
+def test_the_footer_gives_the_batch_sizes_of_bulk_beside_that_of_the_timed_images() -> None:
+    one, other = (replace(model, bulk=Bulk((64,), 10, 1.0, 10.0)) for model in (SDXL, VAR))
+    assert "\nBulk: images beyond the timed ones at batch size 64, the timed ones at 1\n" in format_report(
+        report(one, other)
+    )
+    halved = replace(other, bulk=Bulk((64, 32), 10, 1.0, 10.0))
+    assert "at batch size 64 (SDXL), 64, then 32 (VAR-d16), the timed ones at 1\n" in format_report(report(one, halved))
+    assert "Bulk" not in format_report(report(SDXL, VAR))
+
+
+def test_a_warm_up_that_did_not_settle_is_named_with_its_rounds() -> None:
+    restless = replace(VAR, rounds=tuple(replace(it, warmup_agreed=it.number % 2 == 0) for it in VAR.rounds))
+    lines = format_report(report(SDXL, restless)).splitlines()
+    assert [line for line in lines if "settle" in line] == [
+        "VAR-d16: the warm-up calls did not settle on one time in rounds 2, 4 of 4"
+    ]
+
+
 def test_a_csv_cell_without_a_value_is_empty(tmp_path: Path) -> None:
-    write_csv(report(replace(VAR, latencies_s=(1.5,)), SDXL), tmp_path / "results.csv")
+    write_csv(report(replace(VAR, rounds=(timed_round(0, 1.5),)), SDXL), tmp_path / "results.csv")
     (_, single, _) = (tmp_path / "results.csv").read_text().splitlines()
     assert single.split(",")[6:10] == ["1.5", "", "1.5", "1.5"], "one batch has no spread"

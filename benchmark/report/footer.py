@@ -1,0 +1,174 @@
+"""The footer of a report: what the table must be read with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from benchmark.report.numbers import has_value, paired_interval, shown_interval, shown_number
+from benchmark.report.results import ModelResult, Round, RunResult
+from metrics.base import Score
+
+FRECHET_BIASED_BELOW = 5000
+WEIGHTS_MEANING = {
+    "pretrained": "official, from the hub or from the local folders named in results.json",
+    "random": "random, in the full-size architectures: speed and memory are real, the images are noise",
+    "tiny": "small embedded models of the same architectures, not the published ones",
+}
+
+
+def footer_lines(run: RunResult) -> list[str]:
+    """Return what the table must be read with: machine, data, protocol, rounds, weights, identities, notes."""
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    lines = [
+        f"Device: {run.device}, {run.dtype}; {versions}; {run.started}",
+        f"Data: {run.dataset}, {run.num_samples} requests per model{run.dataset_note}",
+        f"Protocol: {run.protocol}",
+        *_rounds(run),
+        *_bulk(run.models),
+        f"Weights: {WEIGHTS_MEANING[run.weights]}",
+    ]
+    lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
+    lines += [] if run.no_quality else [*_paired(run.models), *_unscored(run.models)]
+    for model in run.models:
+        lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
+        lines += [f"{model.name}: {note}" for note in model.notes]
+        lines += _about_rounds(model, run.rounds)
+        if model.images < run.num_samples:
+            lines.append(f"{model.name}: {model.images} of {run.num_samples} images")
+    lines += [f"{name}: failed: {reason}" for name, reason in run.failures.items()]
+    if run.interrupted:
+        lines.append("Interrupted; partial results. Run the same command to resume.")
+    return lines
+
+
+def _rounds(run: RunResult) -> list[str]:
+    """Return how often the columns were timed, how far the rounds lie apart, and whether they made the same images."""
+    if not run.models:
+        return []
+    timed = _each(run.models, lambda model: str(model.timed_images))
+    fresh = "in a fresh process" if run.rounds == 1 else "each in a fresh process"
+    lines = [f"Rounds: {run.rounds}, {fresh}, {timed} timed images"]
+    spreads = [(model.name, model.round_spread) for model in run.models]
+    shown = ", ".join(f"{name} {_percent(spread)}" for name, spread in spreads if spread is not None)
+    if shown:
+        lines.append(f"Spread between rounds (standard deviation of round means): {shown}")
+    counts = [(model.name, *_compared(model)) for model in run.models]
+    same = ", ".join(f"{name} {equal} of {compared}" for name, equal, compared in counts if equal == compared > 0)
+    if same:
+        lines.append(f"Images of later rounds equal to those that were kept: {same}")
+    return lines
+
+
+def _about_rounds(model: ModelResult, rounds: int) -> list[str]:
+    """Return what is wrong with the rounds of one column."""
+    lines = []
+    equal, compared = _compared(model)
+    if equal < compared:
+        others = _named([found for found in model.rounds if found.equal < found.compared])
+        lines.append(
+            f"WARNING: {compared - equal} of {compared} images of later rounds are not equal to those that were kept "
+            f"({others}): the images that are scored are not all that was timed"
+        )
+    complete = sum(found.complete for found in model.rounds)
+    if complete < rounds:
+        partial = [found for found in model.rounds if not found.complete]
+        parts = [f"; round {found.number + 1}: {found.images} of {model.timed_images} images" for found in partial]
+        lines.append(f"{complete} of {rounds} rounds complete{''.join(parts)}")
+    unsettled = [found for found in model.rounds if not found.warmup_agreed]
+    if unsettled:
+        lines.append(f"the warm-up calls did not settle on one time in {_named(unsettled)} of {len(model.rounds)}")
+    return [f"{model.name}: {line}" for line in lines]
+
+
+def _compared(model: ModelResult) -> tuple[int, int]:
+    """Return how many images of later rounds are equal to those that were kept, and how many were compared."""
+    return sum(found.equal for found in model.rounds), sum(found.compared for found in model.rounds)
+
+
+def _bulk(models: Sequence[ModelResult]) -> list[str]:
+    """Return at which batch sizes the images were made, where not all of them at that of the timed ones."""
+    bulk = [model for model in models if model.bulk is not None]
+    if not bulk:
+        return []
+    timed = _each(bulk, lambda model: str(model.batch_size))
+    sizes = _each(bulk, lambda model: ", then ".join(map(str, model.bulk.batch_sizes)) if model.bulk else "")
+    return [f"Bulk: images beyond the timed ones at batch size {sizes}, the timed ones at {timed}"]
+
+
+def _each(models: Sequence[ModelResult], text: Callable[[ModelResult], str]) -> str:
+    """Return the text that holds for all columns, or the text of each."""
+    texts = [text(model) for model in models]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return ", ".join(f"{found} ({model.name})" for found, model in zip(texts, models, strict=True))
+
+
+def _named(rounds: Sequence[Round]) -> str:
+    """Return "round 1", or "rounds 1, 3": counted from 1, as the progress counts them."""
+    return f"round{'s' * (len(rounds) > 1)} {', '.join(str(found.number + 1) for found in rounds)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.{1 if share >= 0.001 else 2}f} %"
+
+
+def _paired(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each column that is another with a LoRA: what that changed, of the same prompts and seeds."""
+    by_name = {model.name: model for model in models}
+    lines = []
+    for model in models:
+        baseline = by_name.get(model.baseline)
+        if baseline is None:
+            continue
+        changes = []
+        for score in model.scores:
+            before = baseline.score(score.key)
+            if before is None or (before.identity, before.n_generated) != (score.identity, score.n_generated):
+                continue
+            if not (has_value(before.value) and has_value(score.value)):
+                continue
+            text = f"{score.short} {score.value - before.value:+.{score.decimals}f}"
+            interval = paired_interval(score, before)
+            if interval is not None:
+                text += f" (95 %: {interval[0]:+.{score.decimals}f}..{interval[1]:+.{score.decimals}f})"
+            changes.append(text)
+        if changes:
+            lines.append(f"{model.name} against {baseline.name}, paired: {', '.join(changes)}")
+    return lines
+
+
+def _unscored(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each reason why metrics have no value: which metrics, for which models."""
+    models_of: dict[tuple[str, str], list[str]] = {}
+    for model in models:
+        for name, reason in model.unscored.items():
+            models_of.setdefault((name, reason), []).append(model.name)
+    names_of: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), who in models_of.items():
+        whose = "" if len(who) == len(models) else f" for {', '.join(who)}"
+        names_of.setdefault((reason, whose), []).append(name)
+    return [f"No {', '.join(names)}{whose}: {reason}" for (reason, whose), names in names_of.items()]
+
+
+def _identities(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each kind of score: what it was computed with, on how many images, and how sure it is."""
+    lines: dict[str, list[str]] = {}
+    for model in models:
+        for score in model.scores:
+            against = f" against {score.n_reference}" if score.n_reference else ""
+            line = f"{score.short}: {score.identity}, N = {score.n_generated}{against}"
+            if has_value(score.floor):
+                at = "" if score.floor_count == score.n_generated else f" at N = {score.floor_count}"
+                line += f"; {score.floor_meaning} {shown_number(score.floor, score.decimals)}{at}"
+            if score.key == "fid" and score.n_generated < FRECHET_BIASED_BELOW:
+                line += f"; biased upwards below {FRECHET_BIASED_BELOW:,} images; small differences are noise"
+            lines.setdefault(line, []).append(_interval(score, model))
+    return [
+        line + (f"; 95 % interval {', '.join(filter(None, intervals))}" if any(intervals) else "")
+        for line, intervals in lines.items()
+    ]
+
+
+def _interval(score: Score, model: ModelResult) -> str:
+    shown = shown_interval(score.interval, score.decimals)
+    return f"{model.name} {shown}" if shown else ""
