@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.run.journal_lines import MAIN_WRITER, context_of, read_batch, read_lines
+from benchmark.run.journal_lines import LOOKS_WRITER, MAIN_WRITER, Batch, context_of, read_line, read_records
 from files import PROGRAM, deletion
 from files.deletion import delete_named
 from files.images import is_our_png
@@ -16,7 +16,7 @@ from files.reading import is_there
 from files.records import Damaged, read_record, version_of
 from files.writing import remove_leftovers
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MARK_NAME, IMAGES_NAME = "fingerprint.json", "output"
 _LINES_FILE = re.compile(r"timings(-[A-Za-z0-9_.]+)?\.jsonl")
 
@@ -32,6 +32,9 @@ class DamagedFolder(ValueError):
 def lines_name(writer: str = MAIN_WRITER) -> str:
     """Return the name of a writer's journal: each writer appends to a file of its own."""
     return "timings.jsonl" if writer == MAIN_WRITER else f"timings-{writer}.jsonl"
+
+
+_FIXED = (lines_name(), lines_name(LOOKS_WRITER))  # of one line: damage to it leaves no other to know the file by
 
 
 def journals_in(folder: Path) -> list[Path]:
@@ -59,7 +62,7 @@ def foreign_files(folder: Path, count: int | None = None) -> list[str]:
     )
     if not has_mark:
         return taken
-    ours = {MARK_NAME, lines_name()}
+    ours = {MARK_NAME, *_FIXED}
     try:
         ours |= {*_named_images(folder), *(path.name for path in _own_journals(folder))}
     except Damaged:
@@ -118,12 +121,15 @@ def _read_mark(folder: Path) -> dict[str, Any]:
 
 
 def _own_journals(folder: Path) -> list[Path]:
-    """Return the journals in a folder: the main one, and others that are empty or hold a line of its mark's context."""
+    """Return the journals in a folder that are ours.
+
+    Those are the main one, that of looks, and others that are empty or hold a line of the mark's context.
+    """
     context = context_of(_read_mark(folder))
 
     def is_ours(path: Path) -> bool:
-        lines = read_lines(path, context)
-        return path.name == lines_name() or not lines or any(line is not None for line, _ in lines)
+        records = read_records(path, context)
+        return path.name in _FIXED or not records or any(record is not None for record, _ in records)
 
     return [path for path in journals_in(folder) if is_ours(path)]
 
@@ -132,9 +138,9 @@ def _named_images(folder: Path) -> Iterator[str]:
     """Yield the images that a folder's journal names, relative to the folder. Raises as `read_record`."""
     context = context_of(_read_mark(folder))
     for path in journals_in(folder):
-        for line, _ in read_lines(path, context):
-            if line is not None and line.get("kind") == "batch" and (batch := read_batch(line)) is not None:
-                yield from (f"{IMAGES_NAME}/{image_name(index)}" for index in batch.indices)
+        for record, _ in read_records(path, context):
+            if record is not None and isinstance(line := read_line(record), Batch):
+                yield from (f"{IMAGES_NAME}/{image_name(index)}" for index in line.indices)
 
 
 def names_taken(folder: Path) -> list[str]:

@@ -1,12 +1,13 @@
-"""What has been generated: PNGs and one line for each batch, written so that a kill loses only the work in flight."""
+"""What has been generated and timed: PNGs and lines of journals, so that a kill loses only the work in flight."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,24 @@ from benchmark.run.column_folder import (
     image_name,
     lines_name,
 )
-from benchmark.run.journal_lines import MAIN_WRITER, MOST_BYTES, context_of, read_batch, read_lines, read_loaded
-from benchmark.run.journal_lines import Batch as Batch
-from benchmark.run.journal_lines import Loaded as Loaded
+from benchmark.run.journal_lines import (
+    LOOKS_WRITER,
+    MAIN_WRITER,
+    MOST_BYTES,
+    Batch,
+    BulkSize,
+    Finished,
+    Line,
+    Loaded,
+    Look,
+    Timed,
+    context_of,
+    read_line,
+    read_records,
+    record_of,
+)
+from benchmark.run.snapshot import Snapshot as Snapshot
+from benchmark.run.snapshot import take_snapshot
 from files import PROGRAM
 from files.deletion import listed
 from files.images import save_png
@@ -34,42 +50,14 @@ from files.records import Damaged, read_record, seal, write_record
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, sync_file, write_text
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """What a column's folder held when its journals were read: all that a phase learns of the column.
-
-    batches: of the first round, in the order of their indices, each with all its images there as they were written.
-    loaded: what the last process that loaded the model wrote, with the highest peak memory of all of them.
-    faults: what is damaged and will be made again, a line each.
-    """
-
-    folder: Path
-    batches: tuple[Batch, ...] = ()
-    loaded: Loaded | None = None
-    faults: tuple[str, ...] = ()
-
-    def image_path(self, index: int) -> Path:
-        """Return where request `index`'s image is, or will be."""
-        return self.folder / IMAGES_NAME / image_name(index)
-
-    def asked(self, count: int) -> dict[int, str]:
-        """Return, of requests 0..count-1, those that have an image, each with what it was asked for, in their order."""
-        asked = {
-            index: prompt
-            for batch in self.batches
-            for index, prompt in zip(batch.indices, batch.prompts, strict=True)
-            if index < count
-        }
-        return dict(sorted(asked.items()))
-
-
 class Journal:
     """The folder of one model's images: `output/00000.png`, `timings.jsonl`, `fingerprint.json`.
 
     fingerprint.json is the mark that the folder is ours, and says with what the images were made; timings.jsonl names
     every image before it is there. Each carries checksums, those of the lines in the context of the fingerprint, so
     that lines of two settings are never mixed. Each writer appends to a journal of its own; all of them are read.
-    Nothing is written before `locked`.
+    Nothing is written before `locked`. A journal can be pickled and sent to a process that writes for the one that
+    keeps the lock; lines are added by one process and one thread at a time.
 
     count: how many images will be written at most; files of others at further names are no fault then. defaults: what a
     setting was where a recorded fingerprint lacks it. writer: the name of this writer, in each line and in the name of
@@ -132,20 +120,15 @@ class Journal:
         lines whose images are whole, the later one stands.
         """
         numbered = self._numbered()
-        lines = [line for _, _, line in numbered if line is not None]
-        recorded = [batch for line in lines if line.get("kind") == "batch" and (batch := read_batch(line)) is not None]
-        made = [batch for batch in recorded if batch.round == 0]
+        lines = [line for _, _, record in numbered if record is not None and (line := read_line(record)) is not None]
+        made = [line for line in lines if isinstance(line, Batch) and line.round == 0]
         with ThreadPoolExecutor(thread_name_prefix="digest") as pool:
-            whole = list(pool.map(self._is_whole, made))
-        batches = _without_overlaps([batch for batch, is_whole in zip(made, whole, strict=True) if is_whole])
-        covered = {index for batch in batches for index in batch.indices}
-        lost = [batch for batch in made if not covered.issuperset(batch.indices)]
-        return Snapshot(
-            self.folder,
-            tuple(sorted(batches, key=lambda batch: batch.start)),
-            _last_loaded(lines),
-            (*self._damage(numbered), *self._changes(lost)),
-        )
+            are_whole = list(pool.map(self._is_whole, made))
+        whole = [batch for batch, is_whole in zip(made, are_whole, strict=True) if is_whole]
+        snapshot = take_snapshot(self.folder, lines, whole, self._damage(numbered))
+        covered = snapshot.pixels()
+        lost = [batch for batch in made if not all(index in covered for index in batch.indices)]
+        return replace(snapshot, faults=(*snapshot.faults, *self._changes(lost)))
 
     def _damage(self, numbered: Sequence[tuple[Path, int, Mapping[str, Any] | None]]) -> list[str]:
         faults = []
@@ -158,7 +141,10 @@ class Journal:
             if line is None:
                 damaged.setdefault(path, []).append(str(number))
         for path, numbers in damaged.items():
-            faults.append(f"{path} is damaged in line {listed(numbers)}; what these lines recorded is made again")
+            lost = "what these lines recorded is made again"
+            if path.name == lines_name(LOOKS_WRITER):
+                lost = "that a verdict was formed before may be forgotten"
+            faults.append(f"{path} is damaged in line {listed(numbers)}; {lost}")
         return faults
 
     def _changes(self, lost: Sequence[Batch]) -> list[str]:
@@ -170,14 +156,26 @@ class Journal:
         return [f"{listed(changed)} changed since this program wrote it; it is made again"] if changed else []
 
     def record_loaded(self, loaded: Loaded) -> None:
-        self._append({"kind": "loaded", **asdict(replace(loaded, writer=self._writer))})
+        self._record(replace(loaded, writer=self._writer))
 
-    def record_finished(self, peak_memory_bytes: int | None, loop_s: float, timed_s: float) -> None:
-        """Record the whole loop's wall time beside the timed part of it: the difference is our own overhead."""
-        self._append({
-            "kind": "finished", "peak_memory_bytes": peak_memory_bytes, "loop_s": loop_s, "timed_s": timed_s,
-            "round": 0, "writer": self._writer,
-        })  # fmt: skip
+    def record_finished(self, finished: Finished) -> None:
+        self._record(replace(finished, writer=self._writer))
+
+    def record_timed(self, timed: Timed) -> None:
+        self._record(replace(timed, writer=self._writer))
+
+    def record_bulk_size(self, bulk_size: BulkSize) -> None:
+        self._record(replace(bulk_size, writer=self._writer))
+
+    def record_look(self, rounds: int) -> None:
+        """Record that a verdict was formed of `rounds` rounds, once for each number; no lock of the folder is needed.
+
+        Call it while no other process does: the journal of looks has no lock of its own.
+        """
+        path = self.folder / lines_name(LOOKS_WRITER)
+        recorded = [read_line(record) for record, _ in read_records(path, self._context) if record is not None]
+        if Look(rounds) not in recorded:
+            self._append(path, Look(rounds))
 
     def record_batch(self, batch: Batch, images: Sequence[Image.Image]) -> None:
         """Write the batch's images aside, then its line with their digests, and then give them their names.
@@ -195,8 +193,8 @@ class Journal:
                     save_png(image, partial_path(path))
                     sync_file(partial_path(path))
                 digests.append(hashlib.sha256(partial_path(path).read_bytes()).hexdigest())
-            written = replace(batch, digests=tuple(digests), writer=self._writer)
-            self._append({"kind": "batch", **asdict(written)})
+            pixels = batch.pixels or tuple(map(pixel_digest, images))
+            self._record(replace(batch, digests=tuple(digests), pixels=pixels, writer=self._writer))
             for path in paths:
                 with naming(path):
                     publish(partial_path(path), path, sync=False)
@@ -263,45 +261,45 @@ class Journal:
         A damaged line is None. A torn last one is left out.
         """
         return [
-            (path, number, line)
+            (path, number, record)
             for path in column_folder.journals_in(self.folder)
-            for number, (line, _) in enumerate(read_lines(path, self._context), start=1)
+            for number, (record, _) in enumerate(read_records(path, self._context), start=1)
         ]
 
-    def _append(self, line: Mapping[str, object]) -> None:
+    def _record(self, line: Line) -> None:
         if not (self.folder / MARK_NAME).is_file():
             write_record(self.folder / MARK_NAME, self._fingerprint)
-        append_line(self._lines_path, seal(line, self._context))
+        self._append(self._lines_path, line)
+
+    def _append(self, path: Path, line: Line) -> None:
+        record = record_of(line)
+        assert read_line(record) == line, f"a line that says what cannot be: {line}"
+        text = seal(record, self._context)
+        append_line(path, text if _ends_whole(path) else f"\n{text}")
 
     def _drop_damaged_lines(self) -> None:
         """Keep only whole lines; a line that a kill tore, or that was damaged, goes."""
         for path in column_folder.journals_in(self.folder):
             content = read_regular(path, most_bytes=MOST_BYTES)
-            kept = b"".join(text for line, text in read_lines(path, self._context) if line is not None)
+            kept = b"".join(text for record, text in read_records(path, self._context) if record is not None)
             if kept != content:
                 write_text(path, kept.decode("utf-8"))
 
 
-def _without_overlaps(batches: Sequence[Batch]) -> list[Batch]:
-    """Return the batches without those of which a later one has a request: each request counts once."""
-    kept: list[Batch] = []
-    taken: set[int] = set()
-    for batch in reversed(batches):
-        if taken.isdisjoint(batch.indices):
-            kept.append(batch)
-            taken.update(batch.indices)
-    return kept
+def pixel_digest(image: Image.Image) -> str:
+    """Return the SHA-256 of an image's mode, size and pixels, in hexadecimal: what its file says, however packed."""
+    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
-def _last_loaded(lines: Sequence[Mapping[str, Any]]) -> Loaded | None:
-    """Return what the last process that loaded the model wrote, with the highest peak memory of all of them."""
-    found = [loaded for line in lines if line.get("kind") == "loaded" and (loaded := read_loaded(line)) is not None]
-    if not found:
-        return None
-    peaks = [loaded.peak_memory_bytes for loaded in found if loaded.peak_memory_bytes]
-    finished = [line.get("peak_memory_bytes") for line in lines if line.get("kind") == "finished"]
-    peaks += [peak for peak in finished if isinstance(peak, int)]
-    return replace(found[-1], peak_memory_bytes=max(peaks, default=None))
+def _ends_whole(path: Path) -> bool:
+    """Return whether a journal ends with a whole line, and not with one that a kill or a full disk tore."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _with(name: str, value: object, word: str = "") -> str:
