@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -46,7 +47,8 @@ class Clock:
 
     def release_memory(self) -> None:
         """Give back what nothing refers to any more, so that the next model finds the device empty."""
-        torch._dynamo.reset()  # compiled code holds the weights it was compiled for
+        if "torch._dynamo" in sys.modules:  # importing it takes a second, and then nothing is compiled yet
+            torch._dynamo.reset()  # compiled code holds the weights it was compiled for
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,0 +1,48 @@
+"""Warming up: untimed calls until the last ones take equally long, since early calls of a process take longer."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+LAST_CALLS = 3
+MOST_VARIATION = 0.05  # standard deviation of the last calls over their mean
+MOST_CALLS = 12
+MOST_SECONDS = 30.0
+SLOW_CALLS = 2  # are made also where each one takes longer than all of them should
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """The seconds of each untimed call, and whether the last ones agreed."""
+
+    seconds: tuple[float, ...]
+    agreed: bool
+
+
+def warm_up(call: Callable[[], float], least: int, stopped: Callable[[], bool] = lambda: False) -> WarmUp:
+    """Call until LAST_CALLS calls in a row vary by at most MOST_VARIATION; the first call of all is never among them.
+
+    It ends without agreement after MOST_CALLS calls, or once the calls after the first took MOST_SECONDS; then also
+    `least` gives way, down to SLOW_CALLS calls.
+
+    call: makes one call and returns its seconds. least: calls that are made at least; 0: the first call alone, which is
+    enough then. stopped: is asked before each call after the first.
+    """
+    seconds = [call()]
+    if least == 0:
+        return WarmUp(tuple(seconds), True)
+    while not stopped():
+        is_long = sum(seconds[1:]) >= MOST_SECONDS
+        if len(seconds) >= least and _agree(seconds):
+            return WarmUp(tuple(seconds), True)
+        if len(seconds) >= max(least, MOST_CALLS) or (is_long and len(seconds) >= min(least, SLOW_CALLS)):
+            break
+        seconds.append(call())
+    return WarmUp(tuple(seconds), _agree(seconds))
+
+
+def _agree(seconds: Sequence[float]) -> bool:
+    last = seconds[1:][-LAST_CALLS:]
+    return len(last) == LAST_CALLS and statistics.pstdev(last) <= MOST_VARIATION * statistics.mean(last)
