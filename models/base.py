@@ -157,6 +157,8 @@ class ModelFamily:
         a machine without a GPU where it is not known. Raises ValueError or OSError where the model cannot run at all.
     unreached: which options that a user set reach nothing in this model, name to reason, as far as files on this
         machine tell. What reaches no column of a run is refused.
+    imports: modules that loading and the first call import: a process from which others fork imports them beforehand.
+        Importing them must neither touch CUDA nor compute anything.
     """
 
     key: str
@@ -172,6 +174,7 @@ class ModelFamily:
     check: Callable[[Any, Runtime], None] | None = None
     needs: Callable[[Any, Runtime], Sequence[Need]] | None = None
     unreached: Callable[[Any, Runtime], Mapping[str, str]] | None = None
+    imports: tuple[str, ...] = ()
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:
         """Return the options that `name`, an entry of MODELS, stands for, or None where it is another family's."""

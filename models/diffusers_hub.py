@@ -257,4 +257,5 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
+    imports=("diffusers.pipelines.pipeline_utils", "models.pipelines.generator", "models.pipelines.loading"),
 )

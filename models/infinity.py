@@ -360,4 +360,8 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
-)
+    imports=(
+        "models.next_scale_programs", "models.pipelines.generator", "transformers.models.t5.modeling_t5",
+        "transformers.models.t5.tokenization_t5",
+    ),
+)  # fmt: skip

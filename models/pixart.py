@@ -396,4 +396,5 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
+    imports=("diffusers.pipelines.pixart_alpha.pipeline_pixart_sigma", "models.pipelines.generator"),
 )

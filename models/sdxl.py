@@ -396,4 +396,5 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
+    imports=("diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl", "models.pipelines.generator"),
 )

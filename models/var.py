@@ -270,4 +270,5 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
+    imports=("models.next_scale_programs",),
 )
