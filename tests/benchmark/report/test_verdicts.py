@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from report_cases import PIXART, SDXL, VAR, column, fid, with_scores
 
-from benchmark.report.results import ModelResult
+from benchmark.report.model_result import ModelResult
 from benchmark.report.verdicts import decide, format_verdict
 
 
 def name_winners(models: Sequence[ModelResult]) -> list[str]:
-    return [format_verdict(verdict) for verdict in decide(models)]
+    return [format_verdict(verdict) for verdict in decide(models, 4)]
 
 
 def test_a_winner_among_three_names_the_runner_up() -> None:
@@ -51,7 +51,9 @@ def test_a_difference_within_noise_wins_nothing() -> None:
     (kernel,) = (score for score in with_scores(PIXART, 64, 0.0).scores if score.key == "kid")
     apart = replace(kernel, replicates={"generated": tuple(0.002 * (i % 3 - 1) for i in range(20))})
     lines = name_winners([noisy, replace(PIXART, scores=(replace(fid(20.0), n_generated=64), apart))])
-    assert lines[1] == "Quality Winner: none (PixArt's KID lower by 0.0012, within noise; FID is biased at N=64)"
+    assert lines[1] == (
+        "Quality Winner: none (PixArt's KID lower by 0.0012, within noise: undecided; FID is biased at N=64)"
+    )
 
 
 def test_fid_of_enough_images_decides_even_where_kid_is_there() -> None:
@@ -91,7 +93,7 @@ def test_winners_are_named_within_one_mode() -> None:
 
 
 def test_a_verdict_holds_what_its_line_says() -> None:
-    speed, quality, efficiency = decide([with_scores(SDXL, 64, 0.0321), with_scores(VAR, 64, 0.0300), PIXART])
+    speed, quality, efficiency = decide([with_scores(SDXL, 64, 0.0321), with_scores(VAR, 64, 0.0300), PIXART], 4)
     assert (speed.question, quality.question, efficiency.question) == ("speed", "quality", "efficiency")
     assert (speed.outcome, speed.winner, speed.runner_up) == ("WIN", "VAR-d16", "PixArt")
     assert speed.ratio == pytest.approx(2.10 / 1.89)
@@ -105,7 +107,7 @@ def test_a_verdict_holds_what_its_line_says() -> None:
 
 def test_a_tie_has_no_winner_and_names_both_columns() -> None:
     same = replace(VAR, name="Same")
-    verdict = decide([VAR, same])[1]
+    verdict = decide([VAR, same], 4)[1]
     assert (verdict.outcome, verdict.rule, verdict.winner, verdict.ranked) == (
         "TIE", "same value", "", ("VAR-d16", "Same"),
     )  # fmt: skip
@@ -115,7 +117,7 @@ def test_without_references_no_quality_winner_is_named_and_the_line_says_why() -
     reasons = {"match": "captions do not fix an image", "fid": "no reference images", "kid": "no reference images"}
     models = [replace(model, scores=(), unscored=reasons) for model in (SDXL, VAR)]
     assert name_winners(models)[1] == "Quality Winner: n/a (no reference images)"
-    assert decide(models)[1].outcome == "UNDECIDED"
+    assert decide(models, 4)[1].outcome == "UNDECIDED"
 
 
 def test_a_score_that_is_no_number_takes_no_part() -> None:
