@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.console.progress import Progress
-from benchmark.run.generation import Plan, generate_images
+from benchmark.run.bulk import make_images
 from benchmark.run.journal import Journal
 from metrics.base import Comparison, ImageSet, Score, Scoring
 from metrics.scoring import open_metrics, score_all
@@ -49,12 +49,14 @@ class Experiment:
         load: Callable[[float], ImageGenerator],
         folder: Path,
         identity: dict[str, str],
-        plan: Plan,
+        batch_size: int,
+        device: str,
         scoring: Scoring,
         seed: int,
         progress: Progress,
     ) -> None:
-        self._load, self._folder, self._identity, self._plan = load, folder, identity, plan
+        self._load, self._folder, self._identity = load, folder, identity
+        self._batch_size, self._device = batch_size, device
         self._scoring, self._seed, self._progress = scoring, seed, progress
 
     def generate(self, domains: Sequence[Domain], strength: float) -> list[ImageSet]:
@@ -72,7 +74,7 @@ class Experiment:
             journal = Journal(folder, self._identity | {"strength": f"{strength:g}", "captions": domain.real.name})
             captions = domain.real.captions
             requests = [Request(number, caption, self._seed + number) for number, caption in enumerate(captions)]
-            generate_images(load, requests, journal, self._plan, self._progress)
+            make_images(load, requests, journal, self._batch_size, self._device, self._progress)
             paths = tuple(journal.image_path(number) for number in range(len(captions)))
             made.append(ImageSet(f"{domain.name} at {strength:g}", paths, captions))
         return made

@@ -65,7 +65,6 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     from benchmark.console.progress import Progress
     from benchmark.measure.machine import choose_machine
     from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
-    from benchmark.run.generation import Plan
     from benchmark.settings.runtime import runtime_of, scoring_of
     from finetuning.base import base_options, find_lora
     from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment, first_images
@@ -110,8 +109,9 @@ def make_report(arguments: argparse.Namespace, settings: Settings) -> float | No
     scoring = replace(scoring_of(settings, machine.device, progress.counted), cache=cache)
     if settings.weights != "tiny":  # as in a run, the embedded model's scores need no download
         fetch_networks(TARGET_METRICS, scoring, progress.arriving, progress.note)
-    plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
-    experiment = Experiment(load, output / "images", identity, plan, scoring, arguments.seed, progress)
+    experiment = Experiment(
+        load, output / "images", identity, arguments.batch_size, machine.device, scoring, arguments.seed, progress
+    )
 
     few = (target.first(arguments.curve_samples), drift.first(arguments.curve_samples))
     made = {

@@ -136,7 +136,7 @@ class _Bulk:
     def _record_size(self, start: int, size: int, trials: tuple[tuple[int, float], ...] = ()) -> None:
         self._sizes[start] = size
         asked = AUTO if self._job.asked is None else str(self._job.asked)
-        self._job.journal.record_bulk_size(BulkSize(start, size, asked, trials, process=self._process))
+        self._job.journal.record_bulk_size(BulkSize(start, size, asked=asked, trials=trials, process=self._process))
 
     def _make_slices(self, task: Task) -> tuple[range, int] | None:
         """Make what is missing; return the slice and its size where memory ran out."""

@@ -79,16 +79,15 @@ def _time_slices(job: RoundJob, clock: Clock, progress: Progress, stopped: Calla
             images_BCHW, seconds = clock.time(lambda asked=asked: generator.generate(asked))  # type: ignore[misc]
             generator.check()
             images = to_host(images_BCHW, len(asked), len(indices), generator)
-            timed = Timed(
-                tuple(indices), seconds, pixels=tuple(map(pixel_digest, images)), batch_size=len(asked),
-                round=job.round, process=process,
-            )  # fmt: skip
+            pixels = tuple(map(pixel_digest, images))
+            timed = Timed(tuple(indices), seconds, pixels, batch_size=batch_size, round=job.round, process=process)
             job.journal.record_timed(timed)
             if job.round == 0:
                 prompts = tuple(request.prompt for request in asked[: len(indices)])
                 batch = Batch(
-                    tuple(indices), seconds, prompts, batch_size=len(asked), purpose="timed", round=0, process=process
-                )
+                    timed.indices, seconds, prompts, pixels=pixels, batch_size=batch_size, purpose="timed",
+                    process=process,
+                )  # fmt: skip
                 job.journal.record_batch(batch, images)
             if is_news(generator, known):
                 known = describe(generator, load_s, warm, clock, "timed", process, job.round)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from embedded_models import load, make_requests
 import models
 from benchmark.console.progress import Progress
 from benchmark.measure.clock import Clock
-from benchmark.run.generation import Plan, generate_images
 from benchmark.run.journal import Journal
+from benchmark.run.worker import Plan, RoundJob, time_round
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -50,7 +51,12 @@ def test_memory_comes_back_after_each_model(tmp_path: Path) -> None:
     before = torch.cuda.memory_allocated()
     for name in [family.key for family in models.FAMILIES if family.switchable]:
         journal = Journal(tmp_path / name, {})
-        generate_images(lambda: load(name, "cuda", tmp_path), make_requests(2), journal, Plan(1, 1, "cuda"), Progress())  # noqa: B023
+        plan = Plan(1, 1, "cuda")
+        job = RoundJob(
+            partial(load, name, "cuda", tmp_path), tuple(make_requests(2)), journal, plan, 0, (range(1), range(1, 2))
+        )
+        with journal.locked():
+            time_round(job, Progress())
         loaded = journal.read().loaded
         assert loaded is not None
         assert loaded.peak_memory_bytes is not None

@@ -65,7 +65,7 @@ def generate(arguments: argparse.Namespace) -> str:
     from benchmark.console.progress import Progress
     from benchmark.measure.machine import choose_machine
     from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
-    from benchmark.run.generation import Plan, generate_images
+    from benchmark.run.bulk import make_images
     from benchmark.run.journal import Journal
     from benchmark.settings.runtime import runtime_of
     from files.images import is_our_png
@@ -96,8 +96,14 @@ def generate(arguments: argparse.Namespace) -> str:
         Request(number, prompts[number % len(prompts)], arguments.seed + number)
         for number in range(arguments.num_samples)
     ]
-    plan = Plan(arguments.batch_size, warmup=0, device=machine.device)
-    generate_images(lambda: pixart.FAMILY.load(options, runtime), requests, journal, plan, Progress())
+    make_images(
+        lambda: pixart.FAMILY.load(options, runtime),
+        requests,
+        journal,
+        arguments.batch_size,
+        machine.device,
+        Progress(),
+    )
 
     def reference(number: int) -> dict[str, Path | None]:
         return {"reference": real[number % len(real)]} if real else {}
