@@ -78,6 +78,7 @@ class Journal:
         defaults: Mapping[str, str] | None = None,
         writer: str = MAIN_WRITER,
     ) -> None:
+        assert writer != LOOKS_WRITER, "the journal of looks has no other lines"
         self.folder = folder
         self._count = count
         self._writer = writer

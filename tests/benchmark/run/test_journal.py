@@ -5,52 +5,21 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
+from journal_cases import FINGERPRINT, images, lines_of, make, record
 from PIL import Image
 
-from benchmark.console.progress import Progress
-from benchmark.measure.clock import Clock
-from benchmark.run import column_folder, journal_lines
+from benchmark.run import column_folder
 from benchmark.run import journal as journals
-from benchmark.run.generation import Plan, generate_images
 from benchmark.run.journal import DamagedFolder, Journal
+from benchmark.run.journal_lines import Batch, Line, Timed
+from benchmark.run.snapshot import Snapshot
 from files.images import is_our_png, save_png
 from files.locks import LOCK_NAME
-from files.records import read_record, seal
 from files.writing import PREFIX, partial_path
-from models.base import ImageGenerator, Request
 from scripts.measuring.damaging import copy_tree, damage
-
-FINGERPRINT = {"SEED": "42", "BATCH_SIZE": "2"}
-
-
-class Noise(ImageGenerator):
-    """Images of noise from the requests' seeds."""
-
-    name, image_size, parameters = "Noise", 8, 1_000_000
-
-    def generate(self, requests: Sequence[Request]) -> torch.Tensor:
-        draws = [torch.Generator().manual_seed(request.seed) for request in requests]
-        return torch.stack([torch.randint(0, 256, (3, 8, 8), generator=draw, dtype=torch.uint8) for draw in draws])
-
-
-def make(folder: Path, count: int = 6) -> list[str]:
-    """Generate into the folder; return the notes."""
-    notes: list[str] = []
-    with Path(os.devnull).open("w") as nowhere:
-        progress = Progress(nowhere)
-        progress.note = notes.append  # type: ignore[method-assign]
-        requests = [Request(index, f"image {index}", index) for index in range(count)]
-        generate_images(Noise, requests, Journal(folder, FINGERPRINT), Plan(2, 1, "cpu"), progress)
-    return notes
-
-
-def images(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "output").iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -60,26 +29,45 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_damage_at_random_places_costs_its_batch_and_changes_no_figure(
+def standing(snapshot: Snapshot) -> set[Line]:
+    """Return the lines that stay: all, but a timed call of the first round and its images stand or go together."""
+    timed = {call.indices for call in snapshot.timed if call.round == 0}
+    imaged = {batch.indices for batch in snapshot.batches if batch.purpose == "timed"}
+    return {
+        line for line in lines_of(snapshot)
+        if not isinstance(line, Timed | Batch) or line.round or line.indices not in timed ^ imaged
+    }  # fmt: skip
+
+
+def test_damage_at_random_places_costs_its_line_and_changes_no_figure(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no power fails here
-    monkeypatch.setattr(Clock, "release_memory", lambda _: None)  # a collection of garbage takes most of the time
     moments = random.Random(13)
-    before = {batch.start: batch for batch in Journal(made, FINGERPRINT).read().batches}
+    whole = Journal(made, FINGERPRINT).read()
+    files = ("timings.jsonl", "timings.jsonl", "timings.jsonl", "timings-looks.jsonl", "fingerprint.json",
+             "output/00001.png", "output/00007.png")  # fmt: skip
     for _ in range(250):
         folder = copy_tree(made, tmp_path / "damaged")
-        file = moments.choice(("timings.jsonl", "timings.jsonl", "fingerprint.json", "output/00001.png"))
-        done = damage(folder / file, moments)
-        kept = {batch.start: batch for batch in Journal(folder, FINGERPRINT).read().batches}
-        assert all(before[start] == batch for start, batch in kept.items()), f"{done}: a changed figure passed"
+        done = damage(folder / moments.choice(files), moments)
+        kept = Journal(folder, FINGERPRINT).read()
+        assert {*lines_of(kept)} <= {*lines_of(whole)}, f"{done}: a changed figure passed"
+        assert set(kept.processes) <= set(whole.processes), f"{done}: a changed process passed"
+        assert set(kept.looks) <= set(whole.looks), f"{done}: a changed look passed"
         notes = make(folder)
         assert images(folder) == images(made), done
-        after = Journal(folder, FINGERPRINT).read().batches
-        assert [batch.prompts for batch in after] == [batch.prompts for batch in before.values()], done
-        assert {start: batch for start, batch in kept.items() if batch not in after} == {}, f"{done}: made again"
-        assert Journal(folder, FINGERPRINT).read().loaded is not None, done
-        assert Journal(folder, FINGERPRINT).read().faults == (), f"{done}: still damaged"
+        after = Journal(folder, FINGERPRINT).read()
+        assert after.asked(99) == whole.asked(99), done
+        assert after.pixels() == whole.pixels(), done
+        assert [(call.round, call.indices) for call in after.timed] == [
+            (call.round, call.indices) for call in whole.timed
+        ], done
+        assert standing(kept) - {*lines_of(after)} == set(), f"{done}: made again"
+        assert [(one.start, one.size) for one in after.bulk_sizes] == [(4, 4)], done
+        assert {(one.purpose, one.round) for one in after.processes} >= {("timed", 0), ("timed", 1)}, done
+        assert after.loaded is not None, done
+        assert after.looks == whole.looks, done
+        assert after.faults == (), f"{done}: still damaged"
         assert all("\n" not in note for note in notes)
 
 
@@ -88,26 +76,15 @@ def test_what_is_damaged_is_named(made: Path, tmp_path: Path) -> None:
     lines = (folder / "timings.jsonl").read_text().splitlines()
     lines[2] = lines[2].replace('"seconds": ', '"seconds": 1')
     (folder / "timings.jsonl").write_text("\n".join(lines) + "\n")
-    assert any("timings.jsonl is damaged in line 3" in note for note in make(folder))
+    assert any("timings.jsonl is damaged in line 3; what these lines recorded is made again" in note
+               for note in make(folder))  # fmt: skip
     folder = copy_tree(made, tmp_path / "b")
     (folder / "output" / "00003.png").write_bytes(b"something else")
     assert any("00003.png changed since" in note for note in make(folder))
     assert images(folder) == images(made)
-
-
-@pytest.mark.parametrize("seconds", [None, -5, "1.0", True, 0, float("1e999")])
-def test_a_line_with_a_fitting_checksum_and_impossible_seconds_is_no_batch(
-    made: Path, tmp_path: Path, seconds: object
-) -> None:
-    folder = copy_tree(made, tmp_path / "column")
-    mark = read_record(folder / "fingerprint.json")
-    context = journal_lines.context_of(mark)
-    line = {"kind": "batch", "start": 0, "stop": 2, "seconds": 1.0, "prompts": ["", ""], "cold": False,
-            "digests": ["", ""]}  # fmt: skip
-    text = seal(line, context) if seconds == float("inf") else seal(line | {"seconds": seconds}, context)
-    with (folder / "timings.jsonl").open("a") as file:
-        file.write(text.replace('"seconds": 1.0', '"seconds": Infinity') + "\n")
-    assert 0 < Journal(folder, FINGERPRINT).read().batches[0].seconds < 60, "the line before stands"
+    (folder / "timings-looks.jsonl").write_text("{}\n")
+    assert any("timings-looks.jsonl is damaged in line 1; that a verdict was formed before may be forgotten" in note
+               for note in make(folder))  # fmt: skip
 
 
 def test_lines_of_other_settings_never_pass_for_these(made: Path, tmp_path: Path) -> None:
@@ -136,28 +113,19 @@ def test_every_image_under_its_name_is_named_by_a_line_before(tmp_path: Path, mo
     monkeypatch.setattr(journals, "publish", killed)
     journal = Journal(tmp_path, FINGERPRINT)
     with journal.locked(), pytest.raises(KeyboardInterrupt):
-        journal.record_batch(journals.Batch((0,), 1.0, ("",)), [Image.new("RGB", (8, 8))])
+        record(journal, 0)
     assert column_folder.foreign_files(tmp_path, 10) == []
     assert list((tmp_path / "output").iterdir()) == [], "what was half written is gone"
     assert Journal(tmp_path, FINGERPRINT).read().batches == ()
 
 
-def test_a_model_is_loaded_again_where_only_what_is_known_of_it_was_lost(made: Path, tmp_path: Path) -> None:
-    folder = copy_tree(made, tmp_path / "column")
-    lines = (folder / "timings.jsonl").read_text().splitlines()
-    assert json.loads(lines[0])["kind"] == "loaded"
-    (folder / "timings.jsonl").write_text("\n".join(["{}", *lines[1:]]) + "\n")
-    make(folder)
-    assert Journal(folder, FINGERPRINT).read().loaded is not None
-
-
 def test_images_say_who_made_them_and_only_such_are_written_over(made: Path, tmp_path: Path) -> None:
     assert is_our_png(made / "output" / "00000.png")
     folder = copy_tree(made, tmp_path / "column")
-    Image.new("RGB", (8, 8)).save(folder / "output" / "00007.png")
-    save_png(Image.new("RGB", (8, 8)), folder / "output" / "00008.png")
-    assert column_folder.foreign_files(folder, 20) == ["output/00007.png"]
-    assert column_folder.foreign_files(folder, 7) == [], "a run of 7 images does not write it"
+    Image.new("RGB", (8, 8)).save(folder / "output" / "00017.png")
+    save_png(Image.new("RGB", (8, 8)), folder / "output" / "00018.png")
+    assert column_folder.foreign_files(folder, 20) == ["output/00017.png"]
+    assert column_folder.foreign_files(folder, 10) == [], "a run of 10 images does not write it"
 
 
 @pytest.mark.parametrize("name", ["timings.jsonl", "fingerprint.json", "output/00000.png"])
@@ -177,7 +145,7 @@ def test_fresh_deletes_what_the_journal_names_and_nothing_else(made: Path, tmp_p
     theirs = [folder / "output" / "figure.png", folder / "output" / "00099.png", folder / "notes.txt"]
     for path in theirs:
         path.write_bytes(b"theirs")
-    column_folder.clear(folder, 6)
+    column_folder.clear(folder, 10)
     left = sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != LOCK_NAME
     )
@@ -190,7 +158,7 @@ def test_fresh_deletes_nothing_where_the_next_run_would_be_refused(made: Path, t
     image = folder / "output" / "00002.png"
     if fault == "damaged line":
         lines = (folder / "timings.jsonl").read_text().splitlines()
-        lines[2] = lines[2].replace('"seconds": ', '"seconds": 1')
+        lines[4] = lines[4].replace('"seconds": ', '"seconds": 1')
         (folder / "timings.jsonl").write_text("\n".join(lines) + "\n")
     elif fault == "no lines":
         (folder / "timings.jsonl").unlink()
@@ -202,11 +170,11 @@ def test_fresh_deletes_nothing_where_the_next_run_would_be_refused(made: Path, t
         (folder / "output").symlink_to(tmp_path / "elsewhere")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=r"FRESH=1 deletes nothing.*00002\.png.* would be left"):
-        column_folder.clear(folder, 6)
+        column_folder.clear(folder, 10)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     if fault in ("damaged line", "no lines"):
         make(folder)  # as the message says
-        column_folder.clear(folder, 6)
+        column_folder.clear(folder, 10)
         assert not (folder / "output").exists()
 
 
@@ -235,10 +203,18 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(made: Path
 
 def test_images_of_an_earlier_version_are_refused_as_such(made: Path, tmp_path: Path) -> None:
     folder = copy_tree(made, tmp_path / "column")
-    (folder / "fingerprint.json").write_text(json.dumps({"schema_version": 1, **FINGERPRINT}))
-    said = r"another version of this program \(schema_version=1, now 3\)"
+    (folder / "fingerprint.json").write_text(json.dumps({"schema_version": 3, **FINGERPRINT}))
+    said = r"another version of this program \(schema_version=3, now 4\)"
     with pytest.raises(column_folder.FingerprintError, match=said):
         Journal(folder, FINGERPRINT)
+
+
+def test_a_damaged_digit_of_the_version_is_damage_and_no_other_version(made: Path, tmp_path: Path) -> None:
+    folder = copy_tree(made, tmp_path / "column")
+    mark = folder / "fingerprint.json"
+    mark.write_text(mark.read_text().replace('"schema_version": 4', '"schema_version": 3'))
+    assert any("fingerprint.json is damaged; it is written again" in note for note in make(folder))
+    assert mark.read_bytes() == (made / "fingerprint.json").read_bytes()
 
 
 @pytest.mark.parametrize("what", ["save_png", "append_line", "publish"])
@@ -260,8 +236,8 @@ def test_a_disk_that_fills_up_names_the_path_and_costs_only_the_work_in_flight(
     assert what == "append_line" or str(tmp_path) in str(caught.value)
     monkeypatch.setattr(journals, what, real)
     assert not list(tmp_path.rglob(f"{PREFIX}*"))
-    kept = Journal(tmp_path, FINGERPRINT).read().batches
+    kept = standing(Journal(tmp_path, FINGERPRINT).read())
     assert kept, "what was whole before is kept"
     make(tmp_path)
-    assert Journal(tmp_path, FINGERPRINT).read().batches[: len(kept)] == kept
+    assert kept <= {*lines_of(Journal(tmp_path, FINGERPRINT).read())}
     assert images(tmp_path) == images(made)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmark.run import column_folder
-from benchmark.run.generation import missing_batches
-from benchmark.run.journal import Batch, Journal, Loaded
+from benchmark.run.journal import Journal
+from benchmark.run.journal_lines import Batch, Loaded, Timed
+from benchmark.run.slices import missing, timed_slices
 
 FINGERPRINT = {"SEED": "42"}
 
@@ -18,7 +20,7 @@ FINGERPRINT = {"SEED": "42"}
 def record(folder: Path, writer: str, *indices: int, seconds: float = 1.0) -> None:
     journal = Journal(folder, FINGERPRINT, writer=writer)
     with journal.locked():
-        batch = Batch(indices, seconds, tuple(f"prompt {index}" for index in indices))
+        batch = Batch(indices, seconds, tuple(f"prompt {index}" for index in indices), batch_size=len(indices))
         journal.record_batch(batch, [Image.new("RGB", (8, 8), (index, 0, 0)) for index in indices])
 
 
@@ -52,7 +54,7 @@ def test_a_batch_of_a_later_round_is_no_image_of_the_first(tmp_path: Path) -> No
     journal = Journal(tmp_path, FINGERPRINT, writer="later")
     first = journal.read().batches[0]
     with journal.locked():
-        journal._append({"kind": "batch", **first.__dict__, "round": 1, "seconds": 9.0, "writer": "later"})
+        journal._record(replace(first, round=1, seconds=9.0, writer="later"))
     (batch,) = Journal(tmp_path, FINGERPRINT).read().batches
     assert (batch.seconds, batch.round) == (1.0, 0)
 
@@ -69,7 +71,7 @@ def test_what_one_loaded_counts_with_the_highest_peak_of_all(merged: Path) -> No
     for writer, peak in (("0", 7), ("gpu1", 9)):
         journal = Journal(merged, FINGERPRINT, writer=writer)
         with journal.locked():
-            journal.record_loaded(Loaded("Noise", 1, 8, (), 0.1, None, 0.0, peak_memory_bytes=peak))
+            journal.record_loaded(Loaded("Noise", 1, 8, (), 0.1, peak_memory_bytes=peak))
     loaded = Journal(merged, FINGERPRINT).read().loaded
     assert loaded is not None
     assert loaded.peak_memory_bytes == 9
@@ -88,9 +90,9 @@ def test_a_file_of_somebody_else_at_a_writers_name_is_foreign(merged: Path) -> N
 
 
 def test_a_batch_that_lacks_requests_between_its_own_leaves_them_to_be_made() -> None:
-    recorded = [Batch((0, 2, 4), 1.0, ("",) * 3)]
-    assert missing_batches(5, 1, recorded) == [range(1, 2), range(3, 4)]
-    assert missing_batches(5, 5, recorded) == [range(5)]
+    recorded = Batch((0, 2, 4), 1.0, ("",) * 3, batch_size=3).indices
+    assert missing(timed_slices(5, 1), recorded) == [range(1, 2), range(3, 4)]
+    assert missing(timed_slices(5, 5), recorded) == [range(5)]
 
 
 def test_what_another_writer_made_again_counts_whatever_the_names_of_the_journals(merged: Path) -> None:
@@ -99,12 +101,27 @@ def test_what_another_writer_made_again_counts_whatever_the_names_of_the_journal
     journal = Journal(merged, FINGERPRINT, writer="w1")
     with journal.locked():
         images = [Image.new("RGB", (8, 8), (200, index, 0)) for index in (0, 1)]
-        journal.record_batch(Batch((0, 1), 5.0, ("prompt 0", "prompt 1")), images)
+        journal.record_batch(Batch((0, 1), 5.0, ("prompt 0", "prompt 1"), batch_size=2), images)
     snapshot = Journal(merged, FINGERPRINT).read()
     assert [(batch.indices, batch.seconds) for batch in snapshot.batches] == [
         ((0, 1), 5.0), ((2, 3), 1.0), ((4,), 1.0),
     ]  # fmt: skip
     assert snapshot.faults == ()
+
+
+def test_rounds_that_several_writers_timed_are_one(merged: Path) -> None:
+    for writer, round_ in (("gpu1", 1), ("0", 0), ("gpu2", 2), ("gpu2", 1)):
+        journal = Journal(merged, FINGERPRINT, writer=writer)
+        with journal.locked():
+            journal.record_timed(Timed((0,), 1.0, ("0" * 64,), round=round_))
+    assert [(call.round, call.writer) for call in Journal(merged, FINGERPRINT).read().timed] == [
+        (0, "0"), (1, "gpu2"), (2, "gpu2"),
+    ]  # fmt: skip
+
+
+def test_no_writer_has_the_name_of_the_journal_of_looks(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="looks"):
+        Journal(tmp_path, FINGERPRINT, writer="looks")
 
 
 def test_a_request_that_two_batches_hold_counts_once(tmp_path: Path) -> None:
