@@ -1,8 +1,13 @@
-"""What holds for every test: one thread, no downloads, and Triton's kernels where there is no GPU."""
+"""What holds for every test: one thread, no downloads, no worker processes, and Triton's kernels where no GPU is."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 import torch
+
+from benchmark.run import servers
+from in_process import open_in_process
 
 # Tests are many small operations, which threads slow down: with two of them the suite takes three times as long as with
 # one. Programs that tests start have their own, and no test here looks at the number of threads.
@@ -11,6 +16,25 @@ torch.set_num_threads(1)
 # No test asks the network for anything but itself; those of downloads take this away again.
 os.environ.setdefault("OFFLINE", "1")
 
+# One round is enough to see what is made; tests of rounds and of winners ask for more.
+os.environ.setdefault("ROUNDS", "1")
+
 if not torch.cuda.is_available():
     # Triton's kernels are interpreted; this has to be said before Triton is imported.
     os.environ["TRITON_INTERPRET"] = "1"
+
+OPEN_SERVERS = servers.open_servers
+
+
+@pytest.fixture(autouse=True, scope="session")
+def workers_in_this_process() -> Iterator[None]:
+    """Run the work of workers in the test's own process, where fakes are known and nothing is imported again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "open_servers", open_in_process)
+        yield
+
+
+@pytest.fixture
+def real_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a test the worker processes that a run has."""
+    monkeypatch.setattr(servers, "open_servers", OPEN_SERVERS)

@@ -26,6 +26,16 @@ def _describe_references(settings: Settings, sources: Sources) -> str:
     return f"references: at most {settings.num_references} images of {name}"
 
 
+def _describe_timing(settings: Settings) -> str:
+    """Return the line on rounds, and on the images that are not timed."""
+    timed, rounds = settings.timed_count(), settings.rounds
+    first = "all" if timed == settings.num_samples else f"the first {timed}"
+    rest = settings.num_samples - timed
+    size = settings.bulk_batch_size
+    bulk = f"; {rest} images in bulk, batch size {size}" if rest else ""
+    return f"timing: {rounds} round{'s' * (rounds > 1)} of {first}, each in a fresh process{bulk}"
+
+
 def describe_run(settings: Settings) -> tuple[str, bool]:
     """Return the plan as text, and whether every column can run as far as is known; loads no model, data or torch.
 
@@ -35,6 +45,7 @@ def describe_run(settings: Settings) -> tuple[str, bool]:
     lines = [
         f"{settings.num_samples} images per model, {settings.image_size} px, batch size {settings.batch_size}, "
         f"weights {settings.weights}, device {settings.device}, dtype {settings.dtype}",
+        _describe_timing(settings),
         f"data set: {settings.dataset}; metrics: {', '.join(settings.metric_names())}",
         f"output: {settings.output_dir}" + (" (started over: FRESH=1)" if settings.fresh else ""),
     ]

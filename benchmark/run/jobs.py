@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmark.console.plain_text import one_line
@@ -19,11 +19,15 @@ from models.base import ImageGenerator
 
 @dataclass(frozen=True)
 class Job:
-    """A column, the journal of its folder, and how its model is loaded; nothing is loaded before `load` is called."""
+    """A column, the journal of its folder, and how its model is loaded; nothing is loaded before `load` is called.
+
+    load_eager: gives the same model in eager mode. Both can be sent to another process.
+    """
 
     column: Column
     journal: Journal
     load: Callable[[], ImageGenerator]
+    load_eager: Callable[[], ImageGenerator]
 
     @property
     def title(self) -> str:
@@ -67,5 +71,9 @@ def open_jobs(
             failures[column.title] = one_line(error)
             continue
         runtime = runtime_of(settings, column.mode, machine, label_names)
-        jobs.append(Job(column, journal, partial(model.family.load, model.options, runtime)))
+        load = partial(model.family.load, model.options, runtime)
+        # One object in eager mode: bulk then goes on with the model that its batch size was found with.
+        eager = replace(runtime, mode="eager")
+        load_eager = load if eager == runtime else partial(model.family.load, model.options, eager)
+        jobs.append(Job(column, journal, load, load_eager))
     return jobs

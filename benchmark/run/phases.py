@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.console.interruption import Stop, stop_on_interrupt
-from benchmark.console.plain_text import one_line
 from benchmark.console.progress import Progress
 from benchmark.data.run_data import Data, prepare_data
 from benchmark.measure.machine import Machine, choose_machine
@@ -18,10 +16,10 @@ from benchmark.report.files import JSON_NAME, write_reports
 from benchmark.report.results import RunResult
 from benchmark.run.evaluation import Evaluated, evaluate, sheet_rows
 from benchmark.run.folders import clear_output
-from benchmark.run.generation import Plan, generate_images
 from benchmark.run.jobs import Job, open_jobs
 from benchmark.run.needed import check_hub_data, fetch_needs, find_needs
 from benchmark.run.plan import RunPlan, plan_run
+from benchmark.run.rounds import generate
 from benchmark.run.summary import describe_run, summarize
 from benchmark.settings.command_line import NoColumnLeft, SettingsError
 from benchmark.settings.fields import Settings
@@ -45,7 +43,7 @@ def run_benchmark(settings: Settings) -> RunResult:
     columns = [column for column in plan.columns if column.title not in failures]
     jobs = open_jobs(columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures)
     with stop_on_interrupt() as stop:
-        generate(jobs, data, machine, progress, stop, failures)
+        generate(jobs, data.prompts, machine.device, progress, stop, failures)
         with locked(
             settings.output_dir, "scores images and writes the report", announce=progress.note,
             between_tries=stop.raise_stopped,
@@ -55,6 +53,7 @@ def run_benchmark(settings: Settings) -> RunResult:
                 settings, machine, data, [column.result for column in evaluated], failures, started, interrupted=stop()
             )
             reported = report(dataclasses.replace(run, stop_status=stop.status), evaluated, data, settings, progress)
+            record_looks(reported, jobs)
         return dataclasses.replace(reported, stop_status=stop.status)  # a signal may have come while they were written
 
 
@@ -100,26 +99,6 @@ def prepare(plan: RunPlan, progress: Progress) -> Data:
     )  # fmt: skip
 
 
-def generate(
-    jobs: Sequence[Job], data: Data, machine: Machine, progress: Progress, stop: Stop, failures: dict[str, str]
-) -> None:
-    """Make the images that each column lacks; they are on disk afterwards, and another run would find them.
-
-    failures: takes, by title, why a column could not be made; it costs no other.
-    """
-    for job in jobs:
-        own = job.column.settings
-        requests = data.prompts.requests(own.num_samples, own.seed)
-        plan = Plan(own.batch_size, own.warmup, machine.device)
-        try:
-            generate_images(job.load, requests, job.journal, plan, progress, stop)
-        except Exception as error:  # one model's failure must not take the others' results with it
-            if not isinstance(error, OSError | ValueError):
-                traceback.print_exc()
-            failures[job.title] = f"{type(error).__name__}: {one_line(error)}"
-            progress.note(f"{job.title} failed: {failures[job.title]}")
-
-
 def evaluate_jobs(
     settings: Settings, jobs: Sequence[Job], data: Data, machine: Machine, progress: Progress, stop: Stop,
     failures: dict[str, str],
@@ -153,6 +132,14 @@ def report(
     if (settings.output_dir / JSON_NAME).is_file():  # the mark of a folder with reports of ours
         remove_leftovers(settings.output_dir)
     return reported
+
+
+def record_looks(run: RunResult, jobs: Sequence[Job]) -> None:
+    """Record with each column that a verdict on its speed was formed: one after more rounds needs a wider interval."""
+    compared = {name for verdict in run.verdicts if verdict.pairs for name in verdict.ranked}
+    for job in jobs:
+        if job.title in compared:
+            job.journal.record_look(run.rounds)
 
 
 def claim_output_dir(folder: Path) -> None:

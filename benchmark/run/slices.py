@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-
-def timed_count(samples: int, timed: int | None) -> int:
-    """Return how many of the first requests every round times. timed: the setting, None for all."""
-    return samples if timed is None else min(samples, timed)
+from benchmark.run.journal_lines import Timed
 
 
 def timed_slices(count: int, batch_size: int) -> list[range]:
@@ -30,6 +27,15 @@ def bulk_slices(sizes: Sequence[tuple[int, int]], count: int) -> list[tuple[rang
 def missing(slices: Sequence[range], *done: Collection[int]) -> list[range]:
     """Return the slices of which a request is not in each of the collections."""
     return [indices for indices in slices if not all(set(indices).issubset(of) for of in done)]
+
+
+def lacking_rounds(slices: Sequence[range], timed: Iterable[Timed], rounds: int) -> dict[int, list[range]]:
+    """Return of each of the first `rounds` rounds that is not complete the slices of which a request was not timed."""
+    done: dict[int, set[int]] = {}
+    for call in timed:
+        done.setdefault(call.round, set()).update(call.indices)
+    lacking = {number: missing(slices, done.get(number, ())) for number in range(rounds)}
+    return {number: left for number, left in lacking.items() if left}
 
 
 def padded(indices: range, batch_size: int) -> list[int]:

@@ -7,44 +7,70 @@ from collections.abc import Mapping, Sequence
 
 from benchmark.data.run_data import Data
 from benchmark.measure.machine import Machine
-from benchmark.report.results import ModelResult, RunResult
+from benchmark.report.model_result import Bulk, ModelResult, Round
+from benchmark.report.results import RunResult
 from benchmark.report.verdicts import decide
 from benchmark.run.columns import Column
-from benchmark.run.journal import Snapshot
+from benchmark.run.snapshot import Snapshot
 from benchmark.settings.fields import Settings
 
 PROTOCOL = "from prompts to uint8 images on the device, synchronised; latency per image = batch seconds / batch size"
 
 
-def timed_latencies(snapshot: Snapshot, count: int, batch_size: int) -> tuple[list[float], int]:
-    """Return seconds per image for each timed batch of requests 0..count-1, and how many batches were left out.
-
-    Left out are a cold first call, and a last batch of another size, unless there is nothing else.
-    """
-    batches = [batch for batch in snapshot.batches if batch.start < count]
-    usual = [batch for batch in batches if batch.size == batch_size and not batch.cold]
-    kept = usual or [batch for batch in batches if not batch.cold] or batches
-    return [batch.seconds / batch.size for batch in kept], len(batches) - len(kept)
-
-
 def summarize(snapshot: Snapshot, column: Column) -> ModelResult | None:
-    """Return what a column's folder holds of its requests as a result without scores; None if it holds no image."""
-    count, batch_size = column.settings.num_samples, column.settings.batch_size
-    latencies_s, left_out = timed_latencies(snapshot, count, batch_size)
-    loaded = snapshot.loaded
-    if not latencies_s or loaded is None:
+    """Return what a column's folder holds of its requests as a result without scores; None without an image or a timed call."""
+    settings, loaded = column.settings, snapshot.loaded
+    rounds, asked = summarize_rounds(snapshot, settings), snapshot.asked(settings.num_samples)
+    if not rounds or not asked or loaded is None:
         return None
-    cold_s = next((batch.seconds for batch in snapshot.batches if batch.start < count and batch.cold), None)
     return ModelResult(
         name=column.title, mode=column.mode, parameters=loaded.parameters, image_size=loaded.image_size,
-        batch_size=batch_size, images=len(snapshot.asked(count)), latencies_s=tuple(latencies_s),
-        left_out_batches=left_out, load_s=loaded.load_s,
-        first_call_s=cold_s if loaded.first_call_s is None else loaded.first_call_s,
-        warmup_s=loaded.warmup_s, peak_memory_bytes=loaded.peak_memory_bytes,
-        notes=loaded.notes, folder=str(snapshot.folder), baseline=column.baseline,
-        class_conditional=loaded.class_conditional, family=column.key.family, options=column.key.options,
-        axes=column.key.axes,
+        batch_size=settings.batch_size, images=len(asked),
+        timed_images=settings.timed_count(), rounds=rounds, bulk=summarize_bulk(snapshot, settings.num_samples),
+        looks=snapshot.looks, peak_memory_bytes=loaded.peak_memory_bytes, notes=loaded.notes,
+        folder=str(snapshot.folder), baseline=column.baseline, class_conditional=loaded.class_conditional,
+        family=column.key.family, options=column.key.options, axes=column.key.axes,
     )  # fmt: skip
+
+
+def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...]:
+    """Return the first ROUNDS rounds of which a call was timed, each with the calls of the requests of this run."""
+    count, kept = settings.timed_count(), snapshot.pixels()
+    processes = {loaded.process: loaded for loaded in snapshot.processes}  # its last line counts
+    found = []
+    for number in range(settings.rounds):
+        calls = [call for call in snapshot.timed if call.round == number and call.indices[0] < count]
+        made = [processes[name] for name in dict.fromkeys(call.process for call in calls) if name in processes]
+        if not calls or not made:
+            continue
+        timed = {index for call in calls for index in call.indices if index < count}
+        pixels = {
+            index: digest for call in calls if number for index, digest in zip(call.indices, call.pixels, strict=True)
+            if index in kept and index < count
+        }  # fmt: skip
+        found.append(Round(
+            number=number, processes=tuple(loaded.process for loaded in made),
+            latencies_s=tuple(call.seconds / call.batch_size for call in calls), images=len(timed),
+            complete=timed.issuperset(range(count)),
+            equal=sum(kept[index] == digest for index, digest in pixels.items()), compared=len(pixels),
+            load_s=made[0].load_s, first_call_s=made[0].first_call_s, warmup_s=made[0].warmup_s,
+            warmup_agreed=all(loaded.warmup_agreed for loaded in made),
+        ))  # fmt: skip
+    return tuple(found)
+
+
+def summarize_bulk(snapshot: Snapshot, count: int) -> Bulk | None:
+    """Return what is known of the images of requests 0..count-1 that were not timed; None where there is no such one.
+
+    The rate is that of full batches, where there is one: padding gives no image.
+    """
+    batches = [batch for batch in snapshot.batches if batch.purpose == "bulk" and batch.start < count]
+    if not batches:
+        return None
+    full = [batch for batch in batches if batch.size == batch.batch_size] or batches
+    images, seconds = sum(batch.size for batch in full), sum(batch.seconds for batch in full)
+    trials = next((size.trials for size in snapshot.bulk_sizes if size.trials), ())
+    return Bulk(tuple(dict.fromkeys(batch.batch_size for batch in batches)), images, seconds, images / seconds, trials)
 
 
 def describe_run(
@@ -57,9 +83,10 @@ def describe_run(
         num_samples=settings.num_samples, device=machine.name, dtype=machine.dtype, weights=settings.weights,
         versions=machine.versions, settings={name.upper(): str(value) for name, value in settings},
         started=started.isoformat(timespec="seconds"),
-        protocol=f"{PROTOCOL}; batch size {settings.batch_size}, {settings.warmup} warm-up calls",
+        protocol=f"{PROTOCOL}; batch size {settings.batch_size}, at least {max(settings.warmup, 1)} warm-up calls",
+        rounds=settings.rounds,
         no_quality="random weights" if settings.weights == "random" else "", interrupted=interrupted,
-        verdicts=decide(models),
+        verdicts=decide(models, settings.rounds, interrupted),
     )  # fmt: skip
 
 

@@ -95,7 +95,18 @@ class Settings(BaseSettings):
         le=MOST_IMAGES,
         description="reference images for the quality metrics: max(NUM_SAMPLES, 2000)",
     )
-    batch_size: int = Field(1, ge=1, le=4096, description="requests per generate() call")
+    batch_size: int = Field(1, ge=1, le=4096, description="requests per timed generate() call")
+    rounds: int = Field(
+        4, ge=1, le=1000, description="fresh processes that time each model; winners on speed need at least 3"
+    )
+    timed_samples: Annotated[int, Field(ge=1, le=MOST_IMAGES)] | Literal["all"] = Field(
+        25, description="requests that every round times, the same first ones, or all; further images are made in bulk"
+    )
+    bulk_batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = Field(
+        "auto",
+        description="requests per call for images that are not timed; auto: the power of two up to 64 that is the "
+        "fastest per image",
+    )
     mode: Annotated[tuple[Mode, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("eager",), min_length=1, description="eager, compiled, or eager,compiled for a column each"
     )
@@ -119,7 +130,9 @@ class Settings(BaseSettings):
         "auto", description="bfloat16 on GPUs that have it, float32 on a CPU"
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
-    warmup: int = Field(3, ge=0, le=1000, description="untimed generate() calls before the timed ones")
+    warmup: int = Field(
+        3, ge=0, le=1000, description="least untimed generate() calls in each process; more follow until they agree"
+    )
     output_dir: Annotated[Path, AfterValidator(expanded)] = Field(
         Path("local_repo"), description="folder for images, timings, references and results"
     )
@@ -188,6 +201,10 @@ class Settings(BaseSettings):
     def references_needed(self) -> int:
         """Return how many reference images this run reads: none where nothing is scored."""
         return 0 if self.weights == "random" else self.num_references
+
+    def timed_count(self) -> int:
+        """Return how many of the first requests every round times."""
+        return self.num_samples if self.timed_samples == "all" else min(self.num_samples, self.timed_samples)
 
     def metric_names(self) -> tuple[str, ...]:
         """Return the metrics of this run, `all` spelled out."""

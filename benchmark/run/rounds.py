@@ -1,0 +1,193 @@
+"""Generation: every column timed in rounds of fresh processes, then the images beyond the timed ones made in bulk."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from benchmark.console.interruption import Stop
+from benchmark.console.plain_text import one_line
+from benchmark.console.progress import Progress
+from benchmark.data.prompts import PromptSet
+from benchmark.run import servers
+from benchmark.run.bulk import BulkJob, make_bulk
+from benchmark.run.jobs import Job
+from benchmark.run.snapshot import Snapshot
+from benchmark.run.remote_progress import RemoteProgress, relay
+from benchmark.run.servers import Channel, WorkerDied, WorkerFailed, WorkerServer
+from benchmark.run.slices import lacking_rounds, missing, timed_slices
+from benchmark.run.worker import Plan, RoundJob, time_round
+from models.base import Request
+
+MOST_SERVERS_AT_ONCE = 4  # they start together, before a round: one waiting server holds some hundred megabytes
+
+
+@dataclass(frozen=True)
+class Work:
+    """One column's worker in one round, or in bulk: what it does, and the line that says which it is."""
+
+    job: Job
+    doing: str
+    run: Callable[[Channel], None]
+
+    @property
+    def title(self) -> str:
+        return self.job.title
+
+
+@dataclass(frozen=True)
+class OpenColumn:
+    """A column whose folder this process holds, with what it held."""
+
+    job: Job
+    snapshot: Snapshot
+    requests: tuple[Request, ...]
+    device: str
+
+    @property
+    def plan(self) -> Plan:
+        own = self.job.column.settings
+        return Plan(own.batch_size, own.warmup, self.device)
+
+
+def generate(
+    jobs: Sequence[Job], prompts: PromptSet, device: str, progress: Progress, stop: Stop, failures: dict[str, str]
+) -> None:
+    """Time every round that a column lacks, and make its images; another run would find them on disk.
+
+    The folders of all columns are kept for this process until the end.
+
+    failures: takes, by title, why a column could not be made; it costs no other.
+    """
+    with ExitStack() as folders:
+        columns = []
+        for job in jobs:
+            own = job.column.settings
+            try:
+                snapshot = folders.enter_context(job.journal.locked())
+            except Exception as error:  # one column's folder must not take the others' results with it
+                if not isinstance(error, OSError | ValueError):
+                    traceback.print_exc()
+                _fail(job.title, f"{type(error).__name__}: {one_line(error)}", progress, failures)
+                continue
+            for fault in snapshot.faults:
+                progress.note(fault)
+            requests = tuple(prompts.requests(own.num_samples, own.seed))
+            columns.append(OpenColumn(job, snapshot, requests, device))
+        _run_all([*_rounds(columns), *_bulk(columns)], progress, stop, failures)
+
+
+def _rounds(columns: Sequence[OpenColumn]) -> Iterator[list[Work]]:
+    """Yield the work of each round that is not complete. The order of the columns is reversed from round to round."""
+    lacking = [_lacking(column) for column in columns]
+    last = max((number for rounds in lacking for number in rounds), default=-1)
+    for number in range(last + 1):
+        works = []
+        for column, rounds in zip(columns, lacking, strict=True):
+            if number in rounds:
+                job = RoundJob(
+                    column.job.load, column.requests, column.job.journal, column.plan, number, tuple(rounds[number])
+                )
+                of = column.job.column.settings.rounds
+                works.append(Work(column.job, f"round {number + 1} of {of}", partial(_time, job)))
+        if works:
+            yield works if number % 2 == 0 else works[::-1]
+
+
+def _lacking(column: OpenColumn) -> dict[int, list[range]]:
+    """Return the slices that each round lacks; the first one also makes again the images that are lost."""
+    snapshot, settings = column.snapshot, column.job.column.settings
+    slices = timed_slices(settings.timed_count(), settings.batch_size)
+    lacking = lacking_rounds(slices, snapshot.timed, settings.rounds)
+    without_image = missing(slices, snapshot.pixels())
+    first = [indices for indices in slices if indices in without_image or indices in lacking.get(0, ())]
+    if first or snapshot.loaded is None:  # a model is also loaded where only what is known of it was lost
+        lacking[0] = first
+    return lacking
+
+
+def _bulk(columns: Sequence[OpenColumn]) -> Iterator[list[Work]]:
+    """Yield the work of making the images beyond the timed ones, where there are any that lack."""
+    works = []
+    for column in columns:
+        settings, snapshot = column.job.column.settings, column.snapshot
+        start, covered = settings.timed_count(), frozenset(snapshot.pixels())
+        if covered.issuperset(range(start, settings.num_samples)):
+            continue
+        asked = None if settings.bulk_batch_size == "auto" else settings.bulk_batch_size
+        job = BulkJob(
+            load=column.job.load, load_eager=column.job.load_eager, requests=column.requests,
+            journal=column.job.journal, plan=column.plan, asked=asked, sizes=snapshot.bulk_sizes_from(start), covered=covered,
+            start=start, count=settings.num_samples,
+        )  # fmt: skip
+        works.append(Work(column.job, "bulk", partial(_make, job)))
+    if works:
+        yield works
+
+
+def _run_all(groups: Sequence[Sequence[Work]], progress: Progress, stop: Stop, failures: dict[str, str]) -> None:
+    """Run each group of works in a server of its own; several servers start at once, while nothing is timed."""
+    at_once = min(MOST_SERVERS_AT_ONCE, os.cpu_count() or 1)
+    for first in range(0, len(groups), at_once):
+        some = [left for group in groups[first : first + at_once] if (left := _left(group, failures))]
+        if not some or stop():
+            continue
+        preload = servers.modules_for([work.job.column for group in some for work in group])
+        with servers.open_servers(len(some), preload) as opened:
+            ready = [_is_ready(server, stop) for server in opened]
+            for server, group, reason in zip(opened, some, ready, strict=True):
+                with server:
+                    _run_group(server, group, reason, progress, stop, failures)
+
+
+def _is_ready(server: WorkerServer, stop: Stop) -> str:
+    """Wait until a server is ready; return why it cannot be, "" where it is."""
+    try:
+        server.is_ready(stop)
+    except WorkerDied as error:
+        return str(error)
+    return ""
+
+
+def _left(group: Sequence[Work], failures: dict[str, str]) -> list[Work]:
+    return [work for work in group if work.title not in failures]
+
+
+def _run_group(
+    server: WorkerServer, group: Sequence[Work], fault: str, progress: Progress, stop: Stop, failures: dict[str, str]
+) -> None:
+    """Run a group's works one after another. fault: why the server cannot run them, "" where it can."""
+    for work in _left(group, failures):
+        if stop():
+            return
+        if fault:
+            _fail(work.title, f"{fault} ({work.doing})", progress, failures)
+            continue
+        with relay(progress, work.doing) as on_message:
+            try:
+                server.run(work.run, on_message, stop)
+            except WorkerFailed as error:
+                _fail(work.title, error.line, progress, failures)
+            except WorkerDied as error:
+                if not stop():  # what ends a whole session ends its workers too
+                    _fail(work.title, f"{error} ({work.doing})", progress, failures)
+
+
+def _fail(title: str, reason: str, progress: Progress, failures: dict[str, str]) -> None:
+    if title not in failures:
+        failures[title] = reason
+        progress.note(f"{title} failed: {reason}")
+
+
+def _time(job: RoundJob, channel: Channel) -> None:
+    """Time a round in a worker."""
+    time_round(job, RemoteProgress(channel), channel.stopped)
+
+
+def _make(job: BulkJob, channel: Channel) -> None:
+    """Make images in bulk in a worker."""
+    make_bulk(job, RemoteProgress(channel), channel.stopped)
