@@ -11,7 +11,7 @@ from benchmark.data.reference import Reference
 from benchmark.data.run_data import Data
 from benchmark.report.contact_sheet import MOST_ROWS, SheetRow
 from benchmark.report.results import ModelResult
-from benchmark.run.journal import Snapshot
+from benchmark.run.snapshot import Snapshot
 from benchmark.settings.fields import Settings
 from metrics.base import Comparison, ImageSet, Scoring
 from metrics.degenerate import find_degenerate

@@ -39,8 +39,7 @@ from benchmark.run.journal_lines import (
     read_records,
     record_of,
 )
-from benchmark.run.snapshot import Snapshot as Snapshot
-from benchmark.run.snapshot import take_snapshot
+from benchmark.run.snapshot import Snapshot, take_snapshot
 from files import PROGRAM
 from files.deletion import listed
 from files.images import save_png
@@ -48,6 +47,8 @@ from files.locks import locked
 from files.reading import file_digest, read_regular
 from files.records import Damaged, read_record, seal, write_record
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, sync_file, write_text
+
+MOST_THREADS = 8  # of those that write the images of one batch
 
 
 class Journal:
@@ -187,15 +188,11 @@ class Journal:
         with naming(self._images):
             self._images.mkdir(parents=True, exist_ok=True)
         paths = [self.image_path(index) for index in batch.indices]
-        digests = []
         try:
-            for path, image in zip(paths, images, strict=True):
-                with naming(path):
-                    save_png(image, partial_path(path))
-                    sync_file(partial_path(path))
-                digests.append(hashlib.sha256(partial_path(path).read_bytes()).hexdigest())
+            with ThreadPoolExecutor(MOST_THREADS, "image") as pool:  # packing and syncing let other threads run
+                digests = tuple(pool.map(_write_aside, paths, images))
             pixels = batch.pixels or tuple(map(pixel_digest, images))
-            self._record(replace(batch, digests=tuple(digests), pixels=pixels, writer=self._writer))
+            self._record(replace(batch, digests=digests, pixels=pixels, writer=self._writer))
             for path in paths:
                 with naming(path):
                     publish(partial_path(path), path, sync=False)
@@ -292,6 +289,15 @@ def pixel_digest(image: Image.Image) -> str:
     digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
+
+
+def _write_aside(path: Path, image: Image.Image) -> str:
+    """Write the image that will be at `path` beside it, synced; return the digest of the file."""
+    partial = partial_path(path)
+    with naming(path):
+        save_png(image, partial)
+        sync_file(partial)
+    return hashlib.sha256(partial.read_bytes()).hexdigest()
 
 
 def _ends_whole(path: Path) -> bool:
