@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("VAR", "PixArt", "Infinity")
 ROWS = (
     "Model Size (M params)", "Avg Inference Time (s)", "Min Inference Time (s)", "Max Inference Time (s)",
-    "Throughput (images/sec)",
+    "Throughput (images/sec)", "Median Inference Time (s)",
 )  # fmt: skip
 WINNERS = ("Speed Winner: ", "Quality Winner: ", "Efficiency Winner: ")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from benchmark.report.numbers import has_value, paired_interval, shown_interval, shown_number
+from benchmark.report.numbers import has_value, paired_interval, shown_interval, shown_number, shown_percent
 from benchmark.report.results import ModelResult, Round, RunResult
 from metrics.base import Score
 
@@ -45,29 +45,29 @@ def _rounds(run: RunResult) -> list[str]:
     """Return how often the columns were timed, how far the rounds lie apart, and whether they made the same images."""
     if not run.models:
         return []
-    timed = _each(run.models, lambda model: str(model.timed_images))
+    timed = _each(run.models, lambda model: str(model.timed_images), len(run.models))
     fresh = "in a fresh process" if run.rounds == 1 else "each in a fresh process"
     lines = [f"Rounds: {run.rounds}, {fresh}, {timed} timed images"]
     spreads = [(model.name, model.round_spread) for model in run.models]
-    shown = ", ".join(f"{name} {_percent(spread)}" for name, spread in spreads if spread is not None)
+    shown = ", ".join(f"{name} {shown_percent(spread)}" for name, spread in spreads if spread is not None)
     if shown:
         lines.append(f"Spread between rounds (standard deviation of round means): {shown}")
-    counts = [(model.name, *_compared(model)) for model in run.models]
-    same = ", ".join(f"{name} {equal} of {compared}" for name, equal, compared in counts if equal == compared > 0)
+    same = [model for model in run.models if 0 < compared_images(model)[1] == compared_images(model)[0]]
     if same:
-        lines.append(f"Images of later rounds equal to those that were kept: {same}")
+        counts = _each(same, lambda model: "{} of {}".format(*compared_images(model)), len(run.models))
+        lines.append(f"Images of later rounds equal to those that were kept: {counts}")
     return lines
 
 
 def _about_rounds(model: ModelResult, rounds: int) -> list[str]:
     """Return what is wrong with the rounds of one column."""
     lines = []
-    equal, compared = _compared(model)
+    equal, compared = compared_images(model)
     if equal < compared:
         others = _named([found for found in model.rounds if found.equal < found.compared])
         lines.append(
             f"WARNING: {compared - equal} of {compared} images of later rounds are not equal to those that were kept "
-            f"({others}): the images that are scored are not all that was timed"
+            f"({others}), so the scores are not of exactly what was timed"
         )
     complete = sum(found.complete for found in model.rounds)
     if complete < rounds:
@@ -80,7 +80,7 @@ def _about_rounds(model: ModelResult, rounds: int) -> list[str]:
     return [f"{model.name}: {line}" for line in lines]
 
 
-def _compared(model: ModelResult) -> tuple[int, int]:
+def compared_images(model: ModelResult) -> tuple[int, int]:
     """Return how many images of later rounds are equal to those that were kept, and how many were compared."""
     return sum(found.equal for found in model.rounds), sum(found.compared for found in model.rounds)
 
@@ -90,26 +90,26 @@ def _bulk(models: Sequence[ModelResult]) -> list[str]:
     bulk = [model for model in models if model.bulk is not None]
     if not bulk:
         return []
-    timed = _each(bulk, lambda model: str(model.batch_size))
-    sizes = _each(bulk, lambda model: ", then ".join(map(str, model.bulk.batch_sizes)) if model.bulk else "")
-    return [f"Bulk: images beyond the timed ones at batch size {sizes}, the timed ones at {timed}"]
+    timed = _each(bulk, lambda model: str(model.batch_size), len(bulk))
+    sizes = _each(
+        bulk, lambda model: ", then ".join(map(str, model.bulk.batch_sizes)) if model.bulk else "", len(models)
+    )
+    return [f"Bulk: images beyond the timed ones at batch size {sizes}; the timed ones at batch size {timed}"]
 
 
-def _each(models: Sequence[ModelResult], text: Callable[[ModelResult], str]) -> str:
-    """Return the text that holds for all columns, or the text of each."""
-    texts = [text(model) for model in models]
-    if len(set(texts)) == 1:
-        return texts[0]
-    return ", ".join(f"{found} ({model.name})" for found, model in zip(texts, models, strict=True))
+def _each(models: Sequence[ModelResult], text: Callable[[ModelResult], str], count: int) -> str:
+    """Return the text that holds for all of `count` columns, or each text with the columns that it holds for."""
+    names: dict[str, list[str]] = {}
+    for model in models:
+        names.setdefault(text(model), []).append(model.name)
+    if len(names) == 1 and len(models) == count:
+        return next(iter(names))
+    return ", ".join(f"{found} ({', '.join(whose)})" for found, whose in names.items())
 
 
 def _named(rounds: Sequence[Round]) -> str:
     """Return "round 1", or "rounds 1, 3": counted from 1, as the progress counts them."""
     return f"round{'s' * (len(rounds) > 1)} {', '.join(str(found.number + 1) for found in rounds)}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.{1 if share >= 0.001 else 2}f} %"
 
 
 def _paired(models: Sequence[ModelResult]) -> list[str]:

@@ -20,6 +20,11 @@ def shown_number(number: float | None, decimals: int) -> str:
     return f"{number:.{decimals}f}" if has_value(number) else NO_VALUE
 
 
+def shown_percent(share: float | None) -> str:
+    """Return a share as "1.2 %", or n/a."""
+    return f"{shown_number(100 * share, 1 if share >= 0.001 else 2)} %" if share is not None else NO_VALUE
+
+
 def shown_interval(interval: tuple[float, float] | None, decimals: int) -> str:
     """Return "low..high", or "" where an end is not known."""
     if interval is None or not all(map(has_value, interval)):

@@ -1,24 +1,29 @@
-"""report.html: table, winners, every timed batch as a dot, contact sheet and footer in one file to pass on."""
+"""report.html: table, winners, pairs, timed batches, rounds, contact sheet and footer in one file to pass on."""
 
 from __future__ import annotations
 
 import base64
+import math
+import statistics
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from benchmark.console.plain_text import visible
-from benchmark.report.numbers import NO_VALUE, has_value, shown_interval, shown_number
+from benchmark.report.footer import compared_images, footer_lines
+from benchmark.report.html.plots import plot_batches, plot_rounds
+from benchmark.report.html.verdict_tables import VERDICT_STYLE, list_winners, tabulate_pairs
+from benchmark.report.latency_ratios import student_t
+from benchmark.report.numbers import NO_VALUE, has_value, shown_interval, shown_number, shown_percent
 from benchmark.report.ownership import GENERATOR
-from benchmark.report.results import ModelResult, RunResult
-from benchmark.report.table import footer_lines, table_rows, verdict_lines
+from benchmark.report.results import ModelResult, Round, RunResult
+from benchmark.report.table import table_rows
 from files.writing import write_text
 from metrics.base import Score
 
-PLOT_WIDTH, PLOT_LEFT, LANE_HEIGHT = 760, 190, 34
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; color: #1c2430; }
-table { border-collapse: collapse; }
+table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .3rem 1rem; text-align: right; border-bottom: 1px solid #dde3ea; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #8896a6; }
 ul { padding-left: 1.2rem; } img { max-width: 100%; }
@@ -34,9 +39,9 @@ def write_html_report(run: RunResult, contact_sheet: bytes | None, path: Path) -
     """
     body = ["<h1>Text-to-image benchmark</h1>"]
     if run.models:
-        winners = "".join(f"<li>{_text(line)}</li>" for line in verdict_lines(run))
-        body += [_table(run.models), f"<ul>{winners}</ul>", "<h2>Seconds per image, every timed batch</h2>"]
-        body += [_latency_plot(run.models)]
+        body += [_table(run.models), list_winners(run.verdicts)]
+        body += ["<h2>Seconds per image, every timed batch</h2>", plot_batches(run.models), *_rounds(run.models)]
+        body += [tabulate_pairs(run.verdicts)]
     if any(model.scores for model in run.models):
         body += ["<h2>Quality, with 95 % intervals</h2>", _quality_table(run.models)]
     if contact_sheet is not None:
@@ -44,7 +49,8 @@ def write_html_report(run: RunResult, contact_sheet: bytes | None, path: Path) -
         body += ["<h2>First prompts</h2>", f'<img alt="contact sheet" src="data:image/png;base64,{content}">']
     notes = "".join(f"<li>{_text(line)}</li>" for line in footer_lines(run))
     body += ["<h2>How it was measured</h2>", f'<ul class="notes">{notes}</ul>']
-    head = f'<meta charset="utf-8">{GENERATOR}<title>Text-to-image benchmark</title><style>{STYLE}</style>'
+    style = f"<style>{STYLE}{VERDICT_STYLE}</style>"
+    head = f'<meta charset="utf-8">{GENERATOR}<title>Text-to-image benchmark</title>{style}'
     write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n')
 
 
@@ -54,12 +60,62 @@ def _text(text: str) -> str:
 
 
 def _table(models: Sequence[ModelResult]) -> str:
-    names = "".join(f"<th>{_text(model.name)}</th>" for model in models)
-    rows = "".join(
-        f"<tr><td>{_text(row.label)}</td>{''.join(f'<td>{_text(cell)}</td>' for cell in row.cells)}</tr>"
-        for row in table_rows(models)
+    return _grid("Metric", [model.name for model in models], [(row.label, row.cells) for row in table_rows(models)])
+
+
+def _grid(corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return a table of texts from elsewhere: each row has a label and a cell for each column."""
+    names = "".join(f"<th>{_text(name)}</th>" for name in (corner, *columns))
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in (label, *cells))}</tr>" for label, cells in rows
     )
-    return f"<table><thead><tr><th>Metric</th>{names}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _rounds(models: Sequence[ModelResult]) -> list[str]:
+    """The means of each column's rounds: how far fresh processes lie apart. Nothing where there is one round alone."""
+    if all(model.round_spread is None for model in models):
+        return []
+    numbers = sorted({found.number for model in models for found in model.rounds})
+    # Four digits of the shortest mean: differences of 1 % are to be seen.
+    decimals = max(
+        0, 3 - math.floor(math.log10(min(found.mean_latency_s for model in models for found in model.rounds)))
+    )
+    rows = []
+    for number in numbers:
+        found = [next((it for it in model.rounds if it.number == number), None) for model in models]
+        rows.append((f"Round {number + 1}", [_round(it, decimals) for it in found]))
+    rows.append(("95 % interval of the mean", [_interval_of_mean(model, decimals) for model in models]))
+    rows.append(("Spread between rounds", [shown_percent(model.round_spread) for model in models]))
+    rows.append(("Equal images of later rounds", [_equal(model) for model in models]))
+    return [
+        "<h2>Rounds, each in a fresh process</h2>",
+        "<p>Mean of each complete round, in % of the mean of all of them; the line is its 95 % interval.</p>",
+        plot_rounds(models, _interval),
+        _grid("Seconds per image", [model.name for model in models], rows),
+    ]
+
+
+def _round(found: Round | None, decimals: int) -> str:
+    if found is None:
+        return NO_VALUE
+    return shown_number(found.mean_latency_s, decimals) + ("" if found.complete else " (incomplete)")
+
+
+def _interval_of_mean(model: ModelResult, decimals: int) -> str:
+    means_s = [found.mean_latency_s for found in model.rounds if found.complete]
+    return shown_interval(_interval(means_s), decimals) if len(means_s) > 1 else NO_VALUE
+
+
+def _interval(means_s: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean of at least two values."""
+    half_width = student_t(0.95, len(means_s) - 1) * statistics.stdev(means_s) / math.sqrt(len(means_s))
+    return statistics.fmean(means_s) - half_width, statistics.fmean(means_s) + half_width
+
+
+def _equal(model: ModelResult) -> str:
+    equal, compared = compared_images(model)
+    return f"{equal} of {compared}" if compared else NO_VALUE
 
 
 def _quality_table(models: Sequence[ModelResult]) -> str:
@@ -85,28 +141,3 @@ def _quality_table(models: Sequence[ModelResult]) -> str:
         rows.append(f"<tr><td>{_text(like.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     names = "".join(f"<th>{_text(name)}</th>" for name in (*(model.name for model in models), "floor", "N"))
     return f"<table><thead><tr><th>Metric</th>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _latency_plot(models: Sequence[ModelResult]) -> str:
-    """A lane for each model, a dot for each batch, a bar at the mean, on one axis from zero."""
-    longest_s = max(max(model.latencies_s) for model in models)
-    height = LANE_HEIGHT * len(models) + 30
-
-    def x(seconds: float) -> float:
-        return PLOT_LEFT + seconds / longest_s * (PLOT_WIDTH - PLOT_LEFT - 60)
-
-    marks = []
-    for lane, model in enumerate(models):
-        y = LANE_HEIGHT * lane + LANE_HEIGHT / 2
-        marks.append(f'<text x="0" y="{y + 5}">{_text(model.name)}</text>')
-        marks += [f'<circle cx="{x(s):.1f}" cy="{y}" r="4" fill="#2f6fb3" opacity=".35"/>' for s in model.latencies_s]
-        mean = x(model.mean_latency_s)
-        marks.append(f'<rect x="{mean - 1:.1f}" y="{y - 11}" width="2" height="22" fill="#1c2430"/>')
-    base = LANE_HEIGHT * len(models) + 4
-    marks.append(f'<line x1="{PLOT_LEFT}" x2="{x(longest_s):.1f}" y1="{base}" y2="{base}" stroke="#8896a6"/>')
-    ticks = "".join(
-        f'<text x="{x(s):.1f}" y="{base + 20}" text-anchor="middle">{s:.3g} s</text>'
-        for s in (0.0, longest_s / 2, longest_s)
-    )
-    style = 'font-size="14" font-family="system-ui, sans-serif"'
-    return f'<svg width="{PLOT_WIDTH}" height="{height}" {style} role="img">{"".join(marks)}{ticks}</svg>'

@@ -21,7 +21,7 @@ from benchmark.console.progress import Progress
 from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
 from benchmark.report.files import write_reports
 from benchmark.report.html.page import write_html_report
-from benchmark.report.ownership import REPORT_NAMES, foreign_reports
+from benchmark.report.ownership import CSV_COLUMNS, REPORT_NAMES, foreign_reports
 from benchmark.report.results import RunResult, read_results, write_results
 from benchmark.report.table import format_report
 from benchmark.report.table_csv import write_csv
@@ -294,6 +294,11 @@ def test_results_of_an_earlier_version_are_ours(tmp_path: Path) -> None:
     assert foreign_reports(tmp_path) == []
     with pytest.raises(ValueError, match="checksum is missing"):
         read_results(path)
+
+
+def test_a_csv_of_a_version_without_rounds_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(",".join((*CSV_COLUMNS, "fid")) + "\r\n")
+    assert foreign_reports(tmp_path) == []
 
 
 def test_our_sheet_is_told_from_a_png_of_another(tmp_path: Path) -> None:

@@ -175,20 +175,24 @@ def test_a_round_that_is_not_complete_has_no_part_in_the_spread() -> None:
 def test_images_of_later_rounds_that_are_others_stand_out_in_the_footer() -> None:
     other = replace(VAR, rounds=(*VAR.rounds[:2], replace(VAR.rounds[2], equal=0), replace(VAR.rounds[3], equal=1)))
     text = format_report(report(SDXL, other))
-    assert "\nImages of later rounds equal to those that were kept: SDXL 6 of 6\n" in text
+    assert "\nImages of later rounds equal to those that were kept: 6 of 6 (SDXL)\n" in text
     assert (
         "\nVAR-d16: WARNING: 3 of 6 images of later rounds are not equal to those that were kept (rounds 3, 4)" in text
     )
-    assert "WARNING" not in format_report(report(SDXL, VAR))
+    equal = format_report(report(SDXL, VAR))
+    assert "\nImages of later rounds equal to those that were kept: 6 of 6\n" in equal
+    assert "WARNING" not in equal
 
 
 def test_the_footer_gives_the_batch_sizes_of_bulk_beside_that_of_the_timed_images() -> None:
     one, other = (replace(model, bulk=Bulk((64,), 10, 1.0, 10.0)) for model in (SDXL, VAR))
-    assert "\nBulk: images beyond the timed ones at batch size 64, the timed ones at 1\n" in format_report(
+    assert "\nBulk: images beyond the timed ones at batch size 64; the timed ones at batch size 1\n" in format_report(
         report(one, other)
     )
     halved = replace(other, bulk=Bulk((64, 32), 10, 1.0, 10.0))
-    assert "at batch size 64 (SDXL), 64, then 32 (VAR-d16), the timed ones at 1\n" in format_report(report(one, halved))
+    assert "at batch size 64 (SDXL), 64, then 32 (VAR-d16); the timed ones at batch size 1\n" in format_report(
+        report(one, halved)
+    )
     assert "Bulk" not in format_report(report(SDXL, VAR))
 
 
