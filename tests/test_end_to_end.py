@@ -66,7 +66,7 @@ def test_a_model_is_one_file_and_one_line(tmp_path: Path, capsys: pytest.Capture
     assert "Model Size (M params)               2.0                  2.0" in printed.out
     assert "Speed Winner: " in printed.out
     content = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [len(model["latencies_s"]) for model in content["models"]] == [3, 3]
+    assert [[len(found["latencies_s"]) for found in model["rounds"]] for model in content["models"]] == [[3], [3]]
     assert content["models"][0]["scores"][0]["n_generated"] == 3
     assert (tmp_path / "out" / "samples.png").stat().st_size > 1000
     report = (tmp_path / "out" / "report.html").read_text()
