@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import statistics
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,10 +12,10 @@ from benchmark.console.plain_text import visible
 from benchmark.report.footer import compared_images, footer_lines
 from benchmark.report.html.plots import plot_batches, plot_rounds
 from benchmark.report.html.verdict_tables import VERDICT_STYLE, list_winners, tabulate_pairs
-from benchmark.report.latency_ratios import student_t
+from benchmark.report.latency_ratios import TIE_CONFIDENCE, t_interval
 from benchmark.report.numbers import NO_VALUE, has_value, shown_interval, shown_number, shown_percent
 from benchmark.report.ownership import GENERATOR
-from benchmark.report.results import ModelResult, Round, RunResult
+from benchmark.report.results import ModelResult, RunResult
 from benchmark.report.table import table_rows
 from files.writing import write_text
 from metrics.base import Score
@@ -77,15 +76,10 @@ def _rounds(models: Sequence[ModelResult]) -> list[str]:
     if all(model.round_spread is None for model in models):
         return []
     numbers = sorted({found.number for model in models for found in model.rounds})
-    # Four digits of the shortest mean: differences of 1 % are to be seen.
-    decimals = max(
-        0, 3 - math.floor(math.log10(min(found.mean_latency_s for model in models for found in model.rounds)))
-    )
     rows = []
     for number in numbers:
-        found = [next((it for it in model.rounds if it.number == number), None) for model in models]
-        rows.append((f"Round {number + 1}", [_round(it, decimals) for it in found]))
-    rows.append(("95 % interval of the mean", [_interval_of_mean(model, decimals) for model in models]))
+        rows.append((f"Round {number + 1}", [_round(model, number) for model in models]))
+    rows.append(("95 % interval of the mean", [_interval_of_mean(model) for model in models]))
     rows.append(("Spread between rounds", [shown_percent(model.round_spread) for model in models]))
     rows.append(("Equal images of later rounds", [_equal(model) for model in models]))
     return [
@@ -96,21 +90,25 @@ def _rounds(models: Sequence[ModelResult]) -> list[str]:
     ]
 
 
-def _round(found: Round | None, decimals: int) -> str:
+def _round(model: ModelResult, number: int) -> str:
+    found = next((found for found in model.rounds if found.number == number), None)
     if found is None:
         return NO_VALUE
-    return shown_number(found.mean_latency_s, decimals) + ("" if found.complete else " (incomplete)")
+    return shown_number(found.mean_latency_s, _decimals(model)) + ("" if found.complete else " (incomplete)")
 
 
-def _interval_of_mean(model: ModelResult, decimals: int) -> str:
+def _interval_of_mean(model: ModelResult) -> str:
     means_s = [found.mean_latency_s for found in model.rounds if found.complete]
-    return shown_interval(_interval(means_s), decimals) if len(means_s) > 1 else NO_VALUE
+    return shown_interval(_interval(means_s), _decimals(model)) if len(means_s) > 1 else NO_VALUE
 
 
 def _interval(means_s: Sequence[float]) -> tuple[float, float]:
-    """Return Student's 95 % interval of the mean of at least two values."""
-    half_width = student_t(0.95, len(means_s) - 1) * statistics.stdev(means_s) / math.sqrt(len(means_s))
-    return statistics.fmean(means_s) - half_width, statistics.fmean(means_s) + half_width
+    return t_interval(means_s, TIE_CONFIDENCE)
+
+
+def _decimals(model: ModelResult) -> int:
+    """Return with how many decimals a column's seconds have four digits: differences of 1 % are to be seen."""
+    return max(0, 3 - math.floor(math.log10(min(found.mean_latency_s for found in model.rounds))))
 
 
 def _equal(model: ModelResult) -> str:

@@ -78,7 +78,7 @@ def test_there_is_a_dot_for_each_timed_batch_and_a_mark_for_each_complete_round(
     page = page_of(report(FAST, begun, rounds=3), tmp_path)
     assert page.count("<circle ") == 2 * 3 + 2 * 3
     assert page.count("<path ") == 3 + 2
-    assert ["Round 3", "0.9990", "2.9900 (incomplete)"] in cells_of(page)
+    assert ["Round 3", "0.9990", "2.990 (incomplete)"] in cells_of(page)
 
 
 def test_one_round_alone_has_no_plot_of_rounds(tmp_path: Path) -> None:
