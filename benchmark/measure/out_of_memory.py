@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-_TEXTS = ("out of memory", "not enough memory", "STATUS_ALLOC_FAILED")
+_TEXTS = ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
