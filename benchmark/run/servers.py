@@ -18,14 +18,13 @@ from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Protocol, Self
 
+from benchmark.measure.accelerators import count_gpus
 from benchmark.run.columns import Column
 from models.base import Mode
 
 # What every worker needs. What loading a model imports besides is its family's to say (`ModelFamily.imports`).
 PRELOADED = ("PIL.PngImagePlugin", "numpy", "torch", "benchmark.run.rounds")
 PRELOADED_OF_MODES: dict[Mode, tuple[str, ...]] = {"eager": (), "compiled": ("torch._inductor.compile_fx",)}
-# diffusers counts CUDA devices when it is imported. Counted through CUDA itself, no forked process could use it.
-ENVIRONMENT = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_TO_END = 3.0
 # `-m` would look for the module on a path that is not the parent's.
@@ -62,6 +61,16 @@ def modules_for(columns: Iterable[Column]) -> tuple[str, ...]:
     for column in columns:
         modules |= dict.fromkeys((*column.model.family.imports, *PRELOADED_OF_MODES[column.mode]))
     return tuple(modules)
+
+
+def server_environment() -> dict[str, str]:
+    """Return the environment of a server that is started now: this process's, and how torch counts CUDA devices.
+
+    diffusers counts them when it is imported. Torch would ask CUDA, and forked processes could not use it after that;
+    so it asks the driver's library, and nothing where there is no driver.
+    """
+    environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    return environment | {"CUDA_VISIBLE_DEVICES": ""} if count_gpus() == 0 else environment
 
 
 @contextmanager
@@ -103,7 +112,7 @@ class WorkerServer:
                     sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()),
                     *self.preloaded,
                 ],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2, env=os.environ | ENVIRONMENT,
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2, env=server_environment(),
                 start_new_session=True,  # the terminal's signals are for the parent, which decides
             )  # fmt: skip
 
@@ -153,7 +162,7 @@ class WorkerServer:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise AssertionError(f"work must stand in a module, so that it can be sent: {error}") from error
         try:
-            if self.is_ready(stopped):
+            if self.is_ready(stopped) and not stopped():
                 self._run(packed, on_message, stopped)
         except (WorkerFailed, WorkerDied):
             raise

@@ -22,7 +22,7 @@ def tell_itself(channel: Channel) -> None:
             "directory": str(Path.cwd()),
             "environment": dict(os.environ),
             "handlers": [signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL) for number in (1, 2, 15)],
-            "threads_of_server": len(os.listdir(f"/proc/{os.getppid()}/task")),
+            "threads_of_server": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),
             "session": os.getsid(0),
         }
     )
@@ -41,7 +41,7 @@ def tell_of_cuda(channel: Channel) -> None:
             "sum": float(torch.arange(200_000.0).reshape(400, 500).matmul(torch.ones(500, 300)).sum()),
             "offline": hub is not None and hub.HF_HUB_OFFLINE,
             "modules": sorted(sys.modules),
-            "threads_of_server": len(os.listdir(f"/proc/{os.getppid()}/task")),
+            "threads_of_server": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),
         }
     )
 
