@@ -2,9 +2,11 @@
 
     python -m scripts.measuring.check_run_damage --repeats 20
 
-Each try copies a finished run of two embedded models, damages one file of it, and runs again. The second run must end
-with the figures of the first, or refuse with a line that names what is damaged; it must never show a traceback, and
-never change an image or a line of the column that was not damaged. Exit status: 0, 1 where a try failed.
+Each try copies a finished run of two embedded models (two rounds, and images in bulk), damages one file of it, a
+journal in a line of each kind by turns, and runs again. The second run must end with the images and scores of the
+first, with every round complete, and with every whole line that was left; or refuse with a line that names what is
+damaged. It must never show a traceback, and never change an image or a line of the column that was not damaged. Exit
+status: 0, 1 where a try failed.
 """
 
 from __future__ import annotations
@@ -14,18 +16,19 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from files.locks import LOCK_NAME
-from scripts.measuring.damaging import copy_tree, damage
+from scripts.measuring.damaging import copy_tree, damage, damage_line, kinds_in
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.killing import begin
 
 SETTINGS = {
     "WEIGHTS": "tiny", "MODELS": "var,pixart", "PIXART_STEPS": "2", "NUM_SAMPLES": "8", "NUM_REFERENCES": "60",
-    "METRICS": "fid,kid,psnr", "WARMUP": "1", "BATCH_SIZE": "2", "DEVICE": "cpu",
+    "METRICS": "fid,kid,psnr", "WARMUP": "1", "BATCH_SIZE": "2", "DEVICE": "cpu", "ROUNDS": "2",
+    "TIMED_SAMPLES": "3", "BULK_BATCH_SIZE": "2",
 }  # fmt: skip
 PRELOAD = [
     "diffusers",
@@ -57,17 +60,24 @@ def check_damage(folder: Path, tries: int, seed: int = 0) -> Iterator[Try]:
     moments = random.Random(seed)
     for number in range(tries):
         copy = copy_tree(whole, folder / f"damaged-{number}")
-        file = moments.choice(state_files(copy))
-        done = f"{file.relative_to(copy).parent}: {damage(file, moments)}"
+        file, kind = moments.choice(targets(copy))
+        what = damage_line(file, kind, moments) if kind else damage(file, moments)
+        left = _lines(copy)
         status, told = _run_again(copy)
-        yield Try(done, status, tuple(_faults(whole, copy, file, status, told)))
+        faults = _faults(whole, copy, file, left & _lines(whole), status, told)
+        yield Try(f"{file.relative_to(copy).parent}: {what}", status, tuple(faults))
 
 
-def state_files(output: Path) -> list[Path]:
-    """Return the files of a run that another run reads, each kind about as often as the others."""
-    kinds = ("*/timings.jsonl", "*/fingerprint.json", "*/output/*.png", "*/input/manifest.jsonl", "*/input/*/*.png",
-             "*/input/*/*.txt", "cache/*/*", "results.json")  # fmt: skip
-    found = [sorted(output.glob(kind)) for kind in kinds]
+def targets(output: Path) -> list[tuple[Path, str]]:
+    """Return the files of a run that another run reads, each kind about as often as the others.
+
+    A journal stands there for each kind of line that it holds, with the kind; any other file with "".
+    """
+    kinds = ("*/fingerprint.json", "*/output/*.png", "*/input/manifest.jsonl", "*/input/*/*.png", "*/input/*/*.txt",
+             "cache/*/*", "results.json")  # fmt: skip
+    found = [[(path, "") for path in sorted(output.glob(kind))] for kind in kinds]
+    lines = [(path, kind) for path in sorted(output.glob("*/timings*.jsonl")) for kind in kinds_in(path)]
+    found += [[line for line in lines if line[1] == kind] for kind in sorted({kind for _, kind in lines})]
     most = max(len(files) for files in found)
     return [files[place % len(files)] for files in found if files for place in range(most)]
 
@@ -92,7 +102,8 @@ def _run(output: Path) -> None:
     sys.exit(status)
 
 
-def _faults(whole: Path, copy: Path, damaged: Path, status: int, told: str) -> Iterator[str]:
+def _faults(whole: Path, copy: Path, damaged: Path, left: Set[bytes], status: int, told: str) -> Iterator[str]:
+    """Yield what is wrong with a run after `damaged` was damaged. left: the lines that this left of the journals."""
     if "Traceback" in told:
         yield f"a traceback: {told[-300:]}"
     if status not in (0, 1, 2):
@@ -106,6 +117,8 @@ def _faults(whole: Path, copy: Path, damaged: Path, status: int, told: str) -> I
         for column in COLUMNS:
             if _images(whole / column) != _images(copy / column):
                 yield f"{column} has other images"
+        if lost := left - _lines(copy):
+            yield f"{len(lost)} whole lines are gone"
         expected, found = _scores(whole), _scores(copy)
         if expected.keys() != found.keys() or any(abs(expected[name] - found[name]) > SAME for name in expected):
             yield f"other scores: {found} instead of {expected}"
@@ -123,9 +136,20 @@ def _images(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "output").glob("*.png")}
 
 
+def _lines(output: Path) -> set[bytes]:
+    """Return the lines of the journals of a run's columns."""
+    return {line for path in output.glob("*/timings*.jsonl") for line in path.read_bytes().split(b"\n") if line}
+
+
 def _scores(output: Path) -> dict[str, float]:
-    found = json.loads((output / "results.json").read_text(encoding="utf-8"))
-    return {f"{model['name']} {score['key']}": score["value"] for model in found["models"] for score in model["scores"]}
+    """Return what a run found of each column beside its times: scores, whole rounds and the batch size of bulk."""
+    found: dict[str, float] = {}
+    for model in json.loads((output / "results.json").read_text(encoding="utf-8"))["models"]:
+        values = {score["key"]: score["value"] for score in model["scores"]}
+        values["whole rounds"] = sum(each["complete"] and each["equal"] == each["compared"] for each in model["rounds"])
+        values["batch size of bulk"] = max(model["bulk"]["batch_sizes"])
+        found |= {f"{model['name']} {name}": value for name, value in values.items()}
+    return found
 
 
 def main(given: Sequence[str] | None = None) -> int:
