@@ -1,10 +1,12 @@
-"""Kills whole runs at random moments (`kill -9`) and holds what each ends with against an undisturbed one.
+"""Kills runs, their servers and their workers at random moments (`kill -9`), and holds what each run ends with.
 
     python -m scripts.measuring.check_run_kills --repeats 50
 
-A run of an embedded model prepares references, generates, scores and reports, once undisturbed. Then the same run is
-killed at a random moment and started once more, again and again, each time in a folder of its own. Images and
-references must be the same to the byte, scores within 1e-6, and nothing half written may be left. Exit status: 0, 1
+A run of two embedded models prepares references, times three rounds, makes images in bulk, scores and reports: once
+undisturbed, and then again and again, each time in a folder of its own and killed at a random moment. The phases and
+what is killed take turns. A worker or a server that is killed costs its columns: the run says so and exits with 1. The
+same command then goes on to the end. Images and references must be the same to the byte as in the undisturbed run,
+scores within 1e-6, every round must be complete, nothing half written and no process may be left. Exit status: 0, 1
 where anything differs.
 """
 
@@ -14,22 +16,38 @@ import itertools
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 from files.writing import PREFIX
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
-from scripts.measuring.killing import SECONDS_BETWEEN_LOOKS, begin, check_ended, finish, kill_after
+from scripts.measuring.killing import (
+    SECONDS_BETWEEN_LOOKS,
+    begin,
+    check_ended,
+    children_of,
+    command_of,
+    finish,
+    started_with,
+    still_there,
+)
 
+# BULK_BATCH_SIZE is fixed: what `auto` chooses depends on the moment, and images of two batch sizes may differ by 1.
 SETTINGS = {
-    "WEIGHTS": "tiny", "MODELS": "pixart", "PIXART_STEPS": "2", "NUM_SAMPLES": "24", "NUM_REFERENCES": "300",
-    "METRICS": "fid,kid,prdc,psnr,fidelity", "WARMUP": "1", "BATCH_SIZE": "2",
+    "WEIGHTS": "tiny", "MODELS": "var,pixart", "PIXART_STEPS": "2", "NUM_SAMPLES": "14", "NUM_REFERENCES": "100",
+    "METRICS": "fid,kid,prdc,psnr,fidelity", "WARMUP": "1", "ROUNDS": "3", "TIMED_SAMPLES": "5", "BATCH_SIZE": "2",
+    "BULK_BATCH_SIZE": "4",
 }  # fmt: skip
+COLUMNS = ("VAR-tiny", "PixArt")
 PRELOAD = [
     "diffusers",
     "transformers",
@@ -38,90 +56,177 @@ PRELOAD = [
     "benchmark.report.table",
     "run_inference",
 ]
-PHASES = ("preparing", "generating", "evaluating", "reporting")
+PHASES = ("preparing", "timing", "making in bulk", "evaluating", "reporting")
+Target = Literal["run", "server", "worker"]
+TURNS: tuple[tuple[str, Target], ...] = (
+    ("timing", "worker"), ("making in bulk", "run"), ("timing", "run"), ("evaluating", "run"), ("timing", "server"),
+    ("making in bulk", "worker"), ("preparing", "run"), ("timing", "worker"), ("making in bulk", "server"),
+    ("timing", "run"), ("reporting", "run"),
+)  # fmt: skip
+SERVER = b"benchmark.run.worker_server"
+KILLED = "killed by SIGKILL"
 SAME = 1e-6
+SECONDS_TO_END = 10.0  # what a killed run, server or worker leaves has to end within
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A run that was killed in `phase`. differences: empty where it ended as the undisturbed one."""
+    """What was killed in which phase. differences: empty where it ended as the undisturbed run.
+
+    seconds_to_end: from the end of the run, killed or by itself, until all of its processes had ended.
+    """
 
     phase: str
+    target: Target
+    seconds_to_end: float
     differences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """When things were there in a run that was not killed: by phase, the seconds since its begin of each look."""
+
+    seen: Mapping[tuple[str, Target], Sequence[float]]
+
+    def draw(self, phase: str, target: Target, random: random.Random) -> float:
+        return random.choice(self.seen.get((phase, target), (0.0,))) + random.uniform(0, SECONDS_BETWEEN_LOOKS)
 
 
 def check_kills(folder: Path, kills: int, seed: int = 0, device: str = "cpu") -> Iterator[Kill]:
     """Run once undisturbed and `kills` times killed, all under `folder`, and yield how each killed one ended.
 
-    The phases take turns; within its phase the moment is random.
+    Phases and targets take turns; within its phase the moment is random.
 
     Raises:
         RuntimeError: a run fails without being killed.
     """
-    whole, timed = folder / "whole", folder / "timed"
+    whole = folder / "whole"
     settings = SETTINGS | {"DEVICE": device}
     # With a GPU nothing is imported before a fork, since importing diffusers counts CUDA devices.
     preload = PRELOAD if device == "cpu" else []
     finish(_run, whole, settings, preload=preload)
-    seconds_of = _time_phases(timed, settings, preload)  # a second run, without what is imported once
+    seen = _watch(folder / "timed", settings, preload)  # a second run, without what is imported once
     moments = random.Random(seed)
     done = 0
     for number in itertools.count():
-        place, phase = folder / f"killed-{number}", PHASES[number % len(PHASES)]
-        if not kill_after(
-            moments.uniform(0, seconds_of[phase]), _run, place, settings, preload=preload,
-            ready=lambda place=place, phase=phase: PHASES.index(phase_of(place)) >= PHASES.index(phase),  # type: ignore[misc]
-        ):  # fmt: skip
-            continue  # it ended by itself
-        was = phase_of(place)
+        place, (phase, target) = folder / f"killed-{number}", TURNS[done % len(TURNS)]
+        killed = _kill(place, settings, preload, phase, target, seen.draw(phase, target, moments))
+        if killed is None:
+            continue  # it ended by itself, or the target had done its work
         finish(_run, place, settings, preload=preload)
-        yield Kill(was, tuple(differences(whole, place)))
+        left = started_with("OUTPUT_DIR", str(place))
+        found = [*killed.differences, *differences(whole, place), *(f"process {one} is left" for one in left)]
+        yield Kill(killed.phase, killed.target, killed.seconds_to_end, tuple(found))
         done += 1
         if done == kills:
             return
 
 
-def _time_phases(output: Path, settings: Mapping[str, str], preload: Sequence[str]) -> dict[str, float]:
-    """Run once and return how many seconds each phase took."""
+def _kill(
+    place: Path, settings: Mapping[str, str], preload: Sequence[str], phase: str, target: Target, seconds: float
+) -> Kill | None:
+    """Start a run, kill its target `seconds` after the phase began, and return how it all ended.
+
+    None: nothing was killed, or a server that had no more to do.
+    """
+    process = begin(partial(_run, is_killed=target != "run"), place, settings, preload=preload)
+    while PHASES.index(phase_of(place)) < PHASES.index(phase) and process.exitcode is None:
+        process.join(SECONDS_BETWEEN_LOOKS)
+    process.join(seconds)
+    while process.exitcode is None and not (found := _targets(process.pid, target)):
+        process.join(SECONDS_BETWEEN_LOOKS)
+    if process.exitcode is not None:
+        check_ended(process)
+        return None
+    was, family = phase_of(place), [*_targets(process.pid, "server"), *_targets(process.pid, "worker")]
+    with suppress(ProcessLookupError):
+        os.kill(found[0], signal.SIGKILL)
+    process.join()
+    began = time.monotonic()
+    if target != "run" and process.exitcode == 0:
+        return None
+    log = _log(place).read_text() if _log(place).is_file() else ""
+    faults = []
+    if target != "run" and (process.exitcode != 1 or KILLED not in log):
+        faults.append(f"its run ended with status {process.exitcode} and does not say that it was {KILLED}")
+    while left := [*still_there(family), *started_with("OUTPUT_DIR", str(place))]:
+        if time.monotonic() - began > SECONDS_TO_END:
+            faults.append(f"{len(left)} processes are left after {SECONDS_TO_END:g} s")
+            break
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return Kill(was, target, time.monotonic() - began, tuple(faults))
+
+
+def _targets(run: int, target: Target) -> list[int]:
+    """Return the processes of a run that may be killed: the run itself, its servers, or their workers."""
+    if target == "run":
+        return [run]
+    servers = [child for child in children_of(run) if SERVER in command_of(child)]
+    if target == "server":
+        return servers
+    return [child for server in servers for child in children_of(server) if SERVER in command_of(child)]
+
+
+def _watch(output: Path, settings: Mapping[str, str], preload: Sequence[str]) -> Moments:
+    """Run once, look again and again, and return when what was there, by phase."""
     process = begin(_run, output, settings, preload=preload)
-    began = dict.fromkeys(PHASES, 0.0)
+    began: dict[str, float] = {}
+    seen: dict[tuple[str, Target], list[float]] = {}
     while process.exitcode is None:
-        phase = phase_of(output)
-        began[phase] = began[phase] or time.monotonic()
+        phase, now = phase_of(output), time.monotonic()
+        began.setdefault(phase, now)
+        targets: tuple[Target, ...] = ("run", "server", "worker")
+        for target in targets:
+            if _targets(process.pid, target):
+                seen.setdefault((phase, target), []).append(now - began[phase])
         process.join(SECONDS_BETWEEN_LOOKS)
     check_ended(process)
-    ends = [began[phase] for phase in PHASES[1:]] + [time.monotonic()]
-    return {phase: max(0.0, end - began[phase]) for phase, end in zip(PHASES, ends, strict=True) if began[phase]} | {
-        phase: 0.0 for phase in PHASES if not began[phase]
-    }
+    return Moments(seen)
 
 
-def _run(output: Path, settings: Mapping[str, str]) -> None:
+def _run(output: Path, settings: Mapping[str, str], is_killed: bool = False) -> None:
+    """Run the program; its text goes to a log beside its folder. is_killed: status 1 is no surprise."""
     import torch
 
     import run_inference
 
     torch.set_num_threads(1)
     os.environ.update(settings, OUTPUT_DIR=str(output))
-    with Path(os.devnull).open("w") as nowhere, (output.parent / f"{output.name}.log").open("a") as log:
+    with Path(os.devnull).open("w") as nowhere, _log(output).open("a") as log:
         sys.stdout, sys.stderr = nowhere, log
+        os.dup2(log.fileno(), 2)  # what workers print
         status = run_inference.main([])
     if status != 0:
-        print((output.parent / f"{output.name}.log").read_text()[-2000:], file=sys.__stderr__)
+        if not is_killed:
+            print(_log(output).read_text()[-2000:], file=sys.__stdout__)
         raise SystemExit(status)
 
 
+def _log(output: Path) -> Path:
+    return output.parent / f"{output.name}.log"
+
+
 def phase_of(output: Path) -> str:
-    """Return what a killed run was doing, as its files tell."""
-    manifest, timings = output / "Robots" / "input" / "manifest.jsonl", output / "PixArt" / "timings.jsonl"
+    """Return what a run is doing, or was when it was killed, as its files tell."""
     if (output / "results.csv").is_file():
         return "reporting"
-    batches = timings.read_bytes().count(b'"batch"') if timings.is_file() else 0
-    if batches * int(SETTINGS["BATCH_SIZE"]) >= int(SETTINGS["NUM_SAMPLES"]):
+    manifest = output / "Robots" / "input" / "manifest.jsonl"
+    journals = [output / column / "timings.jsonl" for column in COLUMNS]
+    lines = [line for path in journals if path.is_file() for line in path.read_bytes().split(b"\n")]
+    samples, timed, rounds = (int(SETTINGS[name]) for name in ("NUM_SAMPLES", "TIMED_SAMPLES", "ROUNDS"))
+    calls = -(-timed // int(SETTINGS["BATCH_SIZE"])) * len(COLUMNS)
+    bulk = -(-(samples - timed) // int(SETTINGS["BULK_BATCH_SIZE"])) * len(COLUMNS)
+    if _count(lines, "batch") >= calls + bulk:
         return "evaluating"
-    if manifest.is_file() and manifest.read_bytes().count(b"\n") > int(SETTINGS["NUM_REFERENCES"]):
-        return "generating"
+    if _count(lines, "timed") >= calls * rounds:
+        return "making in bulk"
+    if lines or (manifest.is_file() and manifest.read_bytes().count(b"\n") > int(SETTINGS["NUM_REFERENCES"])):
+        return "timing"
     return "preparing"
+
+
+def _count(lines: Sequence[bytes], kind: str) -> int:
+    return sum(f'"kind": "{kind}"'.encode() in line for line in lines)
 
 
 def differences(whole: Path, other: Path) -> Iterator[str]:
@@ -140,8 +245,14 @@ def differences(whole: Path, other: Path) -> Iterator[str]:
 
 
 def _scores(output: Path) -> dict[str, float]:
-    model = json.loads((output / "results.json").read_text(encoding="utf-8"))["models"][0]
-    return {"images": model["images"]} | {score["key"]: score["value"] for score in model["scores"]}
+    """Return what a run found of each column beside its times: images, whole rounds and scores."""
+    found: dict[str, float] = {}
+    for model in json.loads((output / "results.json").read_text(encoding="utf-8"))["models"]:
+        whole = sum(each["complete"] and each["equal"] == each["compared"] for each in model["rounds"])
+        values = {"images": model["images"], "whole rounds": whole}
+        values |= {score["key"]: score["value"] for score in model["scores"]}
+        found |= {f"{model['name']}: {name}": value for name, value in values.items()}
+    return found
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -150,17 +261,21 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments [%(default)s]")
     options = parser.parse_args(given)
     repeats = min(options.repeats, 2) if options.tiny else options.repeats
-    about, kills = describe_run(__file__, options.device), []
+    about = describe_run(__file__, options.device)
+    kills: list[Kill] = []
     with tempfile.TemporaryDirectory() as folder:
         for number, kill in enumerate(check_kills(Path(folder), repeats, options.seed, options.device), start=1):
             kills.append(kill)
             told = "; ".join(kill.differences[:3]) or "as the undisturbed one"
-            print(f"{number}: killed while {kill.phase}: {told}", flush=True)
-            write_report(options.output, about, {"seed": options.seed, "kills": [asdict(one) for one in kills]})
-    phases = Counter(kill.phase for kill in kills)
+            print(f"{number}: {kill.target} killed while {kill.phase}: {told}", flush=True)
+            found: dict[str, Any] = {"seed": options.seed, "kills": [asdict(one) for one in kills]}
+            write_report(options.output, about, found)
+    counts = Counter(f"{kill.target} while {kill.phase}" for kill in kills)
     faulty = sum(bool(kill.differences) for kill in kills)
-    shown = ", ".join(f"{count} while {phase}" for phase, count in phases.items())
+    slowest = max((kill.seconds_to_end for kill in kills if kill.target == "run"), default=0.0)
+    shown = ", ".join(f"{count} {what}" for what, count in counts.items())
     print(f"{repeats - faulty} of {repeats} ended as the undisturbed run ({shown})")
+    print(f"every process of a killed run had ended {slowest:.2f} s later at most")
     return 1 if faulty else 0
 
 

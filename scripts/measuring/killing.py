@@ -6,8 +6,11 @@ A process is forked from a server that has imported the libraries, so that its t
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 SECONDS_BETWEEN_LOOKS = 0.002
@@ -58,3 +61,36 @@ def kill_after(
     process.kill()
     process.join()
     return True
+
+
+def children_of(process: int) -> list[int]:
+    """Return the ids of the children of a process, those that have ended and are not waited for among them."""
+    children: list[int] = []
+    with suppress(OSError):  # it has ended meanwhile
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            children += map(int, (thread / "children").read_text().split())
+    return children
+
+
+def command_of(process: int) -> bytes:
+    """Return the command line of a process, its words ended by NUL; empty where it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def started_with(variable: str, value: str) -> list[int]:
+    """Return the processes of this machine that were started with a variable of this value, as far as readable."""
+    wanted, found = f"{variable}={value}".encode(), []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):  # it has ended meanwhile, or is another user's
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+    return found
+
+
+def still_there(processes: Iterable[int]) -> list[int]:
+    """Return which of the processes have not ended. One that has ended and is not waited for counts as ended."""
+    return [process for process in processes if command_of(process)]

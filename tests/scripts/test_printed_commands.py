@@ -42,7 +42,7 @@ class Checkout:
             "HOME": os.environ.get("HOME", "/"), "PATH": f"{self.folder / 'programs'}:{os.environ['PATH']}",
             "PYTHON_BIN": sys.executable, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "COMBINED_BASE": str(self.folder / "base"),
-            "STEPS": "2", "BS": "2", "LR": "1e-2", "LORA_RANK": "2",
+            "STEPS": "2", "BS": "2", "LR": "1e-2", "LORA_RANK": "2", "ROUNDS": "1",
         }  # fmt: skip
         told = subprocess.run(
             ["bash", "-c", command],

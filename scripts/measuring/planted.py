@@ -1,0 +1,62 @@
+"""A slowdown that is planted: the same model with a wait inside `generate()`, to be found by the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from benchmark.measure.clock import Clock
+from models.base import ImageGenerator, Request, Stage, StageWatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Slowed:
+    """A generator that waits after each call, busily, for a share of the seconds that the call took.
+
+    slowdown: the share: with 0.03 a call takes 1.03 times as long.
+    """
+
+    def __init__(self, generator: ImageGenerator, device: str, slowdown: float) -> None:
+        self._generator = generator
+        self._clock = Clock(device)
+        self._slowdown = slowdown
+        self.name = generator.name
+        self.parameters = generator.parameters
+        self.class_conditional = generator.class_conditional
+
+    @property
+    def image_size(self) -> int:
+        return self._generator.image_size  # some pipelines choose it with the first images
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._generator.notes
+
+    def prepare(self, requests: Sequence[Request]) -> list[Request]:
+        return self._generator.prepare(requests)
+
+    def generate(self, requests: Sequence[Request]) -> Tensor:
+        start = self._clock.now()
+        images_BCHW = self._generator.generate(requests)
+        end = self._clock.now()
+        until = end + self._slowdown * (end - start)
+        while self._clock.now(wait=False) < until:
+            pass  # a sleep would end late by more than a short call's share
+        return images_BCHW
+
+    def check(self) -> None:
+        self._generator.check()
+
+    def stages(self) -> tuple[Stage, ...]:
+        return self._generator.stages()
+
+    def watched(self, watch: StageWatch) -> AbstractContextManager[None]:
+        return self._generator.watched(watch)
+
+
+def load_slowed(load: Callable[[], ImageGenerator], device: str, slowdown: float) -> ImageGenerator:
+    """Return what `load` returns, slowed down. A partial of it can be sent to a worker."""
+    return Slowed(load(), device, slowdown)
