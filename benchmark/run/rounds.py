@@ -16,10 +16,10 @@ from benchmark.data.prompts import PromptSet
 from benchmark.run import servers
 from benchmark.run.bulk import BulkJob, make_bulk
 from benchmark.run.jobs import Job
-from benchmark.run.snapshot import Snapshot
 from benchmark.run.remote_progress import RemoteProgress, relay
 from benchmark.run.servers import Channel, WorkerDied, WorkerFailed, WorkerServer
 from benchmark.run.slices import lacking_rounds, missing, timed_slices
+from benchmark.run.snapshot import Snapshot
 from benchmark.run.worker import Plan, RoundJob, time_round
 from models.base import Request
 
@@ -105,8 +105,12 @@ def _lacking(column: OpenColumn) -> dict[int, list[range]]:
     lacking = lacking_rounds(slices, snapshot.timed, settings.rounds)
     without_image = missing(slices, snapshot.pixels())
     first = [indices for indices in slices if indices in without_image or indices in lacking.get(0, ())]
-    if first or snapshot.loaded is None:  # a model is also loaded where only what is known of it was lost
+    if first:
         lacking[0] = first
+    told = {loaded.round for loaded in snapshot.processes if loaded.purpose == "timed"}
+    for number in range(settings.rounds):
+        if number not in told:  # a model is also loaded where only what is known of it was lost
+            lacking.setdefault(number, [])
     return lacking
 
 
@@ -121,8 +125,8 @@ def _bulk(columns: Sequence[OpenColumn]) -> Iterator[list[Work]]:
         asked = None if settings.bulk_batch_size == "auto" else settings.bulk_batch_size
         job = BulkJob(
             load=column.job.load, load_eager=column.job.load_eager, requests=column.requests,
-            journal=column.job.journal, plan=column.plan, asked=asked, sizes=snapshot.bulk_sizes_from(start), covered=covered,
-            start=start, count=settings.num_samples,
+            journal=column.job.journal, plan=column.plan, asked=asked,
+            sizes=snapshot.bulk_sizes_from(start), covered=covered, start=start, count=settings.num_samples,
         )  # fmt: skip
         works.append(Work(column.job, "bulk", partial(_make, job)))
     if works:

@@ -18,7 +18,7 @@ PROTOCOL = "from prompts to uint8 images on the device, synchronised; latency pe
 
 
 def summarize(snapshot: Snapshot, column: Column) -> ModelResult | None:
-    """Return what a column's folder holds of its requests as a result without scores; None without an image or a timed call."""
+    """Return what a column's folder holds as a result without scores; None where no image or no timed call is there."""
     settings, loaded = column.settings, snapshot.loaded
     rounds, asked = summarize_rounds(snapshot, settings), snapshot.asked(settings.num_samples)
     if not rounds or not asked or loaded is None:
@@ -36,11 +36,13 @@ def summarize(snapshot: Snapshot, column: Column) -> ModelResult | None:
 def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...]:
     """Return the first ROUNDS rounds of which a call was timed, each with the calls of the requests of this run."""
     count, kept = settings.timed_count(), snapshot.pixels()
-    processes = {loaded.process: loaded for loaded in snapshot.processes}  # its last line counts
     found = []
     for number in range(settings.rounds):
         calls = [call for call in snapshot.timed if call.round == number and call.indices[0] < count]
-        made = [processes[name] for name in dict.fromkeys(call.process for call in calls) if name in processes]
+        made_by = tuple(dict.fromkeys(call.process for call in calls))
+        told = [loaded for loaded in snapshot.processes if loaded.purpose == "timed" and loaded.round == number]
+        # Where what a process told of itself was lost, another one of its round tells it.
+        made = [loaded for loaded in told if loaded.process in made_by] or told
         if not calls or not made:
             continue
         timed = {index for call in calls for index in call.indices if index < count}
@@ -49,7 +51,7 @@ def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...
             if index in kept and index < count
         }  # fmt: skip
         found.append(Round(
-            number=number, processes=tuple(loaded.process for loaded in made),
+            number=number, processes=made_by,
             latencies_s=tuple(call.seconds / call.batch_size for call in calls), images=len(timed),
             complete=timed.issuperset(range(count)),
             equal=sum(kept[index] == digest for index, digest in pixels.items()), compared=len(pixels),

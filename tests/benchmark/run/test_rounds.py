@@ -157,7 +157,7 @@ def test_a_longer_run_adds_bulk_images_at_the_recorded_size_and_times_nothing(ou
     assert len(lines(output, "One", "timed")) == 2 * 3
 
 
-def test_other_timed_requests_are_another_setting(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_timed_requests_are_another_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_inference.main(["--timed-samples", "2"]) == 0
     assert run_inference.main(["--timed-samples", "3"]) == 2
     assert "made with TIMED_SAMPLES=2, now TIMED_SAMPLES=3" in capsys.readouterr().err
@@ -200,4 +200,22 @@ def test_a_round_that_was_cut_short_is_completed_by_another_process(output: Path
     assert run_inference.main(["--models", "one"]) == 0
     assert LOADED == ["One"]
     (one,) = read_results(output / "results.json").models
+    assert [found.complete for found in one.rounds] == [True, True, True]
+
+
+def test_where_what_a_process_told_of_itself_was_lost_its_calls_stay_and_another_one_tells_it(output: Path) -> None:
+    assert run_inference.main(["--models", "one"]) == 0
+    (whole,) = read_results(output / "results.json").models
+    journal = output / "One" / "timings.jsonl"
+    journal.write_text("".join(
+        line for line in journal.read_text().splitlines(keepends=True)
+        if not ('"kind": "loaded"' in line and '"round": 1' in line)
+    ))  # fmt: skip
+    LOADED.clear()
+    CALLS.clear()
+    assert run_inference.main(["--models", "one"]) == 0
+    assert (LOADED, CALLS["One"]) == (["One"], [[0]]), "the first call alone"
+    (one,) = read_results(output / "results.json").models
+    assert one.latencies_s == whole.latencies_s
+    assert [found.processes for found in one.rounds] == [found.processes for found in whole.rounds]
     assert [found.complete for found in one.rounds] == [True, True, True]
