@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from benchmark.console.interruption import Stop
 from benchmark.console.plain_text import one_line
@@ -23,6 +24,7 @@ from benchmark.run.snapshot import Snapshot
 from benchmark.run.worker import Plan, RoundJob, time_round
 from models.base import Request
 
+WorkT = TypeVar("WorkT")
 MOST_SERVERS_AT_ONCE = 4  # they start together, before a round: one waiting server holds some hundred megabytes
 
 
@@ -82,7 +84,7 @@ def generate(
 
 
 def _rounds(columns: Sequence[OpenColumn]) -> Iterator[list[Work]]:
-    """Yield the work of each round that is not complete. The order of the columns is reversed from round to round."""
+    """Yield the work of each round that is not complete. `in_order` says which column comes first."""
     lacking = [_lacking(column) for column in columns]
     last = max((number for rounds in lacking for number in rounds), default=-1)
     for number in range(last + 1):
@@ -95,7 +97,18 @@ def _rounds(columns: Sequence[OpenColumn]) -> Iterator[list[Work]]:
                 of = column.job.column.settings.rounds
                 works.append(Work(column.job, f"round {number + 1} of {of}", partial(_time, job)))
         if works:
-            yield works if number % 2 == 0 else works[::-1]
+            yield in_order(works, number)
+
+
+def in_order(works: Sequence[WorkT], number: int) -> list[WorkT]:
+    """Return the works of a round in its order: A B C, C B A, B C A, A C B, C A B, ...
+
+    The order is reversed from round to round, so that a drift cancels. It also begins with the next column after every
+    second round: else what the first process of a round pays would always fall on the first or the last column.
+    """
+    shift = number // 2 % len(works)
+    turned = [*works[shift:], *works[:shift]]
+    return turned if number % 2 == 0 else turned[::-1]
 
 
 def _lacking(column: OpenColumn) -> dict[int, list[range]]:

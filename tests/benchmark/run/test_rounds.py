@@ -14,6 +14,7 @@ import torch
 import models
 import run_inference
 from benchmark.report.results import read_results
+from benchmark.run.rounds import in_order
 from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
 
 
@@ -71,6 +72,11 @@ def lines(output: Path, column: str, kind: str) -> list[dict[str, Any]]:
 def test_the_order_of_the_columns_is_reversed_from_round_to_round() -> None:
     assert run_inference.main([]) == 0
     assert LOADED == ["One", "Two", "Two", "One", "One", "Two"]
+
+
+def test_no_column_always_has_the_same_place_in_a_round() -> None:
+    orders = ["".join(in_order("ABC", number)) for number in range(6)]
+    assert orders == ["ABC", "CBA", "BCA", "ACB", "CAB", "BAC"]
 
 
 def test_every_round_times_the_same_requests_in_a_process_of_its_own(output: Path) -> None:
