@@ -111,7 +111,8 @@ def _last_loaded(loaded: Sequence[Loaded], finished: Sequence[Finished]) -> Load
     if not loaded:
         return None
     timing = [line for line in loaded if line.purpose == "timed"]
-    peaks = [line.peak_memory_bytes for line in (*timing, *finished) if line.purpose == "timed"]
+    peaks = [line.peak_memory_bytes for line in timing]
+    peaks += [line.peak_memory_bytes for line in finished if line.purpose == "timed"]
     return replace((timing or loaded)[-1], peak_memory_bytes=max(filter(None, peaks), default=None))
 
 

@@ -54,7 +54,8 @@ def images(folder: Path) -> dict[str, bytes]:
 
 def lines_of(snapshot: Snapshot) -> Iterator[Line]:
     """Yield the calls and the sizes of bulk that a snapshot has a line of."""
-    yield from (*snapshot.batches, *snapshot.timed)
+    yield from snapshot.batches
+    yield from snapshot.timed
     yield from (bulk for bulk in snapshot.bulk_sizes if bulk.asked)  # of the others the images alone tell
 
 

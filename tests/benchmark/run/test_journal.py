@@ -13,7 +13,8 @@ from PIL import Image
 
 from benchmark.run import column_folder
 from benchmark.run import journal as journals
-from benchmark.run.journal import DamagedFolder, Journal
+from benchmark.run.column_folder import DamagedFolder
+from benchmark.run.journal import Journal
 from benchmark.run.journal_lines import Batch, Line, Timed
 from benchmark.run.snapshot import Snapshot
 from files.images import is_our_png, save_png

@@ -45,12 +45,12 @@ LINES: dict[str, Line] = {
     "look": Look(4),
 }  # fmt: skip
 
-NO_SECONDS = (None, -5, "1.0", True, float("nan"), 10**400)
-NO_COUNT = (None, -1, 1.0, True, "2", 10**400)
-NO_TEXTS = (None, "ab", ["a"], ["a", 1], ["a", "b", "c"])
-NO_DIGESTS = (None, [], [DIGESTS[0]], [DIGESTS[0], "f9"], [DIGESTS[0], DIGESTS[1].upper()], "a")
+NO_SECONDS: tuple[object, ...] = (None, -5, "1.0", True, float("nan"), 10**400)
+NO_COUNT: tuple[object, ...] = (None, -1, 1.0, True, "2", 10**400)
+NO_TEXTS: tuple[object, ...] = (None, "ab", ["a"], ["a", 1], ["a", "b", "c"])
+NO_DIGESTS: tuple[object, ...] = (None, [], [DIGESTS[0]], [DIGESTS[0], "f9"], [DIGESTS[0], DIGESTS[1].upper()], "a")
 NO_ORIGIN = {"process": (None, "", "0123abc", "0123ABCD", 7), "writer": (None, "", "../x", 0)}
-NO_INDICES = (None, [], [2, 0], [0, 0], [-1, 2], [0, 1.0], [0, True], [[0], 2], "02", {"0": 2})
+NO_INDICES: tuple[object, ...] = (None, [], [2, 0], [0, 0], [-1, 2], [0, 1.0], [0, True], [[0], 2], "02", {"0": 2})
 IMPOSSIBLE: dict[str, dict[str, tuple[object, ...]]] = {
     "batch": {
         "indices": (*NO_INDICES, [0, 1, 2]), "seconds": (*NO_SECONDS, 0), "prompts": NO_TEXTS, "digests": NO_DIGESTS,
@@ -95,7 +95,8 @@ def test_a_line_that_says_what_cannot_be_is_none(kind: str) -> None:
         assert passed == [], name
         assert read_line({key: value for key, value in record.items() if key != name}) is None, f"without {name}"
     assert read_line(record | {"more": 1}) is None
-    assert [read_line(record | {"kind": other}) for other in (None, "", "warm", ["batch"], {})] == [None] * 5
+    kinds: tuple[object, ...] = (None, "", "warm", ["batch"], {})
+    assert [read_line(record | {"kind": other}) for other in kinds] == [None] * 5
 
 
 @pytest.mark.parametrize("seconds", [None, -5, "1.0", True, 0, float("1e999")])

@@ -209,7 +209,7 @@ def test_a_round_that_was_cut_short_is_completed_by_another_process(output: Path
     assert [found.complete for found in one.rounds] == [True, True, True]
 
 
-def test_where_what_a_process_told_of_itself_was_lost_its_calls_stay_and_another_one_tells_it(output: Path) -> None:
+def test_what_a_lost_line_told_of_a_process_is_told_again_and_its_calls_stay(output: Path) -> None:
     assert run_inference.main(["--models", "one"]) == 0
     (whole,) = read_results(output / "results.json").models
     journal = output / "One" / "timings.jsonl"

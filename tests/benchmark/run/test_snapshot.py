@@ -198,7 +198,7 @@ def test_a_damaged_look_is_forgotten_and_leaves_the_folder_ours(tmp_path: Path) 
     assert (read(tmp_path).looks, read(tmp_path).faults) == ((2,), ())
 
 
-def test_a_journal_that_was_sent_to_another_process_writes_for_the_one_that_keeps_the_lock(tmp_path: Path) -> None:
+def test_a_journal_sent_to_another_process_writes_under_the_lock_of_its_sender(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "column", FINGERPRINT, 10)
     with journal.locked():
         sent = pickle.loads(pickle.dumps(journal))
