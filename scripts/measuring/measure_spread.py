@@ -121,7 +121,7 @@ def main(given: Sequence[str] | None = None) -> int:
             began, last, longest = clock.now(), clock.now(), 0.0
 
             def begins() -> bool:
-                return clock.now() - began + longest <= arguments.seconds  # noqa: B023 (it is called in this turn)
+                return bool(clock.now() - began + longest <= arguments.seconds)  # noqa: B023 (it is called in this turn)
 
             for figures in measure_spread(column, machine, arguments.repeats, arguments.calls, begins, Path(folder)):
                 longest, last = max(longest, clock.now() - last), clock.now()

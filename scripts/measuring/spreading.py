@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Spread:
     def expected(self) -> float:
         """What that would be if calls varied as they do in a process, and processes did not differ otherwise."""
         variances = [statistics.variance(process) / len(process) for process in self.latencies_s]
-        return statistics.fmean(variances) ** 0.5 / statistics.fmean(self.means_s)
+        return math.sqrt(statistics.fmean(variances)) / statistics.fmean(self.means_s)
 
     def figures(self) -> dict[str, Any]:
         """Return the figures as they are written."""

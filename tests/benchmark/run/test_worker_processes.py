@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cuda_works
 import pytest
 import works
 
@@ -255,10 +256,11 @@ def test_a_server_of_all_models_leaves_cuda_and_threads_alone_and_knows_whether_
     families = [name for family in models.FAMILIES for name in family.imports]
     preload = tuple(dict.fromkeys((*PRELOADED, *families, *PRELOADED_OF_MODES["compiled"])))
     with network(offline=True), open_server(preload) as own:
-        [told] = messages_of(own, works.tell_of_cuda)
+        [told] = messages_of(own, cuda_works.tell_of_cuda)
         assert own.preloaded == preload
     assert not told["bad_fork"]
     assert not told["initialized"]
     assert told["threads_of_server"] == 1
     assert told["offline"]
+    assert told["sum"] == pytest.approx(300 * sum(range(200_000)), rel=1e-4), "threads of torch work in a worker"
     assert set(preload) <= set(told["modules"])

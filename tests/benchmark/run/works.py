@@ -28,24 +28,6 @@ def tell_itself(channel: Channel) -> None:
     )
 
 
-def tell_of_cuda(channel: Channel) -> None:
-    import torch
-
-    usable = bool((torch.ones(2, device="cuda") * 2).sum() == 4) if torch.cuda.is_available() else None
-    hub = sys.modules.get("huggingface_hub.constants")
-    channel.send(
-        {
-            "bad_fork": torch.cuda._is_in_bad_fork(),
-            "initialized": torch.cuda.is_initialized(),
-            "usable": usable,
-            "sum": float(torch.arange(200_000.0).reshape(400, 500).matmul(torch.ones(500, 300)).sum()),
-            "offline": hub is not None and hub.HF_HUB_OFFLINE,
-            "modules": sorted(sys.modules),
-            "threads_of_server": len(list(Path(f"/proc/{os.getppid()}/task").iterdir())),
-        }
-    )
-
-
 def count_up(channel: Channel) -> None:
     for number in range(200):
         channel.send(number)
