@@ -55,7 +55,7 @@ def _rounds(run: RunResult) -> list[str]:
     same = [model for model in run.models if 0 < compared_images(model)[1] == compared_images(model)[0]]
     if same:
         counts = _each(same, lambda model: "{} of {}".format(*compared_images(model)), len(run.models))
-        lines.append(f"Images of later rounds equal to those that were kept: {counts}")
+        lines.append(f"Images of later rounds equal to those that were kept, of each column: {counts}")
     return lines
 
 

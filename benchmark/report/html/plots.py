@@ -56,7 +56,10 @@ def plot_rounds(models: Sequence[ModelResult], interval: Callable[[Sequence[floa
         y = LANE_HEIGHT * lane + LANE_HEIGHT / 2
         drawn += [_label(name, y), _line(x(low), x(high), y), _bar(x(0.0), y)]
         drawn += [_diamond(x(percent), y) for percent in percents]
-    ticks = [(x(percent), f"{percent:+.2g} %" if percent else "mean") for percent in (-widest, 0.0, widest)]
+    ticks = [
+        (x(percent), f"{percent:+.{1 if widest < 10 else 0}f} %" if percent else "mean")
+        for percent in (-widest, 0.0, widest)
+    ]
     return _svg(drawn, ticks, len(lanes))
 
 

@@ -34,9 +34,9 @@ def tabulate_pairs(verdicts: Sequence[Verdict]) -> str:
     head = "".join(f"<th>{name}</th>" for name in names)
     percent = f"{100 * (TIE_RATIO - 1):.0f} %"
     rule = (
-        f"TIE: the 95 % interval lies within {percent} of 1 (quality: of a difference of 0, by the better score). WIN: "
-        "not a TIE, and the interval to win excludes 1 (quality: 0); the winner wins against every other column. "
-        "UNDECIDED: neither."
+        f"TIE: the 95 % interval lies within {percent} of 1. WIN: not a TIE, and the interval to win excludes 1; the "
+        "winner wins against every other column. UNDECIDED: neither. Of quality it is the interval of a difference: a "
+        f"TIE lies within {percent} of the better score, a WIN excludes 0."
     )
     return (
         f"<h2>Every two columns</h2><p><small>{rule}</small></p>"

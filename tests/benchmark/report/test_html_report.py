@@ -92,6 +92,7 @@ def test_the_interval_of_the_mean_of_rounds_is_students(tmp_path: Path) -> None:
     # 2 -+ 4.3027 x 1 / sqrt(3): the 97.5 % point for two degrees of freedom stands in any table.
     assert ["95 % interval of the mean", "-0.484..4.484"] in cells_of(page)
     assert ["Spread between rounds", "50.0 %"] in cells_of(page)
+    assert ">-124 %</text>" in page
     assert ["Equal images of later rounds", "4 of 4"] in cells_of(page)
 
 
@@ -105,3 +106,4 @@ def test_the_page_of_results_that_were_read_back_is_the_same(tmp_path: Path) -> 
 def test_times_of_any_size_can_be_drawn(tmp_path: Path, seconds: float) -> None:
     page = page_of(report(with_rounds(SDXL, seconds, 1.01 * seconds, seconds), FAST, rounds=3), tmp_path)
     assert "Every two columns" in page
+    assert not re.search(r"e\+\d+ %", page)
