@@ -182,7 +182,7 @@ def test_fresh_deletes_nothing_while_another_run_generates(tmp_path: Path, capsy
 def test_a_column_without_an_image_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmark.run.phases.generate_images", lambda *_: None)
+    monkeypatch.setattr("benchmark.run.rounds.time_round", lambda *_: None)
     assert run(tmp_path / "out") == 1
     assert "Grey: failed: none of its images is there" in capsys.readouterr().out
 
@@ -200,7 +200,7 @@ def test_a_run_that_can_score_nothing_leaves_the_former_report(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("benchmark.run.phases.generate_images", full)
+    monkeypatch.setattr("benchmark.run.rounds.time_round", full)
     assert run(out) == 1
     assert {name: (out / name).read_bytes() for name in reports} == reports
     assert "stay as they were" in capsys.readouterr().err
@@ -285,7 +285,7 @@ def test_a_models_own_folder_is_not_written_into(tmp_path: Path, monkeypatch: py
     refuse_models_folders(tmp_path, [tmp_path / "VAR-d16"], columns)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_results_of_an_earlier_version_are_told_as_such(
     tmp_path: Path, version: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,4 +296,4 @@ def test_results_of_an_earlier_version_are_told_as_such(
     (out / "Grey" / "fingerprint.json").write_text(seal(mark) if version > 1 else json.dumps(mark))
     (out / "Grey" / "timings.jsonl").write_text('{"kind": "batch"}\n')
     assert run(out) == 2
-    assert f"another version of this program (schema_version={version}, now 3)" in capsys.readouterr().err
+    assert f"another version of this program (schema_version={version}, now 4)" in capsys.readouterr().err
