@@ -140,7 +140,7 @@ def disturb(kind: str, random: np.random.Generator, slots_CR: NDArray[np.int64],
     if kind == DRIFT:
         return (0.2 * slots_CR / slots_CR.size)[None]
     if kind == SLOW_FIRST:
-        return 0.05 * (slots_CR % len(slots_CR) == 0)[None].astype(np.float64)
+        return np.where(slots_CR % len(slots_CR) == 0, 0.05, 0.0)[None]
     if kind == WANDER:
         return spread * random.standard_normal((runs, slots_CR.size)).cumsum(axis=1)[:, slots_CR]
     assert kind == STILL
