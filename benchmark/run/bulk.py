@@ -160,14 +160,13 @@ class _Bulk:
         generator, asked = model.generator, [model.prepared[index] for index in padded(indices, size)]
         if size not in model.first_calls_s:
             model.first_calls_s[size] = self.clock.time(lambda: generator.generate(asked))[1]
-        if model.known is None:
-            self._record_loaded(model, size)
+        known = model.known or self._record_loaded(model, size)
         images_BCHW, seconds = self.clock.time(lambda: generator.generate(asked))
         generator.check()
         prompts = tuple(request.prompt for request in asked[: len(indices)])
         batch = Batch(tuple(indices), seconds, prompts, batch_size=size, purpose="bulk", process=self._process)
         writer.put(batch, to_host(images_BCHW, size, len(indices), generator))
-        if is_news(generator, model.known):
+        if is_news(generator, known):
             writer.drain()  # one line at a time
             self._record_loaded(model, size)
         if self._job.plan.device == "cpu":
@@ -195,10 +194,11 @@ class _Bulk:
         self.model = None
         self.clock.release_memory()
 
-    def _record_loaded(self, model: _Model, size: int) -> None:
+    def _record_loaded(self, model: _Model, size: int) -> Loaded:
         warm = WarmUp((model.first_calls_s[size],), True)
         model.known = describe(model.generator, model.load_s, warm, self.clock, "bulk", self._process)
         self._job.journal.record_loaded(model.known)
+        return model.known
 
 
 def _describe_size(found: FoundSize) -> str:
