@@ -67,6 +67,14 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("benchmark/data/sources/parquet.py", "pyarrow"): (
         "parquet holds values of plain types; pyarrow has no types that are pickled since 21"
     ),
+    ("benchmark/run/servers.py", "pickle"): "packs the work that a worker is sent through a pair of sockets",
+    ("benchmark/run/worker_server.py", "ctypes"): "calls the C library's prctl",
+    ("benchmark/run/worker_server.py", "importlib.import_module"): (
+        "imports modules that servers.py and the families of models list"
+    ),
+    ("benchmark/run/worker_server.py", "pickle"): (
+        "unpacks the work that the parent has sent through a pair of sockets, which no other process has"
+    ),
     ("files/published.py", "http"): "for the name of an error alone",
     ("files/published.py", "urllib"): (
         "fetches the published weights of metrics, whose addresses and digests stand in metrics/needed.py, as bytes"
