@@ -79,8 +79,16 @@ def test_a_slowdown_that_a_tie_would_hide_needs_more_rounds_than_there_may_be() 
     assert simulation.rounds_for_power(0.01, 0.01, 0.97, most=60) is None
 
 
-def test_the_order_of_the_columns_is_reversed_from_round_to_round() -> None:
-    assert simulation.slots_of(3, 2).tolist() == [[0, 5], [1, 4], [2, 3]]
+def test_the_columns_run_in_the_order_of_the_benchmark_reversed_and_with_another_one_first() -> None:
+    assert simulation.slots_of(3, 4).tolist() == [[0, 5, 8, 9], [1, 4, 6, 11], [2, 3, 7, 10]]
+
+
+def test_what_the_first_of_each_round_pays_names_no_winner_once_every_column_has_been_the_first_as_often() -> None:
+    for places in simulation.PLACES:
+        (share,) = simulation.false_winners(
+            simulation.draw_normal, 0.01, 9.0, simulation.SLOW_FIRST, places, 2_000, np.random.default_rng(4), (16,)
+        )
+        assert share < 0.04
 
 
 def test_the_script_writes_every_figure_at_a_small_size(tmp_path: Path) -> None:
