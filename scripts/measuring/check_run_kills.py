@@ -21,21 +21,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from files.writing import PREFIX
+from scripts.measuring.forked_servers import fork_servers
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.killing import (
     SECONDS_BETWEEN_LOOKS,
     begin,
     check_ended,
     children_of,
-    command_of,
     finish,
     started_with,
     still_there,
@@ -43,11 +43,11 @@ from scripts.measuring.killing import (
 
 # BULK_BATCH_SIZE is fixed: what `auto` chooses depends on the moment, and images of two batch sizes may differ by 1.
 SETTINGS = {
-    "WEIGHTS": "tiny", "MODELS": "var,pixart", "PIXART_STEPS": "2", "NUM_SAMPLES": "14", "NUM_REFERENCES": "100",
-    "METRICS": "fid,kid,prdc,psnr,fidelity", "WARMUP": "1", "ROUNDS": "3", "TIMED_SAMPLES": "5", "BATCH_SIZE": "2",
+    "WEIGHTS": "tiny", "MODELS": "sdxl,pixart", "SDXL_STEPS": "2", "PIXART_STEPS": "2", "NUM_SAMPLES": "14", "NUM_REFERENCES": "60",
+    "METRICS": "kid,psnr,fidelity", "WARMUP": "0", "ROUNDS": "3", "TIMED_SAMPLES": "5", "BATCH_SIZE": "2",
     "BULK_BATCH_SIZE": "4",
 }  # fmt: skip
-COLUMNS = ("VAR-tiny", "PixArt")
+COLUMNS = ("SDXL", "PixArt")  # their folders
 PRELOAD = [
     "diffusers",
     "transformers",
@@ -63,7 +63,6 @@ TURNS: tuple[tuple[str, Target], ...] = (
     ("making in bulk", "worker"), ("preparing", "run"), ("timing", "worker"), ("making in bulk", "server"),
     ("timing", "run"), ("reporting", "run"),
 )  # fmt: skip
-SERVER = b"benchmark.run.worker_server"
 KILLED = "killed by SIGKILL"
 SAME = 1e-6
 SECONDS_TO_END = 10.0  # what a killed run, server or worker leaves has to end within
@@ -92,10 +91,12 @@ class Moments:
         return random.choice(self.seen.get((phase, target), (0.0,))) + random.uniform(0, SECONDS_BETWEEN_LOOKS)
 
 
-def check_kills(folder: Path, kills: int, seed: int = 0, device: str = "cpu") -> Iterator[Kill]:
+def check_kills(
+    folder: Path, kills: int, seed: int = 0, device: str = "cpu", *, forks_servers: bool = False
+) -> Iterator[Kill]:
     """Run once undisturbed and `kills` times killed, all under `folder`, and yield how each killed one ended.
 
-    Phases and targets take turns; within its phase the moment is random.
+    Phases and targets take turns; within its phase the moment is random. forks_servers: takes a fraction of the time.
 
     Raises:
         RuntimeError: a run fails without being killed.
@@ -104,16 +105,16 @@ def check_kills(folder: Path, kills: int, seed: int = 0, device: str = "cpu") ->
     settings = SETTINGS | {"DEVICE": device}
     # With a GPU nothing is imported before a fork, since importing diffusers counts CUDA devices.
     preload = PRELOAD if device == "cpu" else []
-    finish(_run, whole, settings, preload=preload)
-    seen = _watch(folder / "timed", settings, preload)  # a second run, without what is imported once
+    run = partial(_run, forks_servers=forks_servers)
+    seen = _watch(run, whole, settings, preload)
     moments = random.Random(seed)
     done = 0
     for number in itertools.count():
         place, (phase, target) = folder / f"killed-{number}", TURNS[done % len(TURNS)]
-        killed = _kill(place, settings, preload, phase, target, seen.draw(phase, target, moments))
+        killed = _kill(run, place, settings, preload, phase, target, seen.draw(phase, target, moments))
         if killed is None:
             continue  # it ended by itself, or the target had done its work
-        finish(_run, place, settings, preload=preload)
+        finish(run, place, settings, preload=preload)
         left = started_with("OUTPUT_DIR", str(place))
         found = [*killed.differences, *differences(whole, place), *(f"process {one} is left" for one in left)]
         yield Kill(killed.phase, killed.target, killed.seconds_to_end, tuple(found))
@@ -123,13 +124,14 @@ def check_kills(folder: Path, kills: int, seed: int = 0, device: str = "cpu") ->
 
 
 def _kill(
-    place: Path, settings: Mapping[str, str], preload: Sequence[str], phase: str, target: Target, seconds: float
-) -> Kill | None:
+    run: Callable[..., None], place: Path, settings: Mapping[str, str], preload: Sequence[str], phase: str,
+    target: Target, seconds: float,
+) -> Kill | None:  # fmt: skip
     """Start a run, kill its target `seconds` after the phase began, and return how it all ended.
 
     None: nothing was killed, or a server that had no more to do.
     """
-    process = begin(partial(_run, is_killed=target != "run"), place, settings, preload=preload)
+    process = begin(partial(run, is_killed=target != "run"), place, settings, preload=preload)
     while PHASES.index(phase_of(place)) < PHASES.index(phase) and process.exitcode is None:
         process.join(SECONDS_BETWEEN_LOOKS)
     process.join(seconds)
@@ -161,15 +163,23 @@ def _targets(run: int, target: Target) -> list[int]:
     """Return the processes of a run that may be killed: the run itself, its servers, or their workers."""
     if target == "run":
         return [run]
-    servers = [child for child in children_of(run) if SERVER in command_of(child)]
+    servers = [child for child in children_of(run) if _leads(child, os.getsid)]
     if target == "server":
         return servers
-    return [child for server in servers for child in children_of(server) if SERVER in command_of(child)]
+    return [child for server in servers for child in children_of(server) if _leads(child, os.getpgid)]
 
 
-def _watch(output: Path, settings: Mapping[str, str], preload: Sequence[str]) -> Moments:
+def _leads(process: int, group_of: Callable[[int], int]) -> bool:
+    """Return whether a process has a session or a group of its own: servers have the one, workers the other."""
+    try:
+        return group_of(process) == process
+    except ProcessLookupError:
+        return False
+
+
+def _watch(run: Callable[..., None], output: Path, settings: Mapping[str, str], preload: Sequence[str]) -> Moments:
     """Run once, look again and again, and return when what was there, by phase."""
-    process = begin(_run, output, settings, preload=preload)
+    process = begin(run, output, settings, preload=preload)
     began: dict[str, float] = {}
     seen: dict[tuple[str, Target], list[float]] = {}
     while process.exitcode is None:
@@ -184,18 +194,20 @@ def _watch(output: Path, settings: Mapping[str, str], preload: Sequence[str]) ->
     return Moments(seen)
 
 
-def _run(output: Path, settings: Mapping[str, str], is_killed: bool = False) -> None:
+def _run(output: Path, settings: Mapping[str, str], *, is_killed: bool = False, forks_servers: bool = False) -> None:
     """Run the program; its text goes to a log beside its folder. is_killed: status 1 is no surprise."""
     import torch
 
     import run_inference
 
     torch.set_num_threads(1)
+    if forks_servers:
+        fork_servers()
     os.environ.update(settings, OUTPUT_DIR=str(output))
     with Path(os.devnull).open("w") as nowhere, _log(output).open("a") as log:
-        sys.stdout, sys.stderr = nowhere, log
         os.dup2(log.fileno(), 2)  # what workers print
-        status = run_inference.main([])
+        with redirect_stdout(nowhere), redirect_stderr(log):
+            status = run_inference.main([])
     if status != 0:
         if not is_killed:
             print(_log(output).read_text()[-2000:], file=sys.__stdout__)
