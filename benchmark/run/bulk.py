@@ -27,7 +27,8 @@ class BulkJob:
 
     load_eager: loads the model on which a batch size is looked for; `load` itself in eager mode. requests: all of the
     column, of which start..count-1 are made in bulk. asked: the batch size, None: the one that proves fastest. sizes:
-    those that are recorded. covered: the requests that have an image.
+    those that are recorded. covered: the requests that have an image. first_call_s, image_s: of the timed calls: the
+    first one of a process, and seconds per image; 0 and infinite where they are not known.
     """
 
     load: Callable[[], ImageGenerator]
@@ -40,6 +41,22 @@ class BulkJob:
     covered: frozenset[int]
     start: int
     count: int
+    first_call_s: float = 0.0
+    image_s: float = float("inf")
+
+    @property
+    def grown_from(self) -> int | None:
+        """From which index on a size is chosen anew: a run that has at least doubled; None where the sizes stay."""
+        counts = [size.count for size in self.sizes]
+        chosen_for = max(counts, default=0)
+        is_grown = self.asked is None and all(counts) and 0 < 2 * chosen_for <= self.count
+        return chosen_for if is_grown else None
+
+    @property
+    def compiles_in_vain(self) -> bool:
+        """Whether a first call of another batch size takes longer than all missing images at the timed one."""
+        left = sum(index not in self.covered for index in range(self.start, self.count))
+        return self.load is not self.load_eager and left * self.image_s < self.first_call_s
 
 
 def make_bulk(job: BulkJob, progress: Progress, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -91,7 +108,8 @@ class _Bulk:
         return [index for index in range(self._job.start, self._job.count) if index not in self._covered]
 
     def make(self) -> None:
-        if not self._sizes and not self._choose_size():
+        start = self._job.grown_from if self._sizes else self._job.start
+        if start is not None and not self._choose_size(start):
             return
         name = self._loaded().generator.name
         loop_start, total = time.perf_counter(), self._job.count - self._job.start
@@ -104,13 +122,13 @@ class _Bulk:
             Finished(self.clock.peak_memory_bytes(), loop_s, self._timed_s, purpose="bulk", process=self._process)
         )
 
-    def _choose_size(self) -> bool:
-        """Record the batch size; return whether there is one: not where the search was stopped."""
-        job, missing = self._job, self.missing()
+    def _choose_size(self, start: int) -> bool:
+        """Record the batch size from `start` on; return whether there is one: not where the search was stopped."""
+        job, missing = self._job, [index for index in self.missing() if index >= start]
         if job.asked is not None:
-            self._record_size(job.start, job.asked)
-        elif len(sizes_to_try(len(missing))) == 1:
-            self._record_size(job.start, 1)
+            self._record_size(start, job.asked)
+        elif job.compiles_in_vain or len(sizes_to_try(len(missing))) == 1:
+            self._record_size(start, job.plan.batch_size)
         else:
             self._load(job.load_eager)
             name = self._loaded().generator.name
@@ -120,7 +138,7 @@ class _Bulk:
                 self._release()
             if found is None:
                 return False
-            self._record_size(job.start, found.size, found.trials)
+            self._record_size(start, found.size, found.trials)
             self._progress.note(f"{name}: {_describe_size(found)}")
         return True
 
@@ -136,7 +154,9 @@ class _Bulk:
     def _record_size(self, start: int, size: int, trials: tuple[tuple[int, float], ...] = ()) -> None:
         self._sizes[start] = size
         asked = AUTO if self._job.asked is None else str(self._job.asked)
-        self._job.journal.record_bulk_size(BulkSize(start, size, asked=asked, trials=trials, process=self._process))
+        self._job.journal.record_bulk_size(
+            BulkSize(start, size, asked=asked, count=self._job.count, trials=trials, process=self._process)
+        )
 
     def _make_slices(self, task: Task) -> tuple[range, int] | None:
         """Make what is missing; return the slice and its size where memory ran out."""
@@ -176,7 +196,7 @@ class _Bulk:
 
     def _halve(self, indices: range, size: int, name: str) -> None:
         """Go on from this slice with half the batch size, with a model that never saw the larger one."""
-        self._progress.note(f"{name}: memory ran out at batch size {size}; it goes on with {size // 2}")
+        self._progress.note(f"{name}: batch size {size} did not fit in memory; it goes on with {size // 2}")
         self._release()
         self._record_size(indices.start, size // 2)
 

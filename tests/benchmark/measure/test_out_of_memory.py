@@ -14,6 +14,7 @@ from benchmark.measure.out_of_memory import is_out_of_memory
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         MemoryError(),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("upsample_nearest_nhwc only supports output tensors with less than INT_MAX elements"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
     ids=str,

@@ -58,9 +58,30 @@ def test_where_all_images_are_there_nothing_is_loaded(tmp_path: Path) -> None:
 def test_the_recorded_size_is_used_again(tmp_path: Path) -> None:
     bulk(tmp_path, Noise(), 0, 4, asked=2)
     generator = Noise()
-    bulk(tmp_path, generator, 0, 8, asked=None)
-    assert generator.calls == [[4, 5], [4, 5], [6, 7]]
+    bulk(tmp_path, generator, 0, 7, asked=None)
+    assert generator.calls == [[4, 5], [4, 5], [6, 6]]
     assert sizes(tmp_path) == [(0, 2, "2")]
+
+
+def test_a_run_that_has_doubled_chooses_a_size_anew_for_what_is_new(tmp_path: Path) -> None:
+    bulk(tmp_path, Noise(), 2, 6, asked=None)
+    bulk(tmp_path, Noise(), 2, 11, asked=None)
+    assert sizes(tmp_path) == [(2, 1, "auto")], "it has not"
+    bulk(tmp_path, Noise(), 2, 22, asked=None)
+    assert [start for start, _, _ in sizes(tmp_path)] == [2, 6]
+    again = Noise()
+    bulk(tmp_path, again, 2, 22, asked=None)
+    assert again.loads == 0
+
+
+def test_a_new_batch_size_is_compiled_only_where_that_takes_less_than_the_images(tmp_path: Path) -> None:
+    generator = Noise()
+    bulk(tmp_path, generator, 0, 8, asked=None, eager=Noise(), first_call_s=50.0, image_s=1.0)
+    assert sizes(tmp_path) == [(0, 1, "auto")]
+    assert {len(call) for call in generator.calls} == {1}
+    eager = Noise()
+    bulk(tmp_path / "long", Noise(), 0, 8, asked=None, eager=eager, first_call_s=7.0, image_s=1.0)
+    assert eager.calls, "a size was looked for"
 
 
 def test_a_lost_image_makes_its_slice_again_and_no_other(tmp_path: Path) -> None:
@@ -94,7 +115,7 @@ def test_where_memory_runs_out_the_slice_is_halved_in_place(tmp_path: Path) -> N
     assert sizes(tmp_path) == [(0, 2, "8")], "8 did not fit, then 4, each from the first request on"
     assert made(tmp_path) == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
     assert generator.loads == 3, "a model that ran out of memory is not used again"
-    assert "Noise: memory ran out at batch size 8; it goes on with 4" in said.getvalue()
+    assert "Noise: batch size 8 did not fit in memory; it goes on with 4" in said.getvalue()
 
 
 def test_slices_that_were_made_before_memory_ran_out_stay(tmp_path: Path) -> None:
