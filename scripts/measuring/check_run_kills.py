@@ -43,9 +43,9 @@ from scripts.measuring.killing import (
 
 # BULK_BATCH_SIZE is fixed: what `auto` chooses depends on the moment, and images of two batch sizes may differ by 1.
 SETTINGS = {
-    "WEIGHTS": "tiny", "MODELS": "sdxl,pixart", "SDXL_STEPS": "2", "PIXART_STEPS": "2", "NUM_SAMPLES": "14", "NUM_REFERENCES": "60",
-    "METRICS": "kid,psnr,fidelity", "WARMUP": "0", "ROUNDS": "3", "TIMED_SAMPLES": "5", "BATCH_SIZE": "2",
-    "BULK_BATCH_SIZE": "4",
+    "WEIGHTS": "tiny", "MODELS": "sdxl,pixart", "SDXL_STEPS": "2", "PIXART_STEPS": "2", "NUM_SAMPLES": "14",
+    "NUM_REFERENCES": "60", "METRICS": "kid,psnr,fidelity", "WARMUP": "0", "ROUNDS": "3", "TIMED_SAMPLES": "5",
+    "BATCH_SIZE": "2", "BULK_BATCH_SIZE": "4",
 }  # fmt: skip
 COLUMNS = ("SDXL", "PixArt")  # their folders
 PRELOAD = [

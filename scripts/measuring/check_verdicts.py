@@ -184,9 +184,8 @@ def settings_of(options: argparse.Namespace, model: str, output: Path) -> Settin
         "NUM_SAMPLES": options.timed, "TIMED_SAMPLES": options.timed, "ROUNDS": options.rounds,
         "WARMUP": options.warmup, "DEVICE": options.device, "OUTPUT_DIR": output,
     }  # fmt: skip
-    if options.image_size is not None:
-        given["IMAGE_SIZE"] = options.image_size
-    return settings_class()(**given)
+    named = [text.partition("=") for text in options.set]
+    return settings_class()(**given | {name: value for name, _, value in named})
 
 
 def _prompts(settings: Settings, output: Path) -> Data:
@@ -244,7 +243,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--timed", type=int, default=25, help="calls of each round [%(default)s]")
     parser.add_argument("--warmup", type=int, default=3, help="least untimed calls of a worker [%(default)s]")
     parser.add_argument(
-        "--image-size", type=int, help="asked of models that can choose; the program's default if not given"
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting of a run, PIXART_STEPS=2"
     )
     parser.add_argument("--seconds", type=float, help="begin no run that may end later than so many seconds from now")
     options = parser.parse_args(given)

@@ -84,7 +84,19 @@ def test_only_a_win_of_the_column_that_does_not_wait_counts_as_found() -> None:
 
 def test_equal_and_slowed_columns_share_the_rounds_of_a_run(tmp_path: Path) -> None:
     output = tmp_path / "verdicts.json"
-    flags = ["--tiny", "--models", "pixart", "--columns", "A,B,P", "--slowdown", "4", "--warmup", "0"]
+    flags = [
+        "--tiny",
+        "--models",
+        "pixart",
+        "--columns",
+        "A,B,P",
+        "--slowdown",
+        "4",
+        "--warmup",
+        "0",
+        "--set",
+        "PIXART_STEPS=2",
+    ]
     assert main([*flags, "--output", str(output)]) == 0
     report = json.loads(output.read_text())
     equal, planted = report["comparisons"]
