@@ -271,12 +271,20 @@ def main(given: Sequence[str] | None = None) -> int:
     """Kill as often as asked; return the exit status."""
     parser = open_parser(__file__, __doc__, repeats=50, repeated="runs that are killed", device="cpu")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [%(default)s]")
+    parser.add_argument(
+        "--forked-servers",
+        action="store_true",
+        help="fork servers from the run: a fraction of the time, on a CPU alone",
+    )
     options = parser.parse_args(given)
     repeats = min(options.repeats, 2) if options.tiny else options.repeats
     about = describe_run(__file__, options.device)
     kills: list[Kill] = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, kill in enumerate(check_kills(Path(folder), repeats, options.seed, options.device), start=1):
+        checked = check_kills(
+            Path(folder), repeats, options.seed, options.device, forks_servers=options.forked_servers
+        )  # fmt: skip
+        for number, kill in enumerate(checked, start=1):
             kills.append(kill)
             told = "; ".join(kill.differences[:3]) or "as the undisturbed one"
             print(f"{number}: {kill.target} killed while {kill.phase}: {told}", flush=True)
