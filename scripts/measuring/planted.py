@@ -26,14 +26,7 @@ class Slowed:
         self.name = generator.name
         self.parameters = generator.parameters
         self.class_conditional = generator.class_conditional
-
-    @property
-    def image_size(self) -> int:
-        return self._generator.image_size  # some pipelines choose it with the first images
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self._generator.notes
+        self.image_size, self.notes = generator.image_size, generator.notes
 
     def prepare(self, requests: Sequence[Request]) -> list[Request]:
         return self._generator.prepare(requests)
@@ -42,6 +35,8 @@ class Slowed:
         start = self._clock.now()
         images_BCHW = self._generator.generate(requests)
         end = self._clock.now()
+        # Some of it shows only once there are images.
+        self.image_size, self.notes = self._generator.image_size, self._generator.notes
         until = end + self._slowdown * (end - start)
         while self._clock.now(wait=False) < until:
             pass  # a sleep would end late by more than a short call's share
