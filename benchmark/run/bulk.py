@@ -46,11 +46,12 @@ class BulkJob:
 
     @property
     def grown_from(self) -> int | None:
-        """From which index on a size is chosen anew: a run that has at least doubled; None where the sizes stay."""
+        """From which index on a size is chosen anew, of a run that has at least doubled; None where the sizes stay."""
         counts = [size.count for size in self.sizes]
         chosen_for = max(counts, default=0)
         is_grown = self.asked is None and all(counts) and 0 < 2 * chosen_for <= self.count
-        return chosen_for if is_grown else None
+        start = max([chosen_for, *(index + 1 for index in self.covered)])
+        return start if is_grown and start < self.count else None
 
     @property
     def compiles_in_vain(self) -> bool:

@@ -139,14 +139,16 @@ class Finished:
 class BulkSize:
     """How many requests a call of bulk has from the request `start` on.
 
-    asked: "auto", or the number that was asked for; "" where the line was lost and the images tell the size. trials:
-    (batch size, seconds per image) of each size that was tried.
+    asked: "auto", or the number that was asked for; "" where the line was lost and the images tell the size. count:
+    how many images the run had for which it was chosen, 0 where that is not known. trials: (batch size, seconds per
+    image) of each size that was tried.
     """
 
     start: int
     size: int
     _: KW_ONLY
     asked: str = "auto"
+    count: int = 0
     trials: tuple[tuple[int, float], ...] = ()
     process: str = NO_PROCESS
     writer: str = MAIN_WRITER
@@ -241,7 +243,7 @@ def _is_finished(finished: Finished) -> bool:
 
 def _is_bulk_size(bulk: BulkSize) -> bool:
     return (
-        _is_count(bulk.start, 0) and _is_count(bulk.size, 1)
+        _is_count(bulk.start, 0) and _is_count(bulk.size, 1) and _is_count(bulk.count, 0)
         and isinstance(bulk.asked, str) and (bulk.asked == "auto" or bulk.asked.isdecimal())
         and isinstance(bulk.trials, tuple)
         and all(len(trial) == 2 and _is_count(trial[0], 1) and _is_seconds(trial[1]) for trial in bulk.trials)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.console.interruption import Stop, stop_on_interrupt
+from benchmark.console.plain_text import one_line
 from benchmark.console.progress import Progress
 from benchmark.data.run_data import Data, prepare_data
 from benchmark.measure.machine import Machine, choose_machine
@@ -52,8 +53,8 @@ def run_benchmark(settings: Settings) -> RunResult:
             run = describe_run(
                 settings, machine, data, [column.result for column in evaluated], failures, started, interrupted=stop()
             )
+            record_looks(run, jobs, progress)
             reported = report(dataclasses.replace(run, stop_status=stop.status), evaluated, data, settings, progress)
-            record_looks(reported, jobs)
         return dataclasses.replace(reported, stop_status=stop.status)  # a signal may have come while they were written
 
 
@@ -134,12 +135,15 @@ def report(
     return reported
 
 
-def record_looks(run: RunResult, jobs: Sequence[Job]) -> None:
+def record_looks(run: RunResult, jobs: Sequence[Job], progress: Progress) -> None:
     """Record with each column that a verdict on its speed was formed: one after more rounds needs a wider interval."""
     compared = {name for verdict in run.verdicts if verdict.pairs for name in verdict.ranked}
     for job in jobs:
         if job.title in compared:
-            job.journal.record_look(run.rounds)
+            try:
+                job.journal.record_look(run.rounds)
+            except OSError as error:  # the verdict stands; a later one may be a little too sure
+                progress.note(f"{job.title}: that a verdict was formed could not be recorded: {one_line(error)}")
 
 
 def claim_output_dir(folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import TypeVar
 
 from benchmark.console.interruption import Stop
@@ -103,10 +105,10 @@ def _rounds(columns: Sequence[OpenColumn]) -> Iterator[list[Work]]:
 def in_order(works: Sequence[WorkT], number: int) -> list[WorkT]:
     """Return the works of a round in its order: A B C, C B A, B C A, A C B, C A B, ...
 
-    The order is reversed from round to round, so that a drift cancels. It also begins with the next column after every
-    second round: else what the first process of a round pays would always fall on the first or the last column.
+    The order is reversed from round to round, so that a drift cancels. Of three or more columns, every second round
+    begins with the next one: else what the first process of a round pays would always fall on the first or the last.
     """
-    shift = number // 2 % len(works)
+    shift = number // 2 % len(works) if len(works) > 2 else 0
     turned = [*works[shift:], *works[:shift]]
     return turned if number % 2 == 0 else turned[::-1]
 
@@ -127,23 +129,25 @@ def _lacking(column: OpenColumn) -> dict[int, list[range]]:
     return lacking
 
 
-def _bulk(columns: Sequence[OpenColumn]) -> Iterator[list[Work]]:
-    """Yield the work of making the images beyond the timed ones, where there are any that lack."""
+def _bulk(columns: Sequence[OpenColumn]) -> list[list[Work]]:
+    """Return the work of making the images beyond the timed ones, where there are any that lack."""
     works = []
     for column in columns:
-        settings, snapshot = column.job.column.settings, column.snapshot
-        start, covered = settings.timed_count(), frozenset(snapshot.pixels())
+        settings, journal = column.job.column.settings, column.job.journal
+        start, covered = settings.timed_count(), frozenset(column.snapshot.pixels())
         if covered.issuperset(range(start, settings.num_samples)):
             continue
-        asked = None if settings.bulk_batch_size == "auto" else settings.bulk_batch_size
+        snapshot = journal.read()  # with the rounds that this run has added
+        first_calls = [one.first_call_s for one in snapshot.processes if one.purpose == "timed" and one.first_call_s]
         job = BulkJob(
-            load=column.job.load, load_eager=column.job.load_eager, requests=column.requests,
-            journal=column.job.journal, plan=column.plan, asked=asked,
-            sizes=snapshot.bulk_sizes_from(start), covered=covered, start=start, count=settings.num_samples,
+            load=column.job.load, load_eager=column.job.load_eager, requests=column.requests, journal=journal,
+            plan=column.plan, asked=None if settings.bulk_batch_size == "auto" else settings.bulk_batch_size,
+            sizes=snapshot.bulk_sizes_from(start), covered=frozenset(snapshot.pixels()), start=start,
+            count=settings.num_samples, first_call_s=max(first_calls, default=0.0),
+            image_s=fmean(call.seconds / call.batch_size for call in snapshot.timed) if snapshot.timed else math.inf,
         )  # fmt: skip
         works.append(Work(column.job, "bulk", partial(_make, job)))
-    if works:
-        yield works
+    return [works] if works else []
 
 
 def _run_all(groups: Sequence[Sequence[Work]], progress: Progress, stop: Stop, failures: dict[str, str]) -> None:

@@ -125,6 +125,8 @@ class DiffusersGenerator(ImageGenerator):
         with torch.inference_mode(), quiet_calls(), warnings.catch_warnings():
             # A pipeline that casts NaN to bytes by itself warns of it, and gives black.
             warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
+            # torch.compile follows such a call into diffusers' own code, and is right in doing so.
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`", UserWarning)
             try:
                 made = [self._call(part) for part in parts]
             except RuntimeWarning as error:

@@ -89,6 +89,8 @@ def bulk(
     eager: Noise | None = None,
     said: io.StringIO | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    first_call_s: float = 0.0,
+    image_s: float = float("inf"),
 ) -> Snapshot:
     """Make the images start..count-1 in bulk as a worker does; return what the folder holds then."""
     journal = open_journal(folder)
@@ -98,6 +100,7 @@ def bulk(
             load=load, load_eager=load if eager is None else eager.load, requests=make_requests(count),
             journal=journal, plan=Plan(1, 0, "cpu"), asked=asked, sizes=there.bulk_sizes_from(start),
             covered=frozenset(there.pixels()), start=start, count=count,
+            first_call_s=first_call_s, image_s=image_s,
         )  # fmt: skip
         make_bulk(job, Progress(said or io.StringIO()), stopped)
     return journal.read()

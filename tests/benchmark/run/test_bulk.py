@@ -68,7 +68,7 @@ def test_a_run_that_has_doubled_chooses_a_size_anew_for_what_is_new(tmp_path: Pa
     bulk(tmp_path, Noise(), 2, 11, asked=None)
     assert sizes(tmp_path) == [(2, 1, "auto")], "it has not"
     bulk(tmp_path, Noise(), 2, 22, asked=None)
-    assert [start for start, _, _ in sizes(tmp_path)] == [2, 6]
+    assert [start for start, _, _ in sizes(tmp_path)] == [2, 11]
     again = Noise()
     bulk(tmp_path, again, 2, 22, asked=None)
     assert again.loads == 0

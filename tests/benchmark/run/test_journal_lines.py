@@ -41,7 +41,7 @@ LINES: dict[str, Line] = {
         class_conditional=True, round=1, process="0123abcd",
     ),
     "finished": Finished(None, 3.0, 2.0, purpose="bulk", round=0, process="0123abcd"),
-    "bulk_size": BulkSize(25, 8, asked="64", trials=((1, 0.5), (2, 0.3)), process="0123abcd"),
+    "bulk_size": BulkSize(25, 8, asked="64", count=60, trials=((1, 0.5), (2, 0.3)), process="0123abcd"),
     "look": Look(4),
 }  # fmt: skip
 
@@ -72,7 +72,7 @@ IMPOSSIBLE: dict[str, dict[str, tuple[object, ...]]] = {
         "round": NO_COUNT, **NO_ORIGIN,
     },
     "bulk_size": {
-        "start": NO_COUNT, "size": (*NO_COUNT, 0), "asked": (None, "", "many", 64, "-1"),
+        "start": NO_COUNT, "size": (*NO_COUNT, 0), "asked": (None, "", "many", 64, "-1"), "count": NO_COUNT,
         "trials": (None, [1, 0.5], [[1]], [[0, 0.5]], [[1, -0.5]], [[1, 0.5, 2]], {"1": 0.5}), **NO_ORIGIN,
     },
     "look": {"rounds": (*NO_COUNT, 0), "writer": NO_ORIGIN["writer"]},
