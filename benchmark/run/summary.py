@@ -50,12 +50,14 @@ def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...
             index: digest for call in calls if number for index, digest in zip(call.indices, call.pixels, strict=True)
             if index in kept and index < count
         }  # fmt: skip
+        first_call_s = made[0].first_call_s
+        assert first_call_s is not None, "a process of a round makes an untimed call before the timed ones"
         found.append(Round(
             number=number, processes=made_by,
             latencies_s=tuple(call.seconds / call.batch_size for call in calls), images=len(timed),
             complete=timed.issuperset(range(count)),
             equal=sum(kept[index] == digest for index, digest in pixels.items()), compared=len(pixels),
-            load_s=made[0].load_s, first_call_s=made[0].first_call_s, warmup_s=made[0].warmup_s,
+            load_s=made[0].load_s, first_call_s=first_call_s, warmup_s=made[0].warmup_s,
             warmup_agreed=all(loaded.warmup_agreed for loaded in made),
         ))  # fmt: skip
     return tuple(found)
