@@ -39,7 +39,8 @@ def test_a_worker_can_use_cuda_and_its_server_has_not_touched_it(server: WorkerS
         (told,) = messages
         assert not told["bad_fork"]
         assert told["usable"]
-        assert told["threads_of_server"] == 1
+        # Libraries may have threads of their own there; those of CUDA and of torch would be lost in a worker.
+        assert not [name for name in told["threads_of_server"] if name.startswith(("cuda", "pt_"))]
     assert server.preloaded == tuple(MODULES), "nothing of it had to be left out"
 
 
