@@ -140,7 +140,7 @@ def test_ctrl_c_ends_at_the_next_batch_and_prints_what_there_is(
     def interrupt(self: Flat, requests: Sequence[Request]) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        if calls == 3:
+        if calls == 4:  # the first is never timed
             signal.raise_signal(signal.SIGINT)
         return real(self, requests)
 
@@ -162,7 +162,7 @@ def test_other_signals_end_a_run_as_ctrl_c_does(
 
     def interrupt(self: Flat, requests: Sequence[Request]) -> torch.Tensor:
         calls.append(requests)
-        if len(calls) == 3:
+        if len(calls) == 4:  # the first is never timed
             signal.raise_signal(getattr(signal, name))
         return real(self, requests)
 

@@ -133,7 +133,7 @@ def test_a_column_whose_weights_cannot_be_fetched_fails_before_the_first_image_o
     assert run_inference.main([]) == 1
     printed = capsys.readouterr()
     assert "Grey: failed: OSError: http://127.0.0.1" in printed.out
-    assert printed.err.index("Grey failed: OSError") < printed.err.index("Dark: ")
+    assert printed.err.index("Grey failed: OSError") < printed.err.index("Dark, round 1 of 1: ")
     assert images(tmp_path) == 2
 
 
@@ -185,7 +185,7 @@ def test_a_metric_without_its_network_is_told_before_anything_is_generated(
     assert run_inference.main([]) == 0
     printed = capsys.readouterr()
     assert "LPIPS: n/a, http://127.0.0.1" in printed.err
-    assert printed.err.index("LPIPS: n/a") < printed.err.index("Grey: ")
+    assert printed.err.index("LPIPS: n/a") < printed.err.index("Grey, round 1 of 1: ")
     row = next(line for line in printed.out.splitlines() if line.startswith("LPIPS"))
     assert row.count("n/a") == 2
     assert "no AlexNet weights: put torchvision's alexnet-owt-7be5be79.pth into" in printed.out

@@ -63,8 +63,12 @@ def test_what_is_right_is_taken(monkeypatch: pytest.MonkeyPatch, line: str) -> N
 
 def limits(name: str) -> dict[str, float]:
     """Return the bounds of a setting: ge, le, multiple_of."""
-    bounds = ("ge", "le", "multiple_of")
-    return {bound: getattr(item, bound) for item in FIELDS[name].metadata for bound in bounds if hasattr(item, bound)}
+    field, bounds = FIELDS[name], ("ge", "le", "multiple_of")
+    items = [*field.metadata]
+    for part in typing.get_args(field.annotation):  # a number or a word: the bounds are the number's
+        if typing.get_origin(part) is typing.Annotated:
+            items += [item for own in typing.get_args(part)[1:] for item in getattr(own, "metadata", ())]
+    return {bound: getattr(item, bound) for item in items for bound in bounds if hasattr(item, bound)}
 
 
 def types_of(annotation: Any) -> set[Any]:
