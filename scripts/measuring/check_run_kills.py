@@ -28,7 +28,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmark.run import servers
 from files.writing import PREFIX
+from models import pixart, sdxl
 from scripts.measuring.forked_servers import fork_servers
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.killing import (
@@ -49,12 +51,8 @@ SETTINGS = {
 }  # fmt: skip
 COLUMNS = ("SDXL", "PixArt")  # their folders
 PRELOAD = [
-    "diffusers",
-    "transformers",
-    "torchmetrics",
-    "benchmark.run.phases",
-    "benchmark.report.table",
-    "run_inference",
+    *("diffusers", "transformers", "torchmetrics", "benchmark.run.phases", "benchmark.report.table", "run_inference"),
+    *(*servers.PRELOADED, *sdxl.FAMILY.imports, *pixart.FAMILY.imports),
 ]
 PHASES = ("preparing", "timing", "making in bulk", "evaluating", "reporting")
 Target = Literal["run", "server", "worker"]
@@ -196,11 +194,8 @@ def _watch(run: Callable[..., None], output: Path, settings: Mapping[str, str], 
 
 def _run(output: Path, settings: Mapping[str, str], *, is_killed: bool = False, forks_servers: bool = False) -> None:
     """Run the program; its text goes to a log beside its folder. is_killed: status 1 is no surprise."""
-    import torch
-
     import run_inference
 
-    torch.set_num_threads(1)
     if forks_servers:
         fork_servers()
     os.environ.update(settings, OUTPUT_DIR=str(output))
@@ -278,6 +273,7 @@ def main(given: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(given)
     repeats = min(options.repeats, 2) if options.tiny else options.repeats
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     about = describe_run(__file__, options.device)
     kills: list[Kill] = []
     with tempfile.TemporaryDirectory() as folder:

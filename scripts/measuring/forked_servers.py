@@ -71,7 +71,11 @@ class ForkedServer:
 
 
 def fork_servers() -> None:
-    """Have this process fork its servers from now on."""
+    """Have this process fork its servers from now on.
+
+    It must not have called `torch.set_num_threads`: where threads of a worker then begin at the same time, one of them
+    can find torch's thread pool while another replaces it ("Invalid thread pool!").
+    """
     from benchmark.run import servers
 
     stand_in = SimpleNamespace(Popen=ForkedServer, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from scripts.measuring.check_run_kills import TURNS, check_kills, differences
 
 
-def test_runs_killed_at_five_random_moments_end_as_an_undisturbed_one(tmp_path: Path) -> None:
+def test_runs_killed_at_five_random_moments_end_as_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     kills = list(check_kills(tmp_path, 5, seed=4, forks_servers=True))
     assert [kill.differences for kill in kills] == [()] * 5
     assert [kill.target for kill in kills] == [target for _, target in TURNS[:5]]
