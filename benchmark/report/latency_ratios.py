@@ -21,7 +21,7 @@ LEAST_ROUNDS = 3
 MOST_ROUNDS = 100  # a line names no more rounds than this as those that would decide
 TIE_RATIO = 1.03
 TIE_CONFIDENCE = 0.95
-# To look again after more rounds is another chance to be wrong: 4 % at the first look and 1 % at the next are 5 %.
+# To look again at other rounds is another chance to be wrong: 4 % at the first look and 1 % at the next are 5 %.
 FIRST_CONFIDENCE, LATER_CONFIDENCE = 0.96, 0.99
 _LARGEST_LOG = 700.0  # e to the power of it is still a float
 
@@ -81,11 +81,13 @@ def student_t(confidence: float, degrees: int) -> float:
 
 
 def look_of(rounds: int, *earlier: Sequence[int]) -> int:
-    """Return the number of a look at so many rounds, from 1: looks at fewer rounds came before it.
+    """Return the number of a look at so many rounds, from 1: that of the column which was looked at more often before.
 
-    earlier: for each of the columns, the numbers of rounds of earlier looks.
+    A look at as many rounds as an earlier one is the same look. One at fewer rounds than before is another chance too.
+
+    earlier: for each of the columns, the numbers of rounds of earlier looks, in their order.
     """
-    return 1 + len({number for looks in earlier for number in looks if number < rounds})
+    return 1 + max((looks.index(rounds) if rounds in looks else len(looks) for looks in earlier), default=0)
 
 
 def confidence_at(look: int) -> float:
@@ -93,14 +95,14 @@ def confidence_at(look: int) -> float:
     return FIRST_CONFIDENCE if look == 1 else LATER_CONFIDENCE
 
 
-def rounds_needed(of_best: Sequence[LogRatio]) -> int | None:
+def rounds_needed(of_best: Sequence[LogRatio], asked: int) -> int | None:
     """Return with how many rounds the best column would beat all others or tie; None: more than `MOST_ROUNDS`.
 
     of_best: how many times better it is than each other column, the closest first. They are looked at again, so that a
-    win is one at 99 %.
+    win is one at 99 %. asked: how many rounds there are; a ratio may rest on fewer.
     """
-    for rounds in range(of_best[0].rounds + 1, MOST_ROUNDS + 1):
-        outcomes = (ratio.after(rounds).outcome(LATER_CONFIDENCE) for ratio in of_best)
+    for rounds in range(asked + 1, MOST_ROUNDS + 1):
+        outcomes = (ratio.after(ratio.rounds + rounds - asked).outcome(LATER_CONFIDENCE) for ratio in of_best)
         if next((outcome for outcome in outcomes if outcome != "WIN"), "WIN") != "UNDECIDED":
             return rounds
     return None

@@ -22,6 +22,7 @@ class Round:
     equal, compared: of how many images the pixels are those of the recorded image, and how many could be compared;
     0 and 0 in the round whose images were kept.
     load_s, first_call_s, warmup_s: of the first process; warmup_s of all untimed calls, the first one too.
+    sessions: which runs of the program made its timed calls; more than one where the first was interrupted.
     warmup_agreed: the untimed calls took the same time in the end, in each of the processes.
     """
 
@@ -36,6 +37,7 @@ class Round:
     first_call_s: float
     warmup_s: float
     warmup_agreed: bool
+    sessions: tuple[str, ...] = ()
 
     @property
     def mean_latency_s(self) -> float:
@@ -65,7 +67,7 @@ class ModelResult:
     rounds: ascending by number, at least one, each with a timed batch.
     timed_images: how many requests each round is to time. images: how many there are, timed and bulk.
     bulk: None where all images are timed ones.
-    looks: of how many rounds each earlier verdict on this column was formed.
+    looks: of how many rounds each earlier verdict on this column was formed, in that order.
     baseline: the column that this one is paired with, the same model without its LoRA; "" for all others.
     class_conditional: it is asked for classes, not for prompts, and is left out of paired rows.
     family, options, axes: the column's key; option and axis names to their values as text.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from benchmark.report.model_result import ModelResult
@@ -19,8 +19,20 @@ LONGEST_REASON = 40
 _Scored = tuple[ModelResult, Score]
 
 
-def decide_by_scores(group: str, models: Sequence[ModelResult]) -> Verdict:
-    """Return who is better by FID, or by KID where there are too few images for FID, and by how much; or no one."""
+def decide_by_scores(group: str, models: Sequence[ModelResult], failed: Collection[str] = ()) -> Verdict:
+    """Return who is better by FID, or by KID where there are too few images for FID, and by how much; or no one.
+
+    failed: names of columns that take no part: they may lack images.
+    """
+    left_out = tuple(model.name for model in models if model.name in failed)
+    whole = [model for model in models if model.name not in failed]
+    if not whole:
+        return Verdict("quality", group, "UNDECIDED", "no score", left_out=left_out, reason="every model failed")
+    return replace(_decide(group, whole), left_out=left_out)
+
+
+def _decide(group: str, models: Sequence[ModelResult]) -> Verdict:
+    """Return the verdict on columns that have all images, at least one."""
     key, biased = _deciding_key(models)
     none = Verdict("quality", group, "UNDECIDED", "no score", biased=biased)
     if not key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,33 +19,38 @@ from benchmark.report.latency_ratios import (
     rounds_needed,
     to_ratio,
 )
-from benchmark.report.model_result import ModelResult
+from benchmark.report.model_result import ModelResult, Round
 from benchmark.report.verdict import Pair, Verdict
+
+# How many more rounds are proposed where columns were timed in different runs. One run would time them, with each order
+# of the columns as often as its reverse.
+MORE_ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column with all of its rounds. cost: what a latency is multiplied by, 1 or the number of parameters."""
+    """A column with all of its rounds, by number. cost: what a latency is multiplied by, 1 or its parameters."""
 
     model: ModelResult
-    means_s: tuple[float, ...]
+    rounds: Mapping[int, Round]
     cost: float
 
     @property
     def level(self) -> float:
         """Log of the geometric mean of its costs: the least is the best."""
-        return statistics.fmean(map(math.log, self.means_s)) + math.log(self.cost)
+        return statistics.fmean(math.log(found.mean_latency_s) for found in self.rounds.values()) + math.log(self.cost)
 
 
 def decide_by_rounds(
-    question: Literal["speed", "efficiency"], group: str, models: Sequence[ModelResult], rounds: int, interrupted: bool
-) -> Verdict:
+    question: Literal["speed", "efficiency"], group: str, models: Sequence[ModelResult], rounds: int,
+    interrupted: bool = False, failed: Collection[str] = (),
+) -> Verdict:  # fmt: skip
     """Return who is the fastest, or has the most throughput for its parameters, on so many rounds; or no one.
 
-    Of a run that was interrupted, nothing is decided before every column has all rounds. Otherwise a column that lacks
-    rounds takes no part: it failed.
+    Of a run that was interrupted, nothing is decided before every column that did not fail has all rounds. Otherwise a
+    column that lacks rounds takes no part: it failed.
 
-    models: the columns of one mode, at least one.
+    models: the columns of one mode, at least one. failed: names of those that did not come to their end.
     """
     metric = "throughput_per_s" if question == "speed" else "efficiency"
     ranked = sorted(models, key=lambda model: float(getattr(model, metric)), reverse=True)
@@ -65,49 +70,94 @@ def decide_by_rounds(
             none, left_out=tuple(model.name for model in lacking),
             reason=f"{fewest.name} has {len(_complete(fewest, rounds))} of {rounds} rounds",
         )  # fmt: skip
-    if len(whole) < 2 or (lacking and interrupted):
+    if len(whole) < 2 or (interrupted and any(model.name not in failed for model in lacking)):
         return replace(none, rule="incomplete rounds")
     return _decide(none, [_column(model, rounds, question) for model in whole])
 
 
-def _complete(model: ModelResult, rounds: int) -> list[float]:
-    """Return the mean latency of each complete round of those that were asked for."""
-    return [found.mean_latency_s for found in model.rounds if found.complete and found.number < rounds]
+def _complete(model: ModelResult, rounds: int) -> dict[int, Round]:
+    """Return the complete rounds of those that were asked for, by number."""
+    return {found.number: found for found in model.rounds if found.complete and found.number < rounds}
 
 
 def _column(model: ModelResult, rounds: int, question: str) -> _Column:
-    return _Column(model, tuple(_complete(model, rounds)), float(model.parameters if question == "efficiency" else 1))
+    return _Column(model, _complete(model, rounds), float(model.parameters if question == "efficiency" else 1))
 
 
 def _decide(none: Verdict, columns: Sequence[_Column]) -> Verdict:
     """Return the verdict on columns that all have the rounds of `none`."""
-    ranked = sorted(columns, key=lambda column: column.level)
+    ranked = sorted(columns, key=lambda column: (-_leads(column, columns), column.level))
+    best = ranked[0].model.name
     pairs = tuple(_pair(one, other, none.rounds) for one, other in itertools.combinations(ranked, 2))
     of_best = pairs[: len(ranked) - 1]
     # The closest column that is not beaten decides; where all are, the runner-up is the closest of them.
-    decisive = next((pair for pair in of_best if pair.outcome != "WIN"), of_best[0])
+    lost = next((pair for pair in of_best if pair.outcome != "WIN" or pair.first != best), None)
+    decisive = lost or of_best[0]
+    names = [column.model.name for column in ranked]
+    if decisive.first != best:  # pairs rest on different rounds, and go round in a circle
+        names.remove(decisive.first)
+        names.insert(0, decisive.first)
     verdict = replace(
-        none, outcome=decisive.outcome, ranked=tuple(column.model.name for column in ranked), pairs=pairs,
-        runner_up=decisive.second, ratio=decisive.value, interval=decisive.interval,
-        win_interval=decisive.win_interval, confidence=decisive.confidence, look=decisive.look,
+        none, ranked=tuple(names), pairs=pairs, runner_up=decisive.second, ratio=decisive.value,
+        interval=decisive.interval, win_interval=decisive.win_interval, confidence=decisive.confidence,
+        look=decisive.look,
     )  # fmt: skip
-    if decisive.outcome == "WIN":
-        return replace(verdict, rule="better figure", winner=decisive.first)
-    if decisive.outcome == "TIE":
-        return replace(verdict, rule="tie")
-    needed = rounds_needed([_ratio(ranked[0], other) for other in ranked[1:]])
-    return replace(verdict, rule="undecided", rounds_needed=needed)
+    if lost is None:
+        return replace(verdict, outcome="WIN", rule="better figure", winner=best)
+    if lost.rounds < LEAST_ROUNDS:
+        return replace(verdict, rule="other runs", rounds_needed=none.rounds + MORE_ROUNDS, confidence=None)
+    if lost.outcome == "TIE":
+        return replace(verdict, outcome="TIE", rule="tie")
+    if lost.first != best:
+        return replace(verdict, rule="undecided")
+    ratios = [ratio for other in ranked[1:] if (ratio := _ratio(ranked[0], other)) is not None]
+    return replace(verdict, rule="undecided", rounds_needed=rounds_needed(ratios, none.rounds))
 
 
-def _ratio(better: _Column, worse: _Column) -> LogRatio:
-    return log_ratio(worse.means_s, better.means_s, worse.cost / better.cost)
+def _leads(column: _Column, columns: Sequence[_Column]) -> int:
+    """Return of how many other columns it is the better one."""
+    return sum(_lead(column, other) > 0 for other in columns if other is not column)
 
 
-def _pair(better: _Column, worse: _Column, rounds: int) -> Pair:
-    ratio = _ratio(better, worse)
+def _lead(one: _Column, other: _Column) -> float:
+    """Return the log of how many times better the first column is; where rounds cannot be compared, of all rounds."""
+    ratio = _ratio(one, other)
+    return other.level - one.level if ratio is None else ratio.mean
+
+
+def _common(one: _Column, other: _Column) -> list[int]:
+    """Return the rounds of which the same run of the program timed both columns.
+
+    Only of these cancels what changes from one run to another. A round that does not tell its run goes with any.
+    """
+    return [
+        number for number, found in one.rounds.items()
+        if number in other.rounds and _same_runs(found.sessions, other.rounds[number].sessions)
+    ]  # fmt: skip
+
+
+def _same_runs(one: Collection[str], other: Collection[str]) -> bool:
+    return not one or not other or set(one) == set(other)
+
+
+def _ratio(better: _Column, worse: _Column) -> LogRatio | None:
+    """Return how many times better a column is than another, of their common rounds; None: too few of them."""
+    common = _common(better, worse)
+    if len(common) < LEAST_ROUNDS:
+        return None
+    of_each = [[column.rounds[number].mean_latency_s for number in common] for column in (worse, better)]
+    return log_ratio(of_each[0], of_each[1], worse.cost / better.cost)
+
+
+def _pair(one: _Column, other: _Column, rounds: int) -> Pair:
+    better, worse = (one, other) if _lead(one, other) >= 0 else (other, one)
+    ratio, common = _ratio(better, worse), len(_common(better, worse))
+    names = better.model.name, worse.model.name
+    if ratio is None:
+        return Pair(*names, "UNDECIDED", to_ratio(_lead(better, worse)), rounds=common)
     look = look_of(rounds, better.model.looks, worse.model.looks)
     confidence = confidence_at(look)
     return Pair(
-        better.model.name, worse.model.name, ratio.outcome(confidence), to_ratio(ratio.mean),
-        ratio.interval(TIE_CONFIDENCE), ratio.interval(confidence), confidence, look,
+        *names, ratio.outcome(confidence), to_ratio(ratio.mean), ratio.interval(TIE_CONFIDENCE),
+        ratio.interval(confidence), confidence, look, common,
     )  # fmt: skip

@@ -10,10 +10,11 @@ Outcome = Literal["WIN", "TIE", "UNDECIDED"]
 # What decided: the better figure, the only column, the only one with a score, equal values, an interval that lies near
 # no difference, an interval that holds no difference but is wide, an interval of a difference of scores that holds 0,
 # a warning on the images, too few images for an interval, scores of different kinds, FID alone of too few images, no
-# score at all, fewer rounds than can decide, rounds that are missing.
+# score at all, fewer rounds than can decide, rounds that are missing, columns that were timed in different runs.
 Rule = Literal[
     "better figure", "only model", "only score", "same value", "tie", "undecided", "within noise", "warning",
     "too few images", "not comparable", "biased", "no score", "too few rounds", "incomplete rounds",
+    "other runs",
 ]  # fmt: skip
 
 
@@ -25,7 +26,9 @@ class Pair:
     second's (quality).
     interval: its 95 % interval, None where it is not known. A TIE is decided by this one.
     win_interval: its interval at `confidence`, by which a WIN is decided.
-    look: 1 where no verdict on fewer rounds was formed before of either column; 0 where rounds are not what counts.
+    look: 1 where no verdict on other rounds was formed before of either column; 0 where rounds are not what counts, and
+    where there are too few that one run of the program timed for both.
+    rounds: how many rounds both have in common, each timed by the same run; 0 where rounds are not what counts.
     """
 
     first: str
@@ -36,6 +39,7 @@ class Pair:
     win_interval: tuple[float, float] | None = None
     confidence: float = 0.95
     look: int = 0
+    rounds: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,10 @@ class Verdict:
     score - the runner-up's. interval, win_interval, confidence, look: as those two columns' `Pair` has them.
     decimals: with how many the difference is shown.
     pairs: every two columns that were compared.
-    rounds: on how many rounds this was decided; 0 where rounds are not what counts.
-    rounds_needed: how many rounds would decide, at the measured mean and spread; None where it is decided, and where
-    more than `MOST_ROUNDS` would be needed.
-    left_out: columns that were not compared, since they lack rounds.
+    rounds: how many were asked for; 0 where rounds are not what counts. `Pair.rounds` is how many decided.
+    rounds_needed: how many rounds would decide, at the measured mean and spread, or would time both columns in the same
+    run; None where it is decided, and where more than `MOST_ROUNDS` would be needed.
+    left_out: columns that were not compared, since they lack rounds, or, of quality, since they failed.
     reason: why there is no score, or which column lacks rounds. biased: what the line adds where FID could not decide.
     """
 

@@ -17,10 +17,10 @@ def format_verdict(verdict: Verdict) -> str:
 
 def _answer(verdict: Verdict) -> str:
     if verdict.outcome == "WIN":
-        return f"{verdict.winner} ({_margin(verdict)}{_left_out(verdict)})"
+        return f"{verdict.winner} ({_margin(verdict)}{_timed_together(verdict)}{_left_out(verdict)})"
     if verdict.rule == "no score":
         return f"n/a ({verdict.reason})"
-    return f"none ({_why_none(verdict)}{_left_out(verdict)})"
+    return f"none ({_why_none(verdict)}{_timed_together(verdict)}{_left_out(verdict)})"
 
 
 def _margin(verdict: Verdict) -> str:
@@ -60,8 +60,11 @@ def _why_none_by_rounds(verdict: Verdict) -> str:
         return f"{rounds} nothing: ROUNDS={LEAST_ROUNDS} or more"
     if verdict.rule == "incomplete rounds":
         return verdict.reason
-    assert verdict.ratio is not None, "two columns were compared"
     first, second = verdict.ranked[0], verdict.runner_up
+    if verdict.rule == "other runs":
+        together = f"ROUNDS={verdict.rounds_needed} would time them together"
+        return f"{first} and {second} were timed in different runs; {together}"
+    assert verdict.ratio is not None, "two columns were compared"
     if verdict.rule == "tie":
         return f"{first} and {second} tie: {_with_interval(verdict.ratio, verdict.interval)}"
     ratio, _, interval = _with_interval(verdict.ratio, verdict.win_interval).partition(", ")
@@ -87,8 +90,21 @@ def _with_interval(ratio: float, interval: tuple[float, float] | None) -> str:
     return f"{shown}x, {'..'.join(ends)}"
 
 
+def _timed_together(verdict: Verdict) -> str:
+    """Return on how many rounds the two columns were compared, where these are not all."""
+    if not verdict.pairs or verdict.rule == "other runs":
+        return ""
+    of = (verdict.ranked[0], verdict.runner_up)
+    (pair,) = (pair for pair in verdict.pairs if (pair.first, pair.second) == of)
+    if pair.rounds == verdict.rounds:
+        return ""
+    return f"; by the {pair.rounds} of {verdict.rounds} rounds that were timed together"
+
+
 def _left_out(verdict: Verdict) -> str:
     """Return who took no part where others were compared."""
+    if verdict.question == "quality":
+        return f"; without {' and '.join(verdict.left_out)}, which failed" if verdict.left_out else ""
     return f"; {verdict.reason} and takes no part" if verdict.left_out and verdict.rule != "incomplete rounds" else ""
 
 

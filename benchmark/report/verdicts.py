@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from benchmark.report.model_result import ModelResult
 from benchmark.report.quality_verdict import decide_by_scores
@@ -13,11 +13,14 @@ from benchmark.report.verdict import Verdict as Verdict
 from benchmark.report.verdict_text import format_verdict as format_verdict
 
 
-def decide(models: Sequence[ModelResult], rounds: int, interrupted: bool = False) -> tuple[Verdict, ...]:
+def decide(
+    models: Sequence[ModelResult], rounds: int, interrupted: bool = False, failed: Collection[str] = ()
+) -> tuple[Verdict, ...]:
     """Return three verdicts, or three for each mode. Tuning never passes for a better model.
 
     rounds: how many were asked for; speed and efficiency are decided on that many.
     interrupted: the run ended early, and a column may have fewer of them for that reason.
+    failed: names of columns that did not come to their end. They take part in what they have all rounds for.
     """
     by_mode = itertools.groupby(
         sorted(models, key=lambda model: model.mode, reverse=True), key=lambda model: model.mode
@@ -27,8 +30,8 @@ def decide(models: Sequence[ModelResult], rounds: int, interrupted: bool = False
     for mode, group in groups:
         name = mode if len(groups) > 1 else ""
         verdicts += [
-            decide_by_rounds("speed", name, group, rounds, interrupted),
-            decide_by_scores(name, group),
-            decide_by_rounds("efficiency", name, group, rounds, interrupted),
+            decide_by_rounds("speed", name, group, rounds, interrupted, failed),
+            decide_by_scores(name, group, failed),
+            decide_by_rounds("efficiency", name, group, rounds, interrupted, failed),
         ]
     return tuple(verdicts)

@@ -25,7 +25,7 @@ class Snapshot:
     finished: what each process wrote at its end; one that was killed wrote nothing.
     bulk_sizes: the batch sizes of bulk, ascending by the index from which they hold; where a line was lost, the images
     that are there tell the size.
-    looks: of how many rounds verdicts were formed before, ascending.
+    looks: of how many rounds verdicts were formed before, in that order, each once.
     faults: what is damaged and will be made again, a line each.
     """
 
@@ -92,7 +92,7 @@ def take_snapshot(folder: Path, lines: Sequence[Line], whole: Sequence[Batch], f
     return Snapshot(
         folder, batches, tuple(timed), _last_loaded(loaded, finished), _of_each_process(loaded), finished,
         _bulk_sizes([line for line in lines if isinstance(line, BulkSize)], batches),
-        tuple(sorted({line.rounds for line in lines if isinstance(line, Look)})), tuple(faults),
+        tuple(dict.fromkeys(line.rounds for line in lines if isinstance(line, Look))), tuple(faults),
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def _rows(verdict: Verdict) -> list[str]:
         else:
             value = f"{_ratio(pair.value)}x"
             intervals = [_ratios(pair.interval), _ratios(pair.win_interval)]
-        to_win = f"{intervals[1]} ({_level(pair)})" if intervals[1] else ""
+        to_win = f"{intervals[1]} ({_level(pair, verdict.rounds)})" if intervals[1] else ""
         texts = (
             f"{verdict.question.capitalize()}{group}", f"{pair.first} to {pair.second}", value,
             intervals[0] or NO_VALUE, to_win or NO_VALUE,
@@ -67,9 +67,10 @@ def _rows(verdict: Verdict) -> list[str]:
     return rows
 
 
-def _level(pair: Pair) -> str:
+def _level(pair: Pair, rounds: int) -> str:
     look = f", look {pair.look}" if pair.look > 1 else ""
-    return f"{100 * pair.confidence:.0f} %{look}"
+    by = f", {pair.rounds} of {rounds} rounds" if pair.rounds < rounds else ""
+    return f"{100 * pair.confidence:.0f} %{look}{by}"
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -10,6 +10,7 @@ import pytest
 from report_cases import PIXART, SDXL, VAR, report, with_rounds, with_scores
 
 from benchmark.report.html.page import write_html_report
+from benchmark.report.model_result import ModelResult
 from benchmark.report.results import RunResult, read_results, write_results
 
 FAST = with_rounds(VAR, 1.0, 1.002, 0.999)
@@ -58,6 +59,20 @@ def test_a_look_after_added_rounds_is_told_with_its_level(tmp_path: Path) -> Non
     run = report(replace(FAST, looks=(2,)), SLOW, rounds=3)
     (row,) = [row for row in cells_of(page_of(run, tmp_path)) if row[0] == "Speed"]
     assert row[4].endswith("(99 %, look 2)")
+
+
+def test_a_pair_that_rests_on_fewer_rounds_says_on_how_many_and_one_on_too_few_has_no_interval(tmp_path: Path) -> None:
+    def with_runs(model: ModelResult, *runs: str) -> ModelResult:
+        rounds = [replace(found, sessions=(run,)) for found, run in zip(model.rounds, runs, strict=True)]
+        return replace(model, rounds=tuple(rounds))
+
+    models = [with_rounds(SDXL, *[1.0] * 5), replace(with_rounds(VAR, *[2.0] * 5), name="Later")]
+    apart = report(with_runs(models[0], *"aabbb"), with_runs(models[1], *"bbbbb"), rounds=5)
+    (row,) = [row for row in cells_of(page_of(apart, tmp_path)) if row[0] == "Speed"]
+    assert row[2:] == ["2.000x", "2.000..2.000", "2.000..2.000 (96 %, 3 of 5 rounds)", "WIN"]
+    apart = report(with_runs(models[0], *"aaabb"), with_runs(models[1], *"bbbbb"), rounds=5)
+    (row,) = [row for row in cells_of(page_of(apart, tmp_path)) if row[0] == "Speed"]
+    assert row[2:] == ["2.000x", "n/a", "n/a", "UNDECIDED"]
 
 
 def test_scores_are_compared_by_their_difference_and_columns_of_a_mode_with_each_other(tmp_path: Path) -> None:

@@ -62,16 +62,30 @@ def test_a_spread_beyond_all_measure_has_an_interval_of_floats() -> None:
     assert all(map(math.isfinite, log_ratio([1e-300, 1e300, 1.0], [1e300, 1e-300, 1.0]).interval(0.99)))
 
 
-def test_the_first_look_is_at_96_percent_and_each_after_a_look_at_fewer_rounds_at_99() -> None:
-    assert look_of(4) == look_of(4, (), (4,)) == look_of(4, (8,)) == 1
+def test_the_first_look_is_at_96_percent_and_each_after_a_look_at_other_rounds_at_99() -> None:
+    assert look_of(4) == look_of(4, (), (4,)) == look_of(4, (4, 8), ()) == 1
     assert look_of(8, (4,), ()) == look_of(8, (), (4, 8)) == look_of(8, (4,), (4,)) == 2
-    assert look_of(12, (4,), (8,)) == 3
+    assert look_of(12, (4, 8), (8,)) == 3
     assert [confidence_at(look) for look in (1, 2, 3)] == [0.96, 0.99, 0.99]
+
+
+@pytest.mark.parametrize("asked", [(4, 8, 4), (8, 4, 8), (8, 4, 12, 4, 8)])
+def test_fewer_rounds_after_more_are_a_second_look_and_the_same_rounds_again_are_the_same_look(
+    asked: tuple[int, ...],
+) -> None:
+    recorded: list[int] = []
+    looks = []
+    for rounds in asked:
+        looks.append(look_of(rounds, tuple(recorded)))
+        if rounds not in recorded:
+            recorded.append(rounds)
+    assert looks == [1 + recorded.index(rounds) for rounds in asked]
+    assert looks[:2] == [1, 2]
 
 
 @pytest.mark.parametrize("ratio", [LogRatio(0.1, 0.15, 4), LogRatio(0.001, 0.03, 4), LogRatio(0.02, 0.03, 4)])
 def test_the_rounds_that_would_decide_are_the_fewest_that_do(ratio: LogRatio) -> None:
-    needed = rounds_needed([ratio])
+    needed = rounds_needed([ratio], 4)
     assert needed is not None
     assert ratio.after(needed).outcome(0.99) != "UNDECIDED"
     assert all(ratio.after(rounds).outcome(0.99) == "UNDECIDED" for rounds in range(5, needed))
@@ -79,11 +93,16 @@ def test_the_rounds_that_would_decide_are_the_fewest_that_do(ratio: LogRatio) ->
 
 def test_the_number_of_rounds_is_that_of_the_slowest_pair_unless_the_closest_ties_before() -> None:
     close, wide = LogRatio(0.1, 0.05, 4), LogRatio(0.12, 0.2, 4)
-    assert rounds_needed([close]) == 6
-    assert rounds_needed([close, wide]) == rounds_needed([wide]) == 23
+    assert rounds_needed([close], 4) == 6
+    assert rounds_needed([close, wide], 4) == rounds_needed([wide], 4) == 23
     tie = LogRatio(0.001, 0.03, 4)
-    assert rounds_needed([tie, wide]) == rounds_needed([tie]) == 7
+    assert rounds_needed([tie, wide], 4) == rounds_needed([tie], 4) == 7
 
 
 def test_more_than_a_hundred_rounds_are_not_counted() -> None:
-    assert rounds_needed([LogRatio(0.029, 0.5, 4)]) is None
+    assert rounds_needed([LogRatio(0.029, 0.5, 4)], 4) is None
+
+
+def test_rounds_on_which_a_ratio_does_not_rest_are_needed_besides() -> None:
+    assert rounds_needed([LogRatio(0.1, 0.05, 4)], 8) == 6 + 4
+    assert rounds_needed([LogRatio(0.1, 0.05, 4), LogRatio(0.12, 0.2, 8)], 8) == 23

@@ -180,10 +180,10 @@ def test_a_look_is_recorded_once_for_each_number_of_rounds_and_without_the_lock(
     (tmp_path / "timings-looks.jsonl").unlink()
     journal = Journal(tmp_path, FINGERPRINT)
     with journal.locked():  # another process's
-        for rounds in (8, 4, 8):
+        for rounds in (8, 4, 12, 8):
             Journal(tmp_path, FINGERPRINT).record_look(rounds)
-    assert read(tmp_path).looks == (4, 8)
-    assert len((tmp_path / "timings-looks.jsonl").read_text().splitlines()) == 2
+    assert read(tmp_path).looks == (8, 4, 12), "in their order"
+    assert len((tmp_path / "timings-looks.jsonl").read_text().splitlines()) == 3
     column_folder.clear(tmp_path)
     assert list(tmp_path.glob("*.jsonl")) == []
 
