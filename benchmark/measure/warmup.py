@@ -10,7 +10,6 @@ LAST_CALLS = 3
 MOST_VARIATION = 0.1  # standard deviation of the last calls over their mean
 MOST_CALLS = 10
 MOST_SECONDS = 6.0
-SLOW_CALLS = 2  # the first one, and one more, also where each takes longer than all of them should
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class WarmUp:
 def warm_up(call: Callable[[], float], least: int, stopped: Callable[[], bool] = lambda: False) -> WarmUp:
     """Call until LAST_CALLS calls in a row vary by at most MOST_VARIATION; the first call of all is never among them.
 
-    It ends without agreement after MOST_CALLS calls, or once the calls after the first took MOST_SECONDS; then also
-    `least` gives way, down to SLOW_CALLS calls.
+    More than `least` calls are made no longer than MOST_SECONDS after the first one, and no more than MOST_CALLS. Where
+    there are fewer than LAST_CALLS then, those that there are agree or not.
 
     call: makes one call and returns its seconds. least: calls that are made at least; 0: the first call alone, which is
     enough then. stopped: is asked before each call after the first.
@@ -34,10 +33,9 @@ def warm_up(call: Callable[[], float], least: int, stopped: Callable[[], bool] =
     if least == 0:
         return WarmUp(tuple(seconds), True)
     while not stopped():
-        is_long = sum(seconds[1:]) >= MOST_SECONDS
-        if len(seconds) >= least and _agree(seconds):
-            return WarmUp(tuple(seconds), True)
-        if len(seconds) >= max(least, MOST_CALLS) or (is_long and len(seconds) >= min(least, SLOW_CALLS)):
+        if len(seconds) >= least and len(seconds) > LAST_CALLS and _agree(seconds):
+            break
+        if len(seconds) >= max(least, MOST_CALLS) or (len(seconds) >= least and sum(seconds[1:]) >= MOST_SECONDS):
             break
         seconds.append(call())
     return WarmUp(tuple(seconds), _agree(seconds))
@@ -45,4 +43,4 @@ def warm_up(call: Callable[[], float], least: int, stopped: Callable[[], bool] =
 
 def _agree(seconds: Sequence[float]) -> bool:
     last = seconds[1:][-LAST_CALLS:]
-    return len(last) == LAST_CALLS and statistics.pstdev(last) <= MOST_VARIATION * statistics.mean(last)
+    return len(last) < 2 or statistics.pstdev(last) <= MOST_VARIATION * statistics.mean(last)

@@ -167,13 +167,14 @@ class _Bulk:
                     continue
                 if self._stopped():
                     break
+                new = len(set(indices) - self._covered)
                 try:
                     self._make_slice(indices, size, writer)
                 except Exception as error:
                     if size == 1 or not is_out_of_memory(error):
                         raise
                     return indices, size
-                task.advance(len(indices))
+                task.advance(new)
         return None
 
     def _make_slice(self, indices: range, size: int, writer: ImageWriter) -> None:

@@ -88,6 +88,7 @@ class Timed(Call):
 class Loaded:
     """What is known of a model once it is loaded and warm, by the process that loaded it; the last line of each counts.
 
+    session: which run of the program had the process.
     warmups_s: seconds of all untimed calls before the first one that counts. warmup_agreed: whether the last of them
     agreed with each other.
     """
@@ -105,6 +106,7 @@ class Loaded:
     purpose: Purpose = "timed"
     round: int = 0
     process: str = NO_PROCESS
+    session: str = NO_PROCESS
     writer: str = MAIN_WRITER
 
     @property
@@ -230,7 +232,8 @@ def _is_loaded(loaded: Loaded) -> bool:
         and _is_count(loaded.parameters, 1) and _is_count(loaded.image_size, 1)
         and _is_seconds(loaded.load_s) and _are(loaded.warmups_s, _is_seconds)
         and isinstance(loaded.warmup_agreed, bool) and isinstance(loaded.class_conditional, bool)
-        and _is_peak(loaded.peak_memory_bytes) and _is_purpose(loaded.purpose) and _has_origin(loaded)
+        and _is_peak(loaded.peak_memory_bytes) and _is_purpose(loaded.purpose) and _is_process(loaded.session)
+        and _has_origin(loaded)
     )  # fmt: skip
 
 

@@ -104,20 +104,18 @@ def evaluate_jobs(
     settings: Settings, jobs: Sequence[Job], data: Data, machine: Machine, progress: Progress, stop: Stop,
     failures: dict[str, str],
 ) -> list[Evaluated]:  # fmt: skip
-    """Return each column's result with its scores, beside what its folder holds.
+    """Return each column's result with its scores, beside what its folder holds; of a failed one what there is.
 
     failures: takes, by title, which columns have no image.
     """
     found = []
     for job in jobs:
-        if job.title in failures:
-            continue
         snapshot = job.journal.read()
         result = summarize(snapshot, job.column)
         if result is not None:
             name = job.column.name
             found.append(Evaluated(result, snapshot, data.left_out.get(name), data.leaks.get(name, "")))
-        elif not stop():
+        elif not stop() and job.title not in failures:
             failures[job.title] = "none of its images is there any more"
     return evaluate(
         found, data.reference, settings, scoring_of(settings, machine.device, progress.counted), progress, stop
@@ -137,7 +135,8 @@ def report(
 
 def record_looks(run: RunResult, jobs: Sequence[Job], progress: Progress) -> None:
     """Record with each column that a verdict on its speed was formed: one after more rounds needs a wider interval."""
-    compared = {name for verdict in run.verdicts if verdict.pairs for name in verdict.ranked}
+    looked = [pair for verdict in run.verdicts for pair in verdict.pairs if pair.look]
+    compared = {name for pair in looked for name in (pair.first, pair.second)}
     for job in jobs:
         if job.title in compared:
             try:

@@ -6,7 +6,7 @@ import math
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -18,7 +18,9 @@ from benchmark.console.progress import Progress
 from benchmark.data.prompts import PromptSet
 from benchmark.run import servers
 from benchmark.run.bulk import BulkJob, make_bulk
+from benchmark.run.column_folder import FingerprintError
 from benchmark.run.jobs import Job
+from benchmark.run.journal_lines import new_process_id
 from benchmark.run.remote_progress import RemoteProgress, relay
 from benchmark.run.servers import Channel, WorkerDied, WorkerFailed, WorkerServer
 from benchmark.run.slices import lacking_rounds, missing, timed_slices
@@ -66,6 +68,9 @@ def generate(
     The folders of all columns are kept for this process until the end.
 
     failures: takes, by title, why a column could not be made; it costs no other.
+
+    Raises:
+        FingerprintError: a column has images in bulk of another BULK_BATCH_SIZE; nothing was generated yet.
     """
     with ExitStack() as folders:
         columns = []
@@ -78,26 +83,54 @@ def generate(
                     traceback.print_exc()
                 _fail(job.title, f"{type(error).__name__}: {one_line(error)}", progress, failures)
                 continue
+            check_bulk_size(job, snapshot)
             for fault in snapshot.faults:
                 progress.note(fault)
             requests = tuple(prompts.requests(own.num_samples, own.seed))
             columns.append(OpenColumn(job, snapshot, requests, device))
-        _run_all([*_rounds(columns), *_bulk(columns)], progress, stop, failures)
+        session = new_process_id()
+        _run_all(list(_rounds(columns, session)), progress, stop, failures)
+        if not stop():  # what the rounds have told of a column decides how it makes the rest
+            left = [column for column in columns if column.job.title not in failures]
+            _run_all(_bulk(left), progress, stop, failures)
 
 
-def _rounds(columns: Sequence[OpenColumn]) -> Iterator[list[Work]]:
-    """Yield the work of each round that is not complete. `in_order` says which column comes first."""
+def check_bulk_size(job: Job, snapshot: Snapshot) -> None:
+    """Raise FingerprintError where a column has images in bulk that were made with another BULK_BATCH_SIZE.
+
+    It is no part of the folder's fingerprint, since the timed images do not depend on it.
+    """
+    now = str(job.column.settings.bulk_batch_size)
+    recorded = {size.asked for size in snapshot.bulk_sizes if size.asked}
+    if _has_bulk(snapshot) and recorded - {now}:
+        raise FingerprintError(
+            f"{snapshot.folder} holds images made with BULK_BATCH_SIZE={', '.join(sorted(recorded))}, now "
+            f"BULK_BATCH_SIZE={now}: set it back, choose another OUTPUT_DIR, or start over with FRESH=1"
+        )
+
+
+def _has_bulk(snapshot: Snapshot) -> bool:
+    return any(batch.purpose == "bulk" for batch in snapshot.batches)
+
+
+def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Work]]:
+    """Yield the work of each round that is not complete. `in_order` says which column comes first.
+
+    session: which run of the program this is. Columns of one round are compared where one run has timed both.
+    """
     lacking = [_lacking(column) for column in columns]
     last = max((number for rounds in lacking for number in rounds), default=-1)
     for number in range(last + 1):
         works = []
         for column, rounds in zip(columns, lacking, strict=True):
             if number in rounds:
+                own = column.job.column.settings
+                # Without the others: a model may prepare for the longest prompt, and rounds are to stay alike.
+                requests = column.requests[: own.timed_count()]
                 job = RoundJob(
-                    column.job.load, column.requests, column.job.journal, column.plan, number, tuple(rounds[number])
+                    column.job.load, requests, column.job.journal, column.plan, number, tuple(rounds[number]), session
                 )
-                of = column.job.column.settings.rounds
-                works.append(Work(column.job, f"round {number + 1} of {of}", partial(_time, job)))
+                works.append(Work(column.job, f"round {number + 1} of {own.rounds}", partial(_time, job)))
         if works:
             yield in_order(works, number)
 
@@ -142,7 +175,8 @@ def _bulk(columns: Sequence[OpenColumn]) -> list[list[Work]]:
         job = BulkJob(
             load=column.job.load, load_eager=column.job.load_eager, requests=column.requests, journal=journal,
             plan=column.plan, asked=None if settings.bulk_batch_size == "auto" else settings.bulk_batch_size,
-            sizes=snapshot.bulk_sizes_from(start), covered=frozenset(snapshot.pixels()), start=start,
+            sizes=snapshot.bulk_sizes_from(start) if _has_bulk(snapshot) else (),
+            covered=frozenset(snapshot.pixels()), start=start,
             count=settings.num_samples, first_call_s=max(first_calls, default=0.0),
             image_s=fmean(call.seconds / call.batch_size for call in snapshot.timed) if snapshot.timed else math.inf,
         )  # fmt: skip
@@ -159,19 +193,12 @@ def _run_all(groups: Sequence[Sequence[Work]], progress: Progress, stop: Stop, f
             continue
         preload = servers.modules_for([work.job.column for group in some for work in group])
         with servers.open_servers(len(some), preload) as opened:
-            ready = [_is_ready(server, stop) for server in opened]
-            for server, group, reason in zip(opened, some, ready, strict=True):
+            for server in opened:
+                with suppress(WorkerDied):  # it is started again for its first work
+                    server.is_ready(stop)
+            for server, group in zip(opened, some, strict=True):
                 with server:
-                    _run_group(server, group, reason, progress, stop, failures)
-
-
-def _is_ready(server: WorkerServer, stop: Stop) -> str:
-    """Wait until a server is ready; return why it cannot be, "" where it is."""
-    try:
-        server.is_ready(stop)
-    except WorkerDied as error:
-        return str(error)
-    return ""
+                    _run_group(server, group, progress, stop, failures)
 
 
 def _left(group: Sequence[Work], failures: dict[str, str]) -> list[Work]:
@@ -179,20 +206,17 @@ def _left(group: Sequence[Work], failures: dict[str, str]) -> list[Work]:
 
 
 def _run_group(
-    server: WorkerServer, group: Sequence[Work], fault: str, progress: Progress, stop: Stop, failures: dict[str, str]
+    server: WorkerServer, group: Sequence[Work], progress: Progress, stop: Stop, failures: dict[str, str]
 ) -> None:
-    """Run a group's works one after another. fault: why the server cannot run them, "" where it can."""
+    """Run a group's works one after another."""
     for work in _left(group, failures):
         if stop():
             return
-        if fault:
-            _fail(work.title, f"{fault} ({work.doing})", progress, failures)
-            continue
         with relay(progress, work.doing) as on_message:
             try:
                 server.run(work.run, on_message, stop)
             except WorkerFailed as error:
-                _fail(work.title, error.line, progress, failures)
+                _fail(work.title, f"{error.line} ({work.doing})", progress, failures)
             except WorkerDied as error:
                 if not stop():  # what ends a whole session ends its workers too
                     _fail(work.title, f"{error} ({work.doing})", progress, failures)

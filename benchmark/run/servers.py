@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import send_handle
 from typing import Protocol, Self
 
+from benchmark.console.plain_text import one_line
 from benchmark.measure.accelerators import count_gpus
 from benchmark.run.columns import Column
 from models.base import Mode
@@ -109,8 +110,8 @@ class WorkerServer:
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid()),
-                    *self.preloaded,
+                    sys.executable, "-c", _PROGRAM, json.dumps(list(map(os.fspath, sys.path))), str(theirs.fileno()),
+                    str(os.getpid()), *self.preloaded,
                 ],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2, env=server_environment(),
                 start_new_session=True,  # the terminal's signals are for the parent, which decides
@@ -160,7 +161,10 @@ class WorkerServer:
         try:
             packed = pickle.dumps(work)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise AssertionError(f"work must stand in a module, so that it can be sent: {error}") from error
+            raise WorkerFailed(
+                "AssertionError: what a worker runs, the `load` of a ModelFamily too, must be a function or class of "
+                f"a module, not a lambda ({one_line(error)})"
+            ) from error
         try:
             if self.is_ready(stopped) and not stopped():
                 self._run(packed, on_message, stopped)

@@ -59,6 +59,7 @@ def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...
             equal=sum(kept[index] == digest for index, digest in pixels.items()), compared=len(pixels),
             load_s=made[0].load_s, first_call_s=first_call_s, warmup_s=made[0].warmup_s,
             warmup_agreed=all(loaded.warmup_agreed for loaded in made),
+            sessions=tuple(dict.fromkeys(loaded.session for loaded in made)),
         ))  # fmt: skip
     return tuple(found)
 
@@ -90,7 +91,7 @@ def describe_run(
         protocol=f"{PROTOCOL}; batch size {settings.batch_size}, at least {max(settings.warmup, 1)} warm-up calls",
         rounds=settings.rounds,
         no_quality="random weights" if settings.weights == "random" else "", interrupted=interrupted,
-        verdicts=decide(models, settings.rounds, interrupted),
+        verdicts=decide(models, settings.rounds, interrupted, failures),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from benchmark.measure.clock import Clock
 from benchmark.measure.warmup import WarmUp, warm_up
 from benchmark.run.images import to_host
 from benchmark.run.journal import Journal, pixel_digest
-from benchmark.run.journal_lines import Batch, Finished, Loaded, Timed, new_process_id
+from benchmark.run.journal_lines import NO_PROCESS, Batch, Finished, Loaded, Timed, new_process_id
 from benchmark.run.slices import padded
 from models.base import ImageGenerator, Request
 
@@ -31,7 +31,8 @@ class RoundJob:
     """What a worker of a round needs; it can be sent to another process.
 
     requests: all of the column, since a model prepares for all that it will be asked. slices: those of their indices
-    that the round still lacks; with none of them, only what is known of the model is recorded.
+    that the round still lacks; with none of them, only what is known of the model is recorded. session: which run of
+    the program it is.
     """
 
     load: Callable[[], ImageGenerator]
@@ -40,6 +41,7 @@ class RoundJob:
     plan: Plan
     round: int
     slices: tuple[range, ...]
+    session: str = NO_PROCESS
 
 
 def time_round(job: RoundJob, progress: Progress, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -68,7 +70,7 @@ def _time_slices(job: RoundJob, clock: Clock, progress: Progress, stopped: Calla
     warm = warm_up(lambda: clock.time(lambda: generator.generate(first))[1], job.plan.warmup, stopped)
     if stopped():
         return
-    known = describe(generator, load_s, warm, clock, "timed", process, job.round)
+    known = describe(generator, load_s, warm, clock, "timed", process, job.round, job.session)
     job.journal.record_loaded(known)
     timed_s, loop_start = 0.0, time.perf_counter()
     with progress.task(generator.name, sum(map(len, job.slices))) as task:
@@ -90,7 +92,7 @@ def _time_slices(job: RoundJob, clock: Clock, progress: Progress, stopped: Calla
                 )  # fmt: skip
                 job.journal.record_batch(batch, images)
             if is_news(generator, known):
-                known = describe(generator, load_s, warm, clock, "timed", process, job.round)
+                known = describe(generator, load_s, warm, clock, "timed", process, job.round, job.session)
                 job.journal.record_loaded(known)
             timed_s += seconds
             task.advance(len(indices))
@@ -102,14 +104,14 @@ def _time_slices(job: RoundJob, clock: Clock, progress: Progress, stopped: Calla
 
 def describe(
     generator: ImageGenerator, load_s: float, warm: WarmUp, clock: Clock, purpose: Literal["timed", "bulk"],
-    process: str, round_: int = 0,
+    process: str, round_: int = 0, session: str = NO_PROCESS,
 ) -> Loaded:  # fmt: skip
     """Return what is known of a loaded model by now."""
     return Loaded(
         name=generator.name, parameters=generator.parameters, image_size=generator.image_size,
         notes=generator.notes, load_s=load_s, warmups_s=warm.seconds, warmup_agreed=warm.agreed,
         peak_memory_bytes=clock.peak_memory_bytes(), class_conditional=generator.class_conditional,
-        round=round_, purpose=purpose, process=process,
+        round=round_, purpose=purpose, process=process, session=session,
     )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ class _Server:
             with suppress(Exception):
                 importlib.import_module(name)
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with suppress(OSError, ValueError):  # whoever reads them may be gone
+                stream.flush()
         gc.collect()
         gc.freeze()  # or each worker's first collection would copy the pages of all that was imported
         self._jobs.send("spoiled" if _has_touched_cuda() else "ready")

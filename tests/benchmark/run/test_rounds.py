@@ -14,6 +14,8 @@ import torch
 import models
 import run_inference
 from benchmark.report.results import read_results
+from benchmark.run import rounds
+from benchmark.run.bulk import BulkJob
 from benchmark.run.rounds import in_order
 from models.base import ImageGenerator, ModelFamily, Request, Runtime, option
 
@@ -25,6 +27,7 @@ class NoOptions:
 
 LOADED: list[str] = []  # the names of the models in the order in which they were loaded
 CALLS: dict[str, list[list[int]]] = {}
+PREPARED: dict[str, list[int]] = {}  # for how many requests each process of a model was prepared
 
 
 class Noise(ImageGenerator):
@@ -36,6 +39,10 @@ class Noise(ImageGenerator):
         self._offset = len(LOADED) if name == "Moody" else 0
         self._fails = name == "Broken" and LOADED.count("Broken") > 1
         self.mode = runtime.mode
+
+    def prepare(self, requests: Sequence[Request]) -> list[Request]:
+        PREPARED.setdefault(self.name, []).append(len(requests))
+        return list(requests)
 
     def generate(self, requests: Sequence[Request]) -> torch.Tensor:
         CALLS.setdefault(self.name, []).append([request.index for request in requests])
@@ -56,6 +63,7 @@ def output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(models, "FAMILIES", (*models.FAMILIES, *map(family, ("One", "Two", "Moody", "Broken"))))
     LOADED.clear()
     CALLS.clear()
+    PREPARED.clear()
     for name, value in {
         "WEIGHTS": "tiny", "MODELS": "one,two", "NUM_SAMPLES": "5", "NUM_REFERENCES": "6", "METRICS": "psnr",
         "OUTPUT_DIR": str(tmp_path / "out"), "WARMUP": "0", "ROUNDS": "3",
@@ -175,10 +183,10 @@ def test_a_column_that_fails_in_a_round_costs_no_other_and_has_no_more_rounds(
     assert run_inference.main(["--models", "broken,one"]) == 1
     assert LOADED == ["Broken", "One", "One", "Broken", "One"]
     told = capsys.readouterr()
-    assert "Broken: failed: RuntimeError: out of luck" in told.out
-    assert "Speed Winner: One (the only model)" in told.out
-    (one,) = read_results(output / "results.json").models
-    assert len(one.rounds) == 3
+    assert "Broken: failed: RuntimeError: out of luck (round 2 of 3)" in told.out
+    assert "Broken: 1 of 3 rounds complete" in told.out, "what there is of it is shown"
+    broken, one = read_results(output / "results.json").models
+    assert [len(broken.rounds), len(one.rounds)] == [1, 3]
 
 
 def test_a_lost_image_is_made_again_by_the_first_round_alone(output: Path) -> None:
@@ -225,3 +233,47 @@ def test_what_a_lost_line_told_of_a_process_is_told_again_and_its_calls_stay(out
     assert one.latencies_s == whole.latencies_s
     assert [found.processes for found in one.rounds] == [found.processes for found in whole.rounds]
     assert [found.complete for found in one.rounds] == [True, True, True]
+
+
+def test_a_first_run_knows_what_its_rounds_took_when_it_makes_the_rest(
+    monkeypatch: pytest.MonkeyPatch, output: Path
+) -> None:
+    found: list[BulkJob] = []
+    monkeypatch.setattr(rounds, "make_bulk", lambda job, *_: found.append(job))
+    assert run_inference.main(["--models", "one", "--timed-samples", "2"]) == 0
+    (job,) = found
+    assert 0 < job.image_s < 10
+    assert job.first_call_s > 0
+    assert output.is_dir()
+
+
+def test_one_round_alone_is_no_look(output: Path) -> None:
+    assert run_inference.main(["--rounds", "1", "--metrics", "kid"]) == 0
+    assert not (output / "One" / "timings-looks.jsonl").exists()
+
+
+def test_another_bulk_batch_size_is_refused_where_there_are_images_in_bulk(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--models", "one", "--timed-samples", "2"]
+    assert run_inference.main([*given, "--num-samples", "2", "--bulk-batch-size", "4"]) == 0
+    assert run_inference.main([*given, "--bulk-batch-size", "2"]) == 0, "there was none yet"
+    LOADED.clear()
+    assert run_inference.main([*given, "--num-samples", "9", "--bulk-batch-size", "3"]) == 2
+    assert "made with BULK_BATCH_SIZE=2, now BULK_BATCH_SIZE=3: set it back" in capsys.readouterr().err
+    assert LOADED == []
+    assert {line["batch_size"] for line in lines(output, "One", "batch")} == {1, 2}
+
+
+def test_a_round_is_prepared_for_its_own_requests_whatever_the_length_of_the_run() -> None:
+    assert run_inference.main(["--models", "one", "--timed-samples", "2"]) == 0
+    assert run_inference.main(["--models", "one", "--timed-samples", "2", "--num-samples", "9", "--rounds", "4"]) == 0
+    assert PREPARED["One"] == [2, 2, 2, 5, 2, 9], "three rounds, bulk, a round, bulk"
+
+
+def test_a_round_knows_in_which_run_it_was_timed(output: Path) -> None:
+    assert run_inference.main(["--models", "one"]) == 0
+    assert run_inference.main(["--models", "one", "--rounds", "5"]) == 0
+    (one,) = read_results(output / "results.json").models
+    sessions = [found.sessions for found in one.rounds]
+    assert sessions[0] == sessions[1] == sessions[2] != sessions[3] == sessions[4]

@@ -21,7 +21,7 @@ def fingerprint_of(settings: Settings) -> dict[str, str]:
 
 LEFT_OUT = {
     "NUM_SAMPLES", "NUM_REFERENCES", "OUTPUT_DIR", "FRESH", "OFFLINE", "MODELS", "METRICS", "INCEPTION_WEIGHTS",
-    "FID_PROTOCOL", "FEATURE_DTYPE", "DINOV2_MODEL", "CLIP_MODEL", "REFERENCE", "ROUNDS",
+    "FID_PROTOCOL", "FEATURE_DTYPE", "DINOV2_MODEL", "CLIP_MODEL", "REFERENCE", "ROUNDS", "BULK_BATCH_SIZE",
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_a_new_setting_is_in_it_unless_it_is_listed() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("NUM_SAMPLES", "9"), ("METRICS", "kid"), ("NUM_REFERENCES", "10"), ("REFERENCE", "emoji"),
                         ("PIXART_STEPS", "3"), ("OUTPUT_DIR", "elsewhere"), ("FID_PROTOCOL", "torch-fidelity"),
-                        ("ROUNDS", "9")],
+                        ("ROUNDS", "9"), ("BULK_BATCH_SIZE", "9")],
 )  # fmt: skip
 def test_what_changes_neither_images_nor_times_changes_no_fingerprint(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
