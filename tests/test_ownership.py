@@ -195,7 +195,8 @@ def test_a_run_that_can_score_nothing_leaves_the_former_report(
     reports = {
         name: (out / name).read_bytes() for name in ("results.json", "results.csv", "report.html", "samples.png")
     }
-    monkeypatch.setenv("NUM_SAMPLES", "9")
+    for image in (out / "Grey" / "output").glob("*.png"):  # what is there of a column that fails is scored
+        image.unlink()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
