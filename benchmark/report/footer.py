@@ -36,6 +36,7 @@ def footer_lines(run: RunResult) -> list[str]:
         if model.images < run.num_samples:
             lines.append(f"{model.name}: {model.images} of {run.num_samples} images")
     lines += [f"{name}: failed: {reason}" for name, reason in run.failures.items()]
+    lines += [f"{name}: not started" for name in run.not_started]
     if run.interrupted:
         lines.append("Interrupted; partial results. Run the same command to resume.")
     return lines
@@ -55,7 +56,7 @@ def _rounds(run: RunResult) -> list[str]:
     same = [model for model in run.models if 0 < compared_images(model)[1] == compared_images(model)[0]]
     if same:
         counts = _each(same, lambda model: "{} of {}".format(*compared_images(model)), len(run.models))
-        lines.append(f"Images of later rounds equal to those that were kept, of each column: {counts}")
+        lines.append(f"Images of later rounds equal to those that were kept, in each column: {counts}")
     return lines
 
 
@@ -76,7 +77,7 @@ def _about_rounds(model: ModelResult, rounds: int) -> list[str]:
         lines.append(f"{complete} of {rounds} rounds complete{''.join(parts)}")
     unsettled = [found for found in model.rounds if not found.warmup_agreed]
     if unsettled:
-        lines.append(f"the warm-up calls did not settle on one time in {_named(unsettled)} of {len(model.rounds)}")
+        lines.append(f"the warm-up calls did not settle on one time in {_named(unsettled)} of {rounds}")
     return [f"{model.name}: {line}" for line in lines]
 
 

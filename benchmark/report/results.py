@@ -33,6 +33,7 @@ class RunResult:
     no_quality: why no model has quality figures ("random weights"), or "".
     interrupted: a signal ended it early, and what there is was reported. stop_status: the exit status for that signal,
     0 where none came.
+    not_started: columns that an interrupted run did not come to.
     verdicts: the winners, in the order in which they are printed.
     """
 
@@ -52,6 +53,7 @@ class RunResult:
     no_quality: str = ""
     interrupted: bool = False
     stop_status: int = 0
+    not_started: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
 
 

@@ -22,10 +22,6 @@ from benchmark.report.latency_ratios import (
 from benchmark.report.model_result import ModelResult, Round
 from benchmark.report.verdict import Pair, Verdict
 
-# How many more rounds are proposed where columns were timed in different runs. One run would time them, with each order
-# of the columns as often as its reverse.
-MORE_ROUNDS = 4
-
 
 @dataclass(frozen=True)
 class _Column:
@@ -43,14 +39,15 @@ class _Column:
 
 def decide_by_rounds(
     question: Literal["speed", "efficiency"], group: str, models: Sequence[ModelResult], rounds: int,
-    interrupted: bool = False, failed: Collection[str] = (),
+    interrupted: bool = False, failed: Collection[str] = (), not_started: Sequence[str] = (),
 ) -> Verdict:  # fmt: skip
     """Return who is the fastest, or has the most throughput for its parameters, on so many rounds; or no one.
 
     Of a run that was interrupted, nothing is decided before every column that did not fail has all rounds. Otherwise a
     column that lacks rounds takes no part: it failed.
 
-    models: the columns of one mode, at least one. failed: names of those that did not come to their end.
+    models: the columns of one mode, at least one. failed: names of those that did not come to their end. not_started:
+    names of those of the mode that an interrupted run did not come to.
     """
     metric = "throughput_per_s" if question == "speed" else "efficiency"
     ranked = sorted(models, key=lambda model: float(getattr(model, metric)), reverse=True)
@@ -58,6 +55,9 @@ def decide_by_rounds(
         question, group, "UNDECIDED", "too few rounds", ranked=tuple(model.name for model in ranked), metric=metric,
         rounds=rounds,
     )  # fmt: skip
+    if not_started:
+        reason = f"{not_started[0]} has 0 of {rounds} rounds"
+        return replace(none, rule="incomplete rounds", left_out=tuple(not_started), reason=reason)
     if len(models) < 2:
         return replace(none, outcome="WIN", rule="only model", winner=models[0].name)
     if rounds < LEAST_ROUNDS:
@@ -105,13 +105,18 @@ def _decide(none: Verdict, columns: Sequence[_Column]) -> Verdict:
     if lost is None:
         return replace(verdict, outcome="WIN", rule="better figure", winner=best)
     if lost.rounds < LEAST_ROUNDS:
-        return replace(verdict, rule="other runs", rounds_needed=none.rounds + MORE_ROUNDS, confidence=None)
+        return replace(verdict, rule="other runs", rounds_needed=_together(none.rounds, lost.rounds), confidence=None)
     if lost.outcome == "TIE":
         return replace(verdict, outcome="TIE", rule="tie")
     if lost.first != best:
         return replace(verdict, rule="undecided")
     ratios = [ratio for other in ranked[1:] if (ratio := _ratio(ranked[0], other)) is not None]
     return replace(verdict, rule="undecided", rounds_needed=rounds_needed(ratios, none.rounds))
+
+
+def _together(rounds: int, common: int) -> int:
+    """Return with how many rounds enough of them would have been timed by one run."""
+    return rounds + LEAST_ROUNDS - common
 
 
 def _leads(column: _Column, columns: Sequence[_Column]) -> int:

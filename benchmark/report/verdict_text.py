@@ -62,8 +62,9 @@ def _why_none_by_rounds(verdict: Verdict) -> str:
         return verdict.reason
     first, second = verdict.ranked[0], verdict.runner_up
     if verdict.rule == "other runs":
-        together = f"ROUNDS={verdict.rounds_needed} would time them together"
-        return f"{first} and {second} were timed in different runs; {together}"
+        (common,) = (pair.rounds for pair in verdict.pairs if {pair.first, pair.second} == {first, second})
+        which = f"by the same run in only {common} of {verdict.rounds} rounds" if common else "in different runs"
+        return f"{first} and {second} were timed {which}; ROUNDS={verdict.rounds_needed} would time them together"
     assert verdict.ratio is not None, "two columns were compared"
     if verdict.rule == "tie":
         return f"{first} and {second} tie: {_with_interval(verdict.ratio, verdict.interval)}"

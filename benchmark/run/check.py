@@ -29,7 +29,7 @@ def _describe_references(settings: Settings, sources: Sources) -> str:
 def _describe_timing(settings: Settings) -> str:
     """Return the line on rounds, and on the images that are not timed."""
     timed, rounds = settings.timed_count(), settings.rounds
-    first = "all" if timed == settings.num_samples else f"the first {timed}"
+    first = f"all {timed} images" if timed == settings.num_samples else f"the first {timed} images"
     rest = settings.num_samples - timed
     size = settings.bulk_batch_size
     bulk = f"; {rest} images in bulk, batch size {size}" if rest else ""

@@ -51,8 +51,9 @@ def run_benchmark(settings: Settings) -> RunResult:
         ):  # fmt: skip
             evaluated = evaluate_jobs(settings, jobs, data, machine, progress, stop, failures)
             run = describe_run(
-                settings, machine, data, [column.result for column in evaluated], failures, started, interrupted=stop()
-            )
+                settings, machine, data, [column.result for column in evaluated], failures, started, stop(),
+                [job.column for job in jobs],
+            )  # fmt: skip
             record_looks(run, jobs, progress)
             reported = report(dataclasses.replace(run, stop_status=stop.status), evaluated, data, settings, progress)
         return dataclasses.replace(reported, stop_status=stop.status)  # a signal may have come while they were written

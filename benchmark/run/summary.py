@@ -80,9 +80,15 @@ def summarize_bulk(snapshot: Snapshot, count: int) -> Bulk | None:
 
 def describe_run(
     settings: Settings, machine: Machine, data: Data, models: Sequence[ModelResult],
-    failures: Mapping[str, str], started: datetime.datetime, interrupted: bool,
+    failures: Mapping[str, str], started: datetime.datetime, interrupted: bool, asked: Sequence[Column] = (),
 ) -> RunResult:  # fmt: skip
-    """Return the run as it is reported: its columns, and all that their figures must be read with."""
+    """Return the run as it is reported: its columns, and all that their figures must be read with.
+
+    asked: all columns that could be made; those without a result that did not fail were not come to.
+    """
+    there = {model.name for model in models} | set(failures)
+    not_started = [column for column in asked if column.title not in there]
+    of_modes = {mode: [each.title for each in not_started if each.mode == mode] for mode in settings.mode}
     return RunResult(
         models=tuple(models), failures=dict(failures), dataset=data.prompts.name, dataset_note=_note(settings, data),
         num_samples=settings.num_samples, device=machine.name, dtype=machine.dtype, weights=settings.weights,
@@ -91,7 +97,8 @@ def describe_run(
         protocol=f"{PROTOCOL}; batch size {settings.batch_size}, at least {max(settings.warmup, 1)} warm-up calls",
         rounds=settings.rounds,
         no_quality="random weights" if settings.weights == "random" else "", interrupted=interrupted,
-        verdicts=decide(models, settings.rounds, interrupted, failures),
+        not_started=tuple(column.title for column in not_started),
+        verdicts=decide(models, settings.rounds, interrupted, failures, of_modes),
     )  # fmt: skip
 
 

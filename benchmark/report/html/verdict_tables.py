@@ -1,4 +1,4 @@
-"""The verdicts in report.html: each line behind its outcome, and every two columns with the intervals that decided."""
+"""The verdicts in report.html: each line behind its outcome, and every pair of columns with its intervals."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _LARGE_RATIO = 1000.0
 
 def list_winners(verdicts: Sequence[Verdict]) -> str:
     """Return the line of each verdict, behind its outcome."""
-    lines = [f"<li>{_badge(verdict.outcome)} {_text(format_verdict(verdict))}</li>" for verdict in verdicts]
+    lines = [f"<li>{_badge_of(verdict)} {_text(format_verdict(verdict))}</li>" for verdict in verdicts]
     return f'<ul class="winners">{"".join(lines)}</ul>'
 
 
 def tabulate_pairs(verdicts: Sequence[Verdict]) -> str:
-    """Return a table of every two columns that were compared, with the rule that reads it; "" where none were."""
+    """Return a table of every pair of columns that were compared, with the rule that reads it; "" where none were."""
     rows = [row for verdict in verdicts for row in _rows(verdict)]
     if not rows:
         return ""
-    names = ("Question", "Columns", "First to second", "95 % interval", "Interval to win", "Outcome")
+    names = ("Question", "Columns", "First to second", "95 % interval", "Interval for a win", "Outcome")
     head = "".join(f"<th>{name}</th>" for name in names)
     percent = f"{100 * (TIE_RATIO - 1):.0f} %"
     rule = (
-        f"TIE: the 95 % interval lies within {percent} of 1. WIN: not a TIE, and the interval to win excludes 1; the "
-        "winner wins against every other column. UNDECIDED: neither. Of quality it is the interval of a difference: a "
-        f"TIE lies within {percent} of the better score, a WIN excludes 0."
+        f"TIE: the 95 % interval lies within {percent} of 1. WIN: not a TIE, and the interval for a win excludes 1; "
+        "the winner wins against every other column. UNDECIDED: neither. For quality, it is the interval of a "
+        f"difference: a TIE lies within {percent} of the better score, a WIN excludes 0."
     )
     return (
-        f"<h2>Every two columns</h2><p><small>{rule}</small></p>"
+        f"<h2>Every pair of columns</h2><p><small>{rule}</small></p>"
         f'<table class="pairs"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     )
 
@@ -83,6 +83,12 @@ def _ratio(value: float) -> str:
 
 def _ratios(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else "..".join(map(_ratio, interval))
+
+
+def _badge_of(verdict: Verdict) -> str:
+    """Return a verdict's outcome; of a question that was not asked, or of one column alone, that there is none."""
+    is_answer = verdict.rule not in ("no score", "only model", "only score")
+    return _badge(verdict.outcome) if is_answer else f'<b class="outcome">{NO_VALUE}</b>'
 
 
 def _badge(outcome: str) -> str:

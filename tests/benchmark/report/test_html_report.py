@@ -85,7 +85,7 @@ def test_scores_are_compared_by_their_difference_and_columns_of_a_mode_with_each
 
 
 def test_a_lone_column_has_no_pairs(tmp_path: Path) -> None:
-    assert "Every two columns" not in page_of(report(VAR), tmp_path)
+    assert "Every pair of columns" not in page_of(report(VAR), tmp_path)
 
 
 def test_there_is_a_dot_for_each_timed_batch_and_a_mark_for_each_complete_round(tmp_path: Path) -> None:
@@ -120,5 +120,5 @@ def test_the_page_of_results_that_were_read_back_is_the_same(tmp_path: Path) -> 
 @pytest.mark.parametrize("seconds", [1e-7, 1e7])
 def test_times_of_any_size_can_be_drawn(tmp_path: Path, seconds: float) -> None:
     page = page_of(report(with_rounds(SDXL, seconds, 1.01 * seconds, seconds), FAST, rounds=3), tmp_path)
-    assert "Every two columns" in page
+    assert "Every pair of columns" in page
     assert not re.search(r"e\+\d+ %", page)

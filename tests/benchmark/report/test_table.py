@@ -175,13 +175,13 @@ def test_a_round_that_is_not_complete_has_no_part_in_the_spread() -> None:
 def test_images_of_later_rounds_that_are_others_stand_out_in_the_footer() -> None:
     other = replace(VAR, rounds=(*VAR.rounds[:2], replace(VAR.rounds[2], equal=0), replace(VAR.rounds[3], equal=1)))
     text = format_report(report(SDXL, other))
-    assert "\nImages of later rounds equal to those that were kept, of each column: 6 of 6 (SDXL)\n" in text
+    assert "\nImages of later rounds equal to those that were kept, in each column: 6 of 6 (SDXL)\n" in text
     assert (
         "\nVAR-d16: 3 of 6 images of later rounds differ from those that were kept, if only in rounding (rounds 3, 4)"
         in text
     )
     equal = format_report(report(SDXL, VAR))
-    assert "\nImages of later rounds equal to those that were kept, of each column: 6 of 6\n" in equal
+    assert "\nImages of later rounds equal to those that were kept, in each column: 6 of 6\n" in equal
     assert "WARNING" not in equal
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,3 +279,19 @@ def test_a_round_knows_in_which_run_it_was_timed(output: Path) -> None:
     (one,) = read_results(output / "results.json").models
     sessions = [found.sessions for found in one.rounds]
     assert sessions[0] == sessions[1] == sessions[2] != sessions[3] == sessions[4]
+
+
+def test_models_that_an_interrupted_run_did_not_come_to_are_named_and_nothing_is_won(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def generate(noise: Noise, requests: Sequence[Request], own: Any = Noise.generate) -> torch.Tensor:
+        if len(CALLS.get("One", ())) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        images: torch.Tensor = own(noise, requests)
+        return images
+
+    monkeypatch.setattr(Noise, "generate", generate)
+    assert run_inference.main([]) == 143
+    told = capsys.readouterr().out
+    assert "Speed Winner: none (Two has 0 of 3 rounds)" in told
+    assert "\nTwo: not started\n" in told
