@@ -94,7 +94,7 @@ class _Model:
 
 
 class _Bulk:
-    """The work of a bulk job. model: None where none is loaded, so that nothing holds its memory."""
+    """The work of a bulk job. model: None before one is loaded, and while its memory is needed for another."""
 
     def __init__(self, job: BulkJob, progress: Progress, stopped: Callable[[], bool]) -> None:
         self.clock = Clock(job.plan.device)
