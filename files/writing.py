@@ -131,10 +131,20 @@ def remove_leftover_folders(target: Path, mark: str) -> int:
 
 def _is_leftover(path: Path, *, own: bool = False) -> bool:
     """Return whether a path is a partial one of a process of this host that is dead, or that is this one."""
-    import psutil
-
     found = _PARTIAL.fullmatch(path.name)
     if found is None or found["host"] != _HOST:
         return False
     process = int(found["process"])
-    return process == os.getpid() if own else not psutil.pid_exists(process)
+    return process == os.getpid() if own else not _lives(process)
+
+
+def _lives(process: int) -> bool:
+    """Return whether a process can still write. One that has ended has its id until its parent has waited for it."""
+    import psutil
+
+    try:
+        return psutil.Process(process).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True

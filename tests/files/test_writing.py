@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,12 @@ def test_leftovers_are_those_of_dead_processes_of_this_host(tmp_path: Path) -> N
     assert remove_leftovers(tmp_path, own=True) == 1
     assert not mine.exists()
     assert remove_leftovers(tmp_path / "nowhere") == 0
+
+
+def test_a_process_that_has_ended_and_is_not_waited_for_writes_nothing_any_more(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # its id stays taken
+    mine = partial_path(tmp_path / "a")
+    (tmp_path / mine.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")).write_text("half")
+    assert remove_leftovers(tmp_path) == 1
+    assert ended.wait() == 0
