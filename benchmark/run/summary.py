@@ -88,7 +88,9 @@ def describe_run(
     """
     there = {model.name for model in models} | set(failures)
     not_started = [column for column in asked if column.title not in there]
-    of_modes = {mode: [each.title for each in not_started if each.mode == mode] for mode in settings.mode}
+    of_modes: dict[str, list[str]] = {
+        mode: [each.title for each in not_started if each.mode == mode] for mode in settings.mode
+    }
     return RunResult(
         models=tuple(models), failures=dict(failures), dataset=data.prompts.name, dataset_note=_note(settings, data),
         num_samples=settings.num_samples, device=machine.name, dtype=machine.dtype, weights=settings.weights,
