@@ -10,8 +10,9 @@ from in_process import open_in_process
 from benchmark.run import servers
 
 # Tests are many small operations, which threads slow down: with two of them the suite takes three times as long as with
-# one. Programs that tests start have their own, and no test here looks at the number of threads.
+# one. Threads of two programs on the same cores wait for each other, so the programs that tests start have one, too.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test asks the network for anything but itself; those of downloads take this away again.
 os.environ.setdefault("OFFLINE", "1")
