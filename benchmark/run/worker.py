@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from benchmark.console.progress import Progress
 from benchmark.measure.clock import Clock
 from benchmark.measure.warmup import WarmUp, warm_up
 from benchmark.run.images import to_host
 from benchmark.run.journal import Journal, pixel_digest
-from benchmark.run.journal_lines import NO_PROCESS, Batch, Finished, Loaded, Timed, new_process_id
+from benchmark.run.journal_lines import NO_PROCESS, Batch, Finished, Loaded, Purpose, Timed, new_process_id
 from benchmark.run.slices import padded
 from models.base import ImageGenerator, Request
 
@@ -30,9 +29,9 @@ class Plan:
 class RoundJob:
     """What a worker of a round needs; it can be sent to another process.
 
-    requests: all of the column, since a model prepares for all that it will be asked. slices: those of their indices
-    that the round still lacks; with none of them, only what is known of the model is recorded. session: which run of
-    the program it is.
+    requests: all that a round times, since a model prepares for all that it will be asked. slices: those of their
+    indices that the round still lacks; with none of them, only what is known of the model is recorded. session: which run
+    of the program it is.
     """
 
     load: Callable[[], ImageGenerator]
@@ -103,7 +102,7 @@ def _time_slices(job: RoundJob, clock: Clock, progress: Progress, stopped: Calla
 
 
 def describe(
-    generator: ImageGenerator, load_s: float, warm: WarmUp, clock: Clock, purpose: Literal["timed", "bulk"],
+    generator: ImageGenerator, load_s: float, warm: WarmUp, clock: Clock, purpose: Purpose,
     process: str, round_: int = 0, session: str = NO_PROCESS,
 ) -> Loaded:  # fmt: skip
     """Return what is known of a loaded model by now."""

@@ -21,7 +21,7 @@ SLOWER = (1.20, 1.18, 1.22, 1.21, 1.19, 1.20, 1.23, 1.18)
 
 
 def timed_by(name: str, runs: str, means_s: tuple[float, ...] = FASTER, looks: tuple[int, ...] = ()) -> ModelResult:
-    """Return a column with a round for each letter of `runs`, which names the run that timed it ("-": none is told)."""
+    """Return a column with a round for each letter of `runs`, which names the run that timed it ("-": not told)."""
     model = with_rounds(VAR, *means_s[: len(runs)])
     rounds = [
         replace(found, sessions=() if run == "-" else (run,)) for found, run in zip(model.rounds, runs, strict=True)
