@@ -30,8 +30,8 @@ class RoundJob:
     """What a worker of a round needs; it can be sent to another process.
 
     requests: all that a round times, since a model prepares for all that it will be asked. slices: those of their
-    indices that the round still lacks; with none of them, only what is known of the model is recorded. session: which run
-    of the program it is.
+    indices that the round still lacks; with none of them, only what is known of the model is recorded. session: which
+    run of the program it is.
     """
 
     load: Callable[[], ImageGenerator]
