@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from benchmark.measure.findings import Findings, MachineState
 from metrics.base import Score
 
 # A 95th percentile of fewer timed batches than this is little else than the longest of them.
@@ -24,6 +25,8 @@ class Round:
     load_s, first_call_s, warmup_s: of the first process; warmup_s of all untimed calls, the first one too.
     sessions: which runs of the program made its timed calls; more than one where the first was interrupted.
     warmup_agreed: the untimed calls took the same time in the end, in each of the processes.
+    findings: of the passes that followed the timed batches. states: of the machine, at the start and at the end of each
+    process, in that order.
     """
 
     number: int
@@ -38,10 +41,22 @@ class Round:
     warmup_s: float
     warmup_agreed: bool
     sessions: tuple[str, ...] = ()
+    findings: Findings = field(default_factory=Findings)
+    states: tuple[MachineState, ...] = ()
 
     @property
     def mean_latency_s(self) -> float:
         return statistics.fmean(self.latencies_s)
+
+    @property
+    def other_processes(self) -> tuple[str, ...]:
+        """Processes that are not of this run and had the card in use; with one, the round decides nothing."""
+        return tuple(dict.fromkeys(name for state in self.states for name in state.other_processes))
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes part in statistics and verdicts: it is complete, and nothing else had the card in use."""
+        return self.complete and not self.other_processes
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import metrics
 import models
+from benchmark.measure.findings import PASSES, PassName
 from benchmark.settings.column_key import ColumnKey
 from benchmark.settings.fingerprint import fingerprint_of
 from benchmark.settings.selection import SelectedModel as SelectedModel
@@ -29,6 +30,7 @@ METRICS_OF_WEIGHTS = {"pretrained": "fid,kid", "random": "fid,kid", "tiny": "fid
 TINY_IMAGE_SIZE = 64
 MINIMUM_REFERENCES = 2000
 MOST_IMAGES = 10_000_000
+Pass = PassName | Literal["none"]
 _INTEGER = TypeAdapter(int)
 
 
@@ -110,6 +112,11 @@ class Settings(BaseSettings):
     mode: Annotated[tuple[Mode, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("eager",), min_length=1, description="eager, compiled, or eager,compiled for a column each"
     )
+    passes: Annotated[tuple[Pass, ...], NoDecode, BeforeValidator(_split)] = Field(
+        PASSES,
+        min_length=1,
+        description=f"what each round measures after its timed batches: any of {','.join(PASSES)}, or none",
+    )
     metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"
     )
@@ -175,6 +182,8 @@ class Settings(BaseSettings):
             raise ValueError(f"METRICS: {unknown[0]!r} is no metric; there are {', '.join(metrics.METRICS)}, or all")
         if len(set(self.metrics)) != len(self.metrics):
             raise ValueError(f"METRICS={','.join(self.metrics)}: each metric at most once")
+        if len(set(self.passes)) != len(self.passes) or ("none" in self.passes and len(self.passes) > 1):
+            raise ValueError(f"PASSES={','.join(self.passes)}: each pass at most once, and none by itself")
         if len(set(self.mode)) != len(self.mode):
             raise ValueError(f"MODE={','.join(self.mode)}: each mode at most once")
         if self.inception_weights is not None and not is_regular(self.inception_weights):
@@ -205,6 +214,10 @@ class Settings(BaseSettings):
     def timed_count(self) -> int:
         """Return how many of the first requests every round times."""
         return self.num_samples if self.timed_samples == "all" else min(self.num_samples, self.timed_samples)
+
+    def pass_names(self) -> tuple[PassName, ...]:
+        """Return the passes of each round."""
+        return tuple(name for name in self.passes if name != "none")
 
     def metric_names(self) -> tuple[str, ...]:
         """Return the metrics of this run, `all` spelled out."""
