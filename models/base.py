@@ -16,7 +16,7 @@ from models.stages import StageName as StageName
 from models.stages import StageWatch as StageWatch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Weights = Literal["pretrained", "random", "tiny"]
 Mode = Literal["eager", "compiled"]
@@ -106,6 +106,13 @@ class ImageGenerator(Protocol):
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the parts of a call in their order; empty where the model does not tell them apart."""
+        return ()
+
+    def networks(self) -> Sequence[nn.Module]:
+        """Return all networks that a call may run; empty where the model does not name them.
+
+        Whoever counts what a call costs knows by these which tensors are weights.
+        """
         return ()
 
     def watched(self, watch: StageWatch) -> AbstractContextManager[None]:  # noqa: ARG002
