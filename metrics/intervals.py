@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from metrics.base import Score
@@ -15,20 +16,9 @@ _NORMAL_975 = 1.959963984540054
 
 
 def student_t_975(degrees: int) -> float:
-    """Return the 97.5 % point of Student's t, within 0.2 % from 4 degrees of freedom on.
-
-    Source: the Cornish-Fisher expansion about the normal, Abramowitz and Stegun 26.7.5.
-    """
+    """Return the 97.5 % point of Student's t."""
     assert degrees >= MINIMUM_SAMPLES - 1
-    z = _NORMAL_975
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    correction: float = sum(term / degrees ** (order + 1) for order, term in enumerate(terms))
-    return z + correction
+    return float(stdtrit(degrees, 0.975))
 
 
 def mean_interval(values_N: Tensor) -> tuple[float, float] | None:
