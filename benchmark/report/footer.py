@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from benchmark.report.cost_notes import list_cost_notes
+from benchmark.report.costs import why_unmeasured
+from benchmark.report.disturbances import list_disturbances
 from benchmark.report.numbers import has_value, paired_interval, shown_interval, shown_number, shown_percent
 from benchmark.report.results import ModelResult, Round, RunResult
 from metrics.base import Score
@@ -17,7 +20,7 @@ WEIGHTS_MEANING = {
 
 
 def footer_lines(run: RunResult) -> list[str]:
-    """Return what the table must be read with: machine, data, protocol, rounds, weights, identities, notes."""
+    """Return what the table must be read with: machine, data, protocol, rounds, weights, identities, costs, notes."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     lines = [
         f"Device: {run.device}, {run.dtype}; {versions}; {run.started}",
@@ -28,7 +31,9 @@ def footer_lines(run: RunResult) -> list[str]:
         f"Weights: {WEIGHTS_MEANING[run.weights]}",
     ]
     lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
-    lines += [] if run.no_quality else [*_paired(run.models), *_unscored(run.models)]
+    if not run.no_quality:
+        lines += [*_paired(run.models), *_without(run.models, lambda model: model.unscored)]
+    lines += [*list_cost_notes(run.models), *_without(run.models, why_unmeasured), *list_disturbances(run.models)]
     for model in run.models:
         lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
         lines += [f"{model.name}: {note}" for note in model.notes]
@@ -138,11 +143,11 @@ def _paired(models: Sequence[ModelResult]) -> list[str]:
     return lines
 
 
-def _unscored(models: Sequence[ModelResult]) -> list[str]:
-    """One line for each reason why metrics have no value: which metrics, for which models."""
+def _without(models: Sequence[ModelResult], reasons: Callable[[ModelResult], Mapping[str, str]]) -> list[str]:
+    """One line for each reason why metrics, or passes, have no value: which of them, for which models."""
     models_of: dict[tuple[str, str], list[str]] = {}
     for model in models:
-        for name, reason in model.unscored.items():
+        for name, reason in reasons(model).items():
             models_of.setdefault((name, reason), []).append(model.name)
     names_of: dict[tuple[str, str], list[str]] = {}
     for (name, reason), who in models_of.items():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from metrics.base import Score
 from metrics.intervals import difference_interval
 
 NO_VALUE = "n/a"
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
 def has_value(number: float | None) -> bool:
@@ -18,6 +20,28 @@ def has_value(number: float | None) -> bool:
 def shown_number(number: float | None, decimals: int) -> str:
     """Return a figure with so many decimals, or n/a."""
     return f"{number:.{decimals}f}" if has_value(number) else NO_VALUE
+
+
+def shown_digits(number: float | None, digits: int = 3) -> str:
+    """Return a figure rounded to so many significant digits, as "1,560,000", "12.3" or "0.0123"; or n/a."""
+    if number is None or not math.isfinite(number):
+        return NO_VALUE
+    decimals = digits - 1 - math.floor(math.log10(abs(number))) if number else 0
+    return f"{round(number, decimals):,.{max(0, decimals)}f}"
+
+
+def shown_si(number: float | None, unit: str) -> str:
+    """Return a figure of three digits with a prefix of its unit: "1.23 TFLOP"; or n/a."""
+    if number is None or not math.isfinite(number):
+        return NO_VALUE
+    place = min(len(_PREFIXES) - 1, max(0, math.floor(math.log10(number) / 3))) if number > 0 else 0
+    return f"{shown_digits(number / 1000.0**place)} {_PREFIXES[place]}{unit}"
+
+
+def shown_range(numbers: Sequence[float], decimals: int) -> str:
+    """Return "low..high" of at least one figure; the figure alone where they look the same."""
+    ends = [shown_number(end, decimals) for end in (min(numbers), max(numbers))]
+    return "..".join(dict.fromkeys(ends))
 
 
 def shown_percent(share: float | None) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.console.plain_text import visible
+from benchmark.report.costs import energy_of, memory_of, roofline_of, stages_of, throughput_per_joule
+from benchmark.report.findings_check import check_findings
+from benchmark.report.limits import bandwidth_share, matrix_share
 from benchmark.report.model_result import Bulk as Bulk
 from benchmark.report.model_result import ModelResult as ModelResult
 from benchmark.report.model_result import Round as Round
@@ -18,9 +21,13 @@ from files import PROGRAM
 from files.reading import read_regular, shown
 from files.records import Damaged, unseal, version_of, write_record
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # Figures of a column that follow from its rounds: in the file for its readers, and computed again when it is read.
-_DERIVED = ("latency_s", "round_spread", "throughput_per_s", "efficiency_per_s_per_million_parameters")
+_DERIVED = (
+    "latency_s", "round_spread", "throughput_per_s", "efficiency_per_s_per_million_parameters",
+    "energy_j_per_image", "energy_spread", "images_per_kwh", "throughput_per_s_per_joule", "mean_power_w",
+    "stage_seconds", "peak_tensor_bytes", "peak_reserved_bytes", "matrix_share", "bandwidth_share",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def read_results(path: Path | str) -> RunResult:
 
 
 def _check_rounds(model: ModelResult, place: str) -> None:
-    """Raise Damaged where figures that follow from the rounds, or from bulk, could not be computed or would lie."""
+    """Raise Damaged where figures that follow from rounds, passes or bulk could not be computed or would lie."""
     if not model.rounds:
         raise Damaged(f"{place}.rounds is empty")
     for at, found in enumerate(model.rounds):
@@ -103,6 +110,7 @@ def _check_rounds(model: ModelResult, place: str) -> None:
             raise Damaged(f"{place}.rounds are not in order of their numbers")
         if not 0 <= found.equal <= found.compared:
             raise Damaged(f"{place}.rounds[{at}]: {found.equal} of {found.compared} images cannot be equal")
+        check_findings(found.findings, found.states, f"{place}.rounds[{at}]")
     if model.bulk is not None and not (model.bulk.batch_sizes and has_value(model.bulk.images_per_s)):
         raise Damaged(f"{place}.bulk has no batch size, or its images_per_s is not a number")
 
@@ -137,5 +145,14 @@ def _derived(model: ModelResult) -> dict[str, object]:
         "min": min(model.latencies_s), "median": model.median_latency_s, "p95": model.p95_latency_s,
         "max": max(model.latencies_s),
     }  # fmt: skip
-    figures = (latency_s, model.round_spread, model.throughput_per_s, model.efficiency)
+    energy, stages, memory, roofline = energy_of(model), stages_of(model), memory_of(model), roofline_of(model)
+    figures = (
+        latency_s, model.round_spread, model.throughput_per_s, model.efficiency,
+        energy and energy.joules_per_image, energy and energy.spread, energy and energy.images_per_kwh,
+        throughput_per_joule(model), energy and energy.mean_power_w,
+        stages and {stage.name: stage.seconds for stage in stages.stages},
+        memory and memory.peak_tensor_bytes, memory and memory.peak_reserved_bytes,
+        roofline and matrix_share(roofline, model.mean_latency_s),
+        roofline and bandwidth_share(roofline, model.mean_latency_s),
+    )  # fmt: skip
     return dict(zip(_DERIVED, figures, strict=True))

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmark.console.plain_text import visible
+from benchmark.report.costs import energy_of, why_unmeasured
 from benchmark.report.footer import footer_lines
-from benchmark.report.numbers import NO_VALUE, has_value, shown_number
+from benchmark.report.numbers import NO_VALUE, has_value, shown_digits, shown_number
 from benchmark.report.results import ModelResult, RunResult
 from benchmark.report.verdicts import format_verdict
 from metrics import METRICS
 
 TITLE = "COMPREHENSIVE BENCHMARK RESULTS"
 LABEL_WIDTH, COLUMN_WIDTH, LEAST_WIDTH = 35, 20, 80
-# What a cell says of why there is no score; longer reasons stand in the footer alone.
+# What a cell says of why there is no figure; longer reasons stand in the footer alone.
 LONGEST_CELL_REASON = len("no reference images")
 SMALL_SECONDS = 0.1
 
@@ -66,6 +67,9 @@ def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
         rows.append(row("Peak Device Memory (GB)", _peak))
     if any(model.mode == "compiled" for model in models):
         rows.append(row("Compile + First Call (s)", _first_call))
+    if any(energy_of(model) or "energy" in why_unmeasured(model) for model in models):
+        rows.append(row("Energy (J/image)", partial(_energy, figure="joules_per_image")))
+        rows.append(row("Images per kWh", partial(_energy, figure="images_per_kwh")))
     return rows
 
 
@@ -113,11 +117,23 @@ def _score(model: ModelResult, key: str) -> str:
     if score is not None:
         return shown_number(score.value, score.decimals)
     reason = next((reason for name, reason in model.unscored.items() if _row_of(name) == key), "")
+    return _no_value(reason)
+
+
+def _no_value(reason: str) -> str:
+    """Return the cell of a figure that there is not."""
     return f"{NO_VALUE} ({reason})" if 0 < len(reason) <= LONGEST_CELL_REASON else NO_VALUE
 
 
 def _peak(model: ModelResult) -> str:
     return NO_VALUE if model.peak_memory_bytes is None else f"{model.peak_memory_bytes / 1e9:.1f}"
+
+
+def _energy(model: ModelResult, figure: str) -> str:
+    energy = energy_of(model)
+    if energy is None:
+        return _no_value(why_unmeasured(model).get("energy", ""))
+    return shown_digits(getattr(energy, figure))
 
 
 def _first_call(model: ModelResult) -> str:

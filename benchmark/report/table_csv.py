@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from benchmark.console.plain_text import visible
+from benchmark.report.costs import energy_of
 from benchmark.report.numbers import has_value
 from benchmark.report.ownership import CSV_COLUMNS
 from benchmark.report.results import RunResult
@@ -14,6 +15,7 @@ from files.writing import write_text
 # Behind CSV_COLUMNS; the scores follow.
 _FURTHER_COLUMNS = (
     "median_latency_s", "p95_latency_s", "rounds", "timed_images", "round_spread", "bulk_images_per_s",
+    "energy_j_per_image", "images_per_kwh",
 )  # fmt: skip
 # What makes a spreadsheet compute a cell, in the full-width forms too, which some convert.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
@@ -29,6 +31,7 @@ def write_csv(run: RunResult, path: Path) -> None:
     keys = list(dict.fromkeys(score.key for model in run.models for score in model.scores))
     lines: list[list[object]] = [[*CSV_COLUMNS, *_FURTHER_COLUMNS, *keys]]
     for model in run.models:
+        energy = energy_of(model)
         figures = {
             "model": model.name, "mode": model.mode, "parameters": model.parameters, "images": model.images,
             "batch_size": model.batch_size, "image_size_px": model.image_size, "mean_latency_s": model.mean_latency_s,
@@ -36,8 +39,10 @@ def write_csv(run: RunResult, path: Path) -> None:
             "max_latency_s": max(model.latencies_s), "throughput_per_s": model.throughput_per_s,
             "peak_memory_bytes": model.peak_memory_bytes, "load_s": model.load_s, "first_call_s": model.first_call_s,
             "median_latency_s": model.median_latency_s, "p95_latency_s": model.p95_latency_s,
-            "rounds": sum(found.complete for found in model.rounds), "timed_images": model.timed_images,
+            "rounds": sum(found.counts for found in model.rounds), "timed_images": model.timed_images,
             "round_spread": model.round_spread, "bulk_images_per_s": model.bulk and model.bulk.images_per_s,
+            "energy_j_per_image": energy and energy.joules_per_image,
+            "images_per_kwh": energy and energy.images_per_kwh,
         }  # fmt: skip
         scores = [model.score(key) for key in keys]
         lines.append(

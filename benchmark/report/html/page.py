@@ -1,21 +1,24 @@
-"""report.html: table, winners, pairs, timed batches, rounds, contact sheet and footer in one file to pass on."""
+"""report.html: table, winners, timed batches, rounds, pairs, costs, contact sheet and footer in one file to pass on."""
 
 from __future__ import annotations
 
 import base64
 import math
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
-from benchmark.console.plain_text import visible
 from benchmark.report.footer import compared_images, footer_lines
+from benchmark.report.html.costs import tabulate_energy, tabulate_memory
+from benchmark.report.html.elements import grid, text
+from benchmark.report.html.machine import tabulate_states
 from benchmark.report.html.plots import plot_batches, plot_rounds
+from benchmark.report.html.rooflines import show_rooflines
+from benchmark.report.html.stage_bars import show_stages
 from benchmark.report.html.verdict_tables import VERDICT_STYLE, list_winners, tabulate_pairs
 from benchmark.report.latency_ratios import TIE_CONFIDENCE, t_interval
 from benchmark.report.numbers import NO_VALUE, has_value, shown_interval, shown_number, shown_percent
 from benchmark.report.ownership import GENERATOR
-from benchmark.report.results import ModelResult, RunResult
+from benchmark.report.results import ModelResult, Round, RunResult
 from benchmark.report.table import table_rows
 from files.writing import write_text
 from metrics.base import Score
@@ -26,7 +29,9 @@ table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .3rem 1rem; text-align: right; border-bottom: 1px solid #dde3ea; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #8896a6; }
 ul { padding-left: 1.2rem; } img { max-width: 100%; }
-small, .notes { color: #566372; } .notes { font-size: 13px; }
+small, .notes, .states { color: #566372; } .notes, .states { font-size: 13px; }
+.states th, .states td { padding: .2rem .5rem; } .states td:first-child { white-space: nowrap; }
+.wide th:nth-child(2), .wide td:nth-child(2) { text-align: left; }
 """
 
 
@@ -41,34 +46,22 @@ def write_html_report(run: RunResult, contact_sheet: bytes | None, path: Path) -
         body += [_table(run.models), list_winners(run.verdicts)]
         body += ["<h2>Seconds per image, every timed batch</h2>", plot_batches(run.models), *_rounds(run.models)]
         body += [tabulate_pairs(run.verdicts)]
+        body += [*show_stages(run.models), *tabulate_energy(run.models), *show_rooflines(run.models)]
+        body += tabulate_memory(run.models)
     if any(model.scores for model in run.models):
         body += ["<h2>Quality, with 95 % intervals</h2>", _quality_table(run.models)]
     if contact_sheet is not None:
         content = base64.b64encode(contact_sheet).decode("ascii")
         body += ["<h2>First prompts</h2>", f'<img alt="contact sheet" src="data:image/png;base64,{content}">']
-    notes = "".join(f"<li>{_text(line)}</li>" for line in footer_lines(run))
-    body += ["<h2>How it was measured</h2>", f'<ul class="notes">{notes}</ul>']
+    notes = "".join(f"<li>{text(line)}</li>" for line in footer_lines(run))
+    body += ["<h2>How it was measured</h2>", f'<ul class="notes">{notes}</ul>', *tabulate_states(run.models)]
     style = f"<style>{STYLE}{VERDICT_STYLE}</style>"
     head = f'<meta charset="utf-8">{GENERATOR}<title>Text-to-image benchmark</title>{style}'
     write_text(path, f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n')
 
 
-def _text(text: str) -> str:
-    """Return text from elsewhere as it may stand anywhere in the page: it makes no tag, and hides nothing."""
-    return escape(visible(text))
-
-
 def _table(models: Sequence[ModelResult]) -> str:
-    return _grid("Metric", [model.name for model in models], [(row.label, row.cells) for row in table_rows(models)])
-
-
-def _grid(corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Return a table of texts from elsewhere: each row has a label and a cell for each column."""
-    names = "".join(f"<th>{_text(name)}</th>" for name in (corner, *columns))
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in (label, *cells))}</tr>" for label, cells in rows
-    )
-    return f"<table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table>"
+    return grid("Metric", [model.name for model in models], [(row.label, row.cells) for row in table_rows(models)])
 
 
 def _rounds(models: Sequence[ModelResult]) -> list[str]:
@@ -84,9 +77,10 @@ def _rounds(models: Sequence[ModelResult]) -> list[str]:
     rows.append(("Equal images of later rounds", [_equal(model) for model in models]))
     return [
         "<h2>Rounds, each in a fresh process</h2>",
-        "<p>Mean of each complete round, in % of the mean of all of them; the line is its 95 % interval.</p>",
+        "<p>Mean of each complete round without another process on the card, in % of the mean of all of them; the line "
+        "is its 95 % interval.</p>",
         plot_rounds(models, _interval),
-        _grid("Seconds per image", [model.name for model in models], rows),
+        grid("Seconds per image", [model.name for model in models], rows),
     ]
 
 
@@ -94,11 +88,18 @@ def _round(model: ModelResult, number: int) -> str:
     found = next((found for found in model.rounds if found.number == number), None)
     if found is None:
         return NO_VALUE
-    return shown_number(found.mean_latency_s, _decimals(model)) + ("" if found.complete else " (incomplete)")
+    return shown_number(found.mean_latency_s, _decimals(model)) + _left_out(found)
+
+
+def _left_out(found: Round) -> str:
+    """Return why a round does not count, or ""."""
+    if not found.complete:
+        return " (incomplete)"
+    return " (another process)" if found.other_processes else ""
 
 
 def _interval_of_mean(model: ModelResult) -> str:
-    means_s = [found.mean_latency_s for found in model.rounds if found.complete]
+    means_s = [found.mean_latency_s for found in model.rounds if found.counts]
     return shown_interval(_interval(means_s), _decimals(model)) if len(means_s) > 1 else NO_VALUE
 
 
@@ -133,9 +134,9 @@ def _quality_table(models: Sequence[ModelResult]) -> str:
         floor = meaning = ""
         if has_value(like.floor):
             floor = shown_number(like.floor, like.decimals)
-            meaning = f"<br><small>{_text(like.floor_meaning)}, N = {like.floor_count}</small>"
+            meaning = f"<br><small>{text(like.floor_meaning)}, N = {like.floor_count}</small>"
         against = f" against {like.n_reference}" if like.n_reference else ""
         cells += [f"{floor}{meaning}", f"{like.n_generated}{against}"]
-        rows.append(f"<tr><td>{_text(like.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    names = "".join(f"<th>{_text(name)}</th>" for name in (*(model.name for model in models), "floor", "N"))
+        rows.append(f"<tr><td>{text(like.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    names = "".join(f"<th>{text(name)}</th>" for name in (*(model.name for model in models), "floor", "N"))
     return f"<table><thead><tr><th>Metric</th>{names}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -34,13 +34,13 @@ def plot_batches(models: Sequence[ModelResult]) -> str:
 
 
 def plot_rounds(models: Sequence[ModelResult], interval: Callable[[Sequence[float]], tuple[float, float]]) -> str:
-    """Return a lane for each column with a mark for the mean of each complete round, in % of the mean of these.
+    """Return a lane for each column with a mark for the mean of each round that counts, in % of the mean of these.
 
     interval: of the mean, drawn as a line.
     """
     lanes = []
     for model in models:
-        means_s = [found.mean_latency_s for found in model.rounds if found.complete]
+        means_s = [found.mean_latency_s for found in model.rounds if found.counts]
         if len(means_s) > 1:
             whole_s = sum(means_s) / len(means_s)
             low, high = (100 * (end / whole_s - 1) for end in interval(means_s))

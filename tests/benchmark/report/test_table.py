@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from costs_cases import energy, large_run, with_findings
 from report_cases import PIXART, SDXL, VAR, column, report, timed_round, with_rounds, with_scores
 
+from benchmark.measure.findings import Findings
 from benchmark.report.results import Bulk
 from benchmark.report.table import format_report
 from benchmark.report.table_csv import write_csv
@@ -209,3 +211,36 @@ def test_a_csv_cell_without_a_value_is_empty(tmp_path: Path) -> None:
     write_csv(report(replace(VAR, rounds=(timed_round(0, 1.5),)), SDXL), tmp_path / "results.csv")
     (_, single, _) = (tmp_path / "results.csv").read_text().splitlines()
     assert single.split(",")[6:10] == ["1.5", "", "1.5", "1.5"], "one batch has no spread"
+
+
+def test_energy_has_two_rows_behind_all_others() -> None:
+    lines = format_report(large_run()).splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("Compile + First Call"))
+    assert lines[at + 1].split() == ["Energy", "(J/image)", "3.10", "1,560", "512", "702"]
+    assert lines[at + 2].split() == ["Images", "per", "kWh", "1,160,000", "2,310", "7,030", "5,130"]
+    assert not lines[at + 3]
+
+
+def test_where_energy_cannot_be_measured_the_rows_say_why_and_where_it_was_not_asked_for_there_are_none() -> None:
+    reason = "other processes on the card: python3 (4711)"
+    models = [
+        with_findings(with_rounds(model, 1.0, 1.0, 1.0), [found] * 3) for model, found in (
+            (SDXL, Findings(unmeasured={"energy": "no GPU"})), (VAR, Findings(energy=energy(2.0))),
+            (PIXART, Findings(unmeasured={"energy": reason})),
+        )
+    ]  # fmt: skip
+    text = format_report(report(*models, rounds=3))
+    assert f"\n{'Energy (J/image)':<35} {'n/a (no GPU)':<20} {'2.00':<20} {'n/a':<20}\n" in text
+    assert f"\n{'Images per kWh':<35} {'n/a (no GPU)':<20} {'1,800,000':<20} {'n/a':<20}\n" in text
+    assert f"No energy for PixArt: {reason}" in text.splitlines()
+    assert "Energy" not in format_report(report(SDXL, VAR))
+
+
+def test_csv_has_energy_and_images_per_kwh_as_plain_numbers(tmp_path: Path) -> None:
+    run = large_run()
+    write_csv(replace(run, models=(run.models[0], SDXL)), tmp_path / "results.csv")
+    head, first, other = (line.split(",") for line in (tmp_path / "results.csv").read_text().splitlines())
+    at = head.index("energy_j_per_image")
+    assert head[at + 1] == "images_per_kwh"
+    assert [float(cell) for cell in first[at : at + 2]] == pytest.approx([3.1, 3.6e6 / 3.1])
+    assert other[at : at + 2] == ["", ""]

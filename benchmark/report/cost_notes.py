@@ -1,0 +1,83 @@
+"""What the footer says of the passes: how energy was measured, what was not, and whether stages add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmark.measure.findings import PASSES
+from benchmark.report.costs import energy_of, stages_of
+from benchmark.report.disturbances import Places, name_places
+from benchmark.report.model_result import ModelResult
+from benchmark.report.numbers import shown_range
+
+# By how much two measurements of the same thing may differ: stages and timed calls, the counter and samples of power.
+STAGES_AGREE_WITHIN, POWER_AGREES_WITHIN = 0.03, 0.05
+_SOURCES = {"counter": "by NVML's counter", "power samples": "from samples of its power, since it has no counter"}
+
+
+def list_cost_notes(models: Sequence[ModelResult]) -> list[str]:
+    """Return how energy was measured, what does not add up, and what could not be measured in some rounds or read."""
+    return [
+        *_energy(models), *_unlike(models), *_sums(models), *_gaps(models), *_unread(models),
+    ]  # fmt: skip
+
+
+def _energy(models: Sequence[ModelResult]) -> list[str]:
+    """Return a line for each way in which energy was measured: in this run, usually one for all columns."""
+    measured = {model.name: energy for model in models if (energy := energy_of(model)) is not None}
+    lines = []
+    for source, words in _SOURCES.items():
+        found = {
+            name: of_source for name, cost in measured.items()
+            if (of_source := [energy for energy in cost.rounds if energy.source == source])
+        }  # fmt: skip
+        if not found:
+            continue
+        all_rounds = [energy for energies in found.values() for energy in energies]
+        whose = "" if len(found) == len(models) else f" ({', '.join(found)})"
+        span = shown_range([energy.seconds for energy in all_rounds], 1)
+        line = f"Energy{whose}: of the whole card, {words}, over {span} s of calls back to back in each round"
+        idle_w = [energy.idle_power_w for energy in all_rounds if energy.idle_power_w is not None]
+        lines.append(line + (f"; idle {shown_range(idle_w, 0)} W" if idle_w else ""))
+    return lines
+
+
+def _unlike(models: Sequence[ModelResult]) -> list[str]:
+    """Return where the counter of energy and samples of the power do not agree."""
+    ratios = {model.name: cost.power_ratio for model in models if (cost := energy_of(model)) is not None}
+    off = [
+        f"{ratio:.2f} ({name})" for name, ratio in ratios.items()
+        if ratio is not None and abs(ratio - 1) > POWER_AGREES_WITHIN
+    ]  # fmt: skip
+    return [f"WARNING: energy over mean power times seconds is {', '.join(off)}, not 1"] if off else []
+
+
+def _sums(models: Sequence[ModelResult]) -> list[str]:
+    """Return where the stages of a call do not add up to what the timed calls took."""
+    ratios = {model.name: stages.ratio for model in models if (stages := stages_of(model)) is not None}
+    off = [f"{ratio:.2f} ({name})" for name, ratio in ratios.items() if abs(ratio - 1) > STAGES_AGREE_WITHIN]
+    return [f"Stages: their sum over the time of the timed calls is {', '.join(off)}"] if off else []
+
+
+def _gaps(models: Sequence[ModelResult]) -> list[str]:
+    """Return why a pass found nothing in some rounds of a column while it found something in others."""
+    places: dict[str, Places] = {}
+    for model in models:
+        for name in PASSES:
+            if all(getattr(made.findings, name) is None for made in model.undisturbed_rounds):
+                continue  # a column without any is named with its reason elsewhere
+            for made in model.undisturbed_rounds:
+                if name in made.findings.unmeasured:
+                    what = f"no {name}: {made.findings.unmeasured[name]}"
+                    places.setdefault(what, {}).setdefault(model.name, []).append(made.number)
+    return [f"{name_places(where, models)}: {what}" for what, where in places.items()]
+
+
+def _unread(models: Sequence[ModelResult]) -> list[str]:
+    """Return in which rounds the state of the card could not be read, and why."""
+    places: dict[str, Places] = {}
+    for model in models:
+        for made in model.rounds:
+            for reason in dict.fromkeys(state.unread for state in made.states if state.unread):
+                places.setdefault(reason, {}).setdefault(model.name, []).append(made.number)
+    return [f"{name_places(where, models)}: state of the card not read: {reason}" for reason, where in places.items()]

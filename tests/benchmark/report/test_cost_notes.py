@@ -1,0 +1,82 @@
+"""The footer says how energy was measured, what a pass could not measure, and where stages do not add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from costs_cases import CARD, energy, large_run, stage, stages, with_findings
+from report_cases import PIXART, SDXL, VAR, report, with_rounds
+
+from benchmark.measure.findings import Findings
+from benchmark.report.cost_notes import list_cost_notes
+from benchmark.report.footer import footer_lines
+from benchmark.report.model_result import ModelResult
+
+ONE, OTHER = with_rounds(VAR, 1.0, 1.0, 1.0), with_rounds(SDXL, 2.0, 2.0, 2.0)
+
+
+def every(model: ModelResult, found: Findings) -> ModelResult:
+    return with_findings(model, [found] * 3)
+
+
+def test_one_line_tells_how_energy_was_measured() -> None:
+    assert list_cost_notes(large_run().models) == [
+        "Energy: of the whole card, by NVML's counter, over 5.1..5.3 s of calls back to back in each round; idle 75 W"
+    ]
+
+
+def test_columns_without_a_counter_are_told_from_those_with_one() -> None:
+    counted = every(ONE, Findings(energy=energy(3.0, idle_power_w=None)))
+    sampled = every(OTHER, Findings(energy=energy(4.0, source="power samples", idle_power_w=74.6)))
+    assert list_cost_notes([counted, sampled]) == [
+        "Energy (VAR-d16): of the whole card, by NVML's counter, over 5.2 s of calls back to back in each round",
+        "Energy (SDXL): of the whole card, from samples of its power, since it has no counter, over 5.2 s of calls "
+        "back to back in each round; idle 75 W",
+    ]
+
+
+def test_energy_that_is_not_power_times_seconds_is_named_from_5_percent_on() -> None:
+    def measured(ratio: float) -> Sequence[str]:
+        found = energy(3.0)
+        assert found.mean_power_w is not None
+        return list_cost_notes([every(ONE, Findings(energy=replace(found, mean_power_w=found.mean_power_w / ratio)))])
+
+    assert len(measured(1.04)) == len(measured(0.96)) == 1
+    assert measured(1.07)[1] == "WARNING: energy over mean power times seconds is 1.07 (VAR-d16), not 1"
+    assert measured(0.93)[1] == "WARNING: energy over mean power times seconds is 0.93 (VAR-d16), not 1"
+
+
+def test_stages_that_do_not_add_up_to_the_timed_calls_are_named_from_3_percent_on() -> None:
+    def with_sum(model: ModelResult, seconds: float) -> ModelResult:
+        return every(model, Findings(stages=stages(1.0, stage("backbone", seconds))))
+
+    assert list_cost_notes([with_sum(ONE, 1.029), with_sum(OTHER, 0.971)]) == []
+    assert list_cost_notes([with_sum(ONE, 1.05), with_sum(OTHER, 0.94), with_sum(PIXART_ROUNDS, 1.0)]) == [
+        "Stages: their sum over the time of the timed calls is 1.05 (VAR-d16), 0.94 (SDXL)"
+    ]
+
+
+PIXART_ROUNDS = with_rounds(PIXART, 1.0, 1.0, 1.0)
+
+
+def test_passes_without_a_figure_have_a_line_for_each_reason() -> None:
+    on_cpu = {"memory": "no GPU", "energy": "no GPU"}
+    models = [every(ONE, Findings(unmeasured=on_cpu)), every(OTHER, Findings(unmeasured=on_cpu | {"stages": "of one"}))]
+    lines = footer_lines(report(*models, rounds=3))
+    assert "No memory, energy: no GPU" in lines
+    assert "No stages for SDXL: of one" in lines
+
+
+def test_a_pass_that_failed_in_some_rounds_is_named_with_these() -> None:
+    failed = Findings(unmeasured={"energy": "OSError: gone"})
+    found = [Findings(energy=energy(3.0)), failed, failed]
+    lines = footer_lines(report(with_findings(ONE, found), rounds=3))
+    assert "VAR-d16, rounds 2, 3: no energy: OSError: gone" in lines
+    assert not any(line.startswith("No ") for line in lines)
+
+
+def test_a_card_whose_state_was_not_read_is_named_with_the_reason() -> None:
+    unread = replace(ONE.rounds[1], states=(replace(CARD, unread="no NVML library", card_uuid="", driver=""),))
+    model = replace(ONE, rounds=(ONE.rounds[0], unread, ONE.rounds[2]))
+    assert list_cost_notes([model]) == ["VAR-d16, round 2: state of the card not read: no NVML library"]
