@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from benchmark.measure.findings import PASSES, Energy, Findings, Memory, PassName, Roofline, Stages, StageTime
+from benchmark.measure.findings import PASSES, Energy, Findings, Memory, Roofline, Stages, StageTime
 from benchmark.report.model_result import ModelResult
 
 JOULES_PER_KWH = 3.6e6
@@ -96,7 +96,7 @@ def roofline_of(model: ModelResult) -> Roofline | None:
     return next((made.findings.roofline for made in rounds if made.findings.roofline is not None), None)
 
 
-def why_unmeasured(model: ModelResult) -> dict[PassName, str]:
+def why_unmeasured(model: ModelResult) -> dict[str, str]:
     """Return, for each pass that found nothing in any round that is used, the first reason that a round gave."""
     made = [found.findings for found in model.undisturbed_rounds]
     return {

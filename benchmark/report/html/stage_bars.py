@@ -75,7 +75,7 @@ def _draw(measured: dict[str, Stages]) -> str:
 
 def _legend(measured: dict[str, Stages], has_between: bool) -> str:
     present = {stage.name for stages in measured.values() for stage in stages.stages}
-    entries = [(name, colours[0]) for name, colours in _COLOURS.items() if name in present]
+    entries: list[tuple[str, str]] = [(name, colours[0]) for name, colours in _COLOURS.items() if name in present]
     entries += [(_BETWEEN, _BETWEEN_COLOUR)] if has_between else []
     marks, x = [], LEFT
     for name, colour in entries:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html import unescape
 from itertools import pairwise
@@ -216,3 +218,8 @@ def test_states_are_listed_in_order_of_time_and_what_never_changes_is_said_once(
 def test_a_machine_of_which_nothing_is_known_has_no_table() -> None:
     assert tabulate_states([MODEL]) == []
     assert both_ends(0)[0].unix_s < both_ends(0)[1].unix_s
+
+
+def test_a_report_is_written_without_torch() -> None:
+    code = "import sys, benchmark.report.files, benchmark.report.table; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
