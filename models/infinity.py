@@ -37,7 +37,7 @@ from models.infinity_files import (
 from models.needed import hub_file, is_on_hub
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from models.infinity_text import TextEncoder
     from models.networks.bsq_vae import BSQVAE
@@ -159,8 +159,11 @@ class InfinityGenerator(ImageGenerator):
             check_decoded(self._extremes_2B, self.name)
 
     def stages(self) -> tuple[Stage, ...]:
-        """Return the stages; the backbone runs through all scales at once."""
-        return Stage("text encoder", 1), Stage("backbone", 1), Stage("decoder", 1)
+        """Return the stages; each scale is a call of the backbone, the first one with noise and condition."""
+        return Stage("text encoder", 1), Stage("backbone", len(self.schedule.grids)), Stage("decoder", 1)
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.infinity, self.vae, self.encoder.network
 
     @contextmanager
     def watched(self, watch: StageWatch) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from models.networks.cuda_graphs import ProgramPool, ProgramT
 from models.networks.decoding import decode_images
 from models.networks.noise import Noise
 from models.networks.operations import use_operations
+from models.stages import StageWatch, inside
 
 if TYPE_CHECKING:
     from models.base import Runtime
@@ -84,20 +85,24 @@ class VARProgram:
         """Make the noise and run scale by scale; `choose` draws in the place of the program's own sampling."""
         if not self.official:
             self.noise.fill_by_request(self.var.operations.fill_uniform)
-        return var_network.sample_scales(self.var, self.quantizer, self.labels_B, choose or self.choose, self.constants)
+        yield from var_network.sample_scales(
+            self.var, self.quantizer, self.labels_B, choose or self.choose, self.constants
+        )
 
-    def latents(self) -> Tensor:
+    def latents(self, watch: StageWatch | None = None) -> Tensor:
         """Return `f_hat_BCHW`."""
-        return last_of(self.steps()).f_hat_BCHW
+        return run_scales(self.steps(), len(self.var.shape.patch_nums), watch).f_hat_BCHW
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return `images_BCHW`, uint8 0..255, of `f_hat_BCHW`."""
         downsampling = self.vqvae.shape.convolutions.downsampling
         return decode_images(self.vqvae.decode_latents, latents, downsampling, self.extremes_2B)
 
-    def run(self) -> Tensor:
-        """Return `images_BCHW`, uint8 0..255."""
-        return self.decode(self.latents())
+    def run(self, watch: StageWatch | None = None) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255. watch: is told of the backbone once a scale, and of the decoder."""
+        latents = self.latents(watch)
+        with inside(watch, "decoder"):
+            return self.decode(latents)
 
 
 class InfinityProgram:
@@ -145,7 +150,7 @@ class InfinityProgram:
         """Make the noise and run scale by scale; `choose` draws in the place of the program's own sampling."""
         if not self.official:
             self.noise.fill_by_request(self.infinity.operations.fill_uniform)
-        return infinity_sampling.sample_scales(
+        yield from infinity_sampling.sample_scales(
             self.infinity,
             self.schedule,
             self.rotation,
@@ -156,24 +161,31 @@ class InfinityProgram:
             self.rows_each,
         )
 
-    def latents(self) -> Tensor:
+    def latents(self, watch: StageWatch | None = None) -> Tensor:
         """Return `sum_BdHW`."""
-        return last_of(self.steps()).sum_BdHW
+        return run_scales(self.steps(), len(self.schedule.grids), watch).sum_BdHW
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return `images_BCHW`, uint8 0..255, of `sum_BdHW`."""
         return decode_images(self.vae.decode_latents, latents, self.vae.shape.downsampling, self.extremes_2B)
 
-    def run(self) -> Tensor:
-        """Return `images_BCHW`, uint8 0..255."""
-        return self.decode(self.latents())
+    def run(self, watch: StageWatch | None = None) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255. watch: is told of the backbone once a scale, and of the decoder."""
+        latents = self.latents(watch)
+        with inside(watch, "decoder"):
+            return self.decode(latents)
 
 
-def last_of(steps: Iterable[StepT]) -> StepT:
-    """Return the last of the steps, keeping none of the others: each holds a scale's logits."""
-    for step in steps:
-        last = step
-    return last
+def run_scales(steps: Iterator[StepT], scales: int, watch: StageWatch | None = None) -> StepT:
+    """Return the step of the last of these scales, keeping none of the others: each holds a scale's logits.
+
+    watch: is told of each scale as a call of the backbone, of the first one with all that comes before it.
+    """
+    assert scales > 0
+    for _ in range(scales):
+        with inside(watch, "backbone"):
+            step = next(steps)
+    return step
 
 
 def fill_noise(noise: Noise, seeds: Sequence[int], official: bool) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch.cuda import Event
 
 StageName = Literal["text encoder", "backbone", "decoder"]
 
@@ -16,7 +19,8 @@ class Stage:
 
     text encoder: from prompts to features. backbone: the loop that denoises, or that predicts scale by scale, with its
     scheduler. decoder: from latents to pixels.
-    calls: how often one `generate` enters the stage's networks; None where only the call itself tells.
+    calls: how often one `generate` enters the stage's networks, next-scale models their backbone once a scale; None
+    where only the call itself tells.
     """
 
     name: StageName
@@ -26,15 +30,17 @@ class Stage:
 class StageWatch(Protocol):
     """Is told on the host when a call enters and leaves a network of a stage, in the order of its work.
 
-    The device may still be busy with what came before. Whoever measures can wait for it, or record an event in its
-    stream, also while the work is captured as a CUDA graph.
+    The device may still be busy with what came before. Of work that is a CUDA graph the watch is told once the graph
+    has been launched, edge by edge.
+    event: is recorded by the graph where the edge is, and again by its next launch; None: the edge is now, behind all
+    that was launched so far.
     """
 
-    def enter(self, stage: StageName) -> None:
+    def enter(self, stage: StageName, event: Event | None = None) -> None:
         """A network of this stage is about to run."""
         ...
 
-    def leave(self, stage: StageName) -> None:
+    def leave(self, stage: StageName, event: Event | None = None) -> None:
         """It has been launched."""
         ...
 

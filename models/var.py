@@ -39,7 +39,7 @@ from models.var_classes import (
 from models.var_files import TOKENIZER, TRANSFORMER, VQVAE_FILE, check_published, load_networks, random_networks
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from models.networks.cuda_graphs import ProgramPool
     from models.networks.var_transformer import VAR
@@ -149,8 +149,11 @@ class VARGenerator(ImageGenerator):
             check_decoded(self._extremes_2B, self.name)
 
     def stages(self) -> tuple[Stage, ...]:
-        """Return the stages; the class's embedding is part of the backbone, which runs through all scales at once."""
-        return Stage("backbone", 1), Stage("decoder", 1)
+        """Return the stages; each scale is a call of the backbone, the first one with noise and condition."""
+        return Stage("backbone", len(self.var.shape.patch_nums)), Stage("decoder", 1)
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.var, self.vqvae
 
     def watched(self, watch: StageWatch) -> AbstractContextManager[None]:
         return self.programs.watched(watch)

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 ResultT = TypeVar("ResultT")
+Mark = float | torch.cuda.Event  # a moment in the work of a device: seconds of a CPU's clock, or an event of a stream
 
 
 class Clock:
@@ -18,6 +19,7 @@ class Clock:
 
     def __init__(self, device: str) -> None:
         self._device = torch.device(device)
+        self._earlier_peak_bytes = 0  # before the span of `begin_span`
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked."""
@@ -36,19 +38,55 @@ class Clock:
         result = work()
         return result, self.now() - start
 
+    def mark(self) -> Mark:
+        """Return a mark behind all that was asked of the device so far; the host does not wait for it."""
+        if self._device.type != "cuda":
+            return self.now(wait=False)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def seconds_between(self, first: Mark, second: Mark) -> float:
+        """Return the seconds from one mark to a later one. The device must have passed both: `synchronize` first."""
+        if isinstance(first, torch.cuda.Event):
+            assert isinstance(second, torch.cuda.Event)
+            milliseconds: float = first.elapsed_time(second)
+            return milliseconds / 1e3
+        assert not isinstance(second, torch.cuda.Event)
+        return second - first
+
     def reset_peak_memory(self) -> None:
         """Forget the peak so far: the next model's begins here."""
+        self._earlier_peak_bytes = 0
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def peak_memory_bytes(self) -> int | None:
         """Return the most bytes of device memory that tensors held since the last reset; None on a CPU."""
-        return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
+        if self._device.type != "cuda":
+            return None
+        return max(self._earlier_peak_bytes, torch.cuda.max_memory_allocated(self._device))
+
+    def begin_span(self) -> None:
+        """Begin a span that has a peak of its own; the peak since the reset goes on."""
+        self._earlier_peak_bytes = self.peak_memory_bytes() or 0
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+
+    def span_peaks_bytes(self) -> tuple[int, int] | None:
+        """Return the most that tensors held, and that the allocator held for them, in the span; None on a CPU."""
+        if self._device.type != "cuda":
+            return None
+        return torch.cuda.max_memory_allocated(self._device), torch.cuda.max_memory_reserved(self._device)
+
+    def release_unused(self) -> None:
+        """Give back what nothing refers to any more; compiled code stays."""
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def release_memory(self) -> None:
         """Give back what nothing refers to any more, so that the next model finds the device empty."""
         if "torch._dynamo" in sys.modules:  # importing it takes a second, and then nothing is compiled yet
             torch._dynamo.reset()  # compiled code holds the weights it was compiled for
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.release_unused()

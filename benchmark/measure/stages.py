@@ -1,54 +1,108 @@
-"""Where the seconds of a call go: text encoder, backbone and decoder, timed in a pass of its own."""
+"""Where the seconds of a call go: text encoder, backbone and decoder, timed in calls of their own."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
 
-from benchmark.measure.clock import Clock
+from benchmark.measure.clock import Clock, Mark
+from benchmark.measure.findings import NotMeasured, Stages, StageTime
 from models.base import ImageGenerator, Request, StageName
+
+MOST_CALLS = 25
+MOST_SECONDS = 1.0  # more than LEAST_CALLS take no longer than this together, but for the last of them
+LEAST_CALLS = 2
+LONG_CALL_SECONDS = 10.0  # one call is enough where it takes longer
 
 
 @dataclass(frozen=True)
-class StageTime:
-    """What one call of `generate` spent in a stage, and how often it entered the stage's networks."""
+class WatchedCall:
+    """A call's seconds by stage, those that each call of a stage's networks took, and those from its start to its end.
 
-    name: StageName
+    call_seconds: of a stage's calls in their order; what lies between them is in `stage_seconds` alone.
+    """
+
     seconds: float
-    calls: int
+    stage_seconds: dict[StageName, float]
+    call_seconds: dict[StageName, list[float]]
 
 
-def time_stages(generator: ImageGenerator, requests: Sequence[Request], clock: Clock) -> list[StageTime]:
-    """Return the times of one call's stages, in their order; empty where the model does not tell its stages apart.
+def time_stages(
+    generator: ImageGenerator,
+    requests: Sequence[Request],
+    clock: Clock,
+    timed_seconds: float,
+    stopped: Callable[[], bool] = lambda: False,
+    most_calls: int = MOST_CALLS,
+) -> Stages:
+    """Return the times of a call's stages, the means over a few watched calls.
 
-    Another call goes before it, which is not timed: it compiles and captures what only a watched call needs. Every
-    moment of the timed call is in one stage, so that the seconds add up to its latency (see `Timeline`).
+    A watched call that does not count goes first: it compiles and captures what only such calls need. Each moment of a
+    call is in one stage, so that the stages add up to its latency (see `Timeline`). No image is kept.
 
-    requests: as `prepare` returned them.
+    requests: of one call, as `prepare` returned them. timed_seconds: the mean of the calls that were timed unwatched.
+    stopped: is asked before each call.
+
+    Raises:
+        NotMeasured: the model does not tell its stages apart, or was stopped before it had told them.
     """
     stages = generator.stages()
     if not stages:
-        return []
+        raise NotMeasured("the model does not tell its stages apart")
     timeline = Timeline(clock)
+    calls: list[WatchedCall] = []
     with generator.watched(timeline):
-        for _ in range(2):
+        while not stopped():
             timeline.start()
             generator.generate(requests)
             timeline.stop()
             generator.check()
-    seconds, calls = timeline.seconds(), timeline.calls
-    assert seconds.keys() <= {stage.name for stage in stages}, "a generator enters only stages that it names"
-    return [StageTime(stage.name, seconds.get(stage.name, 0.0), calls[stage.name]) for stage in stages]
+            calls.append(timeline.read())
+            if _is_enough(calls[1:], most_calls):
+                break
+        else:
+            raise NotMeasured("stopped")
+    counted = calls[1:]
+    entered = {name for call in counted for name in call.stage_seconds}
+    assert entered <= {stage.name for stage in stages}, "a generator enters only stages that it names"
+    if not entered:
+        raise NotMeasured("its call runs none of the networks that are its stages")
+    return Stages(
+        tuple(_mean(stage.name, counted) for stage in stages),
+        seconds=fmean(call.seconds for call in counted),
+        timed_seconds=timed_seconds,
+        watched_calls=len(counted),
+        batch_size=len(requests),
+    )
+
+
+def _is_enough(counted: Sequence[WatchedCall], most_calls: int) -> bool:
+    if len(counted) >= most_calls or any(call.seconds > LONG_CALL_SECONDS for call in counted):
+        return True
+    return len(counted) >= LEAST_CALLS and sum(call.seconds for call in counted) >= MOST_SECONDS
+
+
+def _mean(name: StageName, calls: Sequence[WatchedCall]) -> StageTime:
+    seconds = fmean(call.stage_seconds.get(name, 0.0) for call in calls)
+    each = [call.call_seconds.get(name, []) for call in calls]
+    # The same requests run the same networks; where a pipeline does not, there is no mean of its third call.
+    alike = len({len(one) for one in each}) == 1
+    call_seconds = tuple(map(fmean, zip(*each, strict=True))) if alike else ()
+    return StageTime(name, seconds, round(fmean(map(len, each))), call_seconds)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a stage was entered or left, and in which stage the call was from then on: None between two networks."""
+    """When a stage was entered or left, and in which call of which stage the work was from then on.
 
-    seconds: float
-    stage: StageName | None
+    stage, call: None between two networks. call: counted for each stage from 0.
+    """
+
+    mark: Mark
+    stage: StageName | None = None
+    call: int | None = None
 
 
 class Timeline:
@@ -57,10 +111,12 @@ class Timeline:
     What lies between two networks of a stage belongs to that stage; what comes before the first network or after the
     last one, to that network's stage (reading the prompt; converting pixels). All else is the backbone's: its loop
     begins where the prompt is encoded and ends where the decoder starts. A network that runs inside of another stage's
-    takes its time out of that stage.
+    takes its time out of that stage, and out of that one call.
 
-    At the edges of text encoder and decoder the host waits for the device. At those of the backbone it does not: its
-    loop runs ahead of the device, and would be slower if it had to wait at every step.
+    On a GPU the moments are events in its stream, also those inside of a CUDA graph: the host waits before the first
+    and after the last one alone. So a pipeline that calls its backbone once a step has the device's time of each step's
+    network in `call_seconds`; the scheduler, guidance and whatever else lies between two steps is in the stage's
+    seconds, from the end of the text encoder to the start of the decoder.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -68,40 +124,55 @@ class Timeline:
         self.start()
 
     def start(self) -> None:
-        """Forget what was seen: a call begins now."""
-        self._open: list[StageName] = []
-        self.calls: Counter[StageName] = Counter()
-        self._moments = [Moment(self._clock.now(), None)]
+        """Forget what was seen: a call begins now, with an idle device."""
+        self._open: list[tuple[StageName, int]] = []
+        self.calls: dict[StageName, int] = {}
+        self._clock.synchronize()
+        self._moments = [Moment(self._clock.mark())]
 
     def stop(self) -> None:
-        """The call is over."""
+        """The call is over, once the device has done its work."""
         assert not self._open, "every stage that was entered is left again"
-        self._moments.append(Moment(self._clock.now(), None))
+        self._moments.append(Moment(self._clock.mark()))
+        self._clock.synchronize()
 
-    def enter(self, stage: StageName) -> None:
+    def enter(self, stage: StageName, event: Mark | None = None) -> None:
         """Note that a network of this stage begins. Inside of the same stage it is a part of the outer call."""
-        self.calls[stage] += stage not in self._open
-        self._open.append(stage)
-        self._note(stage)
+        outer = next((call for name, call in self._open if name == stage), None)
+        if outer is None:
+            outer = self.calls.get(stage, 0)
+            self.calls[stage] = outer + 1
+        self._open.append((stage, outer))
+        self._note(event)
 
-    def leave(self, stage: StageName) -> None:
+    def leave(self, stage: StageName, event: Mark | None = None) -> None:
         """Note that it ends."""
-        left = self._open.pop()
+        left, _ = self._open.pop()
         assert left == stage, "stages are nested"
-        self._note(stage)
+        self._note(event)
 
-    def _note(self, stage: StageName) -> None:
-        seconds = self._clock.now(wait=stage != "backbone")
-        self._moments.append(Moment(seconds, self._open[-1] if self._open else None))
+    def _note(self, event: Mark | None) -> None:
+        assert event is None or all(event is not moment.mark for moment in self._moments), (
+            "a call launches a graph once: its next launch would record the same events again"
+        )
+        mark = self._clock.mark() if event is None else event
+        stage, call = self._open[-1] if self._open else (None, None)
+        self._moments.append(Moment(mark, stage, call))
 
-    def seconds(self) -> dict[StageName, float]:
-        """Return the seconds of each stage that was entered; they add up to the time from `start` to `stop`."""
-        total: dict[StageName, float] = {}
+    def read(self) -> WatchedCall:
+        """Return the seconds of the call that was stopped. Those of its stages add up to those from start to stop."""
+        stage_seconds: dict[StageName, float] = {}
+        call_seconds: dict[StageName, list[float]] = {name: [0.0] * count for name, count in self.calls.items()}
+        whole = 0.0
         for place, (moment, following) in enumerate(pairwise(self._moments)):
+            seconds = self._clock.seconds_between(moment.mark, following.mark)
+            whole += seconds
             stage = moment.stage or self._owner(place)
             if stage is not None:
-                total[stage] = total.get(stage, 0.0) + following.seconds - moment.seconds
-        return total
+                stage_seconds[stage] = stage_seconds.get(stage, 0.0) + seconds
+            if moment.stage is not None and moment.call is not None:
+                call_seconds[moment.stage][moment.call] += seconds
+        return WatchedCall(whole, stage_seconds, call_seconds)
 
     def _owner(self, place: int) -> StageName | None:
         """Return whose time it is from the moment at this place, at which the call is in no network."""

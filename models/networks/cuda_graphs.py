@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar, cast
 import torch
 from torch import Tensor
 
-from models.stages import StageWatch, inside
+from models.stages import StageName, StageWatch
 
 CAPACITY = 4
 WARMUPS = 1
@@ -27,14 +27,10 @@ class Program(Protocol):
 
 
 class StagedProgram(Program, Protocol):
-    """A program of two stages: `run` is `decode(latents())`."""
+    """A program that knows its stages."""
 
-    def latents(self) -> Tensor:
-        """Return what the backbone makes."""
-        ...
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the answer that the decoder makes of it."""
+    def run(self, watch: StageWatch | None = None) -> Tensor:
+        """Return the answer as ever, and tell the watch, if there is one, where each stage begins and ends."""
         ...
 
 
@@ -42,13 +38,47 @@ ProgramT = TypeVar("ProgramT", bound=Program)
 Preparing = Callable[[], contextlib.AbstractContextManager[None]]
 
 
+class GraphEdges:
+    """The edges of stages in a graph, in their order, each with an event that every launch of the graph records.
+
+    It is the watch of the work that is captured.
+    """
+
+    def __init__(self) -> None:
+        self._edges: list[tuple[bool, StageName, torch.cuda.Event]] = []
+
+    def enter(self, stage: StageName, event: torch.cuda.Event | None = None) -> None:
+        """Make the entry of this stage a part of the graph."""
+        assert event is None, "a graph has no other graph inside"
+        self._capture_edge(True, stage)
+
+    def leave(self, stage: StageName, event: torch.cuda.Event | None = None) -> None:
+        """Make its end a part of the graph."""
+        assert event is None, "a graph has no other graph inside"
+        self._capture_edge(False, stage)
+
+    def tell(self, watch: StageWatch) -> None:
+        """Tell `watch` of the edges of the launch that was the last one."""
+        for is_entry, stage, event in self._edges:
+            if is_entry:
+                watch.enter(stage, event)
+            else:
+                watch.leave(stage, event)
+
+    def _capture_edge(self, is_entry: bool, stage: StageName) -> None:
+        # Only as an external one is it a node of the graph; else it would order the streams of the capture.
+        event = torch.cuda.Event(enable_timing=True, external=True)  # type: ignore[no-untyped-call]
+        event.record()
+        self._edges.append((is_entry, stage, event))
+
+
 @dataclass
 class Entry(Generic[ProgramT]):
-    """A program, how it is run, and, once it was watched, how each of its two stages is."""
+    """A program, how it is run, and, once it was watched, the graph of this and the edges in it."""
 
     program: ProgramT
     run: Callable[[], Tensor]
-    stages: tuple[Callable[[], Tensor], Callable[[], Tensor]] | None = None
+    watched: tuple[Callable[[], Tensor], GraphEdges] | None = None
 
 
 class ProgramPool(Generic[ProgramT]):
@@ -84,14 +114,14 @@ class ProgramPool(Generic[ProgramT]):
         self._entries.move_to_end(key)
         entry = self._entries[key]
         fill(entry.program)
-        return entry.run() if self._watch is None else self._run_in_stages(entry, self._watch)
+        return entry.run() if self._watch is None else self._run_watched(entry, self._watch)
 
     @contextlib.contextmanager
     def watched(self, watch: StageWatch) -> Iterator[None]:
         """Tell `watch` of the stages of each call as long as the context is open. The programs must be staged ones.
 
-        Captured programs then run as two graphs, one for each stage, with the same kernels: inside of one graph the
-        host meets no boundary. They go when the context ends.
+        A captured program then runs as another graph of the same kernels, with an event at each edge of a stage. It
+        goes when the context ends.
         """
         self._watch = watch
         try:
@@ -99,24 +129,19 @@ class ProgramPool(Generic[ProgramT]):
         finally:
             self._watch = None
             for entry in self._entries.values():
-                entry.stages = None
+                entry.watched = None
 
-    def _run_in_stages(self, entry: Entry[ProgramT], watch: StageWatch) -> Tensor:
+    def _run_watched(self, entry: Entry[ProgramT], watch: StageWatch) -> Tensor:
         program = cast(StagedProgram, entry.program)
         if not self._captured:
-            with inside(watch, "backbone"):
-                latents = program.latents()
-            with inside(watch, "decoder"):
-                return program.decode(latents)
-        if entry.stages is None:
-            backbone, latents = self._record(program.latents)
-            decoder, answer = self._record(lambda: program.decode(latents))
-            entry.stages = replaying(backbone, latents), replaying(decoder, answer)
-        replay_backbone, replay_decoder = entry.stages
-        with inside(watch, "backbone"):
-            replay_backbone()
-        with inside(watch, "decoder"):
-            return replay_decoder().clone()
+            return program.run(watch)
+        if entry.watched is None:
+            edges = GraphEdges()
+            entry.watched = replaying(*self._record(lambda: program.run(edges))), edges
+        replay, edges = entry.watched
+        answer = replay().clone()
+        edges.tell(watch)
+        return answer
 
     def _capture(self, program: ProgramT) -> Callable[[], Tensor]:
         # Libraries choose their algorithms and allocate their workspaces outside of the graph.

@@ -193,13 +193,17 @@ class DiffusersGenerator(ImageGenerator):
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of which the pipeline has networks.
 
-        A scheduler of a higher order calls the backbone more often than once a step.
+        A scheduler of a higher order calls the backbone more often than once a step. Where each request has a call of
+        its own, the networks run once for each.
         """
         names = dict.fromkeys(name for name, _ in self._networks())
         steps = self.arguments.get("num_inference_steps")
         is_known = self.one_call_a_step and getattr(self.pipeline.scheduler, "order", 1) == 1
         calls = {"backbone": steps if is_known and isinstance(steps, int) else None, "decoder": 1}
-        return tuple(Stage(name, calls.get(name)) for name in names)
+        return tuple(Stage(name, None if self._is_alone else calls.get(name)) for name in names)
+
+    def networks(self) -> tuple[torch.nn.Module, ...]:
+        return tuple(part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module))
 
     def watched(self, watch: StageWatch) -> AbstractContextManager[None]:
         """Tell `watch` of the calls of the pipeline's text encoders, backbone and decoder."""

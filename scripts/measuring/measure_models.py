@@ -81,11 +81,13 @@ def compare_to_stock(generator: DiffusersGenerator, clock: Clock, repeats: int, 
     }
 
 
-def stage_seconds(generator: DiffusersGenerator, clock: Clock, batch: int) -> dict[str, float]:
-    """Return where one call's time goes: text encoding, denoising, decoding."""
+def stage_seconds(
+    generator: DiffusersGenerator, clock: Clock, batch: int, latencies_s: list[float]
+) -> dict[str, float]:
+    """Return where one call's time goes: text encoding, denoising, decoding. latencies_s: of calls that were timed."""
     names = {"text encoder": "text_s", "backbone": "denoise_s", "decoder": "decode_s"}
-    times = time_stages(generator, request(0, batch), clock)
-    return {names[part.name]: part.seconds for part in times}
+    found = time_stages(generator, request(0, batch), clock, statistics.fmean(latencies_s))
+    return {names[part.name]: part.seconds for part in found.stages}
 
 
 def busiest_kernels(generator: DiffusersGenerator, batch: int, clock: Clock, count: int = 12) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def measure_strategy(
         "latencies_s": latencies_s,
         "max_difference_of_255": max(float(distance.max()) for distance in distances),
         "mean_difference_of_255": statistics.fmean(float(distance.mean()) for distance in distances),
-        **stage_seconds(generator, clock, batch),
+        **stage_seconds(generator, clock, batch, latencies_s),
     }
     if (peak := clock.peak_memory_bytes()) is not None:
         result["peak_memory_bytes"] = peak
@@ -147,17 +149,17 @@ def measure_model(
     clock = Clock(runtime.device)
     generator = load(model, runtime, args.steps)
     expected = [generator.generate(request(index, args.batch_size)).int().cpu() for index in range(2)]
+    stock = compare_to_stock(generator, clock, args.repeats, args.batch_size)
     found: dict[str, Any] = {
         "model": model,
         "parameters": generator.parameters,
         "arguments": generator.arguments,
         "image_std_of_255": float(expected[0].float().std()),
-        "stock": compare_to_stock(generator, clock, args.repeats, args.batch_size),
-        "eager_stages": stage_seconds(generator, clock, args.batch_size),
+        "stock": stock,
+        "eager_stages": stage_seconds(generator, clock, args.batch_size, stock["wrapper_s"]),
         "strategies": [],
     }
     keep(found)
-    stock = found["stock"]
     say(f"{model}: wrapper {stock['wrapper_median_s']:.4f} s, stock {stock['stock_median_s']:.4f} s, ", end="")
     say(f"ratio {stock['ratio']:.4f} (bar {RATIO_BAR})")
     del generator

@@ -13,7 +13,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ import torch
 from benchmark.measure.clock import Clock
 from benchmark.measure.machine import choose_machine
 from models.networks.cuda_graphs import ProgramPool
-from models.next_scale_programs import last_of
+from models.next_scale_programs import run_scales
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.next_scale_cases import Case, open_case
 
@@ -114,7 +113,7 @@ class PartOfProgram:
         self.program, self.scales = program, scales
 
     def run(self) -> torch.Tensor:
-        latents: torch.Tensor = last_of(islice(self.program.steps(), self.scales))[2]
+        latents: torch.Tensor = run_scales(self.program.steps(), self.scales)[2]
         return latents
 
 

@@ -69,7 +69,8 @@ def measure_mode(folder: Path, runtime: Runtime, args: argparse.Namespace) -> tu
     }
     if (done := generator.sped_up) is not None:
         found |= {"compiled_modules": done.modules, "graphs": done.graphs, "without_graphs": done.plain}
-    found["stages_s"] = {part.name: part.seconds for part in time_stages(generator, request(0, args.batch_size), clock)}
+    times = time_stages(generator, request(0, args.batch_size), clock, statistics.fmean(latencies_s))
+    found["stages_s"] = {part.name: part.seconds for part in times.stages}
     return found, images_BCHW.cpu()
 
 

@@ -1,20 +1,23 @@
-"""Times the stages of a call: text encoder, backbone and decoder, against the latency of the same call unwatched.
+"""Times the stages of a call and each call of their networks, against the latency of the same call unwatched.
 
     WEIGHTS=random MODE=eager,compiled python scripts/measuring/measure_stages.py
     python scripts/measuring/measure_stages.py --tiny
 
-Models, modes, weights, sizes and batch size are set as for run_inference.py. Watched and unwatched calls take turns.
+Models, modes, weights, sizes and batch size are set as for run_inference.py. Unwatched calls are timed before the
+watched ones and after them. A call of VAR's and Infinity's backbone is a scale.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
+from dataclasses import asdict, replace
 from itertools import islice
+from statistics import fmean
 from typing import Any
 
 from benchmark.data.sources.robots import Robots
 from benchmark.measure.clock import Clock
+from benchmark.measure.findings import Stages, StageTime
 from benchmark.measure.machine import choose_machine
 from benchmark.measure.stages import time_stages
 from benchmark.run.columns import Column, choose_models, plan_columns
@@ -33,41 +36,35 @@ def robot_requests(count: int, seed: int) -> list[Request]:
     return [Request(index, row.caption, seed + index, row.label) for index, row in enumerate(rows)]
 
 
-def measure_stages(generator: ImageGenerator, requests: list[Request], clock: Clock, repeats: int) -> dict[str, Any]:
-    """Return the medians of a call's latency and of its stages, and the ratio of the stages' sum to the latency."""
+def measure_stages(generator: ImageGenerator, requests: list[Request], clock: Clock, repeats: int) -> Stages:
+    """Return the stages of as many watched calls, between as many unwatched ones before and after them."""
     prepared = generator.prepare(requests)
+
+    def time_calls() -> list[float]:
+        return [clock.time(lambda: generator.generate(prepared))[1] for _ in range(repeats)]
+
     for _ in range(WARMUPS):
         generator.generate(prepared)
-    latencies_s, passes = [], []
-    for _ in range(repeats):
-        latencies_s.append(clock.time(lambda: generator.generate(prepared))[1])
-        passes.append(time_stages(generator, prepared, clock))
-    latency_s = statistics.median(latencies_s)
-    stages: list[dict[str, Any]] = [
-        {
-            "name": stage.name,
-            "seconds": statistics.median(times[place].seconds for times in passes),
-            "calls": stage.calls,
-        }
-        for place, stage in enumerate(passes[0])
-    ]
-    return {"latency_s": latency_s, "stages": stages, "sum_ratio": sum(s["seconds"] for s in stages) / latency_s}
+    before_s = time_calls()
+    found = time_stages(generator, prepared, clock, fmean(before_s), most_calls=repeats)
+    return replace(found, timed_seconds=fmean(before_s + time_calls()))
 
 
 def measure_column(column: Column, settings: Settings, repeats: int) -> dict[str, Any]:
-    """Load a column's model, and return its stages."""
+    """Load a column's model, and return its stages and their sum over the latency."""
     machine = choose_machine(settings.device, settings.dtype)
     clock = Clock(machine.device)
     clock.release_memory()
     labels = Robots(ASSETS, settings.seed).label_names
     generator = column.model.family.load(column.model.options, runtime_of(settings, column.mode, machine, labels))
     found = measure_stages(generator, robot_requests(settings.batch_size, settings.seed), clock, repeats)
-    return {"column": column.title, "dtype": machine.dtype, "batch_size": settings.batch_size, **found}
+    return {"column": column.title, "dtype": machine.dtype, **asdict(found), "ratio": found.ratio}
 
 
 def main() -> int:
     """Measure every column that the settings name; return the exit status."""
-    parser = open_parser(__file__, __doc__, repeats=10, repeated="timed calls, and as many watched ones")
+    repeated = "unwatched calls before the watched ones, and after them; watched calls at most"
+    parser = open_parser(__file__, __doc__, repeats=25, repeated=repeated)
     arguments = parser.parse_args()
     given = ["--weights", "tiny", "--warmup", "0"] if arguments.tiny else []
     settings = parse_command([*given, "--dataset", "robots"], os.environ).settings
@@ -76,11 +73,21 @@ def main() -> int:
     for column in plan_columns(settings, choose_models(settings, "Robots", print)):
         found = measure_column(column, column.settings, arguments.repeats)
         figures["columns"].append(found)
-        stages = ", ".join(f"{stage['name']} {stage['seconds'] * 1e3:.2f} ms" for stage in found["stages"])
-        latency = f"{found['latency_s'] * 1e3:.2f} ms"
-        print(f"{column.title}: {latency}; {stages}; sum / latency {found['sum_ratio']:.2f}", flush=True)
+        print(describe(column.title, found), flush=True)
         write_report(arguments.output, about, figures)
     return 0
+
+
+def describe(title: str, found: dict[str, Any]) -> str:
+    """Return a column's figures as text, those of each call of a stage's networks on a line of their own."""
+    stages = [StageTime(**stage) for stage in found["stages"]]
+    parts = [f"{stage.name} {stage.seconds * 1e3:.2f} ms" for stage in stages]
+    lines = [f"{title}: {found['timed_seconds'] * 1e3:.2f} ms; {', '.join(parts)}; sum / latency {found['ratio']:.3f}"]
+    for stage in stages:
+        if stage.calls > 1:
+            each = " ".join(f"{seconds * 1e3:.2f}" for seconds in stage.call_seconds) or "not the same in each call"
+            lines.append(f"  {stage.name}, {stage.calls} calls, ms: {each}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

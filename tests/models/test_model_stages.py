@@ -19,6 +19,7 @@ from diffusers_folders import (
 
 from models import diffusers_hub, pixart
 from models.base import ImageGenerator, Request, Runtime, Stage, StageName
+from models.pipelines.facts import PipelineFacts
 from models.pipelines.generator import DiffusersGenerator
 
 REQUESTS = [Request(0, "a pink robot", 0), Request(1, "a blue cat", 1)]
@@ -97,6 +98,15 @@ def test_a_scheduler_of_higher_order_makes_the_calls_unknown() -> None:
     pipeline.scheduler = HeunDiscreteScheduler.from_config(pipeline.scheduler.config)
     assert known.stages()[1] == Stage(BACKBONE)
     assert watched(known).count(BACKBONE) == 5
+
+
+def test_requests_that_are_called_one_by_one_make_the_calls_unknown() -> None:
+    arguments = {"num_inference_steps": 3}
+    generator = DiffusersGenerator(
+        "x", build_sdxl(), 32, arguments, one_call_a_step=True, facts=PipelineFacts(alone=True)
+    )
+    assert generator.stages() == (Stage(TEXT), Stage(BACKBONE), Stage(DECODER))
+    assert watched(generator) == ([TEXT] * 2 + [BACKBONE] * 3 + [DECODER]) * len(REQUESTS)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,8 @@ import torch
 import models
 from benchmark.data.sources.robots import Robots
 from benchmark.measure.clock import Clock
-from benchmark.measure.stages import StageTime, Timeline, time_stages
+from benchmark.measure.findings import NotMeasured, Stages, StageTime
+from benchmark.measure.stages import MOST_CALLS, Timeline, time_stages
 from models.base import ImageGenerator, Request, Runtime, Stage, StageWatch
 from models.stages import inside
 
@@ -24,7 +26,8 @@ ROBOTS = Robots(ASSETS, 0)
 REPEATS = 5
 # Of a call: text encoder, backbone, decoder. Guidance is one batch; SDXL's negative prompt is all zeros unencoded.
 STEPS = 4
-CALLS = {"sdxl": (2, STEPS, 1), "pixart": (2, STEPS, 1), "var": (1, 1), "infinity": (1, 1, 1)}
+# VAR's and Infinity's backbone is entered once a scale.
+CALLS = {"sdxl": (2, STEPS, 1), "pixart": (2, STEPS, 1), "var": (8, 1), "infinity": (1, 8, 1)}
 
 
 class FakeClock(Clock):
@@ -34,13 +37,16 @@ class FakeClock(Clock):
         super().__init__("cpu")
         self.seconds, self.waits = 0.0, 0
 
-    def now(self, wait: bool = True) -> float:
-        self.waits += wait
+    def synchronize(self) -> None:
+        self.waits += 1
+
+    def now(self, wait: bool = True) -> float:  # noqa: ARG002
         return self.seconds
 
 
-def spent(*script: tuple[str, float]) -> tuple[dict[Any, float], dict[Any, int], int]:
-    """Return each stage's seconds, calls, and the waits, of a call: edges "<stage" and "stage>", and when they come."""
+def spent(*script: tuple[str, float]) -> tuple[dict[Any, float], dict[Any, list[float]], int]:
+    """Return each stage's seconds, those of its calls, and the waits, of a call whose edges are "<stage" and "stage>"
+    with the seconds at which they come."""
     clock = FakeClock()
     timeline = Timeline(clock)
     timeline.start()
@@ -53,7 +59,9 @@ def spent(*script: tuple[str, float]) -> tuple[dict[Any, float], dict[Any, int],
             timeline.enter(edge[1:])  # type: ignore[arg-type]
         else:
             timeline.leave(edge[:-1])  # type: ignore[arg-type]
-    return timeline.seconds(), dict(timeline.calls), clock.waits - waits
+    found = timeline.read()
+    assert found.seconds == script[-1][1] == sum(found.stage_seconds.values())
+    return found.stage_seconds, found.call_seconds, clock.waits - waits
 
 
 def test_what_lies_between_two_stages_is_the_loops() -> None:
@@ -63,7 +71,7 @@ def test_what_lies_between_two_stages_is_the_loops() -> None:
         ("<decoder", 33), ("decoder>", 40), ("end", 44),
     )  # fmt: skip
     assert seconds == {"text encoder": 6, "backbone": 27, "decoder": 11}
-    assert calls == {"text encoder": 2, "backbone": 2, "decoder": 1}
+    assert calls == {"text encoder": [2, 2], "backbone": [10, 10], "decoder": [7]}
 
 
 def test_nested_networks_are_not_counted_twice() -> None:
@@ -72,7 +80,7 @@ def test_nested_networks_are_not_counted_twice() -> None:
         ("backbone>", 10), ("end", 10),
     )  # fmt: skip
     assert seconds == {"backbone": 6, "text encoder": 4}
-    assert calls == {"backbone": 1, "text encoder": 1}
+    assert calls == {"backbone": [6], "text encoder": [4]}
 
 
 def test_a_backbone_alone_has_the_whole_call() -> None:
@@ -82,25 +90,32 @@ def test_a_backbone_alone_has_the_whole_call() -> None:
     }  # fmt: skip
 
 
-def test_the_loop_does_not_wait_for_the_device() -> None:
+def test_the_host_waits_for_the_device_after_the_call_alone() -> None:
     loop = [edge for step in range(50) for edge in (("<backbone", 10.0 + step), ("backbone>", 10.5 + step))]
     edges = [("<text encoder", 1.0), ("text encoder>", 2.0), *loop, ("<decoder", 70.0), ("decoder>", 71.0)]
-    assert spent(*edges, ("end", 72.0))[2] == 5
+    assert spent(*edges, ("end", 72.0))[2] == 1
 
 
 class Parts(ImageGenerator):
-    """A model that spends told seconds of a fake clock in its stages."""
+    """A model that spends told seconds of a fake clock in its stages.
+
+    In each call it spends `growth` seconds more in its backbone than in the one before, the first time 5 seconds.
+    steps: how often a call runs the backbone, call by call and then always so.
+    """
 
     name, image_size, parameters = "parts", 8, 1
 
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock, self.checked = clock, 0
+    def __init__(self, clock: FakeClock, growth: float = 0.0, steps: Sequence[int] = (1,)) -> None:
+        self.clock, self.growth, self.steps, self.generated, self.checked = clock, growth, steps, 0, 0
         self.watch: StageWatch | None = None
 
     def generate(self, requests: Sequence[Request]) -> torch.Tensor:
-        for stage, seconds in zip(self.stages(), (1.0, 5.0, 2.0), strict=True):
-            with inside(self.watch, stage.name):
+        steps = self.steps[min(self.generated, len(self.steps) - 1)]
+        backbone = [("backbone", (5.0 + self.growth * self.generated) / steps)] * steps
+        for stage, seconds in (("text encoder", 1.0), *backbone, ("decoder", 2.0)):
+            with inside(self.watch, stage):  # type: ignore[arg-type]
                 self.clock.seconds += seconds * len(requests)
+        self.generated += 1
         return torch.zeros(len(requests), 3, 8, 8, dtype=torch.uint8)
 
     def check(self) -> None:
@@ -112,18 +127,81 @@ class Parts(ImageGenerator):
     @contextmanager
     def watched(self, watch: StageWatch) -> Iterator[None]:
         self.watch = watch
-        yield
-        self.watch = None
+        try:
+            yield
+        finally:
+            self.watch = None
 
 
-def test_one_call_is_timed_and_every_call_is_checked() -> None:
+ONE, TWO = Request(0, "a", 0), Request(1, "b", 1)
+
+
+def test_one_long_call_is_timed_after_one_that_does_not_count_and_both_are_checked() -> None:
     clock = FakeClock()
-    generator = Parts(clock)
-    assert time_stages(generator, [Request(0, "a", 0), Request(1, "b", 1)], clock) == [
-        StageTime("text encoder", 2.0, 1), StageTime("backbone", 10.0, 1), StageTime("decoder", 4.0, 1),
-    ]  # fmt: skip
+    generator = Parts(clock, growth=1.0)
+    stages = (
+        StageTime("text encoder", 2.0, 1, (2.0,)), StageTime("backbone", 12.0, 1, (12.0,)),
+        StageTime("decoder", 4.0, 1, (4.0,)),
+    )  # fmt: skip
+    found = time_stages(generator, [ONE, TWO], clock, timed_seconds=9.0)
+    assert found == Stages(stages, seconds=18.0, timed_seconds=9.0, watched_calls=1, batch_size=2)
+    assert found.ratio == 2.0
     assert generator.checked == 2
     assert generator.watch is None
+
+
+def test_the_seconds_are_the_mean_of_the_watched_calls() -> None:
+    clock = FakeClock()
+    found = time_stages(Parts(clock, growth=0.5, steps=[2]), [ONE], clock, timed_seconds=9.0)
+    # Calls of 8.5 and 9 seconds: two are enough where they take more than a second together.
+    assert found.watched_calls == 2
+    assert found.seconds == 8.75
+    assert found.stages[1] == StageTime("backbone", 5.75, 2, (2.875, 2.875))
+
+
+def test_short_calls_are_watched_more_often() -> None:
+    class Quick(Parts):
+        def generate(self, requests: Sequence[Request]) -> torch.Tensor:
+            self.clock.seconds -= 7.75
+            return super().generate(requests)
+
+    clock = FakeClock()
+    assert time_stages(Quick(clock), [ONE], clock, 1.0).watched_calls == 4  # of a quarter of a second
+    assert time_stages(Quick(clock), [ONE], clock, 1.0, most_calls=3).watched_calls == 3
+    assert time_stages(Quick(clock), [], clock, 1.0).watched_calls == MOST_CALLS
+
+
+def test_calls_of_a_number_that_changes_have_no_seconds_of_their_own() -> None:
+    clock = FakeClock()
+    found = time_stages(Parts(clock, steps=[1, 2, 4]), [ONE], clock, timed_seconds=8.0)
+    assert found.stages[1] == StageTime("backbone", 5.0, 3, ())
+    assert found.ratio == 1.0
+
+
+def test_a_run_that_is_stopped_has_no_stages() -> None:
+    clock, asked = FakeClock(), iter([False, False, True])
+    generator = Parts(clock)
+    with pytest.raises(NotMeasured, match="stopped"):
+        time_stages(generator, [ONE], clock, 8.0, lambda: next(asked))
+    assert (generator.generated, generator.watch) == (2, None)
+
+
+def test_no_image_of_a_watched_call_is_kept() -> None:
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    class Seen(Parts):
+        def generate(self, requests: Sequence[Request]) -> torch.Tensor:
+            assert not any(image() is not None for image in kept)
+            images = super().generate(requests)
+            kept.append(weakref.ref(images))
+            return images
+
+        def check(self) -> None:
+            assert not any(image() is not None for image in kept)
+
+    clock = FakeClock()
+    time_stages(Seen(clock), [ONE], clock, 8.0)
+    assert len(kept) == 3
 
 
 def test_a_model_without_stages_has_no_times() -> None:
@@ -133,7 +211,19 @@ def test_a_model_without_stages_has_no_times() -> None:
         def generate(self, requests: Sequence[Request]) -> torch.Tensor:
             raise AssertionError(f"{requests} need not be made")
 
-    assert time_stages(Whole(), [Request(0, "a", 0)], FakeClock()) == []
+    with pytest.raises(NotMeasured, match=r"^the model does not tell its stages apart$"):
+        time_stages(Whole(), [ONE], FakeClock(), 1.0)
+
+
+def test_a_model_whose_stages_are_never_entered_has_no_times() -> None:
+    class Elsewhere(Parts):
+        @contextmanager
+        def watched(self, watch: StageWatch) -> Iterator[None]:  # noqa: ARG002
+            yield
+
+    clock = FakeClock()
+    with pytest.raises(NotMeasured, match=r"^its call runs none of the networks that are its stages$"):
+        time_stages(Elsewhere(clock), [ONE], clock, 1.0)
 
 
 def load(key: str, tmp_path: Path, **changes: Any) -> ImageGenerator:
@@ -174,7 +264,7 @@ def test_stages_add_up_to_the_latency_and_change_no_image(key: str, tmp_path: Pa
     expected = generator.generate(asked)
     latencies_s, sums_s = [], []
     for _ in range(REPEATS):
-        times = time_stages(generator, asked, clock)
+        times = time_stages(generator, asked, clock, 1.0, most_calls=1).stages
         sums_s.append(sum(part.seconds for part in times))
         images, latency_s = clock.time(lambda: generator.generate(asked))
         latencies_s.append(latency_s)
@@ -185,7 +275,8 @@ def test_stages_add_up_to_the_latency_and_change_no_image(key: str, tmp_path: Pa
     for stage, part in zip(generator.stages(), times, strict=True):
         assert stage.name == part.name
         assert stage.calls in (None, part.calls)
-        assert part.seconds > 0
+        assert len(part.call_seconds) == part.calls
+        assert 0 < sum(part.call_seconds) <= part.seconds * 1.000001
 
 
 def watched_images(generator: ImageGenerator, asked: list[Request]) -> torch.Tensor:
@@ -214,7 +305,8 @@ def test_compiled_networks_are_watched_as_plain_ones(key: str, calls: tuple[int,
     asked = requests(generator, 2)
     before = generator.generate(asked)
     compilations = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert tuple(part.calls for part in time_stages(generator, asked, Clock("cpu"))) == calls
+    found = time_stages(generator, asked, Clock("cpu"), 1.0, most_calls=1)
+    assert tuple(part.calls for part in found.stages) == calls
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compilations, "watching compiles nothing anew"
     assert torch.equal(watched_images(generator, asked), before)
     torch._dynamo.reset()
