@@ -23,6 +23,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_PREFIXES = ("nvidia-", "cuda-")
+NO_CUDA_WHEEL = "nvidia-ml-py"  # Python alone: it asks the driver, and says where there is no driver
 CPU_BUILDS = ("torch", "torchvision")  # PyPI's are built for CUDA
 
 Distribution = Callable[[str], importlib.metadata.Distribution]
@@ -80,7 +81,11 @@ def format_lock(versions: dict[str, str], head: Sequence[str]) -> str:
 
 def without_cuda(versions: dict[str, str]) -> dict[str, str]:
     """Return the same set for a machine without a GPU: no CUDA wheels, and torch's builds for CPUs."""
-    kept = {name: version for name, version in versions.items() if not name.lower().startswith(CUDA_PREFIXES)}
+    kept = {
+        name: version
+        for name, version in versions.items()
+        if name == NO_CUDA_WHEEL or not name.lower().startswith(CUDA_PREFIXES)
+    }
     return kept | {name: f"{Version(kept[name]).public}+cpu" for name in CPU_BUILDS if name in kept}
 
 

@@ -19,6 +19,8 @@ os.environ.setdefault("OFFLINE", "1")
 
 # One round is enough to see what is made; tests of rounds and of winners ask for more.
 os.environ.setdefault("ROUNDS", "1")
+# Passes take longer than the timed calls of a small test; tests of passes ask for them.
+os.environ.setdefault("PASSES", "none")
 
 if not torch.cuda.is_available():
     # Triton's kernels are interpreted; this has to be said before Triton is imported.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from models.stages import StageName
+from models.base import StageName
 
 PassName = Literal["stages", "memory", "energy", "roofline"]
 PASSES: tuple[PassName, ...] = get_args(PassName)

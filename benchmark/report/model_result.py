@@ -113,9 +113,14 @@ class ModelResult:
     axes: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def undisturbed_rounds(self) -> tuple[Round, ...]:
+        """The rounds in which nothing else had the card in use; all of them where there is no such round."""
+        return tuple(found for found in self.rounds if not found.other_processes) or self.rounds
+
+    @property
     def latencies_s(self) -> tuple[float, ...]:
-        """Seconds per image, one for each timed batch of every round."""
-        return tuple(seconds for found in self.rounds for seconds in found.latencies_s)
+        """Seconds per image, one for each timed batch of every undisturbed round."""
+        return tuple(seconds for found in self.undisturbed_rounds for seconds in found.latencies_s)
 
     @property
     def mean_latency_s(self) -> float:
@@ -139,8 +144,8 @@ class ModelResult:
 
     @property
     def round_spread(self) -> float | None:
-        """Sample standard deviation of the means of complete rounds / their mean; None of fewer than two."""
-        means = [found.mean_latency_s for found in self.rounds if found.complete]
+        """Sample standard deviation of the means of the rounds that count / their mean; None of fewer than two."""
+        means = [found.mean_latency_s for found in self.rounds if found.counts]
         return statistics.stdev(means) / statistics.fmean(means) if len(means) > 1 else None
 
     @property

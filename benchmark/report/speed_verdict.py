@@ -20,21 +20,29 @@ from benchmark.report.latency_ratios import (
     to_ratio,
 )
 from benchmark.report.model_result import ModelResult, Round
-from benchmark.report.verdict import Pair, Verdict
+from benchmark.report.verdict import Pair, Rule, Verdict
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column with all of its rounds, by number. cost: what a latency is multiplied by, 1 or its parameters."""
+    """A column with its complete rounds, by number, and those of them in which nothing else had the card in use.
+
+    cost: what a latency is multiplied by, 1 or its parameters.
+    """
 
     model: ModelResult
-    rounds: Mapping[int, Round]
+    complete: Mapping[int, Round]
     cost: float
+
+    @property
+    def rounds(self) -> dict[int, Round]:
+        return {number: found for number, found in self.complete.items() if found.counts}
 
     @property
     def level(self) -> float:
         """Log of the geometric mean of its costs: the least is the best."""
-        return statistics.fmean(math.log(found.mean_latency_s) for found in self.rounds.values()) + math.log(self.cost)
+        rounds = self.rounds or self.complete
+        return statistics.fmean(math.log(found.mean_latency_s) for found in rounds.values()) + math.log(self.cost)
 
 
 def decide_by_rounds(
@@ -101,11 +109,13 @@ def _decide(none: Verdict, columns: Sequence[_Column]) -> Verdict:
         none, ranked=tuple(names), pairs=pairs, runner_up=decisive.second, ratio=decisive.value,
         interval=decisive.interval, win_interval=decisive.win_interval, confidence=decisive.confidence,
         look=decisive.look,
+        disturbed=any(len(column.rounds) < len(column.complete) for column in columns),
     )  # fmt: skip
     if lost is None:
         return replace(verdict, outcome="WIN", rule="better figure", winner=best)
     if lost.rounds < LEAST_ROUNDS:
-        return replace(verdict, rule="other runs", rounds_needed=_together(none.rounds, lost.rounds), confidence=None)
+        rule: Rule = "disturbed rounds" if verdict.disturbed else "other runs"
+        return replace(verdict, rule=rule, rounds_needed=_together(none.rounds, lost.rounds), confidence=None)
     if lost.outcome == "TIE":
         return replace(verdict, outcome="TIE", rule="tie")
     if lost.first != best:
@@ -131,7 +141,7 @@ def _lead(one: _Column, other: _Column) -> float:
 
 
 def _common(one: _Column, other: _Column) -> list[int]:
-    """Return the rounds of which the same run of the program timed both columns.
+    """Return the rounds of which the same run of the program timed both columns, undisturbed.
 
     Only of these cancels what changes from one run to another. A round that does not tell its run goes with any.
     """

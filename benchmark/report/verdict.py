@@ -10,11 +10,12 @@ Outcome = Literal["WIN", "TIE", "UNDECIDED"]
 # What decided: the better figure, the only column, the only one with a score, equal values, an interval that lies near
 # no difference, an interval that holds no difference but is wide, an interval of a difference of scores that holds 0,
 # a warning on the images, too few images for an interval, scores of different kinds, FID alone of too few images, no
-# score at all, fewer rounds than can decide, rounds that are missing, columns that were timed in different runs.
+# score at all, fewer rounds than can decide, rounds that are missing, columns that were timed in different runs, rounds
+# that another process on the card has disturbed.
 Rule = Literal[
     "better figure", "only model", "only score", "same value", "tie", "undecided", "within noise", "warning",
     "too few images", "not comparable", "biased", "no score", "too few rounds", "incomplete rounds",
-    "other runs",
+    "other runs", "disturbed rounds",
 ]  # fmt: skip
 
 
@@ -28,7 +29,8 @@ class Pair:
     win_interval: its interval at `confidence`, by which a WIN is decided.
     look: 1 where no verdict on other rounds was formed before of either column; 0 where rounds are not what counts, and
     where there are too few that one run of the program timed for both.
-    rounds: how many rounds both have in common, each timed by the same run; 0 where rounds are not what counts.
+    rounds: how many rounds both have in common, each timed by the same run and without another process on the card; 0
+    where rounds are not what counts.
     """
 
     first: str
@@ -59,6 +61,7 @@ class Verdict:
     rounds: how many were asked for; 0 where rounds are not what counts. `Pair.rounds` is how many decided.
     rounds_needed: how many rounds would decide, at the measured mean and spread, or would time both columns in the same
     run; None where it is decided, and where more than `MOST_ROUNDS` would be needed.
+    disturbed: rounds of a compared column were left out, since another process had the card in use.
     left_out: columns that were not compared, since they lack rounds, or, of quality, since they failed.
     reason: why there is no score, or which column lacks rounds. biased: what the line adds where FID could not decide.
     """
@@ -83,6 +86,7 @@ class Verdict:
     pairs: tuple[Pair, ...] = ()
     rounds: int = 0
     rounds_needed: int | None = None
+    disturbed: bool = False
     left_out: tuple[str, ...] = ()
     reason: str = ""
     biased: str = ""

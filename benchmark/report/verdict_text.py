@@ -61,8 +61,13 @@ def _why_none_by_rounds(verdict: Verdict) -> str:
     if verdict.rule == "incomplete rounds":
         return verdict.reason
     first, second = verdict.ranked[0], verdict.runner_up
+    if verdict.rule == "disturbed rounds":
+        common = _common_rounds(verdict)
+        which = f"only {common} of {verdict.rounds} rounds" if common else "no round"
+        ending = f"ROUNDS={verdict.rounds_needed} would give enough"
+        return f"{first} and {second} have {which} in common without another process on the card; {ending}"
     if verdict.rule == "other runs":
-        (common,) = (pair.rounds for pair in verdict.pairs if {pair.first, pair.second} == {first, second})
+        common = _common_rounds(verdict)
         which = f"by the same run in only {common} of {verdict.rounds} rounds" if common else "in different runs"
         return f"{first} and {second} were timed {which}; ROUNDS={verdict.rounds_needed} would time them together"
     assert verdict.ratio is not None, "two columns were compared"
@@ -76,6 +81,13 @@ def _why_none_by_rounds(verdict: Verdict) -> str:
         else f"about ROUNDS={verdict.rounds_needed} would decide"
     )
     return f"{first} {ratio} {_RATIO_WORDS[verdict.question]} than {second}, {interval}: undecided; {needed}"
+
+
+def _common_rounds(verdict: Verdict) -> int:
+    """Return of how many rounds the first two columns were compared."""
+    names = {verdict.ranked[0], verdict.runner_up}
+    (common,) = (pair.rounds for pair in verdict.pairs if {pair.first, pair.second} == names)
+    return common
 
 
 def _with_interval(ratio: float, interval: tuple[float, float] | None) -> str:
@@ -93,13 +105,14 @@ def _with_interval(ratio: float, interval: tuple[float, float] | None) -> str:
 
 def _timed_together(verdict: Verdict) -> str:
     """Return on how many rounds the two columns were compared, where these are not all."""
-    if not verdict.pairs or verdict.rule == "other runs":
+    if not verdict.pairs or verdict.rule in ("other runs", "disturbed rounds"):
         return ""
     of = (verdict.ranked[0], verdict.runner_up)
     (pair,) = (pair for pair in verdict.pairs if (pair.first, pair.second) == of)
     if pair.rounds == verdict.rounds:
         return ""
-    return f"; by the {pair.rounds} of {verdict.rounds} rounds that were timed together"
+    which = "without another process on the card" if verdict.disturbed else "that were timed together"
+    return f"; by the {pair.rounds} of {verdict.rounds} rounds {which}"
 
 
 def _left_out(verdict: Verdict) -> str:

@@ -33,7 +33,8 @@ def _describe_timing(settings: Settings) -> str:
     rest = settings.num_samples - timed
     size = settings.bulk_batch_size
     bulk = f"; {rest} images in bulk, batch size {size}" if rest else ""
-    return f"timing: {rounds} round{'s' * (rounds > 1)} of {first}, each in a fresh process{bulk}"
+    passes = f"; passes: {', '.join(settings.passes)}"
+    return f"timing: {rounds} round{'s' * (rounds > 1)} of {first}, each in a fresh process{passes}{bulk}"
 
 
 def describe_run(settings: Settings) -> tuple[str, bool]:

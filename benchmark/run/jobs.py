@@ -14,20 +14,21 @@ from benchmark.run.folders import HELD_OUT, place_columns
 from benchmark.run.journal import Journal
 from benchmark.settings.fingerprint import defaults_of, fingerprint_of
 from benchmark.settings.runtime import runtime_of
-from models.base import ImageGenerator
+from models.base import DType, ImageGenerator
 
 
 @dataclass(frozen=True)
 class Job:
     """A column, the journal of its folder, and how its model is loaded; nothing is loaded before `load` is called.
 
-    load_eager: gives the same model in eager mode. Both can be sent to another process.
+    load_eager: gives the same model in eager mode. Both can be sent to another process. dtype: what they load it in.
     """
 
     column: Column
     journal: Journal
     load: Callable[[], ImageGenerator]
     load_eager: Callable[[], ImageGenerator]
+    dtype: DType
 
     @property
     def title(self) -> str:
@@ -75,5 +76,5 @@ def open_jobs(
         # One object in eager mode: bulk then goes on with the model that its batch size was found with.
         eager = replace(runtime, mode="eager")
         load_eager = load if eager == runtime else partial(model.family.load, model.options, eager)
-        jobs.append(Job(column, journal, load, load_eager))
+        jobs.append(Job(column, journal, load, load_eager, runtime.dtype))
     return jobs

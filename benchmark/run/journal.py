@@ -33,6 +33,8 @@ from benchmark.run.journal_lines import (
     Line,
     Loaded,
     Look,
+    Measured,
+    State,
     Timed,
     context_of,
     read_line,
@@ -165,6 +167,12 @@ class Journal:
 
     def record_timed(self, timed: Timed) -> None:
         self._record(replace(timed, writer=self._writer))
+
+    def record_measured(self, measured: Measured) -> None:
+        self._record(replace(measured, writer=self._writer))
+
+    def record_state(self, state: State) -> None:
+        self._record(replace(state, writer=self._writer))
 
     def record_bulk_size(self, bulk_size: BulkSize) -> None:
         self._record(replace(bulk_size, writer=self._writer))

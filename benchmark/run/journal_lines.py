@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmark.measure.findings import FINDINGS, Finding, MachineState, PassName
+from benchmark.report.typed_json import from_json
 from files.reading import read_regular
 from files.records import Damaged, unseal
 
@@ -138,6 +140,40 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a pass of a round found, as JSON, or the reason why it found nothing; `finding` gives it its type again."""
+
+    name: PassName
+    found: Mapping[str, Any] | None
+    reason: str = ""
+    _: KW_ONLY
+    round: int = 0
+    process: str = NO_PROCESS
+    writer: str = MAIN_WRITER
+
+    @property
+    def finding(self) -> Finding | None:
+        return None if self.found is None else from_json(FINDINGS[self.name], self.found, self.name)
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of the machine at one end of a process, as JSON; `machine` gives it its type again."""
+
+    edge: Literal["start", "end"]
+    state: Mapping[str, Any]
+    _: KW_ONLY
+    round: int = 0
+    process: str = NO_PROCESS
+    writer: str = MAIN_WRITER
+
+    @property
+    def machine(self) -> MachineState:
+        found: MachineState = from_json(MachineState, self.state, "state")
+        return found
+
+
+@dataclass(frozen=True)
 class BulkSize:
     """How many requests a call of bulk has from the request `start` on.
 
@@ -165,7 +201,7 @@ class Look:
     writer: str = LOOKS_WRITER
 
 
-Line = Batch | Timed | Loaded | Finished | BulkSize | Look
+Line = Batch | Timed | Loaded | Finished | Measured | State | BulkSize | Look
 
 
 def context_of(fingerprint: Mapping[str, Any]) -> str:
@@ -244,6 +280,24 @@ def _is_finished(finished: Finished) -> bool:
     )  # fmt: skip
 
 
+def _is_measured(measured: Measured) -> bool:
+    if not (isinstance(measured.name, str) and measured.name in FINDINGS and _is_text(measured.reason)):
+        return False
+    return _can_be_read(lambda: measured.finding) and _has_origin(measured)
+
+
+def _is_state(state: State) -> bool:
+    return state.edge in ("start", "end") and _can_be_read(lambda: state.machine) and _has_origin(state)
+
+
+def _can_be_read(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except Damaged:
+        return False
+    return True
+
+
 def _is_bulk_size(bulk: BulkSize) -> bool:
     return (
         _is_count(bulk.start, 0) and _is_count(bulk.size, 1) and _is_count(bulk.count, 0)
@@ -260,7 +314,8 @@ def _is_look(look: Look) -> bool:
 
 _KINDS: dict[str, tuple[type[Any], Callable[[Any], bool]]] = {
     "batch": (Batch, _is_batch), "timed": (Timed, _is_call), "loaded": (Loaded, _is_loaded),
-    "finished": (Finished, _is_finished), "bulk_size": (BulkSize, _is_bulk_size), "look": (Look, _is_look),
+    "finished": (Finished, _is_finished), "measured": (Measured, _is_measured), "state": (State, _is_state),
+    "bulk_size": (BulkSize, _is_bulk_size), "look": (Look, _is_look),
 }  # fmt: skip
 _KIND_OF = {type_: kind for kind, (type_, _) in _KINDS.items()}
 
@@ -269,7 +324,7 @@ def _are(values: object, is_sound: Callable[[object], bool]) -> bool:
     return isinstance(values, tuple) and all(map(is_sound, values))
 
 
-def _has_origin(line: Batch | Timed | Loaded | Finished) -> bool:
+def _has_origin(line: Batch | Timed | Loaded | Finished | Measured | State) -> bool:
     return _is_count(line.round, 0) and _is_process(line.process) and _is_writer(line.writer)
 
 

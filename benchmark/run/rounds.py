@@ -16,11 +16,12 @@ from benchmark.console.interruption import Stop
 from benchmark.console.plain_text import one_line
 from benchmark.console.progress import Progress
 from benchmark.data.prompts import PromptSet
+from benchmark.measure.findings import PassName
 from benchmark.run import servers
 from benchmark.run.bulk import BulkJob, make_bulk
 from benchmark.run.column_folder import FingerprintError
 from benchmark.run.jobs import Job
-from benchmark.run.journal_lines import new_process_id
+from benchmark.run.journal_lines import NO_PROCESS, Measured, new_process_id
 from benchmark.run.remote_progress import RemoteProgress, relay
 from benchmark.run.servers import Channel, WorkerDied, WorkerFailed, WorkerServer
 from benchmark.run.slices import lacking_rounds, missing, timed_slices
@@ -34,11 +35,15 @@ MOST_SERVERS_AT_ONCE = 4  # they start together, before a round: one waiting ser
 
 @dataclass(frozen=True)
 class Work:
-    """One column's worker in one round, or in bulk: what it does, and the line that says which it is."""
+    """One column's worker in one round, or in bulk: what it does, and the line that says which it is.
+
+    survives: of a worker that did not come to its end, takes the reason, and returns whether its main work was done.
+    """
 
     job: Job
     doing: str
     run: Callable[[Channel], None]
+    survives: Callable[[str], bool] = lambda _: False
 
     @property
     def title(self) -> str:
@@ -57,7 +62,7 @@ class OpenColumn:
     @property
     def plan(self) -> Plan:
         own = self.job.column.settings
-        return Plan(own.batch_size, own.warmup, self.device)
+        return Plan(own.batch_size, own.warmup, self.device, self.job.dtype)
 
 
 def generate(
@@ -127,12 +132,43 @@ def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Work]]
                 own = column.job.column.settings
                 # Without the others: a model may prepare for the longest prompt, and rounds are to stay alike.
                 requests = column.requests[: own.timed_count()]
+                slices = tuple(rounds[number])
                 job = RoundJob(
-                    column.job.load, requests, column.job.journal, column.plan, number, tuple(rounds[number]), session
-                )
-                works.append(Work(column.job, f"round {number + 1} of {own.rounds}", partial(_time, job)))
+                    column.job.load, requests, column.job.journal, column.plan, number, slices, session,
+                    _passes(column, is_first=bool(slices) and number == _first_to_time(rounds)),
+                    None if column.job.load_eager is column.job.load else column.job.load_eager,
+                )  # fmt: skip
+                doing = f"round {number + 1} of {own.rounds}"
+                works.append(Work(column.job, doing, partial(_time, job), partial(_has_timed, job, column)))
         if works:
             yield in_order(works, number)
+
+
+def _first_to_time(rounds: dict[int, list[range]]) -> int:
+    return min(number for number, slices in rounds.items() if slices)
+
+
+def _passes(column: OpenColumn, is_first: bool) -> tuple[PassName, ...]:
+    """Return the passes of a round: what a call costs is counted once for a column, by the first round that can."""
+    found = {line.name for line in column.snapshot.measured if line.found is not None}
+    return tuple(
+        name for name in column.job.column.settings.pass_names()
+        if name != "roofline" or (is_first and name not in found)
+    )  # fmt: skip
+
+
+def _has_timed(job: RoundJob, column: OpenColumn, reason: str) -> bool:
+    """Return whether a round is complete whose worker did not come to its end; its passes then have the reason."""
+    own, found = column.job.column.settings, job.journal.read()
+    slices = timed_slices(own.timed_count(), own.batch_size)
+    if not job.slices or job.round in lacking_rounds(slices, found.timed, own.rounds):
+        return False
+    process = next((call.process for call in reversed(found.timed) if call.round == job.round), NO_PROCESS)
+    there = {line.name for line in found.measured if line.process == process}
+    for name in job.passes:
+        if name not in there:
+            job.journal.record_measured(Measured(name, None, reason, round=job.round, process=process))
+    return True
 
 
 def in_order(works: Sequence[WorkT], number: int) -> list[WorkT]:
@@ -215,11 +251,16 @@ def _run_group(
         with relay(progress, work.doing) as on_message:
             try:
                 server.run(work.run, on_message, stop)
-            except WorkerFailed as error:
-                _fail(work.title, f"{error.line} ({work.doing})", progress, failures)
-            except WorkerDied as error:
-                if not stop():  # what ends a whole session ends its workers too
-                    _fail(work.title, f"{error} ({work.doing})", progress, failures)
+            except (WorkerFailed, WorkerDied) as error:
+                reason = error.line if isinstance(error, WorkerFailed) else str(error)
+                if isinstance(error, WorkerDied) and stop():
+                    continue  # what ends a whole session ends its workers too
+                if work.survives(reason):
+                    progress.note(
+                        f"{work.title}: {reason} after its timed calls; what passes lack is n/a ({work.doing})"
+                    )
+                else:
+                    _fail(work.title, f"{reason} ({work.doing})", progress, failures)
 
 
 def _fail(title: str, reason: str, progress: Progress, failures: dict[str, str]) -> None:

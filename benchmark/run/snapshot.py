@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmark.run.column_folder import IMAGES_NAME, image_name
-from benchmark.run.journal_lines import Batch, BulkSize, Finished, Line, Loaded, Look, Timed
+from benchmark.run.journal_lines import Batch, BulkSize, Finished, Line, Loaded, Look, Measured, State, Timed
 
 _Call = TypeVar("_Call", Batch, Timed)
 
@@ -23,6 +23,7 @@ class Snapshot:
     the highest peak memory of all that timed it. The larger batches of bulk do not count into it.
     processes: what each process that loaded the model wrote last, in the order of the journals.
     finished: what each process wrote at its end; one that was killed wrote nothing.
+    measured: what passes found, in the order of the journals. states: of the machine, likewise.
     bulk_sizes: the batch sizes of bulk, ascending by the index from which they hold; where a line was lost, the images
     that are there tell the size.
     looks: of how many rounds verdicts were formed before, in that order, each once.
@@ -38,6 +39,8 @@ class Snapshot:
     bulk_sizes: tuple[BulkSize, ...] = ()
     looks: tuple[int, ...] = ()
     faults: tuple[str, ...] = ()
+    measured: tuple[Measured, ...] = ()
+    states: tuple[State, ...] = ()
 
     def image_path(self, index: int) -> Path:
         """Return where request `index`'s image is, or will be."""
@@ -93,6 +96,8 @@ def take_snapshot(folder: Path, lines: Sequence[Line], whole: Sequence[Batch], f
         folder, batches, tuple(timed), _last_loaded(loaded, finished), _of_each_process(loaded), finished,
         _bulk_sizes([line for line in lines if isinstance(line, BulkSize)], batches),
         tuple(dict.fromkeys(line.rounds for line in lines if isinstance(line, Look))), tuple(faults),
+        tuple(line for line in lines if isinstance(line, Measured)),
+        tuple(line for line in lines if isinstance(line, State)),
     )  # fmt: skip
 
 

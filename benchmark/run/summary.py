@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmark.data.run_data import Data
+from benchmark.measure.findings import Findings
 from benchmark.measure.machine import Machine
 from benchmark.report.model_result import Bulk, ModelResult, Round
 from benchmark.report.results import RunResult
 from benchmark.report.verdicts import decide
 from benchmark.run.columns import Column
+from benchmark.run.journal_lines import Measured
 from benchmark.run.snapshot import Snapshot
 from benchmark.settings.fields import Settings
 
@@ -40,6 +43,7 @@ def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...
     for number in range(settings.rounds):
         calls = [call for call in snapshot.timed if call.round == number and call.indices[0] < count]
         made_by = tuple(dict.fromkeys(call.process for call in calls))
+        origins = {(number, process) for process in made_by}
         told = [loaded for loaded in snapshot.processes if loaded.purpose == "timed" and loaded.round == number]
         # Where what a process told of itself was lost, another one of its round tells it.
         made = [loaded for loaded in told if loaded.process in made_by] or told
@@ -60,8 +64,18 @@ def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...
             load_s=made[0].load_s, first_call_s=first_call_s, warmup_s=made[0].warmup_s,
             warmup_agreed=all(loaded.warmup_agreed for loaded in made),
             sessions=tuple(dict.fromkeys(loaded.session for loaded in made)),
+            findings=_findings([line for line in snapshot.measured if (line.round, line.process) in origins]),
+            states=tuple(line.machine for line in snapshot.states if (line.round, line.process) in origins),
         ))  # fmt: skip
     return tuple(found)
+
+
+def _findings(lines: Sequence[Measured]) -> Findings:
+    """Return what the passes of a round found; of two processes of a round, the later one stands where it found it."""
+    last = {line.name: line for line in sorted(lines, key=lambda line: line.found is not None)}
+    unmeasured = {line.name: line.reason for line in last.values() if line.found is None}
+    found: dict[str, Any] = {line.name: line.finding for line in last.values() if line.found is not None}
+    return Findings(**found, unmeasured=unmeasured)
 
 
 def summarize_bulk(snapshot: Snapshot, count: int) -> Bulk | None:

@@ -1,28 +1,44 @@
-"""A round of one model: loaded in a process of its own, warmed up, and timed call by call."""
+"""A round of one model: loaded in a process of its own, warmed up, timed call by call, and measured in passes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from benchmark.console.progress import Progress
 from benchmark.measure.clock import Clock
+from benchmark.measure.findings import PassName
+from benchmark.measure.machine_state import StateReader
+from benchmark.measure.passes import Timing, run_passes
 from benchmark.measure.warmup import WarmUp, warm_up
+from benchmark.report.typed_json import to_json
 from benchmark.run.images import to_host
 from benchmark.run.journal import Journal, pixel_digest
-from benchmark.run.journal_lines import NO_PROCESS, Batch, Finished, Loaded, Purpose, Timed, new_process_id
+from benchmark.run.journal_lines import (
+    NO_PROCESS,
+    Batch,
+    Finished,
+    Loaded,
+    Measured,
+    Purpose,
+    State,
+    Timed,
+    new_process_id,
+)
 from benchmark.run.slices import padded
-from models.base import ImageGenerator, Request
+from models.base import DType, ImageGenerator, Request
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one model is timed: requests per call, untimed calls before the timed ones at least, and the device."""
+    """How one model is timed: requests per call, untimed calls before the timed ones at least, device and dtype."""
 
     batch_size: int
     warmup: int
     device: str
+    dtype: DType = "float32"
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,8 @@ class RoundJob:
 
     requests: all that a round times, since a model prepares for all that it will be asked. slices: those of their
     indices that the round still lacks; with none of them, only what is known of the model is recorded. session: which
-    run of the program it is.
+    run of the program it is. passes: what is measured after the timed calls. load_eager: of a compiled model, gives the
+    same one in eager mode, whose operations can be counted; None: `load` does.
     """
 
     load: Callable[[], ImageGenerator]
@@ -41,37 +58,51 @@ class RoundJob:
     round: int
     slices: tuple[range, ...]
     session: str = NO_PROCESS
+    passes: tuple[PassName, ...] = ()
+    load_eager: Callable[[], ImageGenerator] | None = None
 
 
 def time_round(job: RoundJob, progress: Progress, stopped: Callable[[], bool] = lambda: False) -> None:
     """Load, warm up, and time a call for each slice; the images of round 0 are kept, of later rounds their digests.
 
     Inside the timer: generate(), from prompts to uint8 images on the device. Outside: loading, warm-up, the copy to
-    the host, PNG files. Nothing else runs in this process meanwhile. `stopped` is asked before each call. The model is
-    released at the end, also after an error.
+    the host, PNG files. Nothing else runs in this process meanwhile. The passes follow. `stopped` is asked before each
+    call. The model is released at the end, also after an error.
     """
     if stopped():
         return
+    reader = StateReader(job.plan.device)
     clock = Clock(job.plan.device)
     clock.release_memory()
     clock.reset_peak_memory()
     try:
-        _time_slices(job, clock, progress, stopped)
+        measured = _time_and_measure(job, clock, reader, progress, stopped)
     finally:
         clock.release_memory()
+    if measured is not None and job.load_eager is not None and "roofline" in job.passes and not stopped():
+        try:  # the compiled model is gone by now, so that there is memory for the eager one
+            _count_on_eager(job, *measured, stopped)
+        finally:
+            clock.release_memory()
 
 
-def _time_slices(job: RoundJob, clock: Clock, progress: Progress, stopped: Callable[[], bool]) -> None:
+def _time_and_measure(
+    job: RoundJob, clock: Clock, reader: StateReader, progress: Progress, stopped: Callable[[], bool]
+) -> tuple[Timing, str] | None:
+    """Return what passes need to know, and the process; None where there was nothing to time, or it was stopped."""
     process, batch_size = new_process_id(), job.plan.batch_size
     generator, load_s = clock.time(job.load)
+    job.journal.record_state(_state("start", reader, job, process))
     prepared = generator.prepare(job.requests)
-    first = [prepared[index % len(prepared)] for index in range(batch_size)]
+    first = _full_call(prepared, batch_size)
+    clock.begin_span()
     warm = warm_up(lambda: clock.time(lambda: generator.generate(first))[1], job.plan.warmup, stopped)
+    peaks = clock.span_peaks_bytes()
     if stopped():
-        return
+        return None
     known = describe(generator, load_s, warm, clock, "timed", process, job.round, job.session)
     job.journal.record_loaded(known)
-    timed_s, loop_start = 0.0, time.perf_counter()
+    timed_s, done, loop_start = 0.0, 0, time.perf_counter()
     with progress.task(generator.name, sum(map(len, job.slices))) as task:
         for indices in job.slices:
             if stopped():
@@ -93,12 +124,48 @@ def _time_slices(job: RoundJob, clock: Clock, progress: Progress, stopped: Calla
             if is_news(generator, known):
                 known = describe(generator, load_s, warm, clock, "timed", process, job.round, job.session)
                 job.journal.record_loaded(known)
-            timed_s += seconds
+            timed_s, done = timed_s + seconds, done + 1
             task.advance(len(indices))
     loop_s = time.perf_counter() - loop_start
+    job.journal.record_state(_state("end", reader, job, process))
     job.journal.record_finished(
         Finished(clock.peak_memory_bytes(), loop_s, timed_s, purpose="timed", round=job.round, process=process)
     )
+    if not done or done < len(job.slices):
+        return None
+    is_compiled = job.load_eager is not None
+    first_call_bytes = peaks[0] if peaks is not None and is_compiled else None
+    timing = Timing(first, clock, job.plan.device, job.plan.dtype, timed_s / done, first_call_bytes)
+    here = tuple(name for name in job.passes if name != "roofline" or not is_compiled)
+    _measure(generator, timing, here, job, process, stopped)
+    return timing, process
+
+
+def _count_on_eager(job: RoundJob, timing: Timing, process: str, stopped: Callable[[], bool]) -> None:
+    """Run the pass that needs plain operations, for a compiled model, on the same one in eager mode."""
+    assert job.load_eager is not None, "the model was compiled"
+    generator = job.load_eager()
+    requests = _full_call(generator.prepare(job.requests), job.plan.batch_size)
+    _measure(generator, replace(timing, requests=requests), ("roofline",), job, process, stopped)
+
+
+def _full_call(prepared: Sequence[Request], batch_size: int) -> list[Request]:
+    return [prepared[index % len(prepared)] for index in range(batch_size)]
+
+
+def _measure(
+    generator: ImageGenerator, timing: Timing, names: Sequence[PassName], job: RoundJob, process: str,
+    stopped: Callable[[], bool],
+) -> None:  # fmt: skip
+    for name, found in run_passes(generator, timing, names, stopped):
+        reason = found if isinstance(found, str) else ""
+        content = None if isinstance(found, str) else to_json(found)
+        job.journal.record_measured(Measured(name, content, reason, round=job.round, process=process))
+
+
+def _state(edge: Literal["start", "end"], reader: StateReader, job: RoundJob, process: str) -> State:
+    found = reader.start() if edge == "start" else reader.end()
+    return State(edge, to_json(found), round=job.round, process=process)
 
 
 def describe(

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmark.console.progress import Progress
+from benchmark.measure.findings import PassName
 from benchmark.run.bulk import BulkJob, make_bulk
 from benchmark.run.journal import Journal
 from benchmark.run.snapshot import Snapshot
@@ -70,11 +71,16 @@ def time_slices(
     warmup: int = 0,
     count: int = 8,
     stopped: Callable[[], bool] = lambda: False,
+    passes: tuple[PassName, ...] = (),
+    load_eager: Callable[[], ImageGenerator] | None = None,
 ) -> Snapshot:
     """Time a round of a column of `count` requests as a worker does; return what its folder holds then."""
     journal = open_journal(folder)
     load = generator.load if isinstance(generator, Noise) else lambda: generator
-    job = RoundJob(load, make_requests(count), journal, Plan(batch_size, warmup, "cpu"), round_, slices)
+    plan = Plan(batch_size, warmup, "cpu")
+    job = RoundJob(
+        load, make_requests(count), journal, plan, round_, slices, passes=passes, load_eager=load_eager
+    )  # fmt: skip
     with journal.locked():
         time_round(job, Progress(io.StringIO()), stopped)
     return journal.read()

@@ -12,6 +12,8 @@ import pytest
 from journal_cases import FINGERPRINT, image_of, lines_of, make
 from PIL import Image
 
+from benchmark.measure.findings import Energy, MachineState
+from benchmark.report.typed_json import to_json
 from benchmark.run import journal_lines
 from benchmark.run.column_folder import SCHEMA_VERSION
 from benchmark.run.journal import Journal, pixel_digest
@@ -22,6 +24,8 @@ from benchmark.run.journal_lines import (
     Line,
     Loaded,
     Look,
+    Measured,
+    State,
     Timed,
     new_process_id,
     read_line,
@@ -30,6 +34,8 @@ from benchmark.run.journal_lines import (
 from files.records import read_record, seal
 
 DIGESTS = ("0a" * 32, "f9" * 32)
+ENERGY = to_json(Energy(3.5, 100.0, 5.0, 70.0, 40.0, "counter", ("SwPowerCap",)))
+STATE = to_json(MachineState(1.5, "GPU-1", "580.1", ("7 python",), 10, temperature_c=40, load_average=0.5, cpu_cores=2))
 LINES: dict[str, Line] = {
     "batch": Batch(
         (0, 2), 1.5, ("a", "b"), digests=DIGESTS, pixels=DIGESTS, batch_size=4, purpose="bulk", round=0,
@@ -42,6 +48,8 @@ LINES: dict[str, Line] = {
     ),
     "finished": Finished(None, 3.0, 2.0, purpose="bulk", round=0, process="0123abcd"),
     "bulk_size": BulkSize(25, 8, asked="64", count=60, trials=((1, 0.5), (2, 0.3)), process="0123abcd"),
+    "measured": Measured("energy", ENERGY, round=2, process="0123abcd"),
+    "state": State("end", STATE, round=2, process="0123abcd"),
     "look": Look(4),
 }  # fmt: skip
 
@@ -74,6 +82,14 @@ IMPOSSIBLE: dict[str, dict[str, tuple[object, ...]]] = {
     "bulk_size": {
         "start": NO_COUNT, "size": (*NO_COUNT, 0), "asked": (None, "", "many", 64, "-1"), "count": NO_COUNT,
         "trials": (None, [1, 0.5], [[1]], [[0, 0.5]], [[1, -0.5]], [[1, 0.5, 2]], {"1": 0.5}), **NO_ORIGIN,
+    },
+    "measured": {
+        "name": (None, "", "speed", ["energy"], "stages"), "found": ([], "a", {}, ENERGY | {"images": "many"}),
+        "reason": (None, 1), "round": NO_COUNT, **NO_ORIGIN,
+    },
+    "state": {
+        "edge": (None, "", "middle", ["end"]), "state": (None, [], {}, STATE | {"unix_s": "now"}, STATE | {"more": 1}),
+        "round": NO_COUNT, **NO_ORIGIN,
     },
     "look": {"rounds": (*NO_COUNT, 0), "writer": NO_ORIGIN["writer"]},
 }  # fmt: skip
