@@ -59,8 +59,9 @@ def _in_round(model: ModelResult, made: Round) -> Iterator[str]:
     energy = made.findings.energy
     limits = [limit for state in made.states for limit in state.clock_limits]
     limits += energy.clock_limits if energy is not None else ()
-    if spoiling := [SPOILING_LIMITS[limit] for limit in dict.fromkeys(limits) if limit in SPOILING_LIMITS]:
-        yield f"the clocks were held down by {', '.join(dict.fromkeys(spoiling))}"
+    for words in dict.fromkeys(SPOILING_LIMITS.values()):
+        if names := [limit for limit in dict.fromkeys(limits) if SPOILING_LIMITS.get(limit) == words]:
+            yield f"the clocks were held down: {words} ({', '.join(names)})"
     for state in made.states:
         limit_w, default_w = state.power_limit_w, state.default_power_limit_w
         if limit_w is not None and default_w is not None and limit_w < LEAST_POWER_LIMIT * default_w:

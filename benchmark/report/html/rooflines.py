@@ -160,7 +160,7 @@ def _grid_lines(across: _Axis, up: _Axis) -> str:
 def _power(flops_per_s: float) -> str:
     """Return a tick's figure, "10 TFLOP/s"."""
     number, unit = shown_si(flops_per_s, "FLOP/s").split(" ")
-    return f"{float(number):.0f} {unit}"
+    return f"{number.partition('.')[0]} {unit}"
 
 
 def _roof(roof: _Roof, across: _Axis, up: _Axis) -> str:

@@ -58,14 +58,15 @@ def test_a_column_that_has_no_round_without_another_process_says_so() -> None:
 @pytest.mark.parametrize("limit", ["sw thermal slowdown", "hw thermal slowdown", "hw power brake slowdown"])
 def test_clocks_that_heat_or_a_brake_holds_down_are_named_in_words(limit: str) -> None:
     (line,) = list_disturbances([with_states(ONE, 2, clock_limits=("sw power cap", limit)), with_states(OTHER)])
-    assert line == f"VAR-d16, round 3: WARNING: the clocks were held down by {SPOILING_LIMITS[limit]}"
+    assert line == f"VAR-d16, round 3: WARNING: the clocks were held down: {SPOILING_LIMITS[limit]} ({limit})"
 
 
 def test_clocks_held_down_while_energy_was_measured_count_too() -> None:
     hot = Findings(energy=energy(1.0, clock_limits=("sw power cap", "sw thermal slowdown")))
     model = replace(ONE, rounds=(replace(ONE.rounds[0], findings=hot), *ONE.rounds[1:]))
     (line,) = list_disturbances([model])
-    assert line == f"VAR-d16, round 1: WARNING: the clocks were held down by {SPOILING_LIMITS['sw thermal slowdown']}"
+    limit = "sw thermal slowdown"
+    assert line == f"VAR-d16, round 1: WARNING: the clocks were held down: {SPOILING_LIMITS[limit]} ({limit})"
 
 
 def test_a_power_limit_below_the_default_is_named() -> None:
