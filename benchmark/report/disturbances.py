@@ -81,9 +81,8 @@ def _load(models: Sequence[ModelResult]) -> list[str]:
     if not heavy:
         return []
     worst = max(heavy, key=lambda state: state.other_cpu_cores or 0.0)
-    most = f"{_most_other_cores(worst):.1f} {'may disturb' if _has_card(worst) else 'disturb'}"
     what = f"other processes kept up to {worst.other_cpu_cores:.1f} of {worst.cpu_cores} CPU cores busy"
-    return [f"{name_places(places, models)}: WARNING: {what}; more than {most}"]
+    return [f"{name_places(places, models)}: WARNING: {what}; more than {_most_other_cores(worst):.1f} may disturb"]
 
 
 def _most_other_cores(state: MachineState) -> float:
