@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.measure.findings import FINDINGS, Finding, MachineState, PassName
+from benchmark.report.findings_check import check_finding
 from benchmark.report.typed_json import from_json
 from files.reading import read_regular
 from files.records import Damaged, unseal
@@ -153,7 +154,11 @@ class Measured:
 
     @property
     def finding(self) -> Finding | None:
-        return None if self.found is None else from_json(FINDINGS[self.name], self.found, self.name)
+        if self.found is None:
+            return None
+        found: Finding = from_json(FINDINGS[self.name], self.found, self.name)
+        check_finding(found, self.name)
+        return found
 
 
 @dataclass(frozen=True)

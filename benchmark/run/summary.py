@@ -73,7 +73,7 @@ def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...
 def _findings(lines: Sequence[Measured]) -> Findings:
     """Return what the passes of a round found; of two processes of a round, the later one stands where it found it."""
     last = {line.name: line for line in sorted(lines, key=lambda line: line.found is not None)}
-    unmeasured = {line.name: line.reason for line in last.values() if line.found is None}
+    unmeasured: dict[str, str] = {line.name: line.reason for line in last.values() if line.found is None}
     found: dict[str, Any] = {line.name: line.finding for line in last.values() if line.found is not None}
     return Findings(**found, unmeasured=unmeasured)
 

@@ -84,7 +84,7 @@ IMPOSSIBLE: dict[str, dict[str, tuple[object, ...]]] = {
         "trials": (None, [1, 0.5], [[1]], [[0, 0.5]], [[1, -0.5]], [[1, 0.5, 2]], {"1": 0.5}), **NO_ORIGIN,
     },
     "measured": {
-        "name": (None, "", "speed", ["energy"], "stages"), "found": ([], "a", {}, ENERGY | {"images": "many"}),
+        "name": (None, "", "speed", ["energy"], "stages"), "found": ([], "a", {}, ENERGY | {"images": "many"}, ENERGY | {"seconds": 0.0}),
         "reason": (None, 1), "round": NO_COUNT, **NO_ORIGIN,
     },
     "state": {
