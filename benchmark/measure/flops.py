@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -59,6 +60,7 @@ def count(work: Callable[[], object], networks: Iterable[nn.Module]) -> Counted:
     """Return what `work` costs, which runs without gradients. networks: those whose weights it reads."""
     reads = WeightReads(networks)
     counter = FlopCounterMode(display=False, custom_mapping=_ATTENTION)
+    counter.mod_tracker = _Whole()  # type: ignore[assignment]
     # The counter stands in front: it takes operations apart, and what reads weights is seen behind it. Inference mode
     # alone shows it operations as they were called, attention among them.
     with torch.inference_mode(), _taken_apart(), reads, counter:
@@ -100,6 +102,16 @@ def _taken_apart() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+class _Whole:
+    """In the place of what tells the counter in which module it is: one that asks for gradients fails without them."""
+
+    parents = frozenset(("Global",))
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class WeightReads(TorchDispatchMode):
     """Adds up the bytes of weights that operations read.
 
@@ -110,42 +122,53 @@ class WeightReads(TorchDispatchMode):
     def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._networks = tuple(networks)
-        self._storages = _storages_of(self._networks)
+        # By their addresses. A weak reference lets the memory go, but no other storage have the address.
+        self._storages: dict[int, StorageWeakRef] = {}
+        self._look()
         self.read_bytes = 0
 
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
+        weights = [
+            (place, tensor)
+            for place, name in enumerate(_read_arguments(func))
+            if name
+            for tensor in _tensors_in(args[place] if place < len(args) else given.get(name))
+            if self._is_weight(tensor)
+        ]
         answer = func(*args, **given)
-        reads = _read_arguments(func)
-        for place, name in enumerate(reads):
-            if name is None:
-                continue
-            value = args[place] if place < len(args) else given.get(name)
-            for tensor in _tensors_in(value):
-                if self._is_weight(tensor):
-                    is_picked = place == 0 and func.overloadpacket in _PICKS
-                    self.read_bytes += answer.nbytes if is_picked else _distinct_bytes(tensor)
+        if not func.is_view:
+            for place, tensor in weights:
+                is_picked = place == 0 and func.overloadpacket in _PICKS
+                self.read_bytes += answer.nbytes if is_picked else _distinct_bytes(tensor)
         return answer
 
     def _is_weight(self, tensor: Tensor) -> bool:
-        storage = _storage_of(tensor)
+        storage = _address_of(tensor)
         if storage not in self._storages and isinstance(tensor, nn.Parameter):
-            # Its network was moved or cast meanwhile, and has other storages: offloaded, or a VAE decoding in float32.
-            self._storages = _storages_of(self._networks) | {storage}
+            # Its network was moved or cast in the call, and has other storages: offloaded, or a VAE run in float32.
+            self._look()
+            self._storages.setdefault(storage, _reference_to(tensor))
         return storage in self._storages
+
+    def _look(self) -> None:
+        for network in self._networks:
+            for tensor in (*network.parameters(), *network.buffers()):
+                if (address := _address_of(tensor)) not in self._storages:
+                    self._storages[address] = _reference_to(tensor)
 
 
 @functools.cache
-def _read_arguments(func: Any) -> tuple[str | None, ...]:
-    """Return the names of an operation's arguments in their order, None in the place of one that it does not read."""
-    arguments = func._schema.arguments
+def _read_arguments(func: Any) -> tuple[str, ...]:
+    """Return the names of an operation's arguments in their order, "" in the place of one that it does not read."""
     name = func.overloadpacket.__name__
-    if func.is_view or name.startswith("new_") or name.endswith("_like"):
-        return ()
-    written = [one.alias_info is not None and one.alias_info.is_write for one in arguments]
-    return tuple(None if is_written else one.name for one, is_written in zip(arguments, written, strict=True))
+    if name.startswith("new_") or name.endswith("_like"):
+        return ()  # they ask for the shape alone
+    return tuple(
+        "" if one.alias_info is not None and one.alias_info.is_write else one.name for one in func._schema.arguments
+    )
 
 
 def _tensors_in(value: object) -> Iterator[Tensor]:
@@ -156,15 +179,13 @@ def _tensors_in(value: object) -> Iterator[Tensor]:
             yield from _tensors_in(part)
 
 
-def _storages_of(networks: Iterable[nn.Module]) -> frozenset[int]:
-    return frozenset(
-        _storage_of(tensor) for network in networks for tensor in (*network.parameters(), *network.buffers())
-    )
-
-
-def _storage_of(tensor: Tensor) -> int:
-    """Return what tells storages apart, also on the meta device, where all have the same address."""
+def _address_of(tensor: Tensor) -> int:
+    """Return the address of the storage itself, not of its memory, which the meta device has not."""
     return int(tensor.untyped_storage()._cdata)
+
+
+def _reference_to(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _distinct_bytes(tensor: Tensor) -> int:

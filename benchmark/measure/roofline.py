@@ -83,7 +83,7 @@ def measure_copy_bytes_per_s(
 ) -> float:
     """Return the bytes that a copy in the device's memory reads and writes each second, in the fastest block.
 
-    copied_bytes: None: enough for the device to be busy. free_bytes: of the device's memory; None: as many as there are.
+    copied_bytes: None: enough to keep the device busy. free_bytes: of the device's memory; None: as many as there are.
     """
     wanted = copied_bytes or (GPU_COPY_BYTES if device.startswith("cuda") else CPU_COPY_BYTES)
     room_bytes = MOST_OF_FREE * (_free_bytes(device) if free_bytes is None else free_bytes)
