@@ -10,7 +10,7 @@ from benchmark.measure.clock import Clock
 from models.base import ImageGenerator, Request, Stage, StageWatch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class Slowed:
@@ -44,6 +44,9 @@ class Slowed:
 
     def check(self) -> None:
         self._generator.check()
+
+    def networks(self) -> Sequence[nn.Module]:
+        return self._generator.networks()
 
     def stages(self) -> tuple[Stage, ...]:
         return self._generator.stages()
