@@ -1,0 +1,76 @@
+"""Whose processor time is whose: this process's relatives are its own, whoever else runs is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from benchmark.measure.own_processes import ProcessorTime, find_own_processes, other_cores, read_processor_time
+
+BURN = """
+import sys, time
+while time.process_time() < 0.4:
+    pass
+print("burnt", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processor_time_of_others_is_the_hosts_without_this_runs() -> None:
+    start = ProcessorTime(seconds=10.0, host_s=1000.0, own_s=50.0)
+    assert other_cores(start, ProcessorTime(seconds=14.0, host_s=1012.0, own_s=54.0)) == 2.0
+    assert other_cores(start, ProcessorTime(seconds=14.0, host_s=1003.9, own_s=54.0)) == 0.0
+    assert other_cores(start, ProcessorTime(seconds=10.9, host_s=1012.0, own_s=54.0)) is None  # too short to tell
+    assert other_cores(start, ProcessorTime(seconds=14.0, host_s=1000.0, own_s=54.0)) is None  # a host that tells none
+
+
+def test_the_time_of_a_child_counts_as_this_processs_while_it_runs_and_after_its_end() -> None:
+    before = find_own_processes().cpu_seconds()
+    with subprocess.Popen([sys.executable, "-c", BURN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"burnt\n"
+        own = find_own_processes()
+        assert child.pid in own.pids
+        during = own.cpu_seconds()
+        assert during - before >= 0.35
+    assert find_own_processes().cpu_seconds() >= during
+
+
+def test_the_processes_above_are_this_runs_without_their_other_children() -> None:
+    own = find_own_processes()
+    assert {os.getpid(), os.getppid()} <= own.pids
+    times = psutil.Process(os.getppid()).cpu_times()
+    (parent,) = (process for process in own.above if process.pid == os.getppid())
+    alone = type(own)((parent,), own.here, ())
+    without = type(own)((), own.here, ())
+    assert alone.cpu_seconds() - without.cpu_seconds() == pytest.approx(times.user + times.system, abs=0.3)
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.CompletedProcess[str]]:
+    """A busy process whose parent has ended, so that it is no relative of this one."""
+    busy = 'import time; exec("while time.process_time() < 20: pass")'
+    shell = f"{sys.executable} -c '{busy}' > /dev/null 2>&1 & echo $!"
+    started = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
+    yield started
+    os.kill(int(started.stdout), signal.SIGKILL)
+
+
+def test_a_busy_process_of_others_is_seen(stranger: subprocess.CompletedProcess[str]) -> None:
+    pid = int(stranger.stdout)
+    own = find_own_processes()
+    assert pid not in own.pids
+    start, used_s = read_processor_time(own), psutil.Process(pid).cpu_times().user
+    while psutil.Process(pid).cpu_times().user < used_s + 0.6 or read_processor_time(own).seconds < start.seconds + 1.1:
+        pass
+    end = read_processor_time(own)
+    found = other_cores(start, end)
+    assert found is not None
+    assert found >= 0.5 / (end.seconds - start.seconds)
+    assert end.own_s > start.own_s
