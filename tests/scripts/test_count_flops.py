@@ -46,7 +46,7 @@ def test_without_attentions_products_the_forms_are_the_published_figures(
 
 
 def test_with_them_the_arithmetic_is_that_of_dits_published_figure() -> None:
-    # DiT-XL/2 at 256 px: PixArt's blocks without the text. The paper counts MACs. Source: arXiv 2212.09748, table 4.
+    # DiT-XL/2 at 256 px: PixArt's blocks without the text. The paper counts MACs. Source: arXiv 2212.09748.
     tokens, width = 256, 1152
     blocks = 28 * (linear(tokens, width, 12 * width) + attention(tokens, tokens, width) + linear(1, width, 6 * width))
     assert blocks / 2 == pytest.approx(118.6e9, rel=1e-3)
