@@ -98,7 +98,8 @@ def pixart(configuration: Mapping[str, Any], side: int, text_tokens: int, step_c
     ends = linear(tokens, patch**2 * configuration["in_channels"], width)
     ends += linear(tokens, width, patch**2 * configuration["out_channels"])
     block = pixart_block(tokens, width, text_tokens, configuration["cross_attention_dim"])
-    return step + text + ends + configuration["num_layers"] * block
+    depth: int = configuration["num_layers"]
+    return step + text + ends + depth * block
 
 
 def var_block(tokens: int, seen: int, width: int) -> int:
