@@ -59,7 +59,7 @@ def count_call(generator: ImageGenerator, requests: Sequence[Request]) -> Counte
 def count(work: Callable[[], object], networks: Iterable[nn.Module]) -> Counted:
     """Return what `work` costs, which runs without gradients. networks: those whose weights it reads."""
     reads = WeightReads(networks)
-    counter = FlopCounterMode(display=False, custom_mapping=_ATTENTION)
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     counter.mod_tracker = _Whole()  # type: ignore[assignment]
     # The counter stands in front: it takes operations apart, and what reads weights is seen behind it. Inference mode
     # alone shows it operations as they were called, attention among them.
@@ -84,10 +84,17 @@ def attention_flops(
     return 2 * rows * key[-2] * (query[-1] + out_shape[-1])
 
 
-# By its overload, so that the counter does not take it apart, and by its name, which it looks the formula up by.
-_ATTENTION: dict[Any, Any] = {
+def expert_flops(rows: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+    """Return the FLOPs of the experts' products, given the shapes of the rows, each for one expert, and the answer."""
+    return 2 * math.prod(out_shape) * rows[-1]
+
+
+# What torch has no formula for. Attention by its overload, so that the counter does not take it apart, and by its name,
+# which it looks the formula up by.
+_FORMULAS: dict[Any, Any] = {
     _ATEN.scaled_dot_product_attention.default: attention_flops,
     _ATEN.scaled_dot_product_attention: attention_flops,
+    _ATEN._grouped_mm: expert_flops,
 }
 
 
@@ -116,7 +123,8 @@ class WeightReads(TorchDispatchMode):
     """Adds up the bytes of weights that operations read.
 
     A weight is a parameter or buffer of the networks, or a view of one: they share their storage. A view reads nothing;
-    what picks rows reads those that it returns; of what is repeated along a dimension each element is read once.
+    what picks rows reads those that it returns, at most the whole table; of what is repeated along a dimension each
+    element is read once.
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
@@ -142,7 +150,8 @@ class WeightReads(TorchDispatchMode):
         if not func.is_view:
             for place, tensor in weights:
                 is_picked = place == 0 and func.overloadpacket in _PICKS
-                self.read_bytes += answer.nbytes if is_picked else _distinct_bytes(tensor)
+                whole_bytes = _distinct_bytes(tensor)
+                self.read_bytes += min(answer.nbytes, whole_bytes) if is_picked else whole_bytes
         return answer
 
     def _is_weight(self, tensor: Tensor) -> bool:

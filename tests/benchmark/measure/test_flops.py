@@ -63,12 +63,13 @@ def test_a_weight_is_read_each_time_that_an_operation_takes_it() -> None:
     assert cost(lambda: tied(X_35), tied) == (2 * 2 * 3 * 5 * 5, 2 * FLOAT_BYTES * (25 + 5))
 
 
-def test_an_embedding_reads_the_rows_that_it_returns() -> None:
+def test_an_embedding_reads_the_rows_that_it_returns_and_no_more_than_it_has() -> None:
     table = nn.Embedding(1000, 6)
     rows = torch.tensor([[3, 900], [3, 4]])
     for pick in (lambda: table(rows), lambda: table.weight[rows], lambda: table.weight.index_select(0, rows.flatten())):
         assert cost(pick, table) == (0, FLOAT_BYTES * 4 * 6)
     assert cost(lambda: X_35[:, :2] + table.weight[5, :2], table) == (0, FLOAT_BYTES * 2)
+    assert cost(lambda: table(torch.zeros(5000, dtype=torch.int64)), table) == (0, FLOAT_BYTES * 1000 * 6)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,14 @@ def test_a_module_that_is_given_what_asks_for_gradients_is_counted() -> None:
 
     network = Queries()
     assert cost(network, network) == (2 * 3 * 5 * 7, FLOAT_BYTES * (3 * 5 + 5 * 7 + 7))
+
+
+def test_each_row_is_multiplied_by_its_own_expert_alone() -> None:
+    experts = nn.ParameterList([torch.ones(4, 16, 32, dtype=torch.bfloat16)])
+    rows, ends = torch.ones(10, 16, dtype=torch.bfloat16), torch.tensor([2, 5, 9, 10], dtype=torch.int32)
+    assert cost(lambda: functional.grouped_mm(rows, experts[0], offs=ends), experts) == (
+        2 * 10 * 16 * 32, 2 * 4 * 16 * 32,
+    )  # fmt: skip
 
 
 class Products(ImageGenerator):
