@@ -221,3 +221,19 @@ def test_the_mean_of_samples_is_weighted_with_time() -> None:
     assert log.mean_sampled_w(0.0, 4.0) == pytest.approx((200.0 * 1 + 300.0 * 3) / 4)
     assert log.mean_sampled_w(0.5, 1.5) == pytest.approx((250.0 * 0.5 + 300.0 * 0.5) / 1)
     assert log.mean_sampled_w(5.0, 6.0) is None
+
+
+def test_a_tick_is_in_the_middle_of_the_looks_that_it_fell_between() -> None:
+    gpu = FakeGpu()
+    log = PowerLog(gpu, gpu)
+    for seconds, counter_mj in ((1.0, 5), (1.25, 5), (1.75, 9_005), (2.0, 9_005), (2.5, 12_005)):
+        gpu.seconds, gpu.counter_mj = seconds, counter_mj
+        log.look()
+    assert not log.has_tick(0.0, 1.49)
+    assert log.has_tick(1.49, 1.5)
+    assert not log.has_tick(1.5, 2.2)
+    assert log.has_tick(1.5)
+    assert log.energy_j(1.5, 2.25) == pytest.approx(3.0)
+    assert log.energy_j(1.75, 2.0) == pytest.approx(1.0)
+    assert log.mean_counted_w(1.0, 3.0) == pytest.approx(4.0)
+    assert log.mean_counted_w(1.0, 2.0) is None

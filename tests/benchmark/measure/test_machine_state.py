@@ -223,6 +223,16 @@ def test_where_no_process_is_listed_memory_that_grows_beside_torchs_is_somebodys
     assert (start.other_processes, end.other_processes) == ((), others)
 
 
+def test_where_processes_are_listed_memory_that_grows_is_this_processs() -> None:
+    gpu = FakeGpu()
+
+    def run() -> None:
+        gpu.memory = UsedMemory(30 * GB)
+
+    _, end = states(gpu, lists(gpu, Listed(9002)), run)
+    assert end.other_processes == ()
+
+
 def test_a_reason_that_held_for_a_while_between_the_ends_is_told_at_the_end() -> None:
     gpu = FakeGpu()
     gpu.held = {"sw thermal slowdown": 10**10, "sync boost": 5}

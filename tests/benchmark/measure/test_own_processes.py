@@ -7,11 +7,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import psutil
 import pytest
 
-from benchmark.measure.own_processes import ProcessorTime, find_own_processes, other_cores, read_processor_time
+from benchmark.measure.own_processes import (
+    OwnProcesses,
+    ProcessorTime,
+    find_own_processes,
+    other_cores,
+    read_processor_time,
+)
 
 BURN = """
 import sys, time
@@ -42,14 +49,40 @@ def test_the_time_of_a_child_counts_as_this_processs_while_it_runs_and_after_its
     assert find_own_processes().cpu_seconds() >= during
 
 
-def test_the_processes_above_are_this_runs_without_their_other_children() -> None:
+def test_a_process_above_counts_without_its_children() -> None:
+    subprocess.run([sys.executable, "-c", BURN], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    here = psutil.Process()
+    with_above, alone = OwnProcesses((here,), here, ()), OwnProcesses((), here, ())
+    times = here.cpu_times()
+    assert times.children_user + times.children_system > 0.35
+    own_s = times.user + times.system
+    assert with_above.cpu_seconds() - alone.cpu_seconds() == pytest.approx(own_s, abs=0.2)
+
+
+def test_this_process_comes_from_those_above_it() -> None:
     own = find_own_processes()
+    assert own.here.pid == os.getpid()
+    assert os.getppid() in {process.pid for process in own.above}
     assert {os.getpid(), os.getppid()} <= own.pids
-    times = psutil.Process(os.getppid()).cpu_times()
-    (parent,) = (process for process in own.above if process.pid == os.getppid())
-    alone = type(own)((parent,), own.here, ())
-    without = type(own)((), own.here, ())
-    assert alone.cpu_seconds() - without.cpu_seconds() == pytest.approx(times.user + times.system, abs=0.3)
+
+
+class Times(NamedTuple):
+    """The host's processor times as Linux has them; those of guests are in user and nice as well."""
+
+    user: float = 8.0
+    nice: float = 4.0
+    system: float = 2.0
+    idle: float = 1000.0
+    iowait: float = 500.0
+    irq: float = 0.5
+    guest: float = 3.0
+    guest_nice: float = 1.0
+
+
+def test_a_host_that_waits_is_not_busy_and_its_guests_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = find_own_processes()
+    monkeypatch.setattr(psutil, "cpu_times", Times)
+    assert read_processor_time(own).host_s == 14.5
 
 
 @pytest.fixture
