@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -101,9 +102,9 @@ def test_a_busy_process_of_others_is_seen(stranger: subprocess.CompletedProcess[
     assert pid not in own.pids
     start, used_s = read_processor_time(own), psutil.Process(pid).cpu_times().user
     while psutil.Process(pid).cpu_times().user < used_s + 0.6 or read_processor_time(own).seconds < start.seconds + 1.1:
-        pass
+        time.sleep(0.05)
     end = read_processor_time(own)
     found = other_cores(start, end)
     assert found is not None
     assert found >= 0.5 / (end.seconds - start.seconds)
-    assert end.own_s > start.own_s
+    assert end.own_s >= start.own_s
