@@ -18,7 +18,7 @@ LEAST_CALLS = 2
 ENOUGH_SECONDS = 10.0  # of one call
 SETTLING_SECONDS = 0.5
 IDLE_SECONDS = 1.0
-LEAD_SECONDS = 1.0  # a power that is the mean of the last second is one of calls alone after that
+LEAD_SECONDS = 0.5  # of calls; the card worked before, so that a power that is the mean of a second is one of calls
 LONG_CALL_SECONDS = 1.0
 MOST_TICK_SECONDS = 2.0  # a counter that does not advance in this time under load does not work
 
@@ -32,7 +32,7 @@ class Device(Time, Protocol):
 
 def measure_energy(
     call: Callable[[], None], images_per_call: int, card: Card, clock: Device,
-    stopped: Callable[[], bool] = lambda: False, least_seconds: float = LEAST_SECONDS,
+    stopped: Callable[[], bool] = lambda: False, least_seconds: float = LEAST_SECONDS, *, with_idle: bool = True,
     polling: Polling = poll_in_thread, sleep: Callable[[float], None] = time.sleep,
 ) -> Energy:  # fmt: skip
     """Return the energy of one image, from calls back to back for at least `least_seconds`.
@@ -50,11 +50,11 @@ def measure_energy(
     After calls of more than LONG_CALL_SECONDS the card rests until the last tick, which the same bound holds for. A
     card without a working counter gives samples of its power, whose mean over the span is taken.
 
-    Before the calls the card rests for SETTLING_SECONDS, and IDLE_SECONDS give its idle power. It is that of a card
-    that just worked: it lowers its clocks later.
+    After the calls the card rests for SETTLING_SECONDS, and IDLE_SECONDS give its idle power. It is that of a card that
+    just worked: it lowers its clocks later.
 
-    images_per_call: images that a call makes. stopped: is asked before each call. polling: how the card is read
-    meanwhile. sleep: waits for so many seconds.
+    images_per_call: images that a call makes. stopped: is asked before each call. with_idle: whether the idle power is
+    measured too. polling: how the card is read meanwhile. sleep: waits for so many seconds.
 
     Raises:
         NotMeasured: the card gives neither energy nor power, another process has it in use, or it was stopped.
@@ -65,12 +65,12 @@ def measure_energy(
         raise NotMeasured(f"no energy and no power of this card: {reason}")
     meter = _Meter(call, card, clock, stopped, sleep)
     with polling(meter.log.look):
-        idle_power_w = meter.measure_idle_power()
         start = meter.lead_in()
         end, calls = meter.run_span(start, least_seconds)
         meter.lead_out(end)
+        mean_power_w = meter.log.mean_sampled_w(start, end)  # before a sample after the end can be of an idle card
+        idle_power_w = meter.measure_idle_power() if with_idle else None
     _refuse_company(card)
-    mean_power_w = meter.log.mean_sampled_w(start, end)
     if meter.has_counter:
         joules = meter.log.energy_j(start, end)
     else:

@@ -27,7 +27,8 @@ def measure_memory(call: Callable[[], object], clock: Clock, first_call_bytes: i
     if peaks is None:
         raise NotMeasured("no GPU")
     tensors, reserved = peaks
-    grows = any(segment.get("is_expandable", False) for segment in torch.cuda.memory_snapshot())
+    segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+    grows = any(segment.get("is_expandable", False) for segment in segments)
     if first_call_bytes is None:
         return Memory(tensors, reserved, "call", grows)
     return Memory(max(tensors, first_call_bytes), reserved, "first call", grows)

@@ -28,6 +28,7 @@ class Timing:
 
     requests: of one full call, prepared. timed_seconds: of a whole timed call, the mean.
     first_call_bytes: of a compiled model, the most that tensors held in its untimed calls; None of any other.
+    with_idle: whether the energy pass measures the idle power as well, once for a column.
     """
 
     requests: Sequence[Request]
@@ -36,6 +37,7 @@ class Timing:
     dtype: DType
     timed_seconds: float
     first_call_bytes: int | None = None
+    with_idle: bool = True
 
 
 def run_passes(
@@ -74,7 +76,9 @@ def _stages(generator: ImageGenerator, timing: Timing, stopped: Callable[[], boo
 
 def _energy(generator: ImageGenerator, timing: Timing, stopped: Callable[[], bool]) -> Finding:
     call, card = _call_of(generator, timing), open_card(timing.device)
-    return measure_energy(call, len(timing.requests), card, timing.clock, stopped)
+    return measure_energy(
+        call, len(timing.requests), card, timing.clock, stopped, with_idle=timing.with_idle
+    )  # fmt: skip
 
 
 def _roofline(generator: ImageGenerator, timing: Timing, _: Callable[[], bool]) -> Finding:

@@ -16,7 +16,7 @@ from benchmark.console.interruption import Stop
 from benchmark.console.plain_text import one_line
 from benchmark.console.progress import Progress
 from benchmark.data.prompts import PromptSet
-from benchmark.measure.findings import PassName
+from benchmark.measure.findings import PASSES, PassName
 from benchmark.run import servers
 from benchmark.run.bulk import BulkJob, make_bulk
 from benchmark.run.column_folder import FingerprintError
@@ -133,10 +133,11 @@ def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Work]]
                 # Without the others: a model may prepare for the longest prompt, and rounds are to stay alike.
                 requests = column.requests[: own.timed_count()]
                 slices = tuple(rounds[number])
+                lacks = _lacking_passes(column) if slices and number == _first_to_time(rounds) else frozenset()
                 job = RoundJob(
                     column.job.load, requests, column.job.journal, column.plan, number, slices, session,
-                    _passes(column, is_first=bool(slices) and number == _first_to_time(rounds)),
-                    None if column.job.load_eager is column.job.load else column.job.load_eager,
+                    tuple(name for name in own.pass_names() if name != "roofline" or name in lacks),
+                    "energy" in lacks, None if column.job.load_eager is column.job.load else column.job.load_eager,
                 )  # fmt: skip
                 doing = f"round {number + 1} of {own.rounds}"
                 works.append(Work(column.job, doing, partial(_time, job), partial(_has_timed, job, column)))
@@ -148,13 +149,9 @@ def _first_to_time(rounds: dict[int, list[range]]) -> int:
     return min(number for number, slices in rounds.items() if slices)
 
 
-def _passes(column: OpenColumn, is_first: bool) -> tuple[PassName, ...]:
-    """Return the passes of a round: what a call costs is counted once for a column, by the first round that can."""
-    found = {line.name for line in column.snapshot.measured if line.found is not None}
-    return tuple(
-        name for name in column.job.column.settings.pass_names()
-        if name != "roofline" or (is_first and name not in found)
-    )  # fmt: skip
+def _lacking_passes(column: OpenColumn) -> frozenset[PassName]:
+    """Return the passes that found nothing in this column yet: what is the same in each process is measured once."""
+    return frozenset(PASSES) - {line.name for line in column.snapshot.measured if line.found is not None}
 
 
 def _has_timed(job: RoundJob, column: OpenColumn, reason: str) -> bool:

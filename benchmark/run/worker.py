@@ -47,7 +47,8 @@ class RoundJob:
 
     requests: all that a round times, since a model prepares for all that it will be asked. slices: those of their
     indices that the round still lacks; with none of them, only what is known of the model is recorded. session: which
-    run of the program it is. passes: what is measured after the timed calls. load_eager: of a compiled model, gives the
+    run of the program it is. passes: what is measured after the timed calls. with_idle: the power of the idle card,
+    too, where energy is. load_eager: of a compiled model, gives the
     same one in eager mode, whose operations can be counted; None: `load` does.
     """
 
@@ -59,6 +60,7 @@ class RoundJob:
     slices: tuple[range, ...]
     session: str = NO_PROCESS
     passes: tuple[PassName, ...] = ()
+    with_idle: bool = True
     load_eager: Callable[[], ImageGenerator] | None = None
 
 
@@ -135,7 +137,7 @@ def _time_and_measure(
         return None
     is_compiled = job.load_eager is not None
     first_call_bytes = peaks[0] if peaks is not None and is_compiled else None
-    timing = Timing(first, clock, job.plan.device, job.plan.dtype, timed_s / done, first_call_bytes)
+    timing = Timing(first, clock, job.plan.device, job.plan.dtype, timed_s / done, first_call_bytes, job.with_idle)
     here = tuple(name for name in job.passes if name != "roofline" or not is_compiled)
     _measure(generator, timing, here, job, process, stopped)
     return timing, process

@@ -30,8 +30,8 @@ USUAL_NAMES = {
     "NUM_INFERENCE_STEPS": "SDXL_STEPS, PIXART_STEPS or another model's", "GUIDANCE_SCALE": "a model's _GUIDANCE",
     "CFG_SCALE": "a model's _CFG or _GUIDANCE",
 }  # fmt: skip
-# Variables of other programs that come near: of an embedding server called Infinity.
-OTHERS = frozenset({"INFINITY_MODEL_ID"})
+# Variables of other programs that come near: of an embedding server called Infinity, and a password.
+OTHERS = frozenset({"INFINITY_MODEL_ID", "PASS"})
 
 
 class NearMisses:
@@ -54,6 +54,7 @@ class NearMisses:
             self._spellings.get("".join(words), "")
             or self._switch(words)
             or next((known for known in self._known if _is_slip(words, _words(known))), "")
+            or next((known for known in self._known if _is_slip(name.upper().split("_"), known.split("_"))), "")
             or self._alike(name.upper())
         )
 

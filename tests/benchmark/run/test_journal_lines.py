@@ -35,6 +35,7 @@ from files.records import read_record, seal
 
 DIGESTS = ("0a" * 32, "f9" * 32)
 ENERGY = to_json(Energy(3.5, 100.0, 5.0, 70.0, 40.0, "counter", ("SwPowerCap",)))
+NO_TIME = ENERGY | {"seconds": 0.0}
 STATE = to_json(MachineState(1.5, "GPU-1", "580.1", ("7 python",), 10, temperature_c=40, load_average=0.5, cpu_cores=2))
 LINES: dict[str, Line] = {
     "batch": Batch(
@@ -84,7 +85,7 @@ IMPOSSIBLE: dict[str, dict[str, tuple[object, ...]]] = {
         "trials": (None, [1, 0.5], [[1]], [[0, 0.5]], [[1, -0.5]], [[1, 0.5, 2]], {"1": 0.5}), **NO_ORIGIN,
     },
     "measured": {
-        "name": (None, "", "speed", ["energy"], "stages"), "found": ([], "a", {}, ENERGY | {"images": "many"}, ENERGY | {"seconds": 0.0}),
+        "name": (None, "", "speed", ["energy"], "stages"), "found": ([], "a", {}, ENERGY | {"images": "many"}, NO_TIME),
         "reason": (None, 1), "round": NO_COUNT, **NO_ORIGIN,
     },
     "state": {
