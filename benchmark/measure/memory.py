@@ -21,11 +21,12 @@ def measure_memory(call: Callable[[], object], clock: Clock, first_call_bytes: i
     """
     clock.release_unused()
     clock.begin_span()
+    if clock.span_peaks_bytes() is None:
+        raise NotMeasured("no GPU")
     call()
     clock.synchronize()
     peaks = clock.span_peaks_bytes()
-    if peaks is None:
-        raise NotMeasured("no GPU")
+    assert peaks is not None, "there is a GPU"
     tensors, reserved = peaks
     segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
     grows = any(segment.get("is_expandable", False) for segment in segments)
