@@ -153,7 +153,7 @@ def test_one_long_call_is_timed_after_one_that_does_not_count_and_both_are_check
 def test_the_seconds_are_the_mean_of_the_watched_calls() -> None:
     clock = FakeClock()
     found = time_stages(Parts(clock, growth=0.5, steps=[2]), [ONE], clock, timed_seconds=9.0)
-    # Calls of 8.5 and 9 seconds: two are enough where they take more than a second together.
+    # Calls of 8.5 and 9 seconds: two are enough where they take more than half a second together.
     assert found.watched_calls == 2
     assert found.seconds == 8.75
     assert found.stages[1] == StageTime("backbone", 5.75, 2, (2.875, 2.875))
@@ -162,11 +162,11 @@ def test_the_seconds_are_the_mean_of_the_watched_calls() -> None:
 def test_short_calls_are_watched_more_often() -> None:
     class Quick(Parts):
         def generate(self, requests: Sequence[Request]) -> torch.Tensor:
-            self.clock.seconds -= 7.75
+            self.clock.seconds -= 7.875
             return super().generate(requests)
 
     clock = FakeClock()
-    assert time_stages(Quick(clock), [ONE], clock, 1.0).watched_calls == 4  # of a quarter of a second
+    assert time_stages(Quick(clock), [ONE], clock, 1.0).watched_calls == 4  # of an eighth of a second
     assert time_stages(Quick(clock), [ONE], clock, 1.0, most_calls=3).watched_calls == 3
     assert time_stages(Quick(clock), [], clock, 1.0).watched_calls == MOST_CALLS
 
