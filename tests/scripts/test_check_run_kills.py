@@ -17,7 +17,7 @@ def test_runs_killed_at_five_random_moments_end_as_an_undisturbed_one(
     assert [kill.differences for kill in kills] == [()] * 5
     assert [kill.target for kill in kills] == [target for _, target in TURNS[:5]]
     assert {kill.target for kill in kills} == {"run", "server", "worker"}
-    # A phase of a tenth of a second may be over when its kill arrives: two of the three that were asked for are certain.
+    # A phase of a tenth of a second may be over when its kill arrives. Two of the three that are asked for are certain.
     assert len({kill.phase for kill in kills}) >= 2, "the moments are spread over the run"
     # The comparison itself sees what it must.
     killed = min(tmp_path.glob("killed-?"))
