@@ -12,7 +12,6 @@ written beside the figures, with the suffix .png.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,25 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.console.progress import Progress
-from benchmark.data.sources.robots import Robots
 from benchmark.measure.clock import Clock
 from benchmark.measure.findings import Energy, Memory, PassName
-from benchmark.measure.machine import Machine, choose_machine
+from benchmark.measure.machine import Machine
 from benchmark.report.numbers import NO_VALUE
 from benchmark.run import servers
-from benchmark.run.columns import Column, choose_models, plan_columns
+from benchmark.run.columns import Column
 from benchmark.run.journal import Journal
 from benchmark.run.remote_progress import relay
 from benchmark.run.slices import timed_slices
 from benchmark.run.worker import Plan, RoundJob
-from benchmark.settings.command_line import parse_command
-from benchmark.settings.fields import ASSETS
-from benchmark.settings.runtime import runtime_of
+from scripts.measuring.chosen_columns import SEED, add_column_flags, choose_columns, loader_of
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.measure_stages import robot_requests
 from scripts.measuring.spreading import time_in_worker
 
-SEED = 42
 PASSES: tuple[PassName, ...] = ("memory", "energy")
 ROUND = 1  # round 0 would write images
 HEADER = ("column", "batch size", "s/call", "s/image", "images/s", "tensors GB", "reserved GB", "J/image")
@@ -76,9 +71,7 @@ def sweep(column: Column, machine: Machine, sizes: Sequence[int], calls: int, se
     Raises:
         WorkerFailed, WorkerDied: this batch size cannot be measured.
     """
-    family, options = column.model.family, column.model.options
-    labels = Robots(ASSETS, SEED).label_names
-    load = partial(family.load, options, runtime_of(column.settings, column.mode, machine, labels))
+    load = loader_of(column, machine)
     preload, progress = servers.modules_for([column]), Progress()
     clock = Clock("cpu")
     began = last = clock.now()
@@ -168,12 +161,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 def main(given: Sequence[str] | None = None) -> int:
     """Measure every column at every batch size; return the exit status: 1 where a column has no figure at all."""
     parser = open_parser(__file__, __doc__, device="auto")
-    parser.add_argument(
-        "--models", default="sdxl,var,pixart,infinity", help="names as in MODELS, with commas [%(default)s]"
-    )
-    parser.add_argument("--mode", default="eager", help="eager, compiled, or both with a comma [%(default)s]")
-    parser.add_argument("--weights", default="tiny", choices=("tiny", "random", "pretrained"), help="[%(default)s]")
-    parser.add_argument("--dtype", default="auto", help="as DTYPE [%(default)s]")
+    add_column_flags(parser)
     parser.add_argument("--batch-sizes", type=_sizes, default=(1, 2, 4, 8, 16, 32), help="[1,2,4,8,16,32]")
     parser.add_argument("--calls", type=int, default=10, help="timed calls at each batch size [%(default)s]")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none that may end later, a column")
@@ -183,15 +171,11 @@ def main(given: Sequence[str] | None = None) -> int:
         arguments.device = "cpu"
     if arguments.calls < 1:
         parser.error(f"--calls {arguments.calls}: expected 1 or more")
-    settings = parse_command(
-        ["--models", arguments.models, "--mode", arguments.mode, "--weights", arguments.weights, "--dataset", "robots",
-         "--device", arguments.device, "--dtype", arguments.dtype], os.environ,
-    ).settings  # fmt: skip
-    machine, about = choose_machine(settings.device, settings.dtype), describe_run(__file__, arguments.device)
+    about = describe_run(__file__, arguments.device)
     points: list[Point] = []
     failed: dict[str, str] = {}
     print(" | ".join(HEADER))
-    for column in plan_columns(settings, choose_models(settings, "Robots", print), machine):
+    for column, machine in choose_columns(arguments):
         try:
             for point in sweep(column, machine, arguments.batch_sizes, arguments.calls, arguments.seconds):
                 points.append(point)

@@ -11,35 +11,26 @@ differ by at most 5 % between processes, and every process's energy is 0.95 to 1
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from benchmark.data.sources.robots import Robots
-from benchmark.measure.machine import Machine, choose_machine
+from benchmark.measure.machine import Machine
 from benchmark.run import servers
-from benchmark.run.columns import Column, choose_models, plan_columns
+from benchmark.run.columns import Column
 from benchmark.run.worker import Plan
-from benchmark.settings.command_line import parse_command
-from benchmark.settings.fields import ASSETS
-from benchmark.settings.runtime import runtime_of
+from scripts.measuring.chosen_columns import SEED, add_column_flags, choose_columns, loader_of
 from scripts.measuring.energy_rounds import EnergyJob, EnergySpread, Measured, measure_in_worker, spread_of
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.measure_stages import robot_requests
 
-SEED = 42
 MOST_RANGE = 0.05
 LEAST_RATIO, MOST_RATIO = 0.95, 1.05
 
 
 def measure_column(column: Column, machine: Machine, processes: int, seconds: float) -> Iterator[Measured]:
     """Yield what each of a column's processes found; each is forked from a server of its own, as in a run's rounds."""
-    labels = Robots(ASSETS, SEED).label_names
-    load = partial(
-        column.model.family.load, column.model.options, runtime_of(column.settings, column.mode, machine, labels)
-    )
+    load = loader_of(column, machine)
     requests = tuple(robot_requests(column.settings.batch_size, SEED))
     plan = Plan(column.settings.batch_size, column.settings.warmup, machine.device, machine.dtype)
     for _ in range(processes):
@@ -73,26 +64,10 @@ def judge(mode: str, spread: EnergySpread) -> dict[str, bool]:
     return met | ({"range": spread.range <= MOST_RANGE} if mode == "compiled" else {})
 
 
-def _columns(arguments: argparse.Namespace) -> Iterator[tuple[Column, Machine]]:
-    given = [
-        "--models", arguments.models, "--mode", arguments.mode, "--weights", arguments.weights, "--dataset", "robots",
-        "--device", arguments.device, "--dtype", arguments.dtype,
-    ]  # fmt: skip
-    settings = parse_command(given, os.environ).settings
-    machine = choose_machine(settings.device, settings.dtype)
-    for column in plan_columns(settings, choose_models(settings, "Robots", print), machine):
-        yield column, machine
-
-
 def main(given: Sequence[str] | None = None) -> int:
     """Measure each column; return the exit status."""
     parser = open_parser(__file__, __doc__, repeats=5, repeated="processes of each column", device="auto")
-    parser.add_argument(
-        "--models", default="sdxl,var,pixart,infinity", help="names as in MODELS, with commas [%(default)s]"
-    )
-    parser.add_argument("--mode", default="eager,compiled", help="eager, compiled, or both with a comma [%(default)s]")
-    parser.add_argument("--weights", default="random", choices=("tiny", "random"), help="[%(default)s]")
-    parser.add_argument("--dtype", default="auto", help="as DTYPE [%(default)s]")
+    add_column_flags(parser, mode="eager,compiled", weights="random")
     parser.add_argument("--seconds", type=float, default=5.0, help="calls are measured for so long [%(default)s]")
     arguments = parser.parse_args(given)
     if arguments.tiny:
@@ -101,7 +76,7 @@ def main(given: Sequence[str] | None = None) -> int:
     about = describe_run(__file__, arguments.device)
     columns: list[dict[str, Any]] = []
     missed = False
-    for column, machine in _columns(arguments):
+    for column, machine in choose_columns(arguments):
         title = f"{column.title}, {column.mode}"
         figures: dict[str, Any] = {"column": column.title, "mode": column.mode, "dtype": machine.dtype}
         columns.append(figures | {"batch_size": column.settings.batch_size, "processes": []})

@@ -10,7 +10,6 @@ run_inference.py (IMAGE_SIZE, PIXART_STEPS, ...). With --seconds no worker begin
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,24 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.console.progress import Progress
-from benchmark.data.sources.robots import Robots
 from benchmark.measure.clock import Clock
-from benchmark.measure.machine import Machine, choose_machine
+from benchmark.measure.machine import Machine
 from benchmark.run import servers
-from benchmark.run.columns import Column, choose_models, plan_columns
+from benchmark.run.columns import Column
 from benchmark.run.journal import Journal
 from benchmark.run.remote_progress import relay
 from benchmark.run.slices import timed_slices
 from benchmark.run.worker import Plan, RoundJob
-from benchmark.settings.command_line import parse_command
-from benchmark.settings.fields import ASSETS
-from benchmark.settings.runtime import runtime_of
 from models.base import Request
+from scripts.measuring.chosen_columns import SEED, add_column_flags, choose_columns, loader_of
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.measure_stages import robot_requests
 from scripts.measuring.spreading import WAYS, spread_of, time_in_worker
 
-SEED = 42
 LEAST_PROCESSES, LEAST_CALLS = 2, 2  # of which a spread can be told
 
 
@@ -48,10 +43,7 @@ def measure_spread(
 
     begins: is asked before each pair whether it may begin.
     """
-    family, options = column.model.family, column.model.options
-    load = partial(
-        family.load, options, runtime_of(column.settings, column.mode, machine, Robots(ASSETS, SEED).label_names)
-    )
+    load = loader_of(column, machine)
     requests: tuple[Request, ...] = tuple(robot_requests(calls, SEED))
     plan = Plan(1, column.settings.warmup, machine.device)
     journals = {way: Journal(folder / way, {}) for way in WAYS}
@@ -75,17 +67,6 @@ def measure_spread(
                 yield {way: spread_of(journal.read().timed).figures() for way, journal in journals.items()}
 
 
-def _columns(arguments: argparse.Namespace) -> Iterator[tuple[Column, Machine]]:
-    given = [
-        "--models", arguments.models, "--mode", arguments.mode, "--weights", arguments.weights, "--dataset", "robots",
-        "--device", arguments.device, "--dtype", arguments.dtype,
-    ]  # fmt: skip
-    settings = parse_command(given, os.environ).settings
-    machine = choose_machine(settings.device, settings.dtype)
-    for column in plan_columns(settings, choose_models(settings, "Robots", print), machine):
-        yield column, machine
-
-
 def describe_spread(found: dict[str, Any]) -> str:
     """Return one line: how far apart processes are, in percent of their mean."""
     ways = [
@@ -99,12 +80,7 @@ def describe_spread(found: dict[str, Any]) -> str:
 def main(given: Sequence[str] | None = None) -> int:
     """Measure the spread of each column; return the exit status."""
     parser = open_parser(__file__, __doc__, repeats=10, repeated="processes of either way", device="cpu")
-    parser.add_argument(
-        "--models", default="sdxl,var,pixart,infinity", help="names as in MODELS, with commas [%(default)s]"
-    )
-    parser.add_argument("--mode", default="eager", help="eager, compiled, or both with a comma [%(default)s]")
-    parser.add_argument("--weights", default="tiny", choices=("tiny", "random"), help="[%(default)s]")
-    parser.add_argument("--dtype", default="auto", help="as DTYPE [%(default)s]")
+    add_column_flags(parser)
     parser.add_argument("--calls", type=int, default=25, help="timed calls of each process [%(default)s]")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none that may end later, a column")
     arguments = parser.parse_args(given)
@@ -114,7 +90,7 @@ def main(given: Sequence[str] | None = None) -> int:
         parser.error(f"--repeats and --calls: expected {LEAST_PROCESSES} or more, of which a spread can be told")
     about = describe_run(__file__, arguments.device)
     columns: list[dict[str, Any]] = []
-    for place, (column, machine) in enumerate(_columns(arguments)):
+    for place, (column, machine) in enumerate(choose_columns(arguments)):
         columns.append({"column": column.title, "mode": column.mode, "dtype": machine.dtype, "calls": arguments.calls})
         with tempfile.TemporaryDirectory() as folder:
             clock = Clock("cpu")
