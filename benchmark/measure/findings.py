@@ -115,13 +115,17 @@ FINDINGS: dict[PassName, type[Finding]] = {"stages": Stages, "memory": Memory, "
 
 @dataclass(frozen=True)
 class Findings:
-    """What the passes of one process found. unmeasured: by the name of a pass, why it found nothing."""
+    """What the passes of one process found.
+
+    unmeasured: by the name of a pass, why it found nothing. pass_seconds: by its name, how long it took.
+    """
 
     stages: Stages | None = None
     memory: Memory | None = None
     energy: Energy | None = None
     roofline: Roofline | None = None
     unmeasured: Mapping[str, str] = field(default_factory=dict)
+    pass_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ def check_findings(findings: Findings, states: Sequence[MachineState], place: st
         found = getattr(findings, name)
         if found is not None:
             check_finding(found, f"{place}.findings.{name}")
+    _check_not_negative(f"{place}.findings.pass_seconds", **findings.pass_seconds)
     for at, state in enumerate(states):
         _check_not_negative(f"{place}.states[{at}]", unix_s=state.unix_s)
 

@@ -142,12 +142,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a pass of a round found, as JSON, or the reason why it found nothing; `finding` gives it its type again."""
+    """What a pass of a round found, as JSON, or the reason why it found nothing; `finding` gives it its type again.
+
+    seconds: how long the pass took.
+    """
 
     name: PassName
     found: Mapping[str, Any] | None
     reason: str = ""
     _: KW_ONLY
+    seconds: float = 0.0
     round: int = 0
     process: str = NO_PROCESS
     writer: str = MAIN_WRITER
@@ -288,7 +292,7 @@ def _is_finished(finished: Finished) -> bool:
 def _is_measured(measured: Measured) -> bool:
     if not (isinstance(measured.name, str) and measured.name in FINDINGS and _is_text(measured.reason)):
         return False
-    return _can_be_read(lambda: measured.finding) and _has_origin(measured)
+    return _is_seconds(measured.seconds) and _can_be_read(lambda: measured.finding) and _has_origin(measured)
 
 
 def _is_state(state: State) -> bool:

@@ -75,7 +75,7 @@ def _findings(lines: Sequence[Measured]) -> Findings:
     last = {line.name: line for line in sorted(lines, key=lambda line: line.found is not None)}
     unmeasured: dict[str, str] = {line.name: line.reason for line in last.values() if line.found is None}
     found: dict[str, Any] = {line.name: line.finding for line in last.values() if line.found is not None}
-    return Findings(**found, unmeasured=unmeasured)
+    return Findings(**found, unmeasured=unmeasured, pass_seconds={line.name: line.seconds for line in last.values()})
 
 
 def summarize_bulk(snapshot: Snapshot, count: int) -> Bulk | None:

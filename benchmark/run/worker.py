@@ -146,9 +146,10 @@ def _time_and_measure(
 def _count_on_eager(job: RoundJob, timing: Timing, process: str, stopped: Callable[[], bool]) -> None:
     """Run the pass that needs plain operations, for a compiled model, on the same one in eager mode."""
     assert job.load_eager is not None, "the model was compiled"
+    began = timing.clock.now()
     generator = job.load_eager()
     requests = _full_call(generator.prepare(job.requests), job.plan.batch_size)
-    _measure(generator, replace(timing, requests=requests), ("roofline",), job, process, stopped)
+    _measure(generator, replace(timing, requests=requests), ("roofline",), job, process, stopped, began)
 
 
 def _full_call(prepared: Sequence[Request], batch_size: int) -> list[Request]:
@@ -157,12 +158,18 @@ def _full_call(prepared: Sequence[Request], batch_size: int) -> list[Request]:
 
 def _measure(
     generator: ImageGenerator, timing: Timing, names: Sequence[PassName], job: RoundJob, process: str,
-    stopped: Callable[[], bool],
+    stopped: Callable[[], bool], began: float | None = None,
 ) -> None:  # fmt: skip
+    """Run passes and record what they found. began: when the first one did, where that was before this call."""
+    began = timing.clock.now() if began is None else began
     for name, found in run_passes(generator, timing, names, stopped):
+        now = timing.clock.now()
         reason = found if isinstance(found, str) else ""
         content = None if isinstance(found, str) else to_json(found)
-        job.journal.record_measured(Measured(name, content, reason, round=job.round, process=process))
+        job.journal.record_measured(
+            Measured(name, content, reason, seconds=now - began, round=job.round, process=process)
+        )
+        began = now
 
 
 def _state(edge: Literal["start", "end"], reader: StateReader, job: RoundJob, process: str) -> State:

@@ -49,7 +49,7 @@ LINES: dict[str, Line] = {
     ),
     "finished": Finished(None, 3.0, 2.0, purpose="bulk", round=0, process="0123abcd"),
     "bulk_size": BulkSize(25, 8, asked="64", count=60, trials=((1, 0.5), (2, 0.3)), process="0123abcd"),
-    "measured": Measured("energy", ENERGY, round=2, process="0123abcd"),
+    "measured": Measured("energy", ENERGY, seconds=6.5, round=2, process="0123abcd"),
     "state": State("end", STATE, round=2, process="0123abcd"),
     "look": Look(4),
 }  # fmt: skip
@@ -86,7 +86,7 @@ IMPOSSIBLE: dict[str, dict[str, tuple[object, ...]]] = {
     },
     "measured": {
         "name": (None, "", "speed", ["energy"], "stages"), "found": ([], "a", {}, ENERGY | {"images": "many"}, NO_TIME),
-        "reason": (None, 1), "round": NO_COUNT, **NO_ORIGIN,
+        "reason": (None, 1), "seconds": NO_SECONDS, "round": NO_COUNT, **NO_ORIGIN,
     },
     "state": {
         "edge": (None, "", "middle", ["end"]), "state": (None, [], {}, STATE | {"unix_s": "now"}, STATE | {"more": 1}),

@@ -67,6 +67,12 @@ def test_every_round_has_its_passes_and_one_counts_what_a_call_costs(output: Pat
     assert [found.findings.roofline for found in model.rounds] == [ROOFLINE, None, None]
     assert all(found.findings.unmeasured == {} for found in model.rounds)
     assert [len(found.states) for found in model.rounds] == [2, 2, 2]
+    assert [set(found.findings.pass_seconds) for found in model.rounds] == [
+        {"memory", "roofline"},
+        {"memory"},
+        {"memory"},
+    ]
+    assert all(seconds > 0 for found in model.rounds for seconds in found.findings.pass_seconds.values())
 
 
 def test_added_rounds_have_passes_too_and_those_that_were_timed_stay_as_they_are(output: Path) -> None:
