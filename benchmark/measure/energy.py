@@ -62,7 +62,7 @@ def measure_energy(
     _refuse_company(card)
     if card.energy_mj() is None and card.power_w() is None:
         reason = card.failures.get("energy_mj") or card.failures.get("power_w") or "no value"
-        raise NotMeasured(f"no energy and no power of this card: {reason}")
+        raise NotMeasured(f"the card tells neither energy nor power: {reason}")
     meter = _Meter(call, card, clock, stopped, sleep)
     with polling(meter.log.look):
         start = meter.lead_in()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from benchmark.measure.findings import PASSES
-from benchmark.report.costs import energy_of, stages_of
+from benchmark.report.costs import energy_of, find_passes_not_run, why_unmeasured
 from benchmark.report.disturbances import Places, name_places
 from benchmark.report.model_result import ModelResult
 from benchmark.report.numbers import shown_range
@@ -16,10 +17,48 @@ _SOURCES = {"counter": "by NVML's counter", "power samples": "from samples of it
 
 
 def list_cost_notes(models: Sequence[ModelResult]) -> list[str]:
-    """Return how energy was measured, what does not add up, and what could not be measured in some rounds or read."""
+    """Return how energy was measured, what does not add up, and what could not be measured or read, with the reason."""
     return [
-        *_energy(models), *_unlike(models), *_sums(models), *_gaps(models), *_unread(models),
+        *_energy(models), *_unlike(models), *_sums(models), *_gaps(models), *_unread(models), *_without(models),
     ]  # fmt: skip
+
+
+def list_passes_not_run(models: Sequence[ModelResult], settings: Mapping[str, str], rounds: int) -> list[str]:
+    """Return which of the passes that PASSES names did not run in any round, and which ROUNDS would run them.
+
+    They are not run again for a round that is complete: it was interrupted in them, or timed with other PASSES. A
+    column that lacks rounds is left out, since the same command times them, with these passes.
+
+    settings: the run's, by variable, as results.json has them. rounds: how many were asked for.
+    """
+    words = re.findall(r"\w+", settings.get("PASSES", ""))
+    asked = [name for name in PASSES if name in words or "all" in words]
+    whose: dict[tuple[str, ...], list[str]] = {}
+    for model in models:
+        if sum(made.complete for made in model.rounds) >= rounds:
+            whose.setdefault(tuple(find_passes_not_run(model, asked)), []).append(model.name)
+    lacking = [
+        f"{', '.join(names)}{'' if len(columns) == len(models) else f' for {_and(columns)}'}"
+        for names, columns in whose.items() if names
+    ]  # fmt: skip
+    return [f"Not measured: {'; '.join(lacking)} (not run yet; ROUNDS={rounds + 1} measures them)"] if lacking else []
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _without(models: Sequence[ModelResult]) -> list[str]:
+    """Return a line for each reason why passes have no figure: which of them, for which columns."""
+    columns: dict[tuple[str, str], list[str]] = {}
+    for model in models:
+        for name, reason in why_unmeasured(model).items():
+            columns.setdefault((name, reason), []).append(model.name)
+    passes: dict[tuple[str, str], list[str]] = {}
+    for (name, reason), names in columns.items():
+        whose = "" if len(names) == len(models) else f" for {_and(names)}"
+        passes.setdefault((reason, whose), []).append(name)
+    return [f"Not measured{whose}: {', '.join(names)} ({reason})" for (reason, whose), names in passes.items()]
 
 
 def _energy(models: Sequence[ModelResult]) -> list[str]:
@@ -53,10 +92,19 @@ def _unlike(models: Sequence[ModelResult]) -> list[str]:
 
 
 def _sums(models: Sequence[ModelResult]) -> list[str]:
-    """Return where the stages of a call do not add up to what the timed calls took."""
-    ratios = {model.name: stages.ratio for model in models if (stages := stages_of(model)) is not None}
-    off = [f"{ratio:.2f} ({name})" for name, ratio in ratios.items() if abs(ratio - 1) > STAGES_AGREE_WITHIN]
-    return [f"Stages: their sum over the time of the timed calls is {', '.join(off)}"] if off else []
+    """Return in which rounds the stages of a call do not add up to what calls took that were not watched."""
+    off = [
+        (stages.ratio, f"({model.name}, round {made.number + 1})") for model in models
+        for made in model.undisturbed_rounds
+        if (stages := made.findings.stages) is not None and abs(stages.ratio - 1) > STAGES_AGREE_WITHIN
+    ]  # fmt: skip
+    if not off:
+        return []
+    (ratio, where), *others = off
+    first = f"{ratio:.3f} of the latency of unwatched calls {where}"
+    shown = ", ".join([first, *(f"{ratio:.3f} {where}" for ratio, where in others)])
+    low, high = 1 - STAGES_AGREE_WITHIN, 1 + STAGES_AGREE_WITHIN
+    return [f"Stages: their sum is {shown}, not within {low:.2f} to {high:.2f}: read their shares, not their seconds"]
 
 
 def _gaps(models: Sequence[ModelResult]) -> list[str]:

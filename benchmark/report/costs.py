@@ -11,6 +11,7 @@ from benchmark.measure.findings import PASSES, Energy, Findings, Memory, Rooflin
 from benchmark.report.model_result import ModelResult
 
 JOULES_PER_KWH = 3.6e6
+ONLY_BESIDE_OTHERS = "other processes on the card in each round that measured it"
 Found = TypeVar("Found")
 
 
@@ -75,16 +76,26 @@ def stages_of(model: ModelResult) -> Stages | None:
 
     A round whose calls are others than those of the first one takes no part.
     """
-    found = _found(model, lambda findings: findings.stages)
-    if not found:
+    alike = _alike_stages(model)
+    if not alike:
         return None
-    alike = [stages for stages in found if _kind(stages) == _kind(found[0])]
     return Stages(
         tuple(_mean_stage(times) for times in zip(*(stages.stages for stages in alike), strict=True)),
-        statistics.fmean(stages.seconds for stages in alike),
-        statistics.fmean(stages.timed_seconds for stages in alike),
-        sum(stages.watched_calls for stages in alike), alike[0].batch_size,
+        seconds=statistics.fmean(stages.seconds for stages in alike),
+        unwatched_seconds=statistics.fmean(stages.unwatched_seconds for stages in alike),
+        timed_seconds=statistics.fmean(stages.timed_seconds for stages in alike),
+        watched_calls=sum(stages.watched_calls for stages in alike), batch_size=alike[0].batch_size,
     )  # fmt: skip
+
+
+def count_stage_rounds(model: ModelResult) -> int:
+    """Return of how many rounds `stages_of` is the mean."""
+    return len(_alike_stages(model))
+
+
+def _alike_stages(model: ModelResult) -> list[Stages]:
+    found = _found(model, lambda findings: findings.stages)
+    return [stages for stages in found if _kind(stages) == _kind(found[0])]
 
 
 def roofline_of(model: ModelResult) -> Roofline | None:
@@ -96,15 +107,50 @@ def roofline_of(model: ModelResult) -> Roofline | None:
     return next((made.findings.roofline for made in rounds if made.findings.roofline is not None), None)
 
 
-def why_unmeasured(model: ModelResult) -> dict[str, str]:
-    """Return, for each pass that found nothing in any round that is used, the first reason that a round gave."""
-    made = [found.findings for found in model.undisturbed_rounds]
+def rooflines_of(models: Sequence[ModelResult]) -> dict[str, Roofline]:
+    """Return the roofline of each column that has one, by name; the limits are the best that any column measured.
+
+    There is one pair of limits for each dtype: the device is the same for all columns, and what slows a measurement of
+    it down says nothing of the model.
+    """
+    measured = {model.name: roofline for model in models if (roofline := roofline_of(model)) is not None}
+    of_dtype: dict[str, list[Roofline]] = {}
+    for roofline in measured.values():
+        of_dtype.setdefault(roofline.dtype, []).append(roofline)
     return {
-        name: next(findings.unmeasured[name] for findings in made if name in findings.unmeasured)
-        for name in PASSES
-        if all(getattr(findings, name) is None for findings in made)
-        and any(name in findings.unmeasured for findings in made)
-    }
+        name: replace(
+            roofline, matrix_flops_per_s=max(each.matrix_flops_per_s for each in of_dtype[roofline.dtype]),
+            copy_bytes_per_s=max(each.copy_bytes_per_s for each in of_dtype[roofline.dtype]),
+        )
+        for name, roofline in measured.items()
+    }  # fmt: skip
+
+
+def why_unmeasured(model: ModelResult) -> dict[str, str]:
+    """Return, for each pass that has no figure that is used, the first reason that a round gave.
+
+    A figure is used if it is of a round without another process on the card, or if there is no such round.
+    """
+    reasons = {}
+    for name in PASSES:
+        used = _found(model, lambda findings, name=name: getattr(findings, name))  # type: ignore[misc]
+        if used or (name == "roofline" and roofline_of(model) is not None):
+            continue
+        given = (made.findings.unmeasured.get(name) for made in (*model.undisturbed_rounds, *model.rounds))
+        if reason := next(filter(None, given), None):
+            reasons[name] = reason
+        elif any(getattr(made.findings, name) is not None for made in model.rounds):
+            reasons[name] = ONLY_BESIDE_OTHERS
+    return reasons
+
+
+def find_passes_not_run(model: ModelResult, asked: Sequence[str]) -> list[str]:
+    """Return those of the passes that were asked for of which no round has a finding or a reason."""
+    made = [found.findings for found in model.rounds]
+    return [
+        name for name in asked
+        if not any(getattr(findings, name) is not None or name in findings.unmeasured for findings in made)
+    ]  # fmt: skip
 
 
 def _found(model: ModelResult, finding: Callable[[Findings], Found | None]) -> tuple[Found, ...]:

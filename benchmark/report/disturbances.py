@@ -46,7 +46,7 @@ def name_places(places: Mapping[str, Sequence[int]], models: Sequence[ModelResul
 
 
 def is_heavy_load(state: MachineState) -> bool:
-    """Return whether other processes kept more of the CPU busy than leaves a comparison as it is."""
+    """Return whether other work kept more of the CPU busy than leaves a comparison as it is."""
     return state.other_cpu_cores is not None and state.other_cpu_cores > _most_other_cores(state)
 
 
@@ -70,7 +70,10 @@ def _in_round(model: ModelResult, made: Round) -> Iterator[str]:
 
 
 def _load(models: Sequence[ModelResult]) -> list[str]:
-    """Return a line for all rounds in which other processes kept too much of the CPU busy, with the worst of them."""
+    """Return a line for all rounds in which other work kept too much of the CPU busy, with the worst of them.
+
+    It is not only that of other processes: time that a host's other guests took from this machine counts too.
+    """
     places: Places = {}
     heavy = []
     for model in models:
@@ -81,7 +84,7 @@ def _load(models: Sequence[ModelResult]) -> list[str]:
     if not heavy:
         return []
     worst = max(heavy, key=lambda state: state.other_cpu_cores or 0.0)
-    what = f"other processes kept up to {worst.other_cpu_cores:.1f} of {worst.cpu_cores} CPU cores busy"
+    what = f"other work kept up to {worst.other_cpu_cores:.1f} of {worst.cpu_cores} CPU cores busy"
     return [f"{name_places(places, models)}: WARNING: {what}; more than {_most_other_cores(worst):.1f} may disturb"]
 
 

@@ -24,7 +24,10 @@ def check_finding(found: Finding, place: str) -> None:
     """Raise Damaged where a figure of one pass is not a number, or below what it can be."""
     match found:
         case Stages():
-            _check_positive(place, timed_seconds=found.timed_seconds, batch_size=found.batch_size)
+            _check_positive(
+                place, unwatched_seconds=found.unwatched_seconds, timed_seconds=found.timed_seconds,
+                batch_size=found.batch_size,
+            )  # fmt: skip
             _check_not_negative(place, seconds=found.seconds, watched_calls=found.watched_calls)
             for at, stage in enumerate(found.stages):
                 inside = f"{place}.stages[{at}]"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from benchmark.report.cost_notes import list_cost_notes
-from benchmark.report.costs import why_unmeasured
+from benchmark.report.cost_notes import list_cost_notes, list_passes_not_run
 from benchmark.report.disturbances import list_disturbances
 from benchmark.report.numbers import has_value, paired_interval, shown_interval, shown_number, shown_percent
 from benchmark.report.results import ModelResult, Round, RunResult
@@ -32,8 +31,9 @@ def footer_lines(run: RunResult) -> list[str]:
     ]
     lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
     if not run.no_quality:
-        lines += [*_paired(run.models), *_without(run.models, lambda model: model.unscored)]
-    lines += [*list_cost_notes(run.models), *_without(run.models, why_unmeasured), *list_disturbances(run.models)]
+        lines += [*_paired(run.models), *_unscored(run.models)]
+    lines += [*list_cost_notes(run.models), *list_passes_not_run(run.models, run.settings, run.rounds)]
+    lines += list_disturbances(run.models)
     for model in run.models:
         lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
         lines += [f"{model.name}: {note}" for note in model.notes]
@@ -143,11 +143,11 @@ def _paired(models: Sequence[ModelResult]) -> list[str]:
     return lines
 
 
-def _without(models: Sequence[ModelResult], reasons: Callable[[ModelResult], Mapping[str, str]]) -> list[str]:
-    """One line for each reason why metrics, or passes, have no value: which of them, for which models."""
+def _unscored(models: Sequence[ModelResult]) -> list[str]:
+    """One line for each reason why metrics have no value: which of them, for which models."""
     models_of: dict[tuple[str, str], list[str]] = {}
     for model in models:
-        for name, reason in reasons(model).items():
+        for name, reason in model.unscored.items():
             models_of.setdefault((name, reason), []).append(model.name)
     names_of: dict[tuple[str, str], list[str]] = {}
     for (name, reason), who in models_of.items():

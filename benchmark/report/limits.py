@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from benchmark.measure.findings import Roofline
 
-# From this share of a limit on, a model is said to be near it: beyond, it cannot become twice as fast.
+# From this share of a limit on, a model is said to be near it: it could not become twice as fast.
 NEAR = 0.5
 
 
@@ -31,12 +31,13 @@ def bandwidth_share(roofline: Roofline, seconds_per_image: float) -> float:
 def name_limit(roofline: Roofline, seconds_per_image: float) -> str:
     """Return the limit that the model is nearest to, with its share: "matrix throughput (62 %)".
 
-    Where it has less than NEAR of both, something else takes the time: "neither (4 % and 9 %: launches, small kernels,
-    activations)".
+    Where it has less than NEAR of both, something else takes the time: "neither (4 % of matrix throughput, 9 % of
+    memory bandwidth: launches, small kernels, activations)".
     """
     matrix, bandwidth = matrix_share(roofline, seconds_per_image), bandwidth_share(roofline, seconds_per_image)
     if max(matrix, bandwidth) < NEAR:
-        return f"neither ({_percent(matrix)} and {_percent(bandwidth)}: launches, small kernels, activations)"
+        shares = f"{_percent(matrix)} of matrix throughput, {_percent(bandwidth)} of memory bandwidth"
+        return f"neither ({shares}: launches, small kernels, activations)"
     if matrix >= bandwidth:
         return f"matrix throughput ({_percent(matrix)})"
     return f"memory bandwidth ({_percent(bandwidth)})"

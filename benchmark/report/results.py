@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.console.plain_text import visible
-from benchmark.report.costs import energy_of, memory_of, roofline_of, stages_of, throughput_per_joule
+from benchmark.measure.findings import Roofline
+from benchmark.report.costs import energy_of, memory_of, rooflines_of, stages_of, throughput_per_joule
 from benchmark.report.findings_check import check_findings
 from benchmark.report.limits import bandwidth_share, matrix_share
 from benchmark.report.model_result import Bulk as Bulk
@@ -71,8 +72,9 @@ def write_results(run: RunResult, path: Path) -> None:
         OSError: it cannot be written; the former file is as it was.
     """
     content = {"program": PROGRAM, "schema_version": SCHEMA_VERSION, **to_json(run)}
+    rooflines = rooflines_of(run.models)
     for column, model in zip(content["models"], run.models, strict=True):
-        column |= to_json(_derived(model))
+        column |= to_json(_derived(model, rooflines.get(model.name)))
     write_record(path, content)
 
 
@@ -139,13 +141,13 @@ def _other_version(version: object) -> Damaged:
     return Damaged(f"it has schema_version {version}, and this version of the program reads {SCHEMA_VERSION}")
 
 
-def _derived(model: ModelResult) -> dict[str, object]:
+def _derived(model: ModelResult, roofline: Roofline | None) -> dict[str, object]:
     latency_s = {
         "mean": model.mean_latency_s, "std": model.std_latency_s,
         "min": min(model.latencies_s), "median": model.median_latency_s, "p95": model.p95_latency_s,
         "max": max(model.latencies_s),
     }  # fmt: skip
-    energy, stages, memory, roofline = energy_of(model), stages_of(model), memory_of(model), roofline_of(model)
+    energy, stages, memory = energy_of(model), stages_of(model), memory_of(model)
     figures = (
         latency_s, model.round_spread, model.throughput_per_s, model.efficiency,
         energy and energy.joules_per_image, energy and energy.spread, energy and energy.images_per_kwh,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmark.console.plain_text import visible
+from benchmark.report.cell_reasons import shorten_reason
 from benchmark.report.costs import energy_of, why_unmeasured
 from benchmark.report.footer import footer_lines
 from benchmark.report.numbers import NO_VALUE, has_value, shown_digits, shown_number
@@ -132,7 +133,7 @@ def _peak(model: ModelResult) -> str:
 def _energy(model: ModelResult, figure: str) -> str:
     energy = energy_of(model)
     if energy is None:
-        return _no_value(why_unmeasured(model).get("energy", ""))
+        return _no_value(shorten_reason(why_unmeasured(model).get("energy", "")))
     return shown_digits(getattr(energy, figure))
 
 

@@ -30,7 +30,7 @@ METRICS_OF_WEIGHTS = {"pretrained": "fid,kid", "random": "fid,kid", "tiny": "fid
 TINY_IMAGE_SIZE = 64
 MINIMUM_REFERENCES = 2000
 MOST_IMAGES = 10_000_000
-Pass = PassName | Literal["none"]
+Pass = PassName | Literal["all", "none"]
 _INTEGER = TypeAdapter(int)
 
 
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     passes: Annotated[tuple[Pass, ...], NoDecode, BeforeValidator(_split)] = Field(
         PASSES,
         min_length=1,
-        description=f"what each round measures after its timed batches: any of {','.join(PASSES)}, or none",
+        description=f"what each round measures after its timed batches: any of {','.join(PASSES)}; all; or none",
     )
     metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"
@@ -182,8 +182,10 @@ class Settings(BaseSettings):
             raise ValueError(f"METRICS: {unknown[0]!r} is no metric; there are {', '.join(metrics.METRICS)}, or all")
         if len(set(self.metrics)) != len(self.metrics):
             raise ValueError(f"METRICS={','.join(self.metrics)}: each metric at most once")
-        if len(set(self.passes)) != len(self.passes) or ("none" in self.passes and len(self.passes) > 1):
-            raise ValueError(f"PASSES={','.join(self.passes)}: each pass at most once, and none by itself")
+        if len(set(self.passes)) != len(self.passes):
+            raise ValueError(f"PASSES={','.join(self.passes)}: each pass at most once")
+        if len(self.passes) > 1 and (alone := {"all", "none"} & set(self.passes)):
+            raise ValueError(f"PASSES={','.join(self.passes)}: {min(alone)} must stand alone")
         if len(set(self.mode)) != len(self.mode):
             raise ValueError(f"MODE={','.join(self.mode)}: each mode at most once")
         if self.inception_weights is not None and not is_regular(self.inception_weights):
@@ -216,8 +218,8 @@ class Settings(BaseSettings):
         return self.num_samples if self.timed_samples == "all" else min(self.num_samples, self.timed_samples)
 
     def pass_names(self) -> tuple[PassName, ...]:
-        """Return the passes of each round."""
-        return tuple(name for name in self.passes if name != "none")
+        """Return the passes of this run, `all` spelled out."""
+        return PASSES if "all" in self.passes else tuple(name for name in self.passes if name in PASSES)
 
     def metric_names(self) -> tuple[str, ...]:
         """Return the metrics of this run, `all` spelled out."""

@@ -37,9 +37,9 @@ def tabulate_energy(models: Sequence[ModelResult]) -> list[str]:
         row("Rounds", lambda cost: str(len(cost.rounds))),
     ]  # fmt: skip
     intro = (
-        "Energy of the whole card over calls back to back, its idle power included: the mean over rounds. Throughput "
-        "per watt is images per joule. Throughput per joule is images per second over joules per image: it rewards "
-        "speed as well."
+        "Energy of the whole card over calls back to back, its idle power included: the mean over the rounds that "
+        "measured it. Throughput per watt is images per joule. Throughput per joule is images per second over joules "
+        "per image: it rewards speed as well."
     )
     return ["<h2>Energy</h2>", f"<p><small>{intro}</small></p>", grid("Metric", list(measured), rows)]
 

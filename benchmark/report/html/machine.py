@@ -19,7 +19,7 @@ _SHOWN: dict[str, Callable[[MachineState], str]] = {
     "Memory in use (GB)": lambda state: _shown(state.used_memory_bytes and state.used_memory_bytes / 1e9, 1),
     "Other processes on the card": lambda state: ", ".join(state.other_processes),
     "Load": lambda state: _shown(state.load_average, 1),
-    "Other CPU cores": lambda state: _shown(state.other_cpu_cores, 1),
+    "Cores kept busy by other work": lambda state: _shown(state.other_cpu_cores, 1),
     "CPU cores": lambda state: _shown(state.cpu_cores or None),
     "CPU governor": lambda state: state.cpu_governor,
     "Driver": lambda state: state.driver,
@@ -31,8 +31,8 @@ _SHOWN: dict[str, Callable[[MachineState], str]] = {
 def tabulate_states(models: Sequence[ModelResult]) -> list[str]:
     """Return a table with a row for each state, in order of time; what is the same in all of them stands above it."""
     states = [
-        (state, f"Round {made.number + 1}, {model.name}") for model in models for made in model.rounds
-        for state in made.states
+        (state, ", ".join(filter(None, [f"Round {made.number + 1}", model.name, end])))
+        for model in models for made in model.rounds for state, end in zip(made.states, _ends(made.states), strict=True)
     ]  # fmt: skip
     if not states:
         return []
@@ -46,8 +46,21 @@ def tabulate_states(models: Sequence[ModelResult]) -> list[str]:
         for at, (state, where) in enumerate(states)
     ]
     always = f"<p><small>In all of them: {text('; '.join(same))}</small></p>" if same else ""
-    table = always + grid("Round", ["Seconds", *columns], rows, "states")
+    table = always + grid("Round", ["Seconds since the first", *columns], rows, "states")
     return [f"<details><summary>State of the machine at both ends of every round</summary>{table}</details>"]
+
+
+def _ends(states: Sequence[MachineState]) -> list[str]:
+    """Return which end of its process each state of a round is, or "" where it is not certain.
+
+    A process that was killed has a start alone. Only an end can know what other work did in the meantime.
+    """
+    if len(states) % 2 == 0:
+        return ["start", "end"] * (len(states) // 2)
+    return [
+        "start" if not place else "end" if state.other_cpu_cores is not None else ""
+        for place, state in enumerate(states)
+    ]
 
 
 def _shown(number: float | None, decimals: int = 0) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark.measure.findings import Roofline
-from benchmark.report.costs import roofline_of
+from benchmark.report.costs import rooflines_of
 from benchmark.report.html.elements import grid, text
 from benchmark.report.html.plots import BLUE, DARK, GREY, WIDTH
 from benchmark.report.limits import bandwidth_share, matrix_share, name_limit
@@ -31,7 +31,7 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Roof:
-    """What the device can do in one dtype: the best that was measured for any column."""
+    """What the device can do in one dtype."""
 
     dtype: str
     matrix_flops_per_s: float
@@ -45,7 +45,8 @@ class _Roof:
 
 def show_rooflines(models: Sequence[ModelResult]) -> list[str]:
     """Return plot, words and table of the columns that have a roofline; nothing where there is no such column."""
-    measured = [(model, roofline) for model in models if (roofline := roofline_of(model)) is not None]
+    rooflines = rooflines_of(models)
+    measured = [(model, rooflines[model.name]) for model in models if model.name in rooflines]
     if not measured:
         return []
     points = [
@@ -53,10 +54,15 @@ def show_rooflines(models: Sequence[ModelResult]) -> list[str]:
         for model, roofline in measured if (intensity := _intensity(roofline))
     ]  # fmt: skip
     intro = (
-        "The roof is what this device reached: the throughput of a large matrix product, and the bandwidth of a copy "
-        "in its memory. A column's point is what it reaches with the operations that its plain network needs, by how "
-        "many of them there are for each byte of weights that it reads. The time is that of the timed calls."
+        "The roof is what this device reached at best: the throughput of a large matrix product, and the bandwidth of "
+        "a copy in its memory. A column's point is what it reaches with the operations that its plain network needs, "
+        "by how many of them there are for each byte of weights that it reads. The time is that of the timed calls."
     )
+    if any(model.mode == "compiled" for model, _ in measured):
+        intro += (
+            " The operations and weights of a compiled column are those of its eager model. Its compiled form may need "
+            "fewer, as where it encodes the empty prompt of guidance once for all calls."
+        )
     nearest = "".join(
         f"<li>{text(model.name)}: {text(name_limit(roofline, model.mean_latency_s))}</li>"
         for model, roofline in measured
@@ -64,7 +70,8 @@ def show_rooflines(models: Sequence[ModelResult]) -> list[str]:
     plot = [_draw(points, _roofs([roofline for _, roofline in measured]))] if points else []
     return [
         "<h2>Roofline</h2>", f"<p><small>{intro}</small></p>", *plot,
-        f"<p>Limit that each column is near:</p><ul>{nearest}</ul>", _tabulate(measured),
+        "<p>The limit that each column is near: half of it or more, so that it could not become twice as fast.</p>",
+        f"<ul>{nearest}</ul>", _tabulate(measured),
     ]  # fmt: skip
 
 
@@ -96,15 +103,8 @@ def _intensity(roofline: Roofline) -> float | None:
 
 
 def _roofs(rooflines: Sequence[Roofline]) -> list[_Roof]:
-    of_dtype: dict[str, list[Roofline]] = {}
-    for roofline in rooflines:
-        of_dtype.setdefault(roofline.dtype, []).append(roofline)
-    return [
-        _Roof(
-            dtype, max(each.matrix_flops_per_s for each in found), max(each.copy_bytes_per_s for each in found)
-        )
-        for dtype, found in of_dtype.items()
-    ]  # fmt: skip
+    roofs = {each.dtype: _Roof(each.dtype, each.matrix_flops_per_s, each.copy_bytes_per_s) for each in rooflines}
+    return list(roofs.values())
 
 
 def _draw(points: Sequence[_Point], roofs: Sequence[_Roof]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmark.measure.findings import Stages, StageTime
-from benchmark.report.costs import stages_of
+from benchmark.report.costs import count_stage_rounds, stages_of
 from benchmark.report.html.elements import grid, text
 from benchmark.report.html.plots import DARK, LEFT, WIDTH
 from benchmark.report.model_result import ModelResult
@@ -37,15 +37,16 @@ def show_stages(models: Sequence[ModelResult]) -> list[str]:
     measured = {model.name: stages for model in models if (stages := stages_of(model)) is not None}
     if not measured:
         return []
+    rounds = {model.name: count_stage_rounds(model) for model in models}
     sizes = sorted({stages.batch_size for stages in measured.values()})
     batch = f"batch size {', '.join(map(str, sizes))}"
     intro = (
-        f"One call of each column ({batch}), measured in calls of their own after the timed ones; the mean over "
-        "rounds. Every bar is a whole call. The backbone's shades alternate from call to call: a step of a diffusion "
-        "model, or a scale of one that predicts scale by scale."
+        f"One call of each column ({batch}), measured in calls of their own after the timed ones; the mean over the "
+        "rounds that measured it. Every bar is a whole call. The backbone's shades alternate from call to call: a step "
+        "of a diffusion model, or a scale of one that predicts scale by scale."
     )
     return [
-        "<h2>Where the time goes</h2>", f"<p><small>{intro}</small></p>", _draw(measured), _tabulate(measured),
+        "<h2>Where the time goes</h2>", f"<p><small>{intro}</small></p>", _draw(measured), _tabulate(measured, rounds),
         *_tabulate_calls(measured),
     ]  # fmt: skip
 
@@ -111,17 +112,17 @@ def _segments(stage: StageTime) -> Iterator[_Segment]:
         yield _Segment(between_s, _BETWEEN_COLOUR, f"{_BETWEEN}: {_ms(between_s)} ms")
 
 
-def _tabulate(measured: dict[str, Stages]) -> str:
+def _tabulate(measured: dict[str, Stages], rounds: dict[str, int]) -> str:
     rows: list[tuple[str, Sequence[str]]] = []
     for name, stages in measured.items():
         total_s = _sum(stages)
         for place, stage in enumerate(stages.stages):
             share = shown_percent(stage.seconds / total_s if total_s else None)
-            cells = stage.name, _ms(stage.seconds), share, str(stage.calls), _per_call(stage)
+            cells = stage.name, _ms(stage.seconds), share, str(stage.calls), _per_call(stage), ""
             rows.append(("" if place else name, cells))
-        of_timed = f"{shown_percent(stages.ratio)} of the timed calls' {_ms(stages.timed_seconds)} ms"
-        rows.append(("", ("sum", _ms(total_s), of_timed, "", "")))
-    return grid("Column", ("Stage", "ms", "Share", "Calls", "ms for each call"), rows, "wide")
+        of_calls = f"{shown_percent(stages.ratio)} of the {_ms(stages.unwatched_seconds)} ms of unwatched calls"
+        rows.append(("", ("sum", _ms(total_s), of_calls, "", "", str(rounds[name]))))
+    return grid("Column", ("Stage", "ms", "Share", "Calls", "ms for each call", "Rounds"), rows, "wide")
 
 
 def _per_call(stage: StageTime) -> str:

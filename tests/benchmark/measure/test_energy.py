@@ -124,7 +124,7 @@ def test_a_power_that_cannot_be_read_leaves_the_counter() -> None:
 def test_a_card_that_gives_neither_says_why() -> None:
     gpu = FakeGpu()
     gpu.counter_mj, gpu.has_power, gpu.failures = None, False, {"energy_mj": "no permission"}
-    with pytest.raises(NotMeasured, match=r"^no energy and no power of this card: no permission$"):
+    with pytest.raises(NotMeasured, match=r"^the card tells neither energy nor power: no permission$"):
         measured(Calls(gpu, 0.2))
 
 

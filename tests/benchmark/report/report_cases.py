@@ -108,7 +108,9 @@ def run_with(name: str) -> RunResult:
 def findings_with(name: str) -> Findings:
     """Return what passes found, with `name` at every place where text can stand."""
     return Findings(
-        Stages((StageTime("backbone", 3.0, 2, (1.0, 1.9)), StageTime("decoder", 0.6, 1, (0.5,))), 3.6, 3.45, 2, 1),
+        Stages(
+            (StageTime("backbone", 3.0, 2, (1.0, 1.9)), StageTime("decoder", 0.6, 1, (0.5,))), 3.6, 3.45, 3.45, 2, 1
+        ),
         None, Energy(100.0, 2.0, 5.0, 90.0, 50.0, "counter", (name,)), Roofline(1e12, 1e10, 1e14, 1e12, name),
         {"memory": name, name: name},
     )  # fmt: skip

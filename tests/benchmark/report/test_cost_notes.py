@@ -47,13 +47,18 @@ def test_energy_that_is_not_power_times_seconds_is_named_from_5_percent_on() -> 
     assert measured(0.93)[1] == "WARNING: energy over mean power times seconds is 0.93 (VAR-d16), not 1"
 
 
-def test_stages_that_do_not_add_up_to_the_timed_calls_are_named_from_3_percent_on() -> None:
-    def with_sum(model: ModelResult, seconds: float) -> ModelResult:
-        return every(model, Findings(stages=stages(1.0, stage("backbone", seconds))))
+def test_stages_that_do_not_add_up_are_named_by_column_and_round_from_3_percent_on() -> None:
+    def with_sums(model: ModelResult, *seconds: float) -> ModelResult:
+        return with_findings(model, [Findings(stages=stages(1.0, stage("backbone", each))) for each in seconds])
 
-    assert list_cost_notes([with_sum(ONE, 1.029), with_sum(OTHER, 0.971)]) == []
-    assert list_cost_notes([with_sum(ONE, 1.05), with_sum(OTHER, 0.94), with_sum(PIXART_ROUNDS, 1.0)]) == [
-        "Stages: their sum over the time of the timed calls is 1.05 (VAR-d16), 0.94 (SDXL)"
+    assert list_cost_notes([with_sums(ONE, 1.029, 0.971, 1.0), with_sums(OTHER, 1.0, 1.0, 1.0)]) == []
+    assert list_cost_notes([with_sums(ONE, 1.076, 0.924, 1.0)]) == [
+        "Stages: their sum is 1.076 of the latency of unwatched calls (VAR-d16, round 1), 0.924 (VAR-d16, round 2), "
+        "not within 0.97 to 1.03: read their shares, not their seconds"
+    ], "the mean over rounds would hide it"
+    assert list_cost_notes([with_sums(ONE, 1.0, 0.924, 1.0), with_sums(PIXART_ROUNDS, 1.0, 1.0, 1.0)]) == [
+        "Stages: their sum is 0.924 of the latency of unwatched calls (VAR-d16, round 2), not within 0.97 to 1.03: "
+        "read their shares, not their seconds"
     ]
 
 
@@ -64,8 +69,8 @@ def test_passes_without_a_figure_have_a_line_for_each_reason() -> None:
     on_cpu = {"memory": "no GPU", "energy": "no GPU"}
     models = [every(ONE, Findings(unmeasured=on_cpu)), every(OTHER, Findings(unmeasured=on_cpu | {"stages": "of one"}))]
     lines = footer_lines(report(*models, rounds=3))
-    assert "No memory, energy: no GPU" in lines
-    assert "No stages for SDXL: of one" in lines
+    assert "Not measured: memory, energy (no GPU)" in lines
+    assert "Not measured for SDXL: stages (of one)" in lines
 
 
 def test_a_pass_that_failed_in_some_rounds_is_named_with_these() -> None:
@@ -73,10 +78,40 @@ def test_a_pass_that_failed_in_some_rounds_is_named_with_these() -> None:
     found = [Findings(energy=energy(3.0)), failed, failed]
     lines = footer_lines(report(with_findings(ONE, found), rounds=3))
     assert "VAR-d16, rounds 2, 3: no energy: OSError: gone" in lines
-    assert not any(line.startswith("No ") for line in lines)
+    assert not any(line.startswith("Not measured") for line in lines)
 
 
 def test_a_card_whose_state_was_not_read_is_named_with_the_reason() -> None:
     unread = replace(ONE.rounds[1], states=(replace(CARD, unread="no NVML library", card_uuid="", driver=""),))
     model = replace(ONE, rounds=(ONE.rounds[0], unread, ONE.rounds[2]))
     assert list_cost_notes([model]) == ["VAR-d16, round 2: state of the card not read: no NVML library"]
+
+
+ASKED = {"PASSES": "('stages', 'memory', 'energy')"}
+
+
+def test_passes_that_were_asked_for_and_did_not_run_have_one_line_with_what_runs_them() -> None:
+    some = Findings(energy=energy(3.0), unmeasured={"memory": "no GPU"})
+    run = report(every(ONE, some), every(OTHER, some), rounds=3, settings=ASKED)
+    assert "Not measured: stages (not run yet; ROUNDS=4 measures them)" in footer_lines(run)
+    all_of_them = replace(run, settings={"PASSES": "('all',)"})
+    assert "Not measured: stages, roofline (not run yet; ROUNDS=4 measures them)" in footer_lines(all_of_them)
+    mixed = report(every(ONE, some), OTHER, every(PIXART_ROUNDS, some), rounds=3, settings=ASKED)
+    assert [line for line in footer_lines(mixed) if "not run yet" in line] == [
+        "Not measured: stages for VAR-d16 and PixArt; stages, memory, energy for SDXL (not run yet; ROUNDS=4 measures "
+        "them)"
+    ]
+
+
+def test_passes_that_were_not_asked_for_or_that_the_same_command_still_runs_have_no_line() -> None:
+    for settings in ({}, {"PASSES": "('none',)"}, {"PASSES": "('energy',)"}):
+        run = report(every(ONE, Findings(energy=energy(3.0))), rounds=3, settings=settings)
+        assert not any(line.startswith("Not measured") for line in footer_lines(run))
+    run = report(every(ONE, Findings()), rounds=4, settings=ASKED, interrupted=True)
+    assert not any("not run yet" in line for line in footer_lines(run)), "a round is still to be timed"
+
+
+def test_a_pass_that_ran_in_the_first_and_the_last_round_alone_has_no_line() -> None:
+    found = Findings(stages=stages(1.0, stage("backbone", 1.0)), energy=energy(3.0), unmeasured={"memory": "no GPU"})
+    run = report(with_findings(ONE, [found, Findings(), found]), rounds=3, settings=ASKED)
+    assert [line for line in footer_lines(run) if "easured" in line] == ["Not measured: memory (no GPU)"]

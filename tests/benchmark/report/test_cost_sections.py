@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from costs_cases import (
+    CARD,
     INFINITY_SCALES_S,
     VAR_SCALES_S,
     both_ends,
@@ -103,19 +104,21 @@ def test_calls_that_take_longer_than_their_stage_do_not_make_the_bar_longer() ->
     assert sum(width for width, _ in widths_of(show_stages([with_backbone(0.6, 0.6)])[2])) == pytest.approx(whole[0])
 
 
-def test_the_table_of_stages_has_calls_milliseconds_for_each_and_the_sum_beside_the_timed_calls() -> None:
+def test_the_table_of_stages_has_calls_milliseconds_for_each_and_the_sum_beside_unwatched_calls_and_its_rounds() -> (
+    None
+):
     page = "".join(show_stages(large_run().models[2:3]))
     cells = cells_of(page)
-    assert ["Infinity-2B", "text encoder", "34.0", "3.4 %", "1", "33.0"] in cells
-    assert ["", "backbone", "790", "78.2 %", "13", "59.8 (24.0..190)"] in cells
-    assert ["", "sum", "1,010", "99.8 % of the timed calls' 1,012 ms", "", ""] in cells
+    assert ["Infinity-2B", "text encoder", "34.0", "3.4 %", "1", "33.0", ""] in cells
+    assert ["", "backbone", "790", "78.2 %", "13", "59.8 (24.0..190)", ""] in cells
+    assert ["", "sum", "1,010", "99.8 % of the 1,012 ms of unwatched calls", "", "", "3"] in cells
     assert rows_of(page)["Call 13"] == [f"{1e3 * INFINITY_SCALES_S[-1]:.0f}"]
 
 
 def test_a_stage_whose_calls_are_not_known_has_no_time_for_each_and_a_stage_without_time_divides_nothing() -> None:
     empty = stages(1.0, stage("backbone", 0.0, calls=3))
     page = "".join(show_stages([with_findings(MODEL, [Findings(stages=empty)] * 3)]))
-    assert rows_of(page)["VAR-d16"] == ["backbone", "0", "n/a", "3", "n/a"]
+    assert rows_of(page)["VAR-d16"] == ["backbone", "0", "n/a", "3", "n/a", ""]
 
 
 def test_the_table_of_energy_has_spread_powers_and_throughput_per_joule() -> None:
@@ -149,6 +152,26 @@ def test_the_table_of_the_roofline_has_both_shares_and_the_words_name_the_limit(
     assert rows["Share of the matrix throughput"] == ["60.0 %"]
     assert rows["Share of the copy bandwidth"] == ["0.1 %"]
     assert "<li>VAR-d16: matrix throughput (60 %)</li>" in page
+    assert "near: half of it or more, so that it could not become twice as fast" in page
+    assert "eager model" not in page, "no column is compiled"
+
+
+def test_plot_and_table_have_one_roof_for_all_columns_of_a_dtype() -> None:
+    each = {
+        "one": Roofline(6e13, 1e9, 1.0e14, 1e12, "bfloat16"),
+        "other": Roofline(6e13, 1e9, 1.2e14, 9e11, "bfloat16"),
+    }
+    models = [with_findings(replace(MODEL, name=name), [Findings(roofline=it)] * 3) for name, it in each.items()]
+    page = "".join(show_rooflines(models))
+    rows = rows_of(page)
+    assert rows["Matrix throughput of the device"] == ["120 TFLOP/s (bfloat16)"] * 2
+    assert rows["Share of the matrix throughput"] == ["50.0 %"] * 2
+    assert rows["Copy bandwidth of the device"] == ["1.00 TB/s"] * 2
+    assert page.count("<polyline ") == 1
+
+
+def test_a_compiled_column_is_said_to_be_counted_on_its_eager_model() -> None:
+    assert "of a compiled column are those of its eager model" in "".join(show_rooflines(large_run().models))
 
 
 def test_the_plot_puts_each_column_where_its_intensity_and_throughput_are() -> None:
@@ -208,11 +231,24 @@ def test_states_are_listed_in_order_of_time_and_what_never_changes_is_said_once(
     hot = with_states(MODEL, 1, temperature_c=88, clock_limits=("sw thermal slowdown",), power_limit_w=500.0)
     (page,) = tabulate_states([hot])
     head = re.findall(r"<th>(.*?)</th>", page)
-    assert head == ["Round", "Seconds", "Clocks held down by", "°C", "Power limit (W)"]
-    assert rows_of(page)["Round 2, VAR-d16"] == ["90", "sw thermal slowdown", "88", "500 of 700"]
+    assert head == ["Round", "Seconds since the first", "Clocks held down by", "°C", "Power limit (W)"]
+    assert rows_of(page)["Round 2, VAR-d16, start"] == ["60", "gpu idle", "41", "700"]
+    assert rows_of(page)["Round 2, VAR-d16, end"] == ["90", "sw thermal slowdown", "88", "500 of 700"]
     assert "Driver: 570.86; Card: GPU-1a2b3c4d</small>" in page
     seconds = [int(row[1]) for row in re.findall(r"<tr><td>(.*?)</td><td>(\d+)</td>", page)]
     assert seconds == sorted(seconds) == [0, 30, 60, 90, 120, 150]
+
+
+def test_the_end_of_a_process_that_was_killed_is_not_made_up() -> None:
+    known, unknown = replace(CARD, other_cpu_cores=1.5), CARD
+    for states, ends in (
+        ((unknown, known), ("start", "end")), ((unknown, unknown), ("start", "end")), ((unknown,), ("start",)),
+        ((unknown, unknown, known), ("start", "", "end")),
+    ):  # fmt: skip
+        found = [replace(state, unix_s=float(place)) for place, state in enumerate(states)]
+        (page,) = tabulate_states([replace(MODEL, rounds=(replace(MODEL.rounds[0], states=tuple(found)),))])
+        labels = [row[0] for row in cells_of(page) if row]
+        assert labels == [", ".join(filter(None, ("Round 1, VAR-d16", end))) for end in ends]
 
 
 def test_a_machine_of_which_nothing_is_known_has_no_table() -> None:

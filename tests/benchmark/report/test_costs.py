@@ -10,9 +10,13 @@ from report_cases import VAR, with_rounds
 
 from benchmark.measure.findings import Findings, Memory, Roofline
 from benchmark.report.costs import (
+    ONLY_BESIDE_OTHERS,
+    count_stage_rounds,
     energy_of,
+    find_passes_not_run,
     memory_of,
     roofline_of,
+    rooflines_of,
     stages_of,
     throughput_per_joule,
     why_unmeasured,
@@ -79,16 +83,19 @@ def test_stages_are_means_over_rounds_of_each_stage_and_of_each_of_its_calls() -
     assert [one.seconds for one in found.stages] == pytest.approx([0.9, 0.2])
     assert found.stages[0].call_seconds == pytest.approx((0.3, 0.5))
     assert found.stages[0].calls == 2
-    assert (found.timed_seconds, found.seconds, found.ratio) == pytest.approx((1.1, 1.1, 1.0))
+    assert (found.unwatched_seconds, found.seconds, found.ratio) == pytest.approx((1.1, 1.1, 1.0))
+    assert found.timed_seconds == pytest.approx(1.21)
     assert found.watched_calls == 15
 
 
 def test_a_round_whose_calls_are_others_than_those_of_the_first_takes_no_part() -> None:
     first, other = stages(1.0, stage("backbone", 1.0, 0.5, 0.5)), stages(9.0, stage("backbone", 9.0, 3.0, 3.0, 3.0))
-    found = stages_of(with_findings(MODEL, [Findings(stages=one) for one in (first, other, first)]))
+    model = with_findings(MODEL, [Findings(stages=one) for one in (first, other, first)])
+    found = stages_of(model)
     assert found is not None
-    assert found.timed_seconds == 1.0
+    assert found.unwatched_seconds == 1.0
     assert found.stages == first.stages
+    assert count_stage_rounds(model) == 2
 
 
 def test_a_roofline_is_that_of_the_one_round_that_has_it_even_if_another_process_was_there() -> None:
@@ -106,3 +113,29 @@ def test_a_pass_that_found_nothing_anywhere_has_the_first_reason_and_one_that_fo
     ]
     assert why_unmeasured(with_findings(MODEL, found)) == {"memory": "no GPU"}
     assert why_unmeasured(MODEL) == {}, "no pass was asked for"
+
+
+def test_all_columns_of_a_dtype_have_the_best_limits_that_any_of_them_measured() -> None:
+    def with_limits(name: str, matrix: float, copy: float, dtype: str = "bfloat16") -> ModelResult:
+        found = Findings(roofline=Roofline(1e12, 1e9, matrix, copy, dtype))
+        return with_findings(replace(MODEL, name=name), [found, Findings(), Findings()])
+
+    models = [
+        with_limits("one", 7e14, 3e12), with_limits("other", 6e14, 4e12), with_limits("third", 5e13, 1e12, "float32"),
+    ]  # fmt: skip
+    found = rooflines_of([*models, MODEL])
+    assert {name: (each.matrix_flops_per_s, each.copy_bytes_per_s) for name, each in found.items()} == {
+        "one": (7e14, 4e12), "other": (7e14, 4e12), "third": (5e13, 1e12),
+    }  # fmt: skip
+
+
+def test_a_pass_with_figures_and_reasons_of_disturbed_rounds_alone_says_so() -> None:
+    found = Findings(energy=energy(1.0), roofline=Roofline(1.0, 1.0, 1.0, 1.0, "float32"), unmeasured={"memory": "why"})
+    model = disturbed(with_findings(MODEL, [found, Findings(), Findings()]), 0)
+    assert why_unmeasured(model) == {"memory": "why", "energy": ONLY_BESIDE_OTHERS}
+
+
+def test_a_pass_has_not_run_where_no_round_has_its_finding_or_its_reason() -> None:
+    made = [Findings(energy=energy(1.0)), Findings(), Findings(unmeasured={"memory": "no GPU"})]
+    assert find_passes_not_run(with_findings(MODEL, made), ["memory", "energy", "stages"]) == ["stages"]
+    assert find_passes_not_run(MODEL, []) == []

@@ -80,7 +80,7 @@ def test_a_power_limit_below_the_default_is_named() -> None:
 def test_a_load_of_the_cpu_may_disturb_a_run_on_it_from_a_tenth_of_its_cores_on() -> None:
     assert list_disturbances([on_cpu(ONE, 0, 3, other_cores=0.79, cores=8)]) == []
     assert list_disturbances([on_cpu(ONE, 0, 3, other_cores=2.5, cores=8)]) == [
-        "VAR-d16, rounds 1, 4: WARNING: other processes kept up to 2.5 of 8 CPU cores busy; more than 0.8 may disturb"
+        "VAR-d16, rounds 1, 4: WARNING: other work kept up to 2.5 of 8 CPU cores busy; more than 0.8 may disturb"
     ]
 
 
@@ -88,7 +88,7 @@ def test_a_load_of_the_cpu_beside_a_gpu_may_disturb_from_half_of_its_cores_on() 
     assert list_disturbances([with_states(ONE, 0, other_cpu_cores=7.9)]) == []
     busy = [with_states(ONE, 0, other_cpu_cores=8.4), with_states(OTHER, 1, 2, other_cpu_cores=9.6)]
     assert list_disturbances(busy) == [
-        "VAR-d16, round 1; SDXL, rounds 2, 3: WARNING: other processes kept up to 9.6 of 16 CPU cores busy; more than "
+        "VAR-d16, round 1; SDXL, rounds 2, 3: WARNING: other work kept up to 9.6 of 16 CPU cores busy; more than "
         "8.0 may disturb"
     ]
 

@@ -24,9 +24,13 @@ def test_a_share_is_the_time_at_full_speed_over_the_time_taken() -> None:
         (55, 71, "memory bandwidth (71 %)"),
         (120, 10, "matrix throughput (120 %)"),
         (50, 0, "matrix throughput (50 %)"),
-        (49.9, 9, "neither (50 % and 9 %: launches, small kernels, activations)"),
-        (4, 9, "neither (4 % and 9 %: launches, small kernels, activations)"),
-        (0.04, 0, "neither (0.04 % and 0 %: launches, small kernels, activations)"),
+        (49.9, 9, "neither (50 % of matrix throughput, 9 % of memory bandwidth: launches, small kernels, activations)"),
+        (4, 9, "neither (4 % of matrix throughput, 9 % of memory bandwidth: launches, small kernels, activations)"),
+        (
+            0.04,
+            0,
+            "neither (0.04 % of matrix throughput, 0 % of memory bandwidth: launches, small kernels, activations)",
+        ),
     ],
 )
 def test_the_nearest_limit_is_named_from_half_of_it_on(flops: float, weight_bytes: float, said: str) -> None:

@@ -72,6 +72,7 @@ def first_findings(content: dict[str, Any]) -> Any:
         ("energy.mean_power_w", 0.0, "is not a number above 0"),
         ("energy.source", "meter", "is 'meter' instead of one of 'counter'"),
         ("stages.timed_seconds", 0.0, "is not a number above 0"),
+        ("stages.unwatched_seconds", 0.0, "is not a number above 0"),
         ("stages.batch_size", 0, "is not a number above 0"),
         ("stages.stages[0].seconds", -1.0, "is not a number from 0 on"),
         ("stages.stages[0].call_seconds[1]", None, "is not a number from 0 on"),

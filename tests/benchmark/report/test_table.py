@@ -230,9 +230,9 @@ def test_where_energy_cannot_be_measured_the_rows_say_why_and_where_it_was_not_a
         )
     ]  # fmt: skip
     text = format_report(report(*models, rounds=3))
-    assert f"\n{'Energy (J/image)':<35} {'n/a (no GPU)':<20} {'2.00':<20} {'n/a':<20}\n" in text
-    assert f"\n{'Images per kWh':<35} {'n/a (no GPU)':<20} {'1,800,000':<20} {'n/a':<20}\n" in text
-    assert f"No energy for PixArt: {reason}" in text.splitlines()
+    assert f"\n{'Energy (J/image)':<35} {'n/a (no GPU)':<20} {'2.00':<20} {'n/a (shared card)':<20}\n" in text
+    assert f"\n{'Images per kWh':<35} {'n/a (no GPU)':<20} {'1,800,000':<20} {'n/a (shared card)':<20}\n" in text
+    assert f"Not measured for PixArt: energy ({reason})" in text.splitlines()
     assert "Energy" not in format_report(report(SDXL, VAR))
 
 

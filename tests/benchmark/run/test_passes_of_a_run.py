@@ -14,7 +14,7 @@ import torch
 import models
 import run_inference
 from benchmark.measure import passes
-from benchmark.measure.findings import MachineState, Memory, Roofline
+from benchmark.measure.findings import Energy, MachineState, Memory, Roofline
 from benchmark.report.results import ModelResult, read_results
 from benchmark.run import worker
 from benchmark.run.servers import WorkerDied
@@ -22,6 +22,7 @@ from models.base import ImageGenerator, ModelFamily, Request, option
 
 ROOFLINE = Roofline(1e12, 1e9, 1e14, 1e12, "float32")
 MEMORY = Memory(10, 20, "call", False)
+ENERGY = Energy(3.5, 100.0, 5.0, 70.0, 40.0, "counter")
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,14 @@ def results(output: Path) -> tuple[ModelResult, ...]:
     return read_results(output / "results.json").models
 
 
-def test_every_round_has_its_passes_and_one_counts_what_a_call_costs(output: Path) -> None:
+def test_the_first_and_the_last_round_have_passes_and_one_counts_what_a_call_costs(output: Path) -> None:
     assert run_inference.main([]) == 0
     (model,) = results(output)
-    assert [found.findings.memory for found in model.rounds] == [MEMORY] * 3
+    assert [found.findings.memory for found in model.rounds] == [MEMORY, None, MEMORY]
     assert [found.findings.roofline for found in model.rounds] == [ROOFLINE, None, None]
     assert all(found.findings.unmeasured == {} for found in model.rounds)
     assert [len(found.states) for found in model.rounds] == [2, 2, 2]
-    assert [set(found.findings.pass_seconds) for found in model.rounds] == [
-        {"memory", "roofline"},
-        {"memory"},
-        {"memory"},
-    ]
+    assert [set(found.findings.pass_seconds) for found in model.rounds] == [{"memory", "roofline"}, set(), {"memory"}]
     assert all(seconds > 0 for found in model.rounds for seconds in found.findings.pass_seconds.values())
 
 
@@ -83,15 +80,32 @@ def test_added_rounds_have_passes_too_and_those_that_were_timed_stay_as_they_are
     assert [found.findings.roofline for found in model.rounds] == [None] * 3 + [ROOFLINE, None]
     assert run_inference.main(["--rounds", "6"]) == 0
     (model,) = results(output)
+    assert model.rounds[5].findings.memory == MEMORY
     assert model.rounds[5].findings.roofline is None, "it was counted before"
+
+
+def test_the_idle_power_is_measured_once_for_a_column(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def energy(_: ImageGenerator, timing: passes.Timing, __: object) -> Energy:
+        asked.append(timing.with_idle)
+        return ENERGY
+
+    monkeypatch.setattr(passes, "_PASSES", passes._PASSES | {"energy": energy})
+    assert run_inference.main(["--passes", "energy"]) == 0
+    assert run_inference.main(["--passes", "energy", "--rounds", "4"]) == 0
+    assert asked == [True, False, False]
+    (model,) = results(output)
+    assert [found.findings.energy for found in model.rounds] == [ENERGY, None, ENERGY, ENERGY]
 
 
 @pytest.mark.parametrize(
     ("value", "told"),
     [
         ("speed", "PASSES"),
-        ("energy,energy", "PASSES=energy,energy: each pass at most once, and none by itself"),
-        ("none,energy", "PASSES=none,energy: each pass at most once, and none by itself"),
+        ("energy,energy", "PASSES=energy,energy: each pass at most once"),
+        ("none,energy", "PASSES=none,energy: none must stand alone"),
+        ("stages,all", "PASSES=stages,all: all must stand alone"),
     ],
 )
 def test_bad_passes_are_refused(value: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
