@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.networks import infinity_sampling
 from models.networks import var_transformer as var_network
-from models.networks.cuda_graphs import ProgramPool, ProgramT
+from models.networks.cuda_graphs import ProgramPool, ProgramT, use_device
 from models.networks.decoding import decode_images
 from models.networks.noise import Noise
 from models.networks.operations import use_operations
@@ -49,8 +49,7 @@ def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Modul
     from models.networks.fused import FUSED
     from models.networks.launching import compiling
 
-    if (number := torch.device(runtime.device).index) is not None:
-        torch.cuda.set_device(number)  # kernels and captures go to the current device
+    use_device(runtime.device)
     for network in networks:
         use_operations(network, FUSED)
     return ProgramPool(True, preparing=compiling)

@@ -100,7 +100,7 @@ class Stop:
                 return
             raise Stopped(number)
         self._number, self._since = number, now
-        _tell("Stopping after this batch; Ctrl-C again stops at once.")
+        _tell("Stopping after this batch or pass; Ctrl-C again stops at once.")
 
 
 @contextmanager

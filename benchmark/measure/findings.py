@@ -34,20 +34,22 @@ class StageTime:
 class Stages:
     """The stages of a call in their order.
 
-    seconds: of a whole watched call, the mean over `watched_calls`. timed_seconds: of a whole timed call of the same
-    worker, the mean. batch_size: requests in a call of either kind.
+    seconds: of a whole watched call, the mean over `watched_calls`. unwatched_seconds: of a whole call that was not
+    watched, the mean of as many, made before and after those. timed_seconds: the mean of the timed calls of the same
+    worker. batch_size: requests in a call of either kind.
     """
 
     stages: tuple[StageTime, ...]
     seconds: float
+    unwatched_seconds: float
     timed_seconds: float
     watched_calls: int
     batch_size: int
 
     @property
     def ratio(self) -> float:
-        """Sum of the stages over the latency of the timed calls: 1 where watching costs nothing."""
-        return sum(stage.seconds for stage in self.stages) / self.timed_seconds
+        """Sum of the stages over the latency of unwatched calls: 1 where watching costs nothing."""
+        return sum(stage.seconds for stage in self.stages) / self.unwatched_seconds
 
 
 @dataclass(frozen=True)

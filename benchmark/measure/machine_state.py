@@ -75,11 +75,8 @@ class _Seen:
 
     @property
     def hidden_bytes(self) -> int | None:
-        """The memory in use where that of nobody would be less and no process is listed; None elsewhere."""
-        if self.listed or self.memory is None:
-            return None
-        unused_bytes = UNUSED_BYTES_WITH_RESERVED if self.memory.has_reserved else UNUSED_BYTES
-        return self.memory.used_bytes if self.memory.used_bytes > unused_bytes else None
+        """The memory in use that no listed process holds; None where that is what an unused card has."""
+        return find_hidden_bytes(self.memory, self.listed or ())
 
 
 class StateReader:
@@ -90,8 +87,9 @@ class StateReader:
 
     Others are processes that compute on the card, and those with a window alone that hold much of its memory; not this
     process, those that it started, and those that it comes from. In a container NVML may give processes other numbers:
-    then the entry that came with this process is its own. Or it lists none: then memory that was in use before this
-    process had any, or that grows beside torch's, is somebody's. Who comes and leaves between both ends is not seen.
+    then the entry that came with this process is its own. Or it lists none, or none outside of the container: then
+    memory that was in use before this process had any, that no listed process holds, or that grows beside torch's, is
+    another's. Who comes and leaves between both ends is not seen.
 
     Nothing is raised where something cannot be read. Each end takes some milliseconds, and up to SECONDS_TO_LEAVE more
     where another process seems to be there, which may be an ended worker.
@@ -148,7 +146,7 @@ class StateReader:
         others = card.find_others(relatives, before)
         while others and self._wait():
             others = card.find_others(relatives, before)
-        if card.is_hidden and seen.hidden_bytes is not None and not self._is_late:
+        if not others and seen.hidden_bytes is not None and not self._is_late:
             return (f"unknown ({_gigabytes(seen.hidden_bytes)} in use)",)
         return others
 
@@ -182,6 +180,10 @@ class _UsedCard:
     def read_end(self, host: MachineState, relatives: Collection[int]) -> MachineState:
         """Return the card's state, onto that of the host."""
         others = self.find_others(relatives)
+        listed = self.card.processes() or ()
+        if listed and not others:
+            hidden_bytes = find_hidden_bytes(self.card.used_memory(), listed, self._reserved_bytes())
+            others = others if hidden_bytes is None else (f"unknown ({_gigabytes(hidden_bytes)} in use)",)
         bytes_beside_torch = self._read_bytes_beside_torch()
         if self.is_hidden and bytes_beside_torch is not None and self._bytes_beside_torch is not None:
             grown_bytes = bytes_beside_torch - self._bytes_beside_torch
@@ -199,6 +201,21 @@ class _UsedCard:
     def _read_bytes_beside_torch(self) -> int | None:
         memory = self.card.used_memory()
         return None if memory is None else memory.used_bytes - self._reserved_bytes()
+
+
+def find_hidden_bytes(memory: UsedMemory | None, listed: Sequence[Listed], own_bytes: int = 0) -> int | None:
+    """Return the memory in use that no listed process holds; None where an unused card may have as much.
+
+    None, too, where one of them does not tell what it holds, or they tell less than the `own_bytes` that this one does.
+    """
+    if memory is None or any(entry.used_bytes is None for entry in listed):
+        return None
+    listed_bytes = sum(entry.used_bytes or 0 for entry in listed)
+    if listed_bytes < own_bytes:
+        return None
+    unused_bytes = UNUSED_BYTES_WITH_RESERVED if memory.has_reserved else UNUSED_BYTES
+    left_bytes = memory.used_bytes - listed_bytes
+    return left_bytes if left_bytes > unused_bytes else None
 
 
 def read_host() -> MachineState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ from benchmark.measure.findings import NotMeasured, Stages, StageTime
 from models.base import ImageGenerator, Request, StageName
 
 MOST_CALLS = 25
-MOST_SECONDS = 0.5  # more than LEAST_CALLS take no longer than this together, but for the last of them
+SECONDS = 0.5  # of watched calls, and as much of those that are not watched
 LEAST_CALLS = 2
 LONG_CALL_SECONDS = 10.0  # one call is enough where it takes longer
 
@@ -37,12 +38,13 @@ def time_stages(
     stopped: Callable[[], bool] = lambda: False,
     most_calls: int = MOST_CALLS,
 ) -> Stages:
-    """Return the times of a call's stages, the means over a few watched calls.
+    """Return the times of a call's stages, the means over a few watched calls, between calls that are not watched.
 
-    A watched call that does not count goes first: it compiles and captures what only such calls need. Each moment of a
-    call is in one stage, so that the stages add up to its latency (see `Timeline`). No image is kept.
+    As many are made unwatched, half of them before and half after: a process that grows faster or slower does so for
+    both. A watched call that does not count goes first: it compiles and captures what only such calls need. Each moment
+    of a call is in one stage, so that the stages add up to its latency (see `Timeline`). No image is kept.
 
-    requests: of one call, as `prepare` returned them. timed_seconds: the mean of the calls that were timed unwatched.
+    requests: of one call, as `prepare` returned them. timed_seconds: the mean of the calls that were timed before.
     stopped: is asked before each call.
 
     Raises:
@@ -51,20 +53,29 @@ def time_stages(
     stages = generator.stages()
     if not stages:
         raise NotMeasured("the model does not tell its stages apart")
-    timeline = Timeline(clock)
-    calls: list[WatchedCall] = []
+    count = _count_calls(timed_seconds, most_calls)
+    half, timeline = math.ceil(count / 2), Timeline(clock)
+
+    def call() -> None:
+        if stopped():
+            raise NotMeasured("stopped")
+        generator.generate(requests)
+
+    def time_unwatched() -> float:
+        seconds = clock.time(call)[1]
+        generator.check()
+        return seconds
+
+    unwatched_s = [time_unwatched() for _ in range(half)]
+    counted: list[WatchedCall] = []
     with generator.watched(timeline):
-        while not stopped():
+        for number in range(count + 1):
             timeline.start()
-            generator.generate(requests)
+            call()
             timeline.stop()
             generator.check()
-            calls.append(timeline.read())
-            if _is_enough(calls[1:], most_calls):
-                break
-        else:
-            raise NotMeasured("stopped")
-    counted = calls[1:]
+            counted += [timeline.read()] if number else []
+    unwatched_s += [time_unwatched() for _ in range(half)]
     entered = {name for call in counted for name in call.stage_seconds}
     assert entered <= {stage.name for stage in stages}, "a generator enters only stages that it names"
     if not entered:
@@ -72,16 +83,17 @@ def time_stages(
     return Stages(
         tuple(_mean(stage.name, counted) for stage in stages),
         seconds=fmean(call.seconds for call in counted),
+        unwatched_seconds=fmean(unwatched_s),
         timed_seconds=timed_seconds,
         watched_calls=len(counted),
         batch_size=len(requests),
     )
 
 
-def _is_enough(counted: Sequence[WatchedCall], most_calls: int) -> bool:
-    if len(counted) >= most_calls or any(call.seconds > LONG_CALL_SECONDS for call in counted):
-        return True
-    return len(counted) >= LEAST_CALLS and sum(call.seconds for call in counted) >= MOST_SECONDS
+def _count_calls(timed_seconds: float, most_calls: int) -> int:
+    """Return how many calls are watched: as many as take SECONDS, but for the least."""
+    least = 1 if timed_seconds > LONG_CALL_SECONDS else LEAST_CALLS
+    return min(most_calls, max(least, math.ceil(SECONDS / timed_seconds)))
 
 
 def _mean(name: StageName, calls: Sequence[WatchedCall]) -> StageTime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -133,11 +133,11 @@ def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Work]]
                 # Without the others: a model may prepare for the longest prompt, and rounds are to stay alike.
                 requests = column.requests[: own.timed_count()]
                 slices = tuple(rounds[number])
-                lacks = _lacking_passes(column) if slices and number == _first_to_time(rounds) else frozenset()
+                passes, with_idle = _passes(column, number, rounds)
+                load_eager = None if column.job.load_eager is column.job.load else column.job.load_eager
                 job = RoundJob(
-                    column.job.load, requests, column.job.journal, column.plan, number, slices, session,
-                    tuple(name for name in own.pass_names() if name != "roofline" or name in lacks),
-                    "energy" in lacks, None if column.job.load_eager is column.job.load else column.job.load_eager,
+                    column.job.load, requests, column.job.journal, column.plan, number, slices, session, passes,
+                    with_idle, load_eager,
                 )  # fmt: skip
                 doing = f"round {number + 1} of {own.rounds}"
                 works.append(Work(column.job, doing, partial(_time, job), partial(_has_timed, job, column)))
@@ -145,13 +145,23 @@ def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Work]]
             yield in_order(works, number)
 
 
-def _first_to_time(rounds: dict[int, list[range]]) -> int:
-    return min(number for number, slices in rounds.items() if slices)
+def _passes(
+    column: OpenColumn, number: int, rounds: Mapping[int, Sequence[range]]
+) -> tuple[tuple[PassName, ...], bool]:
+    """Return the passes of a round, and whether the idle power is measured, too.
 
+    Passes run in the first and in the last of the rounds that are timed now: in all of them they would take a third
+    more. What is the same in each process is measured once for a column.
 
-def _lacking_passes(column: OpenColumn) -> frozenset[PassName]:
-    """Return the passes that found nothing in this column yet: what is the same in each process is measured once."""
-    return frozenset(PASSES) - {line.name for line in column.snapshot.measured if line.found is not None}
+    rounds: the slices that each round of the column lacks.
+    """
+    timed = sorted(each for each, slices in rounds.items() if slices)
+    if number not in (*timed[:1], *timed[-1:]):
+        return (), False
+    found = {line.name for line in column.snapshot.measured if line.found is not None}
+    lacking = frozenset(PASSES) - found if number == timed[0] else frozenset()
+    names = column.job.column.settings.pass_names()
+    return tuple(name for name in names if name != "roofline" or name in lacking), "energy" in lacking
 
 
 def _has_timed(job: RoundJob, column: OpenColumn, reason: str) -> bool:

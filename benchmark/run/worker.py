@@ -83,7 +83,7 @@ def time_round(job: RoundJob, progress: Progress, stopped: Callable[[], bool] = 
         clock.release_memory()
     if measured is not None and job.load_eager is not None and "roofline" in job.passes and not stopped():
         try:  # the compiled model is gone by now, so that there is memory for the eager one
-            _count_on_eager(job, *measured, stopped)
+            _count_on_eager(job, *measured, progress, stopped)
         finally:
             clock.release_memory()
 
@@ -139,17 +139,21 @@ def _time_and_measure(
     first_call_bytes = peaks[0] if peaks is not None and is_compiled else None
     timing = Timing(first, clock, job.plan.device, job.plan.dtype, timed_s / done, first_call_bytes, job.with_idle)
     here = tuple(name for name in job.passes if name != "roofline" or not is_compiled)
-    _measure(generator, timing, here, job, process, stopped)
+    _measure(generator, timing, here, job, process, progress, stopped)
     return timing, process
 
 
-def _count_on_eager(job: RoundJob, timing: Timing, process: str, stopped: Callable[[], bool]) -> None:
+def _count_on_eager(
+    job: RoundJob, timing: Timing, process: str, progress: Progress, stopped: Callable[[], bool]
+) -> None:
     """Run the pass that needs plain operations, for a compiled model, on the same one in eager mode."""
     assert job.load_eager is not None, "the model was compiled"
     began = timing.clock.now()
     generator = job.load_eager()
+    if stopped():
+        return
     requests = _full_call(generator.prepare(job.requests), job.plan.batch_size)
-    _measure(generator, replace(timing, requests=requests), ("roofline",), job, process, stopped, began)
+    _measure(generator, replace(timing, requests=requests), ("roofline",), job, process, progress, stopped, began)
 
 
 def _full_call(prepared: Sequence[Request], batch_size: int) -> list[Request]:
@@ -158,18 +162,22 @@ def _full_call(prepared: Sequence[Request], batch_size: int) -> list[Request]:
 
 def _measure(
     generator: ImageGenerator, timing: Timing, names: Sequence[PassName], job: RoundJob, process: str,
-    stopped: Callable[[], bool], began: float | None = None,
+    progress: Progress, stopped: Callable[[], bool], began: float | None = None,
 ) -> None:  # fmt: skip
     """Run passes and record what they found. began: when the first one did, where that was before this call."""
+    if not names:
+        return
     began = timing.clock.now() if began is None else began
-    for name, found in run_passes(generator, timing, names, stopped):
-        now = timing.clock.now()
-        reason = found if isinstance(found, str) else ""
-        content = None if isinstance(found, str) else to_json(found)
-        job.journal.record_measured(
-            Measured(name, content, reason, seconds=now - began, round=job.round, process=process)
-        )
-        began = now
+    with progress.task(f"{generator.name} passes", len(names), "passes") as task:
+        for name, found in run_passes(generator, timing, names, stopped):
+            now = timing.clock.now()
+            reason = found if isinstance(found, str) else ""
+            content = None if isinstance(found, str) else to_json(found)
+            job.journal.record_measured(
+                Measured(name, content, reason, seconds=now - began, round=job.round, process=process)
+            )
+            began = now
+            task.advance(1)
 
 
 def _state(edge: Literal["start", "end"], reader: StateReader, job: RoundJob, process: str) -> State:

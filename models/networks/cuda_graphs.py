@@ -169,6 +169,12 @@ class ProgramPool(Generic[ProgramT]):
         return graph, answer
 
 
+def use_device(device: str) -> None:
+    """Make a numbered GPU ("cuda:1") the current one: kernels of our own and captures go to that."""
+    if (number := torch.device(device).index) is not None:
+        torch.cuda.set_device(number)
+
+
 def replaying(graph: torch.cuda.CUDAGraph, answer: Tensor) -> Callable[[], Tensor]:
     """Return a function that replays the graph and returns the tensor that it writes."""
 

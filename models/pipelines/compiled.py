@@ -10,6 +10,7 @@ import torch
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils import _pytree as pytree
 
+from models.networks.cuda_graphs import use_device
 from models.pipelines.cuda_graphs import GraphedCall
 from models.pipelines.networks import backbones_of, steady_decoder_of, text_encoders_of
 from models.pipelines.rehearsal import ALL_ALIKE, Findings
@@ -172,6 +173,7 @@ def speed_up(
         names = ", ".join(dict.fromkeys(type(backbone).__name__ for backbone in backbones))
         raise ValueError(f"nothing in {names} can be compiled by {strategy.base}: set MODE=eager")
     if strategy.has_graphs(device):
+        use_device(device)
         pool = torch.cuda.graph_pool_handle()
         for network in images + texts:
             name = type(network).__name__

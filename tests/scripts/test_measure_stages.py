@@ -23,7 +23,7 @@ def test_each_scale_is_printed_and_recorded(
     assert (backbone["calls"], len(backbone["call_seconds"])) == (8, 8)
     assert (decoder["calls"], len(decoder["call_seconds"])) == (1, 1)
     assert column["watched_calls"] == 2
-    assert column["ratio"] == (backbone["seconds"] + decoder["seconds"]) / column["timed_seconds"]
+    assert column["ratio"] == (backbone["seconds"] + decoder["seconds"]) / column["unwatched_seconds"]
     whole, scales = capsys.readouterr().out.splitlines()
     assert "; backbone " in whole
     assert "sum / latency " in whole

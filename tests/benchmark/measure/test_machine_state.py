@@ -199,11 +199,39 @@ def test_what_the_driver_keeps_for_itself_is_nobodys(memory: UsedMemory | None, 
     assert bool(start.other_processes) == foreign
 
 
-def test_memory_in_use_is_this_processs_where_it_is_the_only_one_listed() -> None:
+def test_memory_that_was_in_use_is_anothers_where_only_this_process_is_listed() -> None:
+    """As in a container, where NVML lists the processes of the container alone."""
     gpu = FakeGpu()
     gpu.memory = UsedMemory(2_100_000_000)
-    start, _ = states(gpu, lists(gpu, Listed(9002)))
-    assert start.other_processes == ()
+    start, _ = states(gpu, lists(gpu, Listed(ME)))
+    assert start.other_processes == ("unknown (2.1 GB in use)",)
+
+
+@pytest.mark.parametrize(
+    ("own_bytes", "used_bytes", "others"),
+    [
+        (5 * GB, 5 * GB + 300_000_000, ()), (5 * GB, 8 * GB, ("unknown (3.0 GB in use)",)), (None, 8 * GB, ()),
+        (1 * GB, 8 * GB, ()),
+    ],
+)  # fmt: skip
+def test_memory_that_no_listed_process_holds_is_anothers(
+    own_bytes: int | None, used_bytes: int, others: tuple[str, ...]
+) -> None:
+    gpu, cuda = FakeGpu(), FakeCuda()
+    cuda.held_bytes = 4 * GB  # of torch: a process that tells less does not tell what it holds
+
+    def run() -> None:
+        gpu.memory = UsedMemory(used_bytes)
+
+    _, end = states(gpu, lists(gpu, Listed(ME, "compute", own_bytes)), run, cuda)
+    assert end.other_processes == others
+
+
+def test_the_memory_of_a_relative_that_is_listed_is_no_others() -> None:
+    gpu = FakeGpu()
+    gpu.listed, gpu.memory = (Listed(os.getppid(), "compute", 3 * GB),), UsedMemory(3 * GB)
+    start, end = states(gpu, lambda: None)
+    assert start.other_processes == end.other_processes == ()
 
 
 @pytest.mark.parametrize(("grown_bytes", "others"), [(1 * GB, ()), (3 * GB, ("unknown (3.0 GB more in use)",))])

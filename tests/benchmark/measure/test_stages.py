@@ -136,27 +136,29 @@ class Parts(ImageGenerator):
 ONE, TWO = Request(0, "a", 0), Request(1, "b", 1)
 
 
-def test_one_long_call_is_timed_after_one_that_does_not_count_and_both_are_checked() -> None:
+def test_one_long_call_is_timed_between_unwatched_ones_after_one_that_does_not_count_and_all_are_checked() -> None:
     clock = FakeClock()
     generator = Parts(clock, growth=1.0)
     stages = (
-        StageTime("text encoder", 2.0, 1, (2.0,)), StageTime("backbone", 12.0, 1, (12.0,)),
+        StageTime("text encoder", 2.0, 1, (2.0,)), StageTime("backbone", 14.0, 1, (14.0,)),
         StageTime("decoder", 4.0, 1, (4.0,)),
     )  # fmt: skip
-    found = time_stages(generator, [ONE, TWO], clock, timed_seconds=9.0)
-    assert found == Stages(stages, seconds=18.0, timed_seconds=9.0, watched_calls=1, batch_size=2)
-    assert found.ratio == 2.0
-    assert generator.checked == 2
+    found = time_stages(generator, [ONE, TWO], clock, timed_seconds=16.0)
+    # Calls of 16, 18, 20 and 22 seconds: the second is the one that does not count, the third the one that is watched.
+    assert found == Stages(
+        stages, seconds=20.0, unwatched_seconds=19.0, timed_seconds=16.0, watched_calls=1, batch_size=2
+    )  # fmt: skip
+    assert found.ratio == 20 / 19
+    assert generator.checked == 4
     assert generator.watch is None
 
 
 def test_the_seconds_are_the_mean_of_the_watched_calls() -> None:
     clock = FakeClock()
     found = time_stages(Parts(clock, growth=0.5, steps=[2]), [ONE], clock, timed_seconds=9.0)
-    # Calls of 8.5 and 9 seconds: two are enough where they take more than half a second together.
     assert found.watched_calls == 2
-    assert found.seconds == 8.75
-    assert found.stages[1] == StageTime("backbone", 5.75, 2, (2.875, 2.875))
+    assert (found.seconds, found.unwatched_seconds) == (9.25, 9.0)  # of 9 and 9.5 seconds, of 8 and 10
+    assert found.stages[1] == StageTime("backbone", 6.25, 2, (3.125, 3.125))
 
 
 def test_short_calls_are_watched_more_often() -> None:
@@ -166,14 +168,14 @@ def test_short_calls_are_watched_more_often() -> None:
             return super().generate(requests)
 
     clock = FakeClock()
-    assert time_stages(Quick(clock), [ONE], clock, 1.0).watched_calls == 4  # of an eighth of a second
-    assert time_stages(Quick(clock), [ONE], clock, 1.0, most_calls=3).watched_calls == 3
-    assert time_stages(Quick(clock), [], clock, 1.0).watched_calls == MOST_CALLS
+    assert time_stages(Quick(clock), [ONE], clock, 0.125).watched_calls == 4
+    assert time_stages(Quick(clock), [ONE], clock, 0.125, most_calls=3).watched_calls == 3
+    assert time_stages(Quick(clock), [ONE], clock, 1e-3).watched_calls == MOST_CALLS
 
 
 def test_calls_of_a_number_that_changes_have_no_seconds_of_their_own() -> None:
     clock = FakeClock()
-    found = time_stages(Parts(clock, steps=[1, 2, 4]), [ONE], clock, timed_seconds=8.0)
+    found = time_stages(Parts(clock, steps=[1, 1, 2, 4]), [ONE], clock, timed_seconds=8.0)
     assert found.stages[1] == StageTime("backbone", 5.0, 3, ())
     assert found.ratio == 1.0
 
@@ -201,7 +203,7 @@ def test_no_image_of_a_watched_call_is_kept() -> None:
 
     clock = FakeClock()
     time_stages(Seen(clock), [ONE], clock, 8.0)
-    assert len(kept) == 3
+    assert len(kept) == 5
 
 
 def test_a_model_without_stages_has_no_times() -> None:

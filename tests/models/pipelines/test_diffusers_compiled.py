@@ -151,3 +151,15 @@ def test_blocks_that_diffusers_lists_are_those_that_lists_of_modules_hold() -> N
     assert len(listed) == 5
     network._repeated_blocks = []
     assert repeated_blocks(network) == listed
+
+
+@pytest.mark.parametrize(("device", "current"), [("cuda:1", [1]), ("cuda", [])])
+def test_graphs_are_captured_on_the_device_that_was_asked_for(
+    device: str, current: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A capture records the streams of the current device alone."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    speed_up(build_sdxl(), Strategy("eager"), device)
+    assert chosen == current
