@@ -12,6 +12,7 @@ written beside the figures, with the suffix .png.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ from benchmark.run.remote_progress import relay
 from benchmark.run.slices import timed_slices
 from benchmark.run.worker import Plan, RoundJob
 from scripts.measuring.chosen_columns import SEED, add_column_flags, choose_columns, loader_of
-from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
+from scripts.measuring.harness import describe_run, duration, end_script, open_parser, write_report
 from scripts.measuring.measure_stages import robot_requests
 from scripts.measuring.spreading import time_in_worker
 
@@ -66,7 +67,7 @@ class Point:
 
 
 def sweep(column: Column, machine: Machine, sizes: Sequence[int], calls: int, seconds: float) -> Iterator[Point]:
-    """Yield a column's figures at each batch size, ascending. seconds: none begins that may end later.
+    """Yield a column's figures at each batch size, ascending. seconds: no size begins that may end later.
 
     Raises:
         WorkerFailed, WorkerDied: this batch size cannot be measured.
@@ -123,6 +124,16 @@ def row_of(point: Point) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def reasons_of(points: Sequence[Point]) -> list[str]:
+    """Return a line for each reason why passes found nothing: by pass, then in the order of the columns."""
+    columns: dict[tuple[str, str], dict[str, None]] = {}
+    for name in PASSES:
+        for point in points:
+            if name in point.reasons:
+                columns.setdefault((name, point.reasons[name]), {})[point.column] = None
+    return [f"no {name} ({', '.join(names)}): {reason}" for (name, reason), names in columns.items()]
+
+
 def write_plot(points: Sequence[Point], about: dict[str, Any], path: Path) -> None:
     """Draw a panel for each figure that was measured, with a line for each column."""
     import matplotlib as mpl
@@ -164,18 +175,25 @@ def main(given: Sequence[str] | None = None) -> int:
     add_column_flags(parser)
     parser.add_argument("--batch-sizes", type=_sizes, default=(1, 2, 4, 8, 16, 32), help="[1,2,4,8,16,32]")
     parser.add_argument("--calls", type=int, default=10, help="timed calls at each batch size [%(default)s]")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none that may end later, a column")
+    parser.add_argument(
+        "--seconds", type=duration, default=math.inf,
+        help="for each column, start no batch size that may end later than this [no limit]",
+    )  # fmt: skip
     arguments = parser.parse_args(given)
     if arguments.tiny:
         arguments.models, arguments.weights, arguments.batch_sizes, arguments.calls = "var", "tiny", (1, 2), 2
         arguments.device = "cpu"
     if arguments.calls < 1:
         parser.error(f"--calls {arguments.calls}: expected 1 or more")
+    plot = arguments.output.with_suffix(".png")
+    if plot == arguments.output:
+        parser.error(f"--output {plot}: the plot goes there; name the file of the figures, for example .json")
     about = describe_run(__file__, arguments.device)
     points: list[Point] = []
     failed: dict[str, str] = {}
     print(" | ".join(HEADER))
     for column, machine in choose_columns(arguments):
+        before = len(points)
         try:
             for point in sweep(column, machine, arguments.batch_sizes, arguments.calls, arguments.seconds):
                 points.append(point)
@@ -183,15 +201,19 @@ def main(given: Sequence[str] | None = None) -> int:
                 write_report(arguments.output, about, {"points": list(map(asdict, points)), "failed": failed})
         except (servers.WorkerFailed, servers.WorkerDied) as error:
             failed[column.title] = str(error)
-            print(f"{column.title}: no larger batch size: {error}", flush=True)
-    for name, reason in {item for point in points for item in point.reasons.items()}:
-        print(f"no {name}: {reason}")
+            larger = "larger " if len(points) > before else ""
+            print(f"{column.title}: no {larger}batch size: {error}", flush=True)
+        else:
+            if len(points) == before:
+                failed[column.title] = "no time for any batch size"
+                print(f"{column.title}: {failed[column.title]}", flush=True)
+    for line in reasons_of(points):
+        print(line)
     write_report(arguments.output, about, {"points": list(map(asdict, points)), "failed": failed})
     if not points:
         return 1
-    plot = arguments.output.with_suffix(".png")
     write_plot(points, about, plot)
-    print(f"figures: {arguments.output}; plot: {plot}")
+    print(f"plot: {plot}")
     return 0 if {point.column for point in points} >= set(failed) else 1
 
 

@@ -21,7 +21,7 @@ from benchmark.run.columns import Column
 from benchmark.run.worker import Plan
 from scripts.measuring.chosen_columns import SEED, add_column_flags, choose_columns, loader_of
 from scripts.measuring.energy_rounds import EnergyJob, EnergySpread, Measured, measure_in_worker, spread_of
-from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
+from scripts.measuring.harness import describe_run, duration, end_script, open_parser, write_report
 from scripts.measuring.measure_stages import robot_requests
 
 MOST_RANGE = 0.05
@@ -68,7 +68,9 @@ def main(given: Sequence[str] | None = None) -> int:
     """Measure each column; return the exit status."""
     parser = open_parser(__file__, __doc__, repeats=5, repeated="processes of each column", device="auto")
     add_column_flags(parser, mode="eager,compiled", weights="random")
-    parser.add_argument("--seconds", type=float, default=5.0, help="calls are measured for so long [%(default)s]")
+    parser.add_argument(
+        "--seconds", type=duration, default=5.0, help="measure calls for so many seconds at least [%(default)s]"
+    )
     arguments = parser.parse_args(given)
     if arguments.tiny:
         arguments.models, arguments.mode, arguments.weights, arguments.repeats = "var", "eager", "tiny", 2

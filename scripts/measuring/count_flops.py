@@ -1,4 +1,4 @@
-"""Counts what an image costs, and holds the count of each backbone against its closed form.
+"""Counts what an image costs, and compares the count of each backbone with its closed form.
 
     python scripts/measuring/count_flops.py --output docs/measurements/flops.json
     python scripts/measuring/count_flops.py --tiny

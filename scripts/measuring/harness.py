@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from benchmark.measure.machine import choose_machine
 from files.writing import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
+_written: dict[Path, None] = {}  # the files of figures of this process, in their order
 
 
 def open_parser(
@@ -34,14 +36,39 @@ def open_parser(
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    output = Path("runs") / f"{Path(script).stem}.json"
-    parser.add_argument("--output", type=Path, default=output, help="the figures go there as JSON [%(default)s]")
+    output = str(Path("runs") / f"{Path(script).stem}.json")  # as text, so that it is checked too
+    parser.add_argument("--output", type=_new_file, default=output, help="the figures go there as JSON [%(default)s]")
     parser.add_argument("--tiny", action="store_true", help="small sizes: shows that the script works on any machine")
     if repeats is not None:
         parser.add_argument("--repeats", type=_count, default=repeats, help=f"{repeated} [%(default)s]")
     if device is not None:
         parser.add_argument("--device", default=device, help="auto, cpu, cuda or cuda:1 [%(default)s]")
     return parser
+
+
+def _new_file(text: str) -> Path:
+    """Return the path of a file that can be written; neither it nor its folder is made yet."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            return path
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: {there}: {error.strerror}") from None
+
+
+def duration(text: str) -> float:
+    """Return the seconds that a flag gives.
+
+    Raises:
+        argparse.ArgumentTypeError: they are not above 0.
+    """
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds above 0")
+    return seconds
 
 
 def _count(text: str) -> int:
@@ -81,17 +108,24 @@ def write_report(path: Path, about: Mapping[str, Any], figures: Mapping[str, Any
         OSError: the file cannot be written.
     """
     write_text(path, json.dumps({"about": about, **figures}, indent=1, default=str) + "\n")
+    _written[path] = None
 
 
 def end_script(script: str, main: Callable[[], int]) -> NoReturn:
-    """Run `main` and leave with its status; a user's error (status 2) and a signal are one line, without traceback."""
+    """Run `main`, say where the figures went, and leave with its status.
+
+    A user's error (status 2) and a signal are one line, without traceback.
+    """
     name = Path(script).stem
 
     def run() -> int:
         try:
-            return main()
+            status = main()
         except (OSError, ValueError) as error:
             print(f"{name}: {one_line(error)}", file=sys.stderr)
             return 2
+        if _written:
+            print(f"figures: {', '.join(map(str, _written))}")
+        return status
 
     leave(exit_status_of(run, name, "stopped"))

@@ -73,6 +73,55 @@ def test_a_device_that_is_not_there_and_a_count_of_none_are_refused_in_one_line(
         parser.parse_args(["--repeats", "0"])
 
 
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("there", "there is a folder; name a file"),
+        ("file/new/x.json", "file/new/x.json cannot be written: {folder}/file: Not a directory"),
+        ("/proc/new/x.json", "/proc/new/x.json cannot be written: /proc: "),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured(
+    output: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    parser = harness.open_parser("script.py", "")
+    with pytest.raises(SystemExit) as refused:
+        parser.parse_args(["--output", output])
+    assert refused.value.code == 2
+    assert told.format(folder=tmp_path) in capsys.readouterr().err
+
+
+def test_the_default_output_is_a_path_that_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parser = harness.open_parser("script.py", "")
+    assert parser.parse_args([]).output == Path("runs/script.json")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").touch()
+    with pytest.raises(SystemExit):
+        parser.parse_args([])
+
+
+def test_a_script_ends_with_where_its_figures_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "figures.json"
+
+    def main() -> int:
+        for figure in (1, 2):
+            harness.write_report(output, {}, {"figure": figure})
+        print("the last line of the script")
+        return 1
+
+    monkeypatch.setattr(harness, "_written", {})
+    with pytest.raises(SystemExit) as ended:
+        harness.end_script("some/script.py", main)
+    assert ended.value.code == 1
+    assert capsys.readouterr().out == f"the last line of the script\nfigures: {output}\n"
+
+
 def test_features_are_timed(tmp_path: Path) -> None:
     output = tmp_path / "new" / "features.json"
     assert measure_features.main(["--tiny", "--what", "frechet,memory", "--output", str(output)]) == 0
