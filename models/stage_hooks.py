@@ -15,7 +15,7 @@ from models.stages import StageName, StageWatch
 def hooked(networks: Iterable[tuple[StageName, nn.Module]], watch: StageWatch) -> Iterator[None]:
     """Tell `watch` of each call of these networks as long as the context is open.
 
-    A network that runs inside of another one while that is compiled or captured has no edges: what is compiled or
+    A network that runs inside another one while that is compiled or captured has no edges: what is compiled or
     replayed later would not have them.
     """
     handles = []

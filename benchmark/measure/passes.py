@@ -1,4 +1,4 @@
-"""The passes of a round: what a worker measures after its timed batches, and never inside of them."""
+"""The passes of a round: what a worker measures after its timed batches, and never inside them."""
 
 from __future__ import annotations
 

@@ -122,10 +122,10 @@ class Timeline:
 
     What lies between two networks of a stage belongs to that stage; what comes before the first network or after the
     last one, to that network's stage (reading the prompt; converting pixels). All else is the backbone's: its loop
-    begins where the prompt is encoded and ends where the decoder starts. A network that runs inside of another stage's
+    begins where the prompt is encoded and ends where the decoder starts. A network that runs inside another stage's
     takes its time out of that stage, and out of that one call.
 
-    On a GPU the moments are events in its stream, also those inside of a CUDA graph: the host waits before the first
+    On a GPU the moments are events in its stream, also those inside a CUDA graph: the host waits before the first
     and after the last one alone. So a pipeline that calls its backbone once a step has the device's time of each step's
     network in `call_seconds`; the scheduler, guidance and whatever else lies between two steps is in the stage's
     seconds, from the end of the text encoder to the start of the decoder.
@@ -149,7 +149,7 @@ class Timeline:
         self._clock.synchronize()
 
     def enter(self, stage: StageName, event: Mark | None = None) -> None:
-        """Note that a network of this stage begins. Inside of the same stage it is a part of the outer call."""
+        """Note that a network of this stage begins. Inside the same stage it is a part of the outer call."""
         outer = next((call for name, call in self._open if name == stage), None)
         if outer is None:
             outer = self.calls.get(stage, 0)

@@ -1,6 +1,6 @@
 """FLOPs of the networks in closed form: what their layers multiply, summed up from the numbers of their configurations.
 
-Written from the architectures, without a network and without a counter, so that a count can be held against it. A
+Written from the architectures, without a network and without a counter, so that a count can be compared with it. A
 multiplication and an addition count as two. Biases, norms, activations, softmax and resizing are left out, as torch's
 counter leaves them out. A form is for one row (one image, or one half of guidance) unless it says otherwise.
 """

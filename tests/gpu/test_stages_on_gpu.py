@@ -81,7 +81,7 @@ def test_stages_of_a_captured_program_add_up_to_its_latency_within_three_percent
 
 
 class EdgesOnly:
-    """Counts the edges inside and outside of graphs."""
+    """Counts the edges inside and outside graphs."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []

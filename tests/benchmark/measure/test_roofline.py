@@ -1,4 +1,4 @@
-"""The speeds that a model is held against: the fastest of several blocks, at sizes that the memory allows."""
+"""The speeds that a model is compared with: the fastest of several blocks, at sizes that the memory allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages on a GPU are told by events, in a CUDA graph by events inside of it. The GPU is a fake one with a clock."""
+"""Stages on a GPU are told by events, in a CUDA graph by events inside it. The GPU is a fake one with a clock."""
 
 from __future__ import annotations
 
