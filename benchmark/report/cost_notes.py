@@ -75,7 +75,7 @@ def _energy(models: Sequence[ModelResult]) -> list[str]:
         all_rounds = [energy for energies in found.values() for energy in energies]
         whose = "" if len(found) == len(models) else f" ({', '.join(found)})"
         span = shown_range([energy.seconds for energy in all_rounds], 1)
-        line = f"Energy{whose}: of the whole card, {words}, over {span} s of calls back to back in each round"
+        line = f"Energy{whose}: of the whole card, {words}, over {span} s of calls back to back in a round"
         idle_w = [energy.idle_power_w for energy in all_rounds if energy.idle_power_w is not None]
         lines.append(line + (f"; idle {shown_range(idle_w, 0)} W" if idle_w else ""))
     return lines

@@ -115,7 +115,8 @@ class Settings(BaseSettings):
     passes: Annotated[tuple[Pass, ...], NoDecode, BeforeValidator(_split)] = Field(
         PASSES,
         min_length=1,
-        description=f"what each round measures after its timed batches: any of {','.join(PASSES)}; all; or none",
+        description="what the first and the last round measure after their timed batches: any of "
+        f"{','.join(PASSES)}; all; or none",
     )
     metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"

@@ -61,7 +61,7 @@ def show_rooflines(models: Sequence[ModelResult]) -> list[str]:
     if any(model.mode == "compiled" for model, _ in measured):
         intro += (
             " The operations and weights of a compiled column are those of its eager model. Its compiled form may need "
-            "fewer, as where it encodes the empty prompt of guidance once for all calls."
+            "fewer, where it computes once what is the same in every step or for every image."
         )
     nearest = "".join(
         f"<li>{text(model.name)}: {text(name_limit(roofline, model.mean_latency_s))}</li>"

@@ -22,7 +22,7 @@ def every(model: ModelResult, found: Findings) -> ModelResult:
 
 def test_one_line_tells_how_energy_was_measured() -> None:
     assert list_cost_notes(large_run().models) == [
-        "Energy: of the whole card, by NVML's counter, over 5.1..5.3 s of calls back to back in each round; idle 75 W"
+        "Energy: of the whole card, by NVML's counter, over 5.1..5.3 s of calls back to back in a round; idle 75 W"
     ]
 
 
@@ -30,9 +30,9 @@ def test_columns_without_a_counter_are_told_from_those_with_one() -> None:
     counted = every(ONE, Findings(energy=energy(3.0, idle_power_w=None)))
     sampled = every(OTHER, Findings(energy=energy(4.0, source="power samples", idle_power_w=74.6)))
     assert list_cost_notes([counted, sampled]) == [
-        "Energy (VAR-d16): of the whole card, by NVML's counter, over 5.2 s of calls back to back in each round",
+        "Energy (VAR-d16): of the whole card, by NVML's counter, over 5.2 s of calls back to back in a round",
         "Energy (SDXL): of the whole card, from samples of its power, since it has no counter, over 5.2 s of calls "
-        "back to back in each round; idle 75 W",
+        "back to back in a round; idle 75 W",
     ]
 
 

@@ -90,6 +90,16 @@ def test_tiny_weights_have_their_own_steps_unless_they_are_given(monkeypatch: py
     assert steps(parse(monkeypatch, MODELS="sdxl", WEIGHTS="tiny", SDXL_STEPS="4")) == 4
 
 
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [("all", ("stages", "memory", "energy", "roofline")), ("none", ()), ("energy,stages", ("energy", "stages"))],
+)
+def test_passes_are_those_that_are_named_or_all_or_none(
+    given: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert parse(monkeypatch, PASSES=given).pass_names() == names
+
+
 def test_models_names_the_columns_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert titles(parse(monkeypatch, MODELS="pixart,var-d20,hub:some/Model")) == ["PixArt", "VAR-d20", "Model"]
 
@@ -131,7 +141,7 @@ def test_what_cannot_be_run_is_refused_with_its_name(
 
 
 def test_names_that_are_nobodys_slip_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    parse(monkeypatch, NODE="1", HOME_DIR="/", HF_HOME="/tmp", XDG_DATA_HOME="/tmp")
+    parse(monkeypatch, NODE="1", HOME_DIR="/", HF_HOME="/tmp", XDG_DATA_HOME="/tmp", PASS="secret")
 
 
 def test_the_fingerprint_leaves_out_what_extends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
