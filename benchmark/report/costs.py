@@ -131,7 +131,7 @@ def why_unmeasured(model: ModelResult) -> dict[str, str]:
 
     A figure is used if it is of a round without another process on the card, or if there is no such round.
     """
-    reasons = {}
+    reasons: dict[str, str] = {}
     for name in PASSES:
         used = _found(model, lambda findings, name=name: getattr(findings, name))  # type: ignore[misc]
         if used or (name == "roofline" and roofline_of(model) is not None):
