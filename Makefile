@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 .PHONY: demo finetune-demo test check format test-gpu bench smoke lock
 
 demo: $(VENV)/.runtime-installed
-	WEIGHTS=tiny NUM_SAMPLES=8 ROUNDS=3 PASSES=stages $(BIN)/python run_inference.py
+	WEIGHTS=tiny NUM_SAMPLES=8 NUM_REFERENCES=500 ROUNDS=3 PASSES=stages $(BIN)/python run_inference.py
 
 # The embedded PixArt learns emoji on a CPU, and a report says what changed.
 finetune-demo: $(VENV)/.dev-installed
