@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -55,7 +56,25 @@ def make_pool(runtime: Runtime, networks: Sequence[nn.Module], decoder: nn.Modul
     return ProgramPool(True, preparing=compiling)
 
 
-class VARProgram:
+class NextScaleProgram(ABC):
+    """One batch to images, scale by scale, from tensors that the program owns."""
+
+    @abstractmethod
+    def latents(self, watch: StageWatch | None = None) -> Tensor:
+        """Return what the decoder takes. watch: sees each scale as a call of the backbone."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255."""
+
+    def run(self, watch: StageWatch | None = None) -> Tensor:
+        """Return `images_BCHW`, uint8 0..255. watch: sees each scale as a call of the backbone, and the decoder."""
+        latents = self.latents(watch)
+        with inside(watch, "decoder"):
+            return self.decode(latents)
+
+
+class VARProgram(NextScaleProgram):
     """One batch of classes to images.
 
     official: noise as the published code draws it, from the first seed for the whole batch.
@@ -97,14 +116,8 @@ class VARProgram:
         downsampling = self.vqvae.shape.convolutions.downsampling
         return decode_images(self.vqvae.decode_latents, latents, downsampling, self.extremes_2B)
 
-    def run(self, watch: StageWatch | None = None) -> Tensor:
-        """Return `images_BCHW`, uint8 0..255. watch: is told of the backbone once a scale, and of the decoder."""
-        latents = self.latents(watch)
-        with inside(watch, "decoder"):
-            return self.decode(latents)
 
-
-class InfinityProgram:
+class InfinityProgram(NextScaleProgram):
     """One batch of encoded prompts, padded to `tokens`, to images.
 
     The prompts' rows come first, then, with guidance, the unconditional ones.
@@ -168,17 +181,11 @@ class InfinityProgram:
         """Return `images_BCHW`, uint8 0..255, of `sum_BdHW`."""
         return decode_images(self.vae.decode_latents, latents, self.vae.shape.downsampling, self.extremes_2B)
 
-    def run(self, watch: StageWatch | None = None) -> Tensor:
-        """Return `images_BCHW`, uint8 0..255. watch: is told of the backbone once a scale, and of the decoder."""
-        latents = self.latents(watch)
-        with inside(watch, "decoder"):
-            return self.decode(latents)
-
 
 def run_scales(steps: Iterator[StepT], scales: int, watch: StageWatch | None = None) -> StepT:
     """Return the step of the last of these scales, keeping none of the others: each holds a scale's logits.
 
-    watch: is told of each scale as a call of the backbone, of the first one with all that comes before it.
+    watch: sees each scale as a call of the backbone, the first one with all that comes before it.
     """
     assert scales > 0
     for _ in range(scales):

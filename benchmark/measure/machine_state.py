@@ -15,7 +15,7 @@ from benchmark.console.plain_text import one_line
 from benchmark.measure.card_users import tell_apart
 from benchmark.measure.findings import MachineState, NotMeasured
 from benchmark.measure.nvml import Card, Listed, UsedMemory, card_of, list_cards, torch_uuid
-from benchmark.measure.own_processes import find_own_processes, other_cores, read_processor_time
+from benchmark.measure.own_processes import ProcessorTime, find_own_processes, other_cores, read_processor_time
 
 # Reasons that hold clocks down and are not the same for every round: by NVML's name, what they mean. Others are normal,
 # such as "sw power cap" under a full load.
@@ -100,7 +100,7 @@ class StateReader:
     ) -> None:
         self._device, self._cuda = device, cuda or TorchCuda()
         self._host = read_host()
-        self._processor_time = read_processor_time(find_own_processes())
+        self._processor_time: ProcessorTime | None = None  # at the start of the round
         self._made_s = time.monotonic()
         self._unread = ""
         self._cards: Sequence[Card] = ()
@@ -128,6 +128,7 @@ class StateReader:
 
     def end(self) -> MachineState:
         """Return the state now, and how many cores other processes have kept busy since `start`."""
+        assert self._processor_time is not None, "the round has started"
         own = find_own_processes()
         host = replace(read_host(), other_cpu_cores=other_cores(self._processor_time, read_processor_time(own)))
         return replace(host, unread=self._unread) if self._card is None else self._card.read_end(host, own.pids)

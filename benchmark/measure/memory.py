@@ -19,10 +19,10 @@ def measure_memory(call: Callable[[], object], clock: Clock, first_call_bytes: i
     Raises:
         NotMeasured: there is no GPU.
     """
+    if clock.peak_memory_bytes() is None:
+        raise NotMeasured("no GPU")
     clock.release_unused()
     clock.begin_span()
-    if clock.span_peaks_bytes() is None:
-        raise NotMeasured("no GPU")
     call()
     clock.synchronize()
     peaks = clock.span_peaks_bytes()

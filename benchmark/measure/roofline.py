@@ -34,7 +34,7 @@ def measure_roofline(
         NotMeasured: the model does not name its networks.
     """
     counted = count_call(generator, requests)
-    _release(device)
+    clock.release_unused()
     try:
         return Roofline(
             flops_per_image=counted.flops / len(requests),
@@ -44,7 +44,7 @@ def measure_roofline(
             dtype=dtype,
         )
     finally:
-        _release(device)
+        clock.release_unused()
 
 
 def measure_matrix_flops_per_s(
@@ -111,9 +111,3 @@ def _free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(device)[0]
     return int(psutil.virtual_memory().available)
-
-
-def _release(device: str) -> None:
-    """Give back what torch keeps of memory that nothing refers to."""
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from benchmark.measure.findings import PASSES
 from benchmark.report.costs import energy_of, find_passes_not_run, why_unmeasured
 from benchmark.report.disturbances import Places, name_places
 from benchmark.report.model_result import ModelResult
 from benchmark.report.numbers import shown_range
+from benchmark.report.reasons import group_reasons
 
 # By how much two measurements of the same thing may differ: stages and timed calls, the counter and samples of power.
 STAGES_AGREE_WITHIN, POWER_AGREES_WITHIN = 0.03, 0.05
@@ -23,16 +23,15 @@ def list_cost_notes(models: Sequence[ModelResult]) -> list[str]:
     ]  # fmt: skip
 
 
-def list_passes_not_run(models: Sequence[ModelResult], settings: Mapping[str, str], rounds: int) -> list[str]:
+def list_passes_not_run(models: Sequence[ModelResult], passes: Sequence[str], rounds: int) -> list[str]:
     """Return which of the passes that PASSES names did not run in any round, and which ROUNDS would run them.
 
     They are not run again for a round that is complete: it was interrupted in them, or timed with other PASSES. A
     column that lacks rounds is left out, since the same command times them, with these passes.
 
-    settings: the run's, by variable, as results.json has them. rounds: how many were asked for.
+    passes, rounds: which and how many were asked for.
     """
-    words = re.findall(r"\w+", settings.get("PASSES", ""))
-    asked = [name for name in PASSES if name in words or "all" in words]
+    asked = [name for name in PASSES if name in passes]
     whose: dict[tuple[str, ...], list[str]] = {}
     for model in models:
         if sum(made.complete for made in model.rounds) >= rounds:
@@ -50,15 +49,11 @@ def _and(names: Sequence[str]) -> str:
 
 def _without(models: Sequence[ModelResult]) -> list[str]:
     """Return a line for each reason why passes have no figure: which of them, for which columns."""
-    columns: dict[tuple[str, str], list[str]] = {}
-    for model in models:
-        for name, reason in why_unmeasured(model).items():
-            columns.setdefault((name, reason), []).append(model.name)
-    passes: dict[tuple[str, str], list[str]] = {}
-    for (name, reason), names in columns.items():
-        whose = "" if len(names) == len(models) else f" for {_and(names)}"
-        passes.setdefault((reason, whose), []).append(name)
-    return [f"Not measured{whose}: {', '.join(names)} ({reason})" for (reason, whose), names in passes.items()]
+    grouped = group_reasons({model.name: why_unmeasured(model) for model in models})
+    return [
+        f"Not measured{f' for {_and(columns)}' if columns else ''}: {', '.join(rows)} ({text})"
+        for text, rows, columns in grouped
+    ]
 
 
 def _energy(models: Sequence[ModelResult]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from benchmark.report.cost_notes import list_cost_notes, list_passes_not_run
 from benchmark.report.disturbances import list_disturbances
 from benchmark.report.numbers import has_value, paired_interval, shown_interval, shown_number, shown_percent
+from benchmark.report.reasons import group_reasons
 from benchmark.report.results import ModelResult, Round, RunResult
 from metrics.base import Score
 
@@ -32,7 +33,7 @@ def footer_lines(run: RunResult) -> list[str]:
     lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
     if not run.no_quality:
         lines += [*_paired(run.models), *_unscored(run.models)]
-    lines += [*list_cost_notes(run.models), *list_passes_not_run(run.models, run.settings, run.rounds)]
+    lines += [*list_cost_notes(run.models), *list_passes_not_run(run.models, run.passes, run.rounds)]
     lines += list_disturbances(run.models)
     for model in run.models:
         lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
@@ -145,15 +146,11 @@ def _paired(models: Sequence[ModelResult]) -> list[str]:
 
 def _unscored(models: Sequence[ModelResult]) -> list[str]:
     """One line for each reason why metrics have no value: which of them, for which models."""
-    models_of: dict[tuple[str, str], list[str]] = {}
-    for model in models:
-        for name, reason in model.unscored.items():
-            models_of.setdefault((name, reason), []).append(model.name)
-    names_of: dict[tuple[str, str], list[str]] = {}
-    for (name, reason), who in models_of.items():
-        whose = "" if len(who) == len(models) else f" for {', '.join(who)}"
-        names_of.setdefault((reason, whose), []).append(name)
-    return [f"No {', '.join(names)}{whose}: {reason}" for (reason, whose), names in names_of.items()]
+    lines = []
+    for text, rows, columns in group_reasons({model.name: model.unscored for model in models}):
+        whose = f" for {', '.join(columns)}" if columns else ""
+        lines.append(f"No {', '.join(rows)}{whose}: {text}")
+    return lines
 
 
 def _identities(models: Sequence[ModelResult]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.console.plain_text import visible
-from benchmark.measure.findings import Roofline
+from benchmark.measure.findings import PassName, Roofline
 from benchmark.report.costs import energy_of, memory_of, rooflines_of, stages_of, throughput_per_joule
 from benchmark.report.findings_check import check_findings
 from benchmark.report.limits import bandwidth_share, matrix_share
@@ -42,6 +42,7 @@ class RunResult:
     interrupted: a signal ended it early, and what there is was reported. stop_status: the exit status for that signal,
     0 where none came.
     not_started: columns that an interrupted run did not come to.
+    passes: which were asked for.
     verdicts: the winners, in the order in which they are printed.
     """
 
@@ -62,6 +63,7 @@ class RunResult:
     interrupted: bool = False
     stop_status: int = 0
     not_started: tuple[str, ...] = ()
+    passes: tuple[PassName, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
 
 

@@ -113,7 +113,7 @@ def describe_run(
         protocol=f"{PROTOCOL}; batch size {settings.batch_size}, at least {max(settings.warmup, 1)} warm-up calls",
         rounds=settings.rounds,
         no_quality="random weights" if settings.weights == "random" else "", interrupted=interrupted,
-        not_started=tuple(column.title for column in not_started),
+        not_started=tuple(column.title for column in not_started), passes=settings.pass_names(),
         verdicts=decide(models, settings.rounds, interrupted, failures, of_modes),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from costs_cases import CARD, energy, large_run, stage, stages, with_findings
 from report_cases import PIXART, SDXL, VAR, report, with_rounds
 
-from benchmark.measure.findings import Findings
+from benchmark.measure.findings import PASSES, Findings
 from benchmark.report.cost_notes import list_cost_notes
 from benchmark.report.footer import footer_lines
 from benchmark.report.model_result import ModelResult
@@ -87,16 +87,16 @@ def test_a_card_whose_state_was_not_read_is_named_with_the_reason() -> None:
     assert list_cost_notes([model]) == ["VAR-d16, round 2: state of the card not read: no NVML library"]
 
 
-ASKED = {"PASSES": "('stages', 'memory', 'energy')"}
+ASKED = ("stages", "memory", "energy")
 
 
 def test_passes_that_were_asked_for_and_did_not_run_have_one_line_with_what_runs_them() -> None:
     some = Findings(energy=energy(3.0), unmeasured={"memory": "no GPU"})
-    run = report(every(ONE, some), every(OTHER, some), rounds=3, settings=ASKED)
+    run = report(every(ONE, some), every(OTHER, some), rounds=3, passes=ASKED)
     assert "Not measured: stages (not run yet; ROUNDS=4 measures them)" in footer_lines(run)
-    all_of_them = replace(run, settings={"PASSES": "('all',)"})
+    all_of_them = replace(run, passes=PASSES)
     assert "Not measured: stages, roofline (not run yet; ROUNDS=4 measures them)" in footer_lines(all_of_them)
-    mixed = report(every(ONE, some), OTHER, every(PIXART_ROUNDS, some), rounds=3, settings=ASKED)
+    mixed = report(every(ONE, some), OTHER, every(PIXART_ROUNDS, some), rounds=3, passes=ASKED)
     assert [line for line in footer_lines(mixed) if "not run yet" in line] == [
         "Not measured: stages for VAR-d16 and PixArt; stages, memory, energy for SDXL (not run yet; ROUNDS=4 measures "
         "them)"
@@ -104,14 +104,14 @@ def test_passes_that_were_asked_for_and_did_not_run_have_one_line_with_what_runs
 
 
 def test_passes_that_were_not_asked_for_or_that_the_same_command_still_runs_have_no_line() -> None:
-    for settings in ({}, {"PASSES": "('none',)"}, {"PASSES": "('energy',)"}):
-        run = report(every(ONE, Findings(energy=energy(3.0))), rounds=3, settings=settings)
+    for asked in ((), ("energy",)):
+        run = report(every(ONE, Findings(energy=energy(3.0))), rounds=3, passes=asked)
         assert not any(line.startswith("Not measured") for line in footer_lines(run))
-    run = report(every(ONE, Findings()), rounds=4, settings=ASKED, interrupted=True)
+    run = report(every(ONE, Findings()), rounds=4, passes=ASKED, interrupted=True)
     assert not any("not run yet" in line for line in footer_lines(run)), "a round is still to be timed"
 
 
 def test_a_pass_that_ran_in_the_first_and_the_last_round_alone_has_no_line() -> None:
     found = Findings(stages=stages(1.0, stage("backbone", 1.0)), energy=energy(3.0), unmeasured={"memory": "no GPU"})
-    run = report(with_findings(ONE, [found, Findings(), found]), rounds=3, settings=ASKED)
+    run = report(with_findings(ONE, [found, Findings(), found]), rounds=3, passes=ASKED)
     assert [line for line in footer_lines(run) if "easured" in line] == ["Not measured: memory (no GPU)"]
