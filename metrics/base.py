@@ -133,7 +133,7 @@ class Score:
     identity: extractor, protocol, precision. Scores with different identities are never compared.
     n_reference: 0 for scores that need no reference.
     floor: the same score for `floor_count` real images in the place of generated ones; `floor_meaning` says in words
-    which images.
+    which images. floor_interval: its 95 % interval, or None where none is known.
     """
 
     key: str
@@ -149,6 +149,7 @@ class Score:
     floor: float | None = None
     floor_count: int = 0
     floor_meaning: str = "real images score"
+    floor_interval: tuple[float, float] | None = None
     decimals: int = 1
     unit: str = ""
 

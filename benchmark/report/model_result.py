@@ -86,6 +86,8 @@ class ModelResult:
     baseline: the column that this one is paired with, the same model without its LoRA; "" for all others.
     class_conditional: it is asked for classes, not for prompts, and is left out of paired rows.
     family, options, axes: the column's key; option and axis names to their values as text.
+    model: the model's name, the title without what tells its columns apart; columns of one model are its
+    configurations. is_default: of these, the one that winner lines compare with other models.
     unscored: metric name to the reason why it has no value.
     warnings: what is wrong with the images themselves, whatever they score.
     """
@@ -111,6 +113,8 @@ class ModelResult:
     family: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     axes: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
+    is_default: bool = True
 
     @property
     def undisturbed_rounds(self) -> tuple[Round, ...]:

@@ -22,7 +22,7 @@ from files import PROGRAM
 from files.reading import read_regular, shown
 from files.records import Damaged, unseal, version_of, write_record
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # Figures of a column that follow from its rounds: in the file for its readers, and computed again when it is read.
 _DERIVED = (
     "latency_s", "round_spread", "throughput_per_s", "efficiency_per_s_per_million_parameters",
@@ -43,6 +43,8 @@ class RunResult:
     0 where none came.
     not_started: columns that an interrupted run did not come to.
     passes: which were asked for.
+    prompts_identity, reference_identity: digests of the content of the prompts and of the reference images; "" where
+    there are none. Scores of different references are never compared, and only the same prompts make pairs.
     verdicts: the winners, in the order in which they are printed.
     """
 
@@ -64,6 +66,8 @@ class RunResult:
     stop_status: int = 0
     not_started: tuple[str, ...] = ()
     passes: tuple[PassName, ...] = ()
+    prompts_identity: str = ""
+    reference_identity: str = ""
     verdicts: tuple[Verdict, ...] = ()
 
 

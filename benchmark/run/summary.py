@@ -32,7 +32,7 @@ def summarize(snapshot: Snapshot, column: Column) -> ModelResult | None:
         timed_images=settings.timed_count(), rounds=rounds, bulk=summarize_bulk(snapshot, settings.num_samples),
         looks=snapshot.looks, peak_memory_bytes=loaded.peak_memory_bytes, notes=loaded.notes,
         folder=str(snapshot.folder), baseline=column.baseline, class_conditional=loaded.class_conditional,
-        family=column.key.family, options=column.key.options, axes=column.key.axes,
+        family=column.key.family, options=column.key.options, axes=column.key.axes, model=column.name,
     )  # fmt: skip
 
 
@@ -114,8 +114,15 @@ def describe_run(
         rounds=settings.rounds,
         no_quality="random weights" if settings.weights == "random" else "", interrupted=interrupted,
         not_started=tuple(column.title for column in not_started), passes=settings.pass_names(),
+        prompts_identity=_prompts_identity(data),
+        reference_identity="" if data.reference is None else data.reference.identity,
         verdicts=decide(models, settings.rounds, interrupted, failures, of_modes),
     )  # fmt: skip
+
+
+def _prompts_identity(data: Data) -> str:
+    """Return what tells these prompts from others; those that are left out of them count too."""
+    return f"{data.prompts.identity} without {data.digest}" if data.digest else data.prompts.identity
 
 
 def _note(settings: Settings, data: Data) -> str:

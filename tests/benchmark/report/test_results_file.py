@@ -24,7 +24,7 @@ SINGLE = replace(VAR, rounds=(timed_round(0, 1.5),))
 def test_json_keeps_the_raw_latencies_of_every_round_and_has_a_schema_version(tmp_path: Path) -> None:
     write_results(report(SDXL, SINGLE), tmp_path / "results.json")
     content = json.loads((tmp_path / "results.json").read_text())
-    assert content["schema_version"] == 4
+    assert content["schema_version"] == 5
     assert [found["latencies_s"] for found in content["models"][0]["rounds"]] == [
         list(found.latencies_s) for found in SDXL.rounds
     ]
@@ -151,8 +151,8 @@ def first_round(content: dict[str, Any], model: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content.update(schema_version=3), "schema_version 3, and .* reads 4; run the "),
-        (lambda content: content.update(schema_version=5), "schema_version 5, and .* reads 4; run the "),
+        (lambda content: content.update(schema_version=3), "schema_version 3, and .* reads 5; run the "),
+        (lambda content: content.update(schema_version=6), "schema_version 6, and .* reads 5; run the "),
         (lambda content: content.update(schema_version=True), "schema_version True"),
         (lambda content: content.pop("schema_version"), "schema_version None"),
         (lambda content: content.update(program="other"), "is not of text-to-image-benchmark"),
@@ -199,7 +199,7 @@ def test_another_version_is_told_from_damage_whatever_its_checksum(tmp_path: Pat
     path.write_text('{"program": "text-to-image-benchmark", "schema_version": 7, "checksum": "of another kind"}')
     with pytest.raises(ValueError, match="it has schema_version 7"):
         read_results(path)
-    path.write_text('{"program": "text-to-image-benchmark", "schema_version": 4, "checksum": "of another kind"}')
+    path.write_text('{"program": "text-to-image-benchmark", "schema_version": 5, "checksum": "of another kind"}')
     with pytest.raises(ValueError, match="its checksum does not fit"):
         read_results(path)
 
