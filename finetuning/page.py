@@ -14,7 +14,7 @@ from files.reading import read_regular
 from files.writing import write_atomically, write_text
 from finetuning.experiment import Domain, Scored, way_to_floor
 from metrics.base import Score
-from metrics.intervals import difference_interval
+from metrics.replicates import difference_interval
 
 PAGE_NAME, SHEET_NAME, CURVE_NAME = "finetune.md", "finetune.png", "strength.png"
 TITLE = "# Fine-tuning, before and after"

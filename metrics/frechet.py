@@ -27,7 +27,8 @@ from metrics.features import (
     write_entry,
 )
 from metrics.inputs import read_features
-from metrics.intervals import groups_of, jackknife_interval
+from metrics.intervals import groups_of
+from metrics.replicates import jackknife_interval
 
 FID_DIMENSION = 2048
 _CHUNK = 4096

@@ -11,7 +11,8 @@ from torch import Tensor
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
 from metrics.extractors.precision import float64_device
 from metrics.features import FeatureExtractor, cached_features, choose_extractor, halves_of, open_extractor
-from metrics.intervals import MINIMUM_SAMPLES, groups_of, jackknife_interval
+from metrics.intervals import groups_of
+from metrics.replicates import MINIMUM_SAMPLES, jackknife_interval
 
 # From `products_NM` x·y and the squares |x|² and |y|² to the kernel of each pair.
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]

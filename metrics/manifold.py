@@ -10,8 +10,9 @@ from torch import Tensor
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.extractors.precision import float64_device
 from metrics.features import cached_features, choose_extractor, halves_of
-from metrics.intervals import groups_of, jackknife_interval
+from metrics.intervals import groups_of
 from metrics.neighbours import MOST_IMAGES, squared_distances, squared_distances_to_others
+from metrics.replicates import jackknife_interval
 
 NEIGHBOURS = 5
 GROUPS = 10

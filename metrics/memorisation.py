@@ -7,8 +7,9 @@ import torch
 from metrics.base import Comparison, MetricUnavailable, Score, Scoring
 from metrics.extractors.precision import float64_device
 from metrics.features import cached_features, choose_extractor
-from metrics.intervals import mean_replicates, proportion_interval
+from metrics.intervals import mean_replicates
 from metrics.neighbours import nearest_distances
+from metrics.replicates import proportion_interval
 
 HELD_OUT_SHARE = 0.01
 

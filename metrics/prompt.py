@@ -10,7 +10,8 @@ from torch import Tensor
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
 from metrics.extractors.robots import RobotFeatures
 from metrics.features import cached_features, open_extractor
-from metrics.intervals import mean_replicates, proportion_interval
+from metrics.intervals import mean_replicates
+from metrics.replicates import proportion_interval
 from metrics.robots.grammar import PARTS, asked_attributes
 
 

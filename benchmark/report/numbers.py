@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from metrics.base import Score
+from metrics.replicates import difference_interval
 
 NO_VALUE = "n/a"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -58,8 +59,6 @@ def shown_interval(interval: tuple[float, float] | None, decimals: int) -> str:
 
 def paired_interval(one: Score, other: Score) -> tuple[float, float] | None:
     """Return the 95 % interval of `one` minus `other`, or None where it is not known."""
-    from metrics.intervals import difference_interval  # which imports torch; without pairs, a report needs none
-
     for score in (one, other):
         figures = [score.value, *(number for numbers in score.replicates.values() for number in numbers)]
         if not all(map(has_value, figures)):

@@ -22,7 +22,8 @@ from metrics.frechet import (
     root_of_covariance,
     write_statistics,
 )
-from metrics.intervals import groups_of, jackknife_interval
+from metrics.intervals import groups_of
+from metrics.replicates import jackknife_interval
 
 
 def _features(count: int, dimension: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:

@@ -10,14 +10,8 @@ import torch
 from torch import Tensor
 
 from metrics.base import Score
-from metrics.intervals import (
-    difference_interval,
-    jackknife_interval,
-    mean_interval,
-    mean_replicates,
-    proportion_interval,
-    student_t_975,
-)
+from metrics.intervals import mean_interval, mean_replicates
+from metrics.replicates import difference_interval, jackknife_interval, proportion_interval, student_t_975
 
 
 @pytest.mark.parametrize(("degrees", "published"), [(4, 2.776), (5, 2.571), (10, 2.228), (19, 2.093), (100, 1.984)])

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.intervals import groups_of, jackknife_interval
+from metrics.intervals import groups_of
 from metrics.manifold import MOST_IMAGES, ROWS, _at_most, manifold_scores
 from metrics.neighbours import nearest_distances
+from metrics.replicates import jackknife_interval
 
 
 def _features(count: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
