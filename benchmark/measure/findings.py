@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -50,6 +51,13 @@ class Stages:
     def ratio(self) -> float:
         """Sum of the stages over the latency of unwatched calls: 1 where watching costs nothing."""
         return sum(stage.seconds for stage in self.stages) / self.unwatched_seconds
+
+    def ratio_error(self, variation: float) -> float:
+        """Return the standard error of `ratio`, that of two means of so many calls.
+
+        variation: the coefficient of variation from call to call.
+        """
+        return variation * math.sqrt(2 / self.watched_calls)
 
 
 @dataclass(frozen=True)

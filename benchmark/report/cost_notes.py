@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.measure.findings import PASSES
+from benchmark.measure.call_variation import call_variation
+from benchmark.measure.findings import PASSES, Stages
 from benchmark.report.costs import energy_of, find_passes_not_run, why_unmeasured
 from benchmark.report.disturbances import Places, name_places
 from benchmark.report.model_result import ModelResult
@@ -13,6 +14,7 @@ from benchmark.report.reasons import group_reasons
 
 # By how much two measurements of the same thing may differ: stages and timed calls, the counter and samples of power.
 STAGES_AGREE_WITHIN, POWER_AGREES_WITHIN = 0.03, 0.05
+STANDARD_ERRORS = 2  # of a ratio, which its calls' own variation explains
 _SOURCES = {"counter": "by NVML's counter", "power samples": "from samples of its power, since it has no counter"}
 
 
@@ -87,11 +89,14 @@ def _unlike(models: Sequence[ModelResult]) -> list[str]:
 
 
 def _sums(models: Sequence[ModelResult]) -> list[str]:
-    """Return in which rounds the stages of a call do not add up to what calls took that were not watched."""
+    """Return in which rounds the stages of a call do not add up to what calls took that were not watched.
+
+    A few calls of a loop that waits for its host differ by more than the bound: that alone is no fault of the stages.
+    """
     off = [
         (stages.ratio, f"({model.name}, round {made.number + 1})") for model in models
         for made in model.undisturbed_rounds
-        if (stages := made.findings.stages) is not None and abs(stages.ratio - 1) > STAGES_AGREE_WITHIN
+        if (stages := made.findings.stages) is not None and abs(stages.ratio - 1) > _bound(stages, made.latencies_s)
     ]  # fmt: skip
     if not off:
         return []
@@ -100,6 +105,12 @@ def _sums(models: Sequence[ModelResult]) -> list[str]:
     shown = ", ".join([first, *(f"{ratio:.3f} {where}" for ratio, where in others)])
     low, high = 1 - STAGES_AGREE_WITHIN, 1 + STAGES_AGREE_WITHIN
     return [f"Stages: their sum is {shown}, not within {low:.2f} to {high:.2f}: read their shares, not their seconds"]
+
+
+def _bound(stages: Stages, latencies_s: Sequence[float]) -> float:
+    """Return how far from 1 the sum of these stages may be over the latency, after timed calls of these seconds."""
+    variation = call_variation(latencies_s)
+    return max(STAGES_AGREE_WITHIN, 0 if variation is None else STANDARD_ERRORS * stages.ratio_error(variation))
 
 
 def _gaps(models: Sequence[ModelResult]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from costs_cases import CARD, energy, large_run, stage, stages, with_findings
-from report_cases import PIXART, SDXL, VAR, report, with_rounds
+from report_cases import PIXART, SDXL, VAR, report, timed_round, with_rounds
 
 from benchmark.measure.findings import PASSES, Findings
 from benchmark.report.cost_notes import list_cost_notes
@@ -63,6 +64,27 @@ def test_stages_that_do_not_add_up_are_named_by_column_and_round_from_3_percent_
 
 
 PIXART_ROUNDS = with_rounds(PIXART, 1.0, 1.0, 1.0)
+
+
+def test_a_sum_is_named_only_where_it_is_further_off_than_so_few_calls_vary() -> None:
+    """Five watched calls: calls that vary by 10 % explain 2 x 10 % x sqrt(2/5), 12.6 %."""
+
+    def lines(call_variation: float, ratio: float) -> list[str]:
+        # Calls that go up and down by d differ by 2 d each time: by that, they vary by d times the square root of two.
+        d = call_variation / math.sqrt(2)
+        rounds = (timed_round(0, *(1 + d * (-1) ** number for number in range(400))),)
+        model = replace(VAR, rounds=rounds)
+        return list_cost_notes([with_findings(model, [Findings(stages=stages(1.0, stage("backbone", ratio)))])])
+
+    assert len(lines(0.01, 1.05)) == len(lines(0.01, 0.95)) == 1, "a calm column"
+    assert lines(0.1, 1.05) == lines(0.1, 0.95) == lines(0.1, 1.12) == []
+    assert len(lines(0.1, 1.14)) == len(lines(0.1, 1.6)) == 1, "noise does not explain it"
+
+
+def test_a_drift_of_the_process_hides_no_sum_that_is_off() -> None:
+    drifting = replace(VAR, rounds=(timed_round(0, *(1 + 0.05 * number for number in range(25))),))
+    off = Findings(stages=stages(1.0, stage("backbone", 1.05)))
+    assert len(list_cost_notes([with_findings(drifting, [off])])) == 1
 
 
 def test_passes_without_a_figure_have_a_line_for_each_reason() -> None:
