@@ -32,6 +32,13 @@ def proportion_interval(share: float, count: int) -> tuple[float, float]:
     return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
+def jackknife_variance(replicates: Sequence[float]) -> float:
+    """Return the variance that one sample gives a statistic, from the G statistics without one of its G groups."""
+    groups = len(replicates)
+    mean = math.fsum(replicates) / groups
+    return (groups - 1) / groups * math.fsum((value - mean) ** 2 for value in replicates)
+
+
 def jackknife_interval(value: float, deleted: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
     """Return the interval of a statistic of independent samples from its delete-group replicates, or None if few.
 
@@ -39,11 +46,7 @@ def jackknife_interval(value: float, deleted: Mapping[str, Sequence[float]]) -> 
     """
     if not deleted or min(map(len, deleted.values())) < MINIMUM_SAMPLES:
         return None
-    variance = 0.0
-    for replicates in deleted.values():
-        groups = len(replicates)
-        mean = math.fsum(replicates) / groups
-        variance += (groups - 1) / groups * math.fsum((value - mean) ** 2 for value in replicates)
+    variance = math.fsum(map(jackknife_variance, deleted.values()))
     half_width = student_t_975(min(map(len, deleted.values())) - 1) * math.sqrt(variance)
     return value - half_width, value + half_width
 
