@@ -10,7 +10,7 @@ from statistics import fmean
 
 from benchmark.measure.clock import Clock, Mark
 from benchmark.measure.findings import NotMeasured, Stages, StageTime
-from models.base import ImageGenerator, Request, StageName
+from models.base import ImageGenerator, Request, Stage, StageName
 
 MOST_CALLS = 25
 SECONDS = 0.5  # of watched calls, and as much of those that are not watched
@@ -76,17 +76,32 @@ def time_stages(
             generator.check()
             counted += [timeline.read()] if number else []
     unwatched_s += [time_unwatched() for _ in range(half)]
-    entered = {name for call in counted for name in call.stage_seconds}
+    return summarize_stages(stages, counted, unwatched_s, timed_seconds, len(requests))
+
+
+def summarize_stages(
+    stages: Sequence[Stage],
+    watched: Sequence[WatchedCall],
+    unwatched_s: Sequence[float],
+    timed_seconds: float,
+    batch_size: int,
+) -> Stages:
+    """Return the means over watched calls, beside the mean of unwatched ones.
+
+    Raises:
+        NotMeasured: the calls entered no stage.
+    """
+    entered = {name for call in watched for name in call.stage_seconds}
     assert entered <= {stage.name for stage in stages}, "a generator enters only stages that it names"
     if not entered:
         raise NotMeasured("its call runs none of the networks that are its stages")
     return Stages(
-        tuple(_mean(stage.name, counted) for stage in stages),
-        seconds=fmean(call.seconds for call in counted),
+        tuple(_mean(stage.name, watched) for stage in stages),
+        seconds=fmean(call.seconds for call in watched),
         unwatched_seconds=fmean(unwatched_s),
         timed_seconds=timed_seconds,
-        watched_calls=len(counted),
-        batch_size=len(requests),
+        watched_calls=len(watched),
+        batch_size=batch_size,
     )
 
 
