@@ -96,6 +96,17 @@ class ImageGenerator(Protocol):
         """
         ...
 
+    def with_options(self, options: Any) -> ImageGenerator:
+        """Return a generator of the same loaded networks for other `ModelFamily.call_options`; this one stays as it is.
+
+        Its notes, stages and images are those of a model that was loaded with `options`. Asked only of families that
+        have such options, in a mode in which they share what is loaded.
+
+        Raises:
+            ValueError: the model cannot be called with these options.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be called with other options")
+
     def check(self) -> None:
         """Check the last images, where `generate` leaves a check to this. Call it after each `generate`, untimed.
 
@@ -164,6 +175,8 @@ class ModelFamily:
         a machine without a GPU where it is not known. Raises ValueError or OSError where the model cannot run at all.
     unreached: which options that a user set reach nothing in this model, name to reason, as far as files on this
         machine tell. What reaches no column of a run is refused.
+    call_options: the options that are arguments of a call alone: one load serves all their values
+        (`ImageGenerator.with_options`). shares_compiled: whether it does with MODE=compiled, too.
     imports: modules that loading and the first call import: a process from which others fork imports them beforehand.
         Importing them must neither touch CUDA nor compute anything.
     """
@@ -181,6 +194,8 @@ class ModelFamily:
     check: Callable[[Any, Runtime], None] | None = None
     needs: Callable[[Any, Runtime], Sequence[Need]] | None = None
     unreached: Callable[[Any, Runtime], Mapping[str, str]] | None = None
+    call_options: frozenset[str] = frozenset()
+    shares_compiled: bool = True
     imports: tuple[str, ...] = ()
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:

@@ -7,7 +7,8 @@ import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from files.downloads import Need
 from files.hub import find_snapshot
@@ -22,6 +23,9 @@ from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler
 from models.pipelines.single_files import recognise_file
 from models.pipelines.sources import check_components, check_local, find_pipeline, hub_files, parse_source
 from models.pipelines.table import NATIVE
+
+if TYPE_CHECKING:
+    from models.pipelines.generator import DiffusersGenerator
 
 PREFIX = "hub:"
 FASTEST = "regional"
@@ -200,11 +204,11 @@ def _unreached_config(options: Options) -> dict[str, str]:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.pipelines.generator import DiffusersGenerator, check_offload
+    from models.pipelines.generator import check_offload
     from models.pipelines.loading import open_pipeline
-    from models.pipelines.networks import native_size
-    from models.pipelines.schedulers import check_kind, set_scheduler
-    from models.pipelines.side_parts import set_guiders, turn_off_side_parts, unreached_here
+    from models.pipelines.reuse import place_reusable
+    from models.pipelines.schedulers import check_kind
+    from models.pipelines.side_parts import turn_off_side_parts
 
     if not options.id:
         raise ValueError("no pipeline named: write MODELS=hub:org/name or MODELS=hub:./folder")
@@ -217,23 +221,35 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     if facts.dtypes and runtime.dtype not in facts.dtypes:
         others = " or ".join(facts.dtypes)
         raise ValueError(f"{shown(options.id)} is a {name}, which does not run in {runtime.dtype}: set DTYPE={others}")
-    arguments = call_arguments(name, facts, _taken(options, name), options, runtime.image_size)
+    check_args(facts, options.args, _taken(options, name), name)
     if options.scheduler and facts.scheduler and (own := found.index.get("scheduler")):
         check_kind(options.scheduler, str(own[-1]), name)
     opened = open_pipeline(options, runtime, found, ("watermarker", *([] if options.safety else ["safety_checker"])))
-    pipeline = opened.pipeline
-    notes = (*opened.notes, *turn_off_side_parts(pipeline, found.index, options.safety))
+    notes = (*opened.notes, *turn_off_side_parts(opened.pipeline, found.index, options.safety))
+    ask = partial(_ask, name=name, facts=facts, asked_size=runtime.image_size, notes=notes)
+    return place_reusable(opened.pipeline, ask, options, runtime, FASTEST)
+
+
+def _ask(
+    pipeline: Any, options: Options, name: str, facts: PipelineFacts, asked_size: int, notes: tuple[str, ...]
+) -> DiffusersGenerator:
+    """Return a loaded pipeline as a generator that is called with these options."""
+    from models.pipelines.generator import DiffusersGenerator
+    from models.pipelines.networks import native_size
+    from models.pipelines.schedulers import set_scheduler
+    from models.pipelines.side_parts import set_guiders, unreached_here
+
+    arguments = call_arguments(name, facts, _taken(options, name), options, asked_size)
     notes += set_guiders(pipeline, arguments, options)
     if options.scheduler and facts.scheduler:
         set_scheduler(pipeline, options.scheduler)
     missed = unreached(facts, options) | _unreached_config(options) | unreached_here(pipeline, facts, options)
     notes += tuple(f"HUB_{option.upper()} does not reach it: {reason}" for option, reason in missed.items())
-    image_size, size_notes = _size(facts, arguments, native_size(pipeline), runtime.image_size)
+    image_size, size_notes = _size(facts, arguments, native_size(pipeline), asked_size)
     if facts.side and "height" in arguments:
         arguments |= {"height": image_size, "width": image_size}
     generator = DiffusersGenerator(_title(options), pipeline, image_size, arguments, (*notes, *size_notes), facts=facts)
     generator.hub_args = options.args
-    generator.place(runtime, FASTEST)
     return generator
 
 
@@ -257,5 +273,7 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
+    call_options=frozenset({"steps", "guidance", "negative_prompt", "scheduler"}),
+    shares_compiled=False,  # what is compiled and captured follows from a rehearsal with the options of the load
     imports=("diffusers.pipelines.pipeline_utils", "models.pipelines.generator", "models.pipelines.loading"),
 )

@@ -108,6 +108,7 @@ class InfinityGenerator(ImageGenerator):
         self.schedule = schedule
         self.options = options
         self.runtime = runtime
+        self._loaded_notes = notes
         _check_fit(infinity, vae, encoder, schedule, options)
         self.sampling = BitSampling(options.cfg, options.tau, options.top_k, options.top_p, options.insertion)
         self.rotation = infinity.rotation(schedule)
@@ -123,6 +124,12 @@ class InfinityGenerator(ImageGenerator):
             *_sampling_notes(options),
             *(("OFFLOAD has no effect: all networks stay on the device",) if runtime.offload else ()),
             *mode_notes(runtime),
+        )
+
+    def with_options(self, options: InfinityOptions) -> InfinityGenerator:
+        """Return a generator of the same networks; its programs, in which options are constants, are its own."""
+        return InfinityGenerator(
+            self.name, self.infinity, self.vae, self.encoder, self.schedule, options, self.runtime, self._loaded_notes
         )
 
     def prepare(self, requests: Sequence[Request]) -> list[Request]:
@@ -363,6 +370,9 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
+    call_options=frozenset({
+        "cfg", "tau", "top_k", "top_p", "insertion", "negative_prompt", "positive_prompt", "official_rng",
+    }),
     imports=(
         "models.next_scale_programs", "models.pipelines.generator", "transformers.models.t5.modeling_t5",
         "transformers.models.t5.tokenization_t5",

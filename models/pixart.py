@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from models.base import (
     ImageGenerator,
     ModelFamily,
     Need,
-    NetworkSize,
     Runtime,
     check_modes,
     check_negative_prompt,
@@ -27,80 +27,22 @@ from models.loras.files import LoraVariant, is_lora, lora_digest, read_lora, rea
 from models.needed import NEVER_READ, check_weights, hub_weights, is_on_hub, names_in, prefer_full
 from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler, set_scheduler
 from models.pipelines.weight_files import half_size_note, half_size_parts
+from models.pixart_networks import CONFIGURATIONS as CONFIGURATIONS
+from models.pixart_networks import FULL as FULL
+from models.pixart_networks import PROMPT_TOKENS as PROMPT_TOKENS
+from models.pixart_networks import SCHEDULER as SCHEDULER
+from models.pixart_networks import SMALL as SMALL
+from models.pixart_networks import build_networks as build_networks
+from models.pixart_networks import build_random_pipeline as build_random_pipeline
+from models.pixart_networks import native_size as native_size
 
 if TYPE_CHECKING:
-    import torch
+    from models.pipelines.generator import DiffusersGenerator
 
 HUB_MODELS = {512: "PixArt-alpha/PixArt-Sigma-XL-2-512-MS", 1024: "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"}
 HUB_BASE = "PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers"
-PROMPT_TOKENS = 300
 NO_LORA = "none"
 FASTEST = "full+fuse+empty+once"
-
-
-@dataclass(frozen=True)
-class Configurations:
-    """Of the pipeline's networks, as their classes take them; what is not named is the class's default."""
-
-    transformer: Mapping[str, Any]
-    vae: Mapping[str, Any]
-    t5: Mapping[str, Any]
-
-
-FULL = Configurations(
-    transformer={
-        "num_attention_heads": 16,
-        "attention_head_dim": 72,
-        "num_layers": 28,
-        "cross_attention_dim": 1152,
-        "caption_channels": 4096,
-        "patch_size": 2,
-        "in_channels": 4,
-        "out_channels": 8,
-        "norm_type": "ada_norm_single",
-        "use_additional_conditions": False,
-    },
-    vae={
-        "sample_size": 1024,
-        "latent_channels": 4,
-        "block_out_channels": (128, 256, 512, 512),
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "layers_per_block": 2,
-        "scaling_factor": 0.13025,
-    },
-    t5={
-        "vocab_size": 32128,
-        "d_model": 4096,
-        "d_kv": 64,
-        "d_ff": 10240,
-        "num_layers": 24,
-        "num_heads": 64,
-        "feed_forward_proj": "gated-gelu",
-        "tie_word_embeddings": False,
-    },
-)
-SMALL = Configurations(
-    transformer={
-        **FULL.transformer,
-        "num_attention_heads": 2,
-        "attention_head_dim": 16,
-        "num_layers": 2,
-        "cross_attention_dim": 32,
-        "caption_channels": 64,
-    },
-    vae={**FULL.vae, "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1},
-    t5={**FULL.t5, "d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4},
-)
-CONFIGURATIONS: dict[NetworkSize, Configurations] = {"full": FULL, "small": SMALL}
-SCHEDULER: dict[str, Any] = {
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "algorithm_type": "dpmsolver++",
-    "solver_order": 2,
-    "solver_type": "midpoint",
-}
 
 
 def _check_lora(lora: str) -> None:
@@ -142,11 +84,6 @@ class Options:
         return f"Options({', '.join(shown)})"
 
 
-def native_size(image_size: int) -> int:
-    """Return the published model's size that is nearer to the asked one."""
-    return 512 if image_size < 768 else 1024
-
-
 def _check(options: Options, runtime: Runtime) -> None:
     check_negative_prompt("PIXART", options.negative_prompt, options.guidance)
     check_modes(runtime)
@@ -185,8 +122,8 @@ def _base_source(options: Options, runtime: Runtime) -> str:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.pipelines.generator import DiffusersGenerator, check_offload, tiny_notes
-    from models.pixart_conditions import MODIFIERS
+    from models.pipelines.generator import check_offload, tiny_notes
+    from models.pipelines.reuse import place_reusable
 
     check_offload(runtime)
     check_negative_prompt("PIXART", options.negative_prompt, options.guidance)
@@ -205,6 +142,16 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
     native = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
     image_size = native if runtime.weights == "tiny" else runtime.image_size
     notes = tiny_notes(runtime, native) if runtime.weights == "tiny" else size_note(image_size, native)
+    ask = partial(_ask, image_size=image_size, notes=(*lora_notes, *weight_notes, *notes))
+    return place_reusable(pipeline, ask, options, runtime, FASTEST)
+
+
+def _ask(pipeline: Any, options: Options, image_size: int, notes: tuple[str, ...]) -> DiffusersGenerator:
+    """Return a loaded pipeline as a generator that is called with these options."""
+    from models.pipelines.generator import DiffusersGenerator
+    from models.pixart_conditions import MODIFIERS
+
+    check_negative_prompt("PIXART", options.negative_prompt, options.guidance)
     arguments: dict[str, object] = {
         "num_inference_steps": options.steps,
         "guidance_scale": options.guidance,
@@ -220,17 +167,9 @@ def _load(options: Options, runtime: Runtime) -> ImageGenerator:
         arguments["negative_prompt"] = options.negative_prompt
     if options.scheduler:
         set_scheduler(pipeline, options.scheduler)
-    generator = DiffusersGenerator(
-        _title(options),
-        pipeline,
-        image_size,
-        arguments,
-        (*lora_notes, *weight_notes, *notes),
-        MODIFIERS,
-        one_call_a_step=True,
-    )
-    generator.place(runtime, FASTEST)
-    return generator
+    return DiffusersGenerator(
+        _title(options), pipeline, image_size, arguments, notes, MODIFIERS, one_call_a_step=True
+    )  # fmt: skip
 
 
 def _title(options: Options) -> str:
@@ -345,37 +284,6 @@ def _load_tiny(runtime: Runtime) -> Any:
         return from_pretrained(PixArtSigmaPipeline, tiny_folder(runtime, "pixart"), vae=vae, dtype=dtype)
 
 
-def build_networks(native: int, configurations: Configurations = FULL) -> dict[str, Any]:
-    """Return a builder for each of the pipeline's networks, by the pipeline's name for it; `native` is in pixels."""
-    from diffusers import AutoencoderKL, PixArtTransformer2DModel
-    from transformers import T5Config, T5EncoderModel
-
-    return {
-        "transformer": lambda: PixArtTransformer2DModel(**configurations.transformer, sample_size=native // 8),
-        "vae": lambda: AutoencoderKL(**configurations.vae),
-        "text_encoder": lambda: T5EncoderModel(T5Config(**configurations.t5)),
-    }
-
-
-def build_random_pipeline(runtime: Runtime) -> Any:
-    """Return the pipeline at `runtime.random_size` with random weights on the run's device; it reads no file."""
-    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline
-
-    from models.hash_tokenizer import HashTokenizer
-    from models.pipelines.generator import dtype_of, quiet_libraries
-    from models.random_weights import build_random
-
-    dtype: torch.dtype = dtype_of(runtime)
-    builders = build_networks(native_size(runtime.image_size), CONFIGURATIONS[runtime.random_size])
-    with quiet_libraries():
-        networks = {name: build_random(build, runtime.device, dtype) for name, build in builders.items()}
-    return PixArtSigmaPipeline(
-        **networks,
-        tokenizer=HashTokenizer(vocabulary=32128, model_max_length=PROMPT_TOKENS, start=None, end=1, pad=0),
-        scheduler=DPMSolverMultistepScheduler(**SCHEDULER),
-    )
-
-
 def _unreached(options: Options, runtime: Runtime) -> Mapping[str, str]:
     unread = unread_sources(options, runtime, "model", "base")
     is_read = runtime.weights == "pretrained" and options.model
@@ -396,5 +304,7 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
+    # The strength of a LoRA is none of them: it is fused into the weights.
+    call_options=frozenset({"steps", "guidance", "negative_prompt", "scheduler"}),
     imports=("diffusers.pipelines.pixart_alpha.pipeline_pixart_sigma", "models.pipelines.generator"),
 )

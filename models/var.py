@@ -103,6 +103,7 @@ class VARGenerator(ImageGenerator):
         self.options = options
         self.runtime = runtime
         self.class_names = class_names
+        self._loaded_notes = notes
         self.image_size = vqvae.shape.image_size
         self.parameters = var.parameter_count
         self.choice = choose_classes(options.classes, runtime, class_names)
@@ -118,6 +119,12 @@ class VARGenerator(ImageGenerator):
             *((OFFICIAL_RNG_NOTE,) if options.official_rng else ()),
             *mode_notes(runtime),
         )
+
+    def with_options(self, options: VAROptions) -> VARGenerator:
+        """Return a generator of the same networks; its programs, in which options are constants, are its own."""
+        return VARGenerator(
+            self.name, self.var, self.vqvae, options, self.runtime, self.class_names, self._loaded_notes
+        )  # fmt: skip
 
     def prepare(self, requests: Sequence[Request]) -> list[Request]:
         """Return the requests with their class in `class_label` and its name as the prompt."""
@@ -273,5 +280,6 @@ FAMILY = ModelFamily(
     check=_check,
     needs=_needs,
     unreached=_unreached,
+    call_options=frozenset({"cfg", "top_k", "top_p", "classes", "more_smooth", "official_rng", "clip"}),
     imports=("models.next_scale_programs",),
 )

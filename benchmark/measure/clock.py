@@ -55,9 +55,12 @@ class Clock:
         assert not isinstance(second, torch.cuda.Event)
         return second - first
 
-    def reset_peak_memory(self) -> None:
-        """Forget the peak so far: the next model's begins here."""
-        self._earlier_peak_bytes = 0
+    def reset_peak_memory(self, at_least_bytes: int = 0) -> None:
+        """Forget the peak so far: the next model's begins here. at_least_bytes: what it is known to have held before.
+
+        That is what loading took, where a model that was loaded once is asked for something else.
+        """
+        self._earlier_peak_bytes = at_least_bytes
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
 

@@ -126,6 +126,15 @@ class StateReader:
                 return replace(self._seen[card.uuid].state, other_processes=self._others_at_start(self._card))
         return replace(self._host, unread=self._unread)
 
+    def start_again(self) -> MachineState:
+        """Return the state now, after `end`, as the start of another model's work in this process."""
+        own = find_own_processes()
+        self._processor_time = read_processor_time(own)
+        if self._card is None:
+            return replace(read_host(), unread=self._unread)
+        self._card.begin()
+        return self._card.read_end(read_host(), own.pids)
+
     def end(self) -> MachineState:
         """Return the state now, and how many cores other processes have kept busy since `start`."""
         assert self._processor_time is not None, "the round has started"
@@ -169,7 +178,11 @@ class _UsedCard:
         self.card, self._reserved_bytes = card, reserved_bytes
         self.is_hidden = not card.processes()
         self._own: int | None = None
-        self._start_s, self._held_ns = time.monotonic(), card.held_ns()
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now on: what holds the clocks down, and what grows beside torch's memory."""
+        self._start_s, self._held_ns = time.monotonic(), self.card.held_ns()
         self._bytes_beside_torch = self._read_bytes_beside_torch()
 
     def find_others(self, relatives: Collection[int], before: Collection[int] = ()) -> tuple[str, ...]:

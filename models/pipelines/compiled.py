@@ -108,18 +108,34 @@ class SpedUp:
     """What was done to a pipeline's networks, by the names of their classes.
 
     modules: how many modules were compiled: its blocks or, by the bases that take it whole, the network itself.
-    graphed: what is replayed as CUDA graphs. plain: why a network is not, where the strategy has graphs.
+    graphed: what is replayed as CUDA graphs; extracted: of these, what was taken out of the backbone. plain: why a
+    network is not, where the strategy has graphs.
     """
 
     base: str
     modules: dict[str, int] = field(default_factory=dict)
     graphed: dict[str, list[GraphedCall]] = field(default_factory=dict)
     plain: dict[str, str] = field(default_factory=dict)
+    extracted: list[GraphedCall] = field(default_factory=list)
+    _owner: object = None
 
     @property
     def graphs(self) -> dict[str, int]:
         """How many CUDA graphs have been captured so far, by the class of the network."""
         return {name: sum(len(call.graphs) for call in calls) for name, calls in self.graphed.items()}
+
+    def capture_for(self, owner: object) -> None:
+        """Let all graphs from now on be those of `owner`; those that were captured for another one are dropped.
+
+        Generators of one pipeline that are called with other options are each the owner of their graphs.
+        """
+        if self._owner is not None and owner is not self._owner:
+            calls = [*self.extracted, *(call for calls in self.graphed.values() for call in calls)]
+            if calls:
+                pool = torch.cuda.graph_pool_handle()  # one without graphs cannot be used again
+                for call in calls:
+                    call.drop_graphs(pool)
+        self._owner = owner
 
     def note(self, strategy: str) -> str:
         """Return the footer's note: by which strategy, and, where it compiles blocks, how many of which network."""
@@ -182,7 +198,10 @@ def speed_up(
                 continue
             network.forward = GraphedCall(network.forward, pool, strategy.modifiers)
             done.graphed.setdefault(name, []).append(network.forward)
-        extracted = [replace(work, function=GraphedCall(work.function, pool, strategy.modifiers)) for work in extracted]
+        done.extracted = [GraphedCall(work.function, pool, strategy.modifiers) for work in extracted]
+        extracted = [
+            replace(work, function=call) for work, call in zip(extracted, done.extracted, strict=True)
+        ]  # fmt: skip
     for work in extracted:
         (backbone,) = backbones
         backbone.forward = work.join(backbone.forward, work.function)

@@ -82,6 +82,11 @@ class GraphedCall:
         graph.replay()
         return pytree.tree_map_only(torch.Tensor, torch.clone, answer)
 
+    def drop_graphs(self, pool: Any) -> None:
+        """Forget all graphs, as if there had been no call; later ones take their memory from `pool`."""
+        self.graphs.clear()
+        self.pool, self.plain_calls, self._writes = pool, 0, False
+
     def _capture(self, args: Any, kwargs: Any) -> tuple[Any, list[torch.Tensor], Any] | None:
         """Return a graph with its inputs and answer, or None where the function writes into its arguments."""
         args, kwargs = pytree.tree_map_only(torch.Tensor, torch.clone, (args, kwargs))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.pipelines.compiled import FamilyModifier, SpedUp
+    from models.pipelines.reuse import LoadedPipeline
 
 _SAFETY = "its safety checker is on"
 OFFLOAD_NOTE = "model offload: the times include moving weights to the GPU and back"
@@ -67,8 +68,12 @@ class DiffusersGenerator(ImageGenerator):
         self.notes += (call_note(self.arguments, pipeline, image_size),)
         self.modifiers = modifiers
         self.one_call_a_step = one_call_a_step
-        # What `place` did in MODE=compiled.
+        # What `place` did in MODE=compiled, and what it says of it.
         self.sped_up: SpedUp | None = None
+        self._placed_notes: tuple[str, ...] = ()
+        # Of a family that can call its pipeline with other options.
+        self.loaded: LoadedPipeline | None = None
+        self._owner = object()  # whose graphs they are
         self._is_blacked_out: dict[int, bool] = {}
         # What a user gave to each call in other words than ours: where the first one fails, they are told of it.
         self.hub_args = ""
@@ -93,11 +98,25 @@ class DiffusersGenerator(ImageGenerator):
         check_offload(runtime)
         if runtime.offload:
             self.pipeline.enable_model_cpu_offload(device=runtime.device)
-            self.notes += (OFFLOAD_NOTE,)
-            return
-        self.pipeline.to(runtime.device)
-        if runtime.mode == "compiled":
-            self.notes += (self.speed_up(strategy, runtime.device).note(strategy),)
+            self._placed_notes = (OFFLOAD_NOTE,)
+        else:
+            self.pipeline.to(runtime.device)
+            if runtime.mode == "compiled":
+                self._placed_notes = (self.speed_up(strategy, runtime.device).note(strategy),)
+        self.notes += self._placed_notes
+
+    def with_options(self, options: Any) -> DiffusersGenerator:
+        """Return a generator of the same networks, placed and compiled as they are, for other options of its family.
+
+        Compiled code is shared, since it holds for tensors of any values. CUDA graphs are not: those of the generator
+        that was called before are dropped at the first call of another one.
+        """
+        assert self.loaded is not None, "its family has options of a call"
+        other = self.loaded.ask(self.pipeline, options)
+        other.loaded, other.sped_up, other.parameters = self.loaded, self.sped_up, self.parameters
+        other._placed_notes = self._placed_notes
+        other.notes += self._placed_notes
+        return other
 
     def speed_up(self, strategy: str, device: str, backend: str = "inductor") -> SpedUp:
         """Compile the pipeline's networks in place by a strategy like "full+fuse", and return what was done.
@@ -122,6 +141,8 @@ class DiffusersGenerator(ImageGenerator):
             ValueError: it made no images, or pixels that are none.
         """
         parts = [[request] for request in requests] if self._is_alone else [requests]
+        if self.sped_up is not None:
+            self.sped_up.capture_for(self._owner)
         with torch.inference_mode(), quiet_calls(), warnings.catch_warnings():
             # A pipeline that casts NaN to bytes by itself warns of it, and gives black.
             warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
