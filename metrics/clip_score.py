@@ -43,6 +43,7 @@ class CLIPScore:
                 replicates=mean_replicates(values_N),
                 floor=None if real_N is None else float(real_N.mean()),
                 floor_count=len(reference),
+                floor_interval=None if real_N is None else mean_interval(real_N),
                 floor_meaning="real images with their own captions score",
                 decimals=2,
             )

@@ -248,6 +248,30 @@ def _without(whole: Gaussian, features_ND: Tensor, left_out_N: Tensor) -> Gaussi
     return Gaussian(whole.mean_D + shift_D, scatter_DD / (count - few - 1))
 
 
+@dataclass(frozen=True)
+class Floor:
+    """What `count` real images score against the others of the reference; nothing where these are too few."""
+
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    count: int = 0
+
+
+def floor_of(reference_ND: Tensor, size: int, device: str = "cpu") -> Floor:
+    """Return the distance between `size` real images, or half of them, and the rest, with its jackknife's interval."""
+    halves = halves_of(len(reference_ND), size)
+    if halves is None:
+        return Floor()
+    one_ND, other_ND = (reference_ND[half] for half in halves)
+    one, other = fit_gaussian(one_ND, device), fit_gaussian(other_ND, device)
+    value = frechet_distance(one, other)
+    replicates = {
+        "generated": replicates_of(one_ND, one, lambda g: frechet_distance(other, g)),
+        "reference": replicates_of(other_ND, other, lambda g: frechet_distance(one, g)),
+    }
+    return Floor(value, jackknife_interval(value, replicates), len(one_ND))
+
+
 class FrechetDistance:
     """The metric `fid`, over the features that `choose_extractor` finds.
 
@@ -259,6 +283,7 @@ class FrechetDistance:
 
     def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
+        self._floors: dict[tuple[ImageSet, str, int], Floor] = {}  # the same for all columns of a run
 
     def extractor(self, reference: ImageSet) -> FeatureExtractor:
         return choose_extractor(reference, self._scoring)
@@ -280,13 +305,14 @@ class FrechetDistance:
         value = frechet_distance(mine, real)
         foreign = statistics is not None and not real.identity
         replicates = {"generated": replicates_of(generated_ND, mine, lambda g: frechet_distance(real, g))}
-        floor, floor_count = None, 0
+        floor = None
         if statistics is None:
             reference_ND = cached_features(reference, extractor, self._scoring)
             replicates["reference"] = replicates_of(reference_ND, real, lambda g: frechet_distance(mine, g))
-            if (halves := halves_of(len(reference), len(generated))) is not None:
-                one, other = (fit_gaussian(reference_ND[half], device) for half in halves)
-                floor, floor_count = frechet_distance(one, other), len(halves[0])
+            asked = (reference, extractor.identity, len(generated))
+            if asked not in self._floors:
+                self._floors[asked] = floor_of(reference_ND, len(generated), device)
+            floor = self._floors[asked]
         interval = jackknife_interval(value, replicates)
         return [
             Score(
@@ -300,8 +326,9 @@ class FrechetDistance:
                 identity=extractor.identity + ("; the statistics do not say what they are of" if foreign else ""),
                 interval=interval,
                 replicates=replicates if interval else {},
-                floor=floor,
-                floor_count=floor_count,
+                floor=floor and floor.value,
+                floor_count=floor.count if floor else 0,
+                floor_interval=floor and floor.interval,
             )
         ]
 

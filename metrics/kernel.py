@@ -106,6 +106,10 @@ def _discrepancy(xx: Tensor, yy: Tensor, xy: Tensor, count_x: Tensor, count_y: T
     return xx / (count_x * (count_x - 1)) + yy / (count_y * (count_y - 1)) - 2 * xy / (count_x * count_y)
 
 
+def _scaled(interval: tuple[float, float] | None, scale: float) -> tuple[float, float] | None:
+    return interval and (scale * interval[0], scale * interval[1])
+
+
 class KernelDistance:
     """The metric `kid`: unbiased, so that with few images it is more reliable than the Fréchet distance."""
 
@@ -135,7 +139,7 @@ class KernelDistance:
         halves = halves_of(len(reference), len(generated))
         floor = None
         if halves is not None:
-            floor = kernel_distance(reference_ND[halves[0]], reference_ND[halves[1]], device, kernel).value
+            floor = kernel_distance(reference_ND[halves[0]], reference_ND[halves[1]], device, kernel)
         return [
             Score(
                 key=self.key,
@@ -146,9 +150,10 @@ class KernelDistance:
                 n_generated=len(generated),
                 n_reference=len(reference),
                 identity=extractor.identity,
-                interval=estimate.interval and (scale * estimate.interval[0], scale * estimate.interval[1]),
+                interval=_scaled(estimate.interval, scale),
                 replicates={of: tuple(scale * value for value in values) for of, values in estimate.replicates.items()},
-                floor=None if floor is None else scale * floor,
+                floor=floor and scale * floor.value,
+                floor_interval=floor and _scaled(floor.interval, scale),
                 floor_count=len(halves[0]) if halves else 0,
                 decimals=4,
             )

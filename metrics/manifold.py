@@ -149,10 +149,10 @@ class Manifold:
         made_MD = _at_most(cached_features(generated, extractor, self._scoring))
         # These values depend on how many real images there are, so that generated and real ones meet the same ones.
         halves = halves_of(len(real_ND), len(made_MD))
-        floors: dict[str, float] = {}
+        floors: ManifoldEstimate | None = None
         if halves is not None and min(map(len, halves)) > NEIGHBOURS:
             held_out_ND, real_ND = real_ND[halves[0]], real_ND[halves[1]]
-            floors = manifold_scores(real_ND, held_out_ND, device).values
+            floors = manifold_scores(real_ND, held_out_ND, device)
         estimate = manifold_scores(real_ND, made_MD, device)
         return [
             Score(
@@ -166,8 +166,9 @@ class Manifold:
                 identity=f"{extractor.identity}, {NEIGHBOURS} neighbours",
                 interval=_interval(key, estimate),
                 replicates=estimate.replicates[key],
-                floor=floors.get(key),
+                floor=floors and floors.values[key],
                 floor_count=len(halves[0]) if halves and floors else 0,
+                floor_interval=floors and _interval(key, floors),
                 decimals=3,
             )
             for key, (label, short) in ROWS.items()

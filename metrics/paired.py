@@ -107,6 +107,7 @@ class PairedMetric(ABC):
                 replicates=mean_replicates(values_N),
                 floor=None if others_N is None else float(others_N.mean()),
                 floor_count=0 if others_N is None else len(others_N),
+                floor_interval=None if others_N is None else mean_interval(others_N),
                 floor_meaning="real images of something else score",
                 decimals=self.decimals,
                 unit=self.unit,

@@ -13,15 +13,17 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 import metrics
 import models
 from benchmark.measure.findings import PASSES, PassName
+from benchmark.settings.axes import Axis
 from benchmark.settings.column_key import ColumnKey
 from benchmark.settings.fingerprint import fingerprint_of
 from benchmark.settings.selection import SelectedModel as SelectedModel
 from benchmark.settings.selection import select_models
+from benchmark.settings.sweep import read_sweep
 from benchmark.settings.titles import check_titles, titles_of
 from files.reading import is_regular
 from files.sources import check_source, expanded
 from metrics.base import CLIP_MODEL, DINOV2_MODEL, FeatureDType, FidProtocol
-from models.base import Mode, ModelFamily, Weights
+from models.base import DType, Mode, ModelFamily, Weights
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DATASET_OF_WEIGHTS = {"pretrained": "gundam", "random": "robots", "tiny": "robots"}
@@ -112,6 +114,12 @@ class Settings(BaseSettings):
     mode: Annotated[tuple[Mode, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("eager",), min_length=1, description="eager, compiled, or eager,compiled for a column each"
     )
+    sweep: str = Field(
+        "",
+        description="a column for each value of models' options: sdxl.steps=4,8,20; var-d16.cfg=1.5,4. Left of the dot "
+        "a name as in MODELS, right of it an option in small letters; winner lines compare the value that the option has "
+        "without it",
+    )
     passes: Annotated[tuple[Pass, ...], NoDecode, BeforeValidator(_split)] = Field(
         PASSES,
         min_length=1,
@@ -120,6 +128,11 @@ class Settings(BaseSettings):
     )
     metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"
+    )
+    quality_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = Field(
+        "auto",
+        description="how much worse a faster configuration's deciding score (fid or kid) may be to count as equal; "
+        "auto: twice the half-width of the 95 % interval of the floor",
     )
     inception_weights: Annotated[Path, AfterValidator(expanded)] | None = Field(
         None,
@@ -134,8 +147,11 @@ class Settings(BaseSettings):
     dinov2_model: ModelSource = Field(DINOV2_MODEL, description="hub id or local folder, for fd-dinov2")
     clip_model: ModelSource = Field(CLIP_MODEL, description="hub id or local folder, for cmmd and clipscore")
     seed: int = Field(42, ge=0, le=2**62, description="image i is drawn from SEED + i")
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="bfloat16 on GPUs that have it, float32 on a CPU"
+    dtype: Annotated[tuple[DType | Literal["auto"], ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("auto",),
+        min_length=1,
+        description="auto: bfloat16 on GPUs that have it, float32 on a CPU; or float32, float16, bfloat16, or several "
+        "with commas for a column each",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
     warmup: int = Field(
@@ -189,6 +205,10 @@ class Settings(BaseSettings):
             raise ValueError(f"PASSES={','.join(self.passes)}: {min(alone)} must stand alone")
         if len(set(self.mode)) != len(self.mode):
             raise ValueError(f"MODE={','.join(self.mode)}: each mode at most once")
+        if len(set(self.dtype)) != len(self.dtype):
+            raise ValueError(f"DTYPE={','.join(self.dtype)}: each dtype at most once")
+        if len(self.dtype) > 1 and "auto" in self.dtype:
+            raise ValueError(f"DTYPE={','.join(self.dtype)}: auto must stand alone")
         if self.inception_weights is not None and not is_regular(self.inception_weights):
             raise ValueError(
                 f"INCEPTION_WEIGHTS={self.inception_weights}: no such file; name one, or unset the variable"
@@ -200,11 +220,22 @@ class Settings(BaseSettings):
         titles_of(
             [model.title for model in selected], [ColumnKey(model.family.key, model.values) for model in selected]
         )
+        self.swept()
         return self
 
     def selected_models(self) -> list[SelectedModel]:
         """Return the models of this run in the order of the columns. Raises ValueError for contradictions."""
         return select_models(self, self.models)
+
+    def swept(self) -> list[Axis]:
+        """Return the axes that SWEEP asks for. Raises ValueError where it cannot be read."""
+        return read_sweep(self.sweep, self, self.selected_models(), self.models)
+
+    def only_dtype(self, who: str) -> DType | Literal["auto"]:
+        """Return the only dtype of DTYPE. who: what takes one alone. Raises ValueError where there are several."""
+        if len(self.dtype) > 1:
+            raise ValueError(f"DTYPE={','.join(self.dtype)}: {who} takes one dtype")
+        return self.dtype[0]
 
     def rows_needed(self) -> int:
         """Return how many rows of the data set this run reads: its prompts, and references if there is a score."""

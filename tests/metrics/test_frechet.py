@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from metrics.base import Comparison, ImageSet, Score, Scoring
-from metrics.features import write_entry
+from metrics.features import halves_of, write_entry
 from metrics.frechet import (
+    Floor,
     FrechetDistance,
     Gaussian,
     fit_gaussian,
+    floor_of,
     frechet_distance,
     read_statistics,
     replicates_of,
@@ -136,6 +138,59 @@ def _score(folder: Path, one: Tensor, other: Tensor, monkeypatch: pytest.MonkeyP
         sets.append(ImageSet(name, tuple(paths)))
     (score,) = metric.score(Comparison(*sets))
     return score
+
+
+def test_the_floors_interval_is_the_jackknifes_of_two_parts_of_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = _features(90, 8, 1)
+    found = _score(tmp_path, _features(30, 8, 0), other, monkeypatch)
+    halves = halves_of(90, 30)
+    assert halves is not None
+    parts = [other[half] for half in halves]
+
+    def without(side: int, group: int) -> float:
+        kept = [part[groups_of(len(part), 10) != group] if at == side else part for at, part in enumerate(parts)]
+        return _distance(*kept)
+
+    replicates = {str(side): [without(side, group) for group in range(10)] for side in (0, 1)}
+    expected = jackknife_interval(_distance(*parts), replicates)
+    assert found.floor == pytest.approx(_distance(*parts), rel=1e-9)
+    assert found.floor_interval == pytest.approx(expected, rel=1e-6)
+    assert found.floor_count == 30
+
+
+def test_a_floor_of_few_images_has_a_value_and_no_interval_and_one_of_none_has_neither() -> None:
+    few = floor_of(_features(30, 8, 0), 12)
+    assert few.value is not None
+    assert (few.interval, few.count) == (None, 12)
+    assert floor_of(_features(3, 8, 0), 12) == Floor()
+
+
+def test_columns_of_as_many_images_share_a_floor_and_others_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"one": _features(30, 8, 0), "two": _features(30, 8, 1), "few": _features(20, 8, 2)}
+    real, asked = _features(90, 8, 3), []
+
+    class Known:
+        identity = distance_label = distance_short = "known"
+
+    def count(reference_ND: Tensor, size: int, device: str) -> Floor:
+        asked.append(size)
+        return floor_of(reference_ND, size, device)
+
+    monkeypatch.setattr("metrics.frechet.floor_of", count)
+    monkeypatch.setattr("metrics.frechet.cached_features", lambda images, *_: rows.get(images.name, real))
+    monkeypatch.setattr("metrics.frechet.cached_gaussian", lambda *_: fit_gaussian(real))
+    metric = FrechetDistance(Scoring("cpu", tmp_path, tmp_path))
+    monkeypatch.setattr(metric, "extractor", lambda _: Known())
+    reference = ImageSet("real", tuple(tmp_path / f"{at}.png" for at in range(90)))
+    scores = [
+        metric.score(Comparison(ImageSet(name, reference.paths[: len(rows[name])]), reference))[0] for name in rows
+    ]
+    assert asked == [30, 20]
+    assert scores[0].floor == scores[1].floor != scores[2].floor
 
 
 @pytest.mark.parametrize(("count", "other_count"), [(45, 200), (150, 300)])

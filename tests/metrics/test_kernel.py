@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from metrics.base import Comparison, ImageSet, Score, Scoring
+from metrics.features import halves_of
 from metrics.intervals import groups_of
-from metrics.kernel import gaussian_kernel, kernel_distance
+from metrics.kernel import CLIPDistance, KernelDistance, gaussian_kernel, kernel_distance
 
 
 def _features(count: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -103,3 +107,47 @@ def test_the_order_of_a_folder_does_not_widen_the_interval() -> None:
         assert interval is not None
         widths.append(interval[1] - interval[0])
     assert 0.4 < widths[0] / widths[1] < 2.5
+
+
+def _scores_of(
+    kind: type[KernelDistance],
+    reference_ND: Tensor,
+    generated_MD: Tensor,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[Score]:
+    rows = {"real": reference_ND, "made": generated_MD}
+
+    class Known:
+        identity = kernel_label = kernel_short = "known"
+
+    monkeypatch.setattr("metrics.kernel.cached_features", lambda images, *_: rows[images.name])
+    metric = kind(Scoring("cpu", folder, folder))
+    monkeypatch.setattr(metric, "extractor", lambda _: Known())
+    made, real = (
+        ImageSet(name, tuple(folder / f"{at}.png" for at in range(len(rows[name])))) for name in ("made", "real")
+    )
+    return metric.score(Comparison(made, real))
+
+
+def test_the_floors_interval_is_that_of_the_distance_between_two_parts_of_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference_ND, generated_ND = _features(60, 0), _features(20, 1, 0.5)
+    (found,) = _scores_of(KernelDistance, reference_ND, generated_ND, tmp_path, monkeypatch)
+    one, other = halves_of(60, 20) or pytest.fail("60 images have two parts")
+    expected = kernel_distance(reference_ND[one], reference_ND[other])
+    assert expected.interval is not None
+    assert (found.floor, found.floor_interval) == (expected.value, expected.interval)
+    (thousand,) = _scores_of(CLIPDistance, reference_ND, generated_ND, tmp_path, monkeypatch)
+    alike = kernel_distance(reference_ND[one], reference_ND[other], kernel=gaussian_kernel(10.0))
+    assert alike.interval is not None
+    assert thousand.floor_interval == (1000 * alike.interval[0], 1000 * alike.interval[1])
+
+
+def test_a_floor_of_too_few_images_has_no_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (few,) = _scores_of(KernelDistance, _features(9, 0), _features(4, 1), tmp_path, monkeypatch)
+    assert few.floor is not None
+    assert few.floor_interval is None
+    (none,) = _scores_of(KernelDistance, _features(3, 0), _features(4, 1), tmp_path, monkeypatch)
+    assert (none.floor, none.floor_interval) == (None, None)

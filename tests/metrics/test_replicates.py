@@ -14,7 +14,8 @@ from benchmark.report.numbers import paired_interval
 from metrics.base import Score
 
 one, other = (
-    Score("kid", "KID", "KID", value, "lower", 9, 9, "x", replicates={"generated": (value,) * 6}) for value in (2.0, 1.5)
+    Score("kid", "KID", "KID", value, "lower", 9, 9, "x", replicates={"generated": (value,) * 6})
+    for value in (2.0, 1.5)
 )
 assert paired_interval(one, other) == (0.5, 0.5)
 assert "torch" not in sys.modules
