@@ -25,11 +25,11 @@ from models.base import TrainingData
 class Sources:
     """Where a run's data come from; nothing is read or written yet.
 
-    prompts: DATASET; captioned images give prompts, and the reference too where `reference` is None.
-    reference: REFERENCE, images or statistics.
+    prompts: DATASET; captioned images give prompts, and the reference too where `reference` is None. So do rows that
+    are on disk already: they are read where they lie. reference: REFERENCE, images or statistics.
     """
 
-    prompts: CaptionedImages | PromptSet
+    prompts: CaptionedImages | PreparedRows | PromptSet
     reference: CaptionedImages | Reference | None = None
 
     @property
@@ -43,7 +43,7 @@ class Sources:
         rows, references: as of `prepare_data`.
         """
         found = []
-        if not isinstance(self.prompts, PromptSet):
+        if not isinstance(self.prompts, PromptSet | PreparedRows):
             count = max(rows, references) if self.reference is None else rows
             found.append((output / self.prompts.name / "input", count))
         if references and self.reference is not None and not isinstance(self.reference, Reference):
@@ -53,7 +53,7 @@ class Sources:
     def adopted(self, output: Path) -> Sources:
         """Return the data sets arranged as fine-tuning prepared them in OUTPUT_DIR. Call it before FRESH=1 deletes."""
         prompts, reference = self.prompts, self.reference
-        if not isinstance(prompts, PromptSet):
+        if not isinstance(prompts, PromptSet | PreparedRows):
             prompts = adopt_arrangement(prompts, output / prompts.name)
         if reference is not None and not isinstance(reference, Reference):
             reference = adopt_arrangement(reference, output / reference.name)
@@ -135,8 +135,12 @@ def prepare_data(
         if isinstance(source, Surveyed):
             announce(source.survey.summary(source.name))
 
-    def preparer(dataset: CaptionedImages, what: str, captions_needed: bool = True) -> Callable[[int], PreparedRows]:
+    def preparer(
+        dataset: CaptionedImages | PreparedRows, what: str, captions_needed: bool = True
+    ) -> Callable[[int], PreparedRows]:
         def prepare(count: int) -> PreparedRows:
+            if isinstance(dataset, PreparedRows):
+                return dataset
             with open_task(f"{dataset.name} {what}", count) as report:
                 return prepare_rows(dataset, output / dataset.name, count, lambda done, _: report(done), announce)
 

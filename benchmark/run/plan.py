@@ -24,18 +24,21 @@ class RunPlan:
     inputs: tuple[tuple[Path, int], ...]
 
 
-def plan_run(settings: Settings, machine: Machine | None, announce: Callable[[str], None]) -> RunPlan:
+def plan_run(
+    settings: Settings, machine: Machine | None, announce: Callable[[str], None], sources: Sources | None = None
+) -> RunPlan:
     """Return what a run with these settings will do; nothing is read or written. announce: is told of LoRAs found.
 
-    machine: None before torch is imported, for --check.
+    machine: None before torch is imported, for --check. sources: in the place of those that the settings name.
 
     Raises:
         OSError, ValueError: a data set, a LoRA or OUTPUT_DIR cannot be used.
     """
-    sources = open_sources(
-        settings.dataset, settings.reference, assets=ASSETS, seed=settings.seed,
-        image_column=settings.image_column, caption_column=settings.caption_column,
-    )  # fmt: skip
+    if sources is None:
+        sources = open_sources(
+            settings.dataset, settings.reference, assets=ASSETS, seed=settings.seed,
+            image_column=settings.image_column, caption_column=settings.caption_column,
+        )  # fmt: skip
     chosen = choose_models(settings, sources.name, announce)
     columns = plan_columns(settings, chosen, machine)
     inputs = sources.inputs(settings.output_dir, settings.num_samples, settings.references_needed())
