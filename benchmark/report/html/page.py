@@ -25,8 +25,8 @@ from metrics.base import Score
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; color: #1c2430; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .3rem 1rem; text-align: right; border-bottom: 1px solid #dde3ea; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid #dde3ea; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #8896a6; }
 ul { padding-left: 1.2rem; } img { max-width: 100%; }
 small, .notes, .states { color: #566372; } .notes, .states { font-size: 13px; }
