@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +15,10 @@ VERSIONED_PACKAGES = ("torch", "diffusers", "transformers")
 
 @dataclass(frozen=True)
 class Machine:
-    """The device and dtype that `auto` became, the device's name as the report shows it, and package versions."""
+    """The device and dtype that `auto` became, the device's name as the report shows it, and package versions.
+
+    dtype: where a run has columns in several, which are told by their settings, the first of them.
+    """
 
     device: str
     dtype: DType
@@ -23,8 +26,9 @@ class Machine:
     versions: Mapping[str, str]
 
 
-def choose_machine(device: str, dtype: str) -> Machine:
+def choose_machine(device: str, dtype: str | Sequence[str]) -> Machine:
     """Return the machine for the settings DEVICE and DTYPE. Raises ValueError where there is no such device."""
+    first = dtype if isinstance(dtype, str) else dtype[0]
     import torch
 
     if device == "auto":
@@ -38,7 +42,7 @@ def choose_machine(device: str, dtype: str) -> Machine:
             raise ValueError(f"DEVICE={device}: torch sees {count} CUDA device(s); use DEVICE=cpu, or fix the driver")
         name = torch.cuda.get_device_name(number)
         best = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    return Machine(device, best if dtype == "auto" else cast(DType, dtype), name, installed_versions())
+    return Machine(device, best if first == "auto" else cast(DType, first), name, installed_versions())
 
 
 def installed_versions() -> dict[str, str]:

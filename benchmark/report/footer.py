@@ -26,6 +26,7 @@ def footer_lines(run: RunResult) -> list[str]:
         f"Device: {run.device}, {run.dtype}; {versions}; {run.started}",
         f"Data: {run.dataset}, {run.num_samples} requests per model{run.dataset_note}",
         f"Protocol: {run.protocol}",
+        *run.notes,
         *_rounds(run),
         *_bulk(run.models),
         f"Weights: {WEIGHTS_MEANING[run.weights]}",

@@ -42,7 +42,7 @@ class RunResult:
     interrupted: a signal ended it early, and what there is was reported. stop_status: the exit status for that signal,
     0 where none came.
     not_started: columns that an interrupted run did not come to.
-    passes: which were asked for.
+    passes: which were asked for. notes: what the footer says of the run as a whole, a line each.
     prompts_identity, reference_identity: digests of the content of the prompts and of the reference images; "" where
     there are none. Scores of different references are never compared, and only the same prompts make pairs.
     verdicts: the winners, in the order in which they are printed.
@@ -66,6 +66,7 @@ class RunResult:
     stop_status: int = 0
     not_started: tuple[str, ...] = ()
     passes: tuple[PassName, ...] = ()
+    notes: tuple[str, ...] = ()
     prompts_identity: str = ""
     reference_identity: str = ""
     verdicts: tuple[Verdict, ...] = ()

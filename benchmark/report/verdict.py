@@ -48,7 +48,7 @@ class Pair:
 class Verdict:
     """The answer to one question within one group of columns; `format_verdict` prints it.
 
-    group: the mode of the columns, or "" where the run has one mode alone.
+    group: the mode and the dtype of the columns, of those that the run has several of: "compiled, bfloat16", or "".
     rule: what decided.
     ranked: the columns that were compared, the best first. winner: the first of them where the outcome is WIN, else "".
     runner_up: the second of them where the outcome is WIN, else the closest that the first does not beat, or "".

@@ -45,7 +45,7 @@ def describe_run(settings: Settings) -> tuple[str, bool]:
     """
     lines = [
         f"{settings.num_samples} images per model, {settings.image_size} px, batch size {settings.batch_size}, "
-        f"weights {settings.weights}, device {settings.device}, dtype {settings.dtype}",
+        f"weights {settings.weights}, device {settings.device}, dtype {', '.join(settings.dtype)}",
         _describe_timing(settings),
         f"data set: {settings.dataset}; metrics: {', '.join(settings.metric_names())}",
         f"output: {settings.output_dir}" + (" (started over: FRESH=1)" if settings.fresh else ""),

@@ -28,8 +28,9 @@ HELD_OUT = "HELD_OUT"
 def place_columns(output: Path, columns: Sequence[Column], held_out: bool = False) -> list[Path]:
     """Return each column's folder in OUTPUT_DIR: the one whose fingerprint has its key, or a new one's.
 
-    A new one is called as the model, with its mode; where that name is taken, by a column of another key, a digest of
-    the key follows. held_out: the columns' images are of held-out captions alone, and have folders of their own.
+    A new one is called as the model, with its mode and what a sweep varies; where that name is taken, by a column of
+    another key, a digest of the key follows. held_out: the columns' images are of held-out captions alone, and have
+    folders of their own.
     """
     return _place(output, columns, held_out, _read_marks(output))
 
@@ -76,7 +77,7 @@ def _recorded(column: Column, marks: Mapping[Path, Mapping[str, Any]], held_out:
 def _new_folder(
     output: Path, column: Column, marks: Mapping[Path, object], held_out: bool, taken: Mapping[str, Path]
 ) -> Path:
-    name = folder_name(column.name, column.key.axes, held_out)
+    name = folder_name(column.name, column.key.axes, held_out, column.swept)
     used = {compared(folder.name) for folder in marks} | set(taken)
     return output / (f"{name}-{column.key.digest}" if compared(name) in used else name)
 

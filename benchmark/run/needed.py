@@ -98,7 +98,7 @@ def check_hub_data(plan: RunPlan) -> None:
 
 def _runtime(column: Column, machine: Machine | None) -> Runtime:
     runtime = runtime_of(column.settings, column.mode, machine)
-    if machine is None and column.settings.dtype == "auto" and column.settings.device != "cpu" and count_gpus():
+    if machine is None and column.settings.dtype == ("auto",) and column.settings.device != "cpu" and count_gpus():
         return dataclasses.replace(runtime, dtype="bfloat16")  # as most GPUs have it; it decides which files are read
     return runtime
 

@@ -15,6 +15,7 @@ from benchmark.data.run_data import Data, prepare_data
 from benchmark.measure.machine import Machine, choose_machine
 from benchmark.report.files import JSON_NAME, write_reports
 from benchmark.report.results import RunResult
+from benchmark.run.columns import trained_on
 from benchmark.run.evaluation import Evaluated, evaluate, sheet_rows
 from benchmark.run.folders import clear_output
 from benchmark.run.jobs import Job, open_jobs
@@ -90,13 +91,8 @@ def prepare(plan: RunPlan, progress: Progress) -> Data:
     sources = plan.sources.adopted(settings.output_dir)  # before FRESH=1 deletes what says how they were arranged
     if settings.fresh:
         clear_output(settings.output_dir, plan.columns, settings.num_samples, plan.inputs)
-    training = {
-        choice.title: choice.lora.training_data
-        for choice in plan.chosen
-        if choice.lora is not None and choice.lora.training_data is not None
-    }
     return prepare_data(
-        sources, settings.output_dir, settings.num_samples, settings.references_needed(), training,
+        sources, settings.output_dir, settings.num_samples, settings.references_needed(), trained_on(plan.chosen),
         progress.counted, progress.note,
     )  # fmt: skip
 

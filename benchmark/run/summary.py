@@ -11,11 +11,12 @@ from benchmark.measure.findings import Findings
 from benchmark.measure.machine import Machine
 from benchmark.report.model_result import Bulk, ModelResult, Round
 from benchmark.report.results import RunResult
-from benchmark.report.verdicts import decide
+from benchmark.report.verdicts import Group, decide
 from benchmark.run.columns import Column
 from benchmark.run.journal_lines import Measured
 from benchmark.run.snapshot import Snapshot
 from benchmark.settings.fields import Settings
+from benchmark.settings.fingerprint import as_text
 
 PROTOCOL = "from prompts to uint8 images on the device, synchronised; latency per image = batch seconds / batch size"
 
@@ -33,6 +34,7 @@ def summarize(snapshot: Snapshot, column: Column) -> ModelResult | None:
         looks=snapshot.looks, peak_memory_bytes=loaded.peak_memory_bytes, notes=loaded.notes,
         folder=str(snapshot.folder), baseline=column.baseline, class_conditional=loaded.class_conditional,
         family=column.key.family, options=column.key.options, axes=column.key.axes, model=column.name,
+        is_default=column.is_default,
     )  # fmt: skip
 
 
@@ -102,13 +104,15 @@ def describe_run(
     """
     there = {model.name for model in models} | set(failures)
     not_started = [column for column in asked if column.title not in there]
-    of_modes: dict[str, list[str]] = {
-        mode: [each.title for each in not_started if each.mode == mode] for mode in settings.mode
-    }
+    of_groups: dict[Group, list[str]] = {}
+    for column in not_started:
+        if column.is_default:
+            of_groups.setdefault(Group(column.mode, column.dtype), []).append(column.title)
     return RunResult(
         models=tuple(models), failures=dict(failures), dataset=data.prompts.name, dataset_note=_note(settings, data),
-        num_samples=settings.num_samples, device=machine.name, dtype=machine.dtype, weights=settings.weights,
-        versions=machine.versions, settings={name.upper(): str(value) for name, value in settings},
+        num_samples=settings.num_samples, device=machine.name, dtype=_dtypes(settings, machine),
+        weights=settings.weights, versions=machine.versions,
+        settings={name.upper(): as_text(value) for name, value in settings},
         started=started.isoformat(timespec="seconds"),
         protocol=f"{PROTOCOL}; batch size {settings.batch_size}, at least {max(settings.warmup, 1)} warm-up calls",
         rounds=settings.rounds,
@@ -116,8 +120,14 @@ def describe_run(
         not_started=tuple(column.title for column in not_started), passes=settings.pass_names(),
         prompts_identity=_prompts_identity(data),
         reference_identity="" if data.reference is None else data.reference.identity,
-        verdicts=decide(models, settings.rounds, interrupted, failures, of_modes),
+        verdicts=decide(models, settings.rounds, interrupted, failures, of_groups),
+        notes=tuple(dict.fromkeys(column.note for column in asked if column.note)),
     )  # fmt: skip
+
+
+def _dtypes(settings: Settings, machine: Machine) -> str:
+    """Return the dtypes of the run's columns as the footer shows them."""
+    return machine.dtype if settings.dtype == ("auto",) else ", ".join(settings.dtype)
 
 
 def _prompts_identity(data: Data) -> str:

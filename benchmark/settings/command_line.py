@@ -16,6 +16,7 @@ from benchmark.console.plain_text import visible
 from benchmark.settings.fields import Settings, settings_class
 from benchmark.settings.near_misses import NearMisses
 from benchmark.settings.preconditions import check_preconditions
+from benchmark.settings.wrong_values import describe_wrong
 from files.reading import shown
 
 DESCRIPTION = (
@@ -118,15 +119,12 @@ def _describe_unknown(argument: str, near_misses: NearMisses, fields: type[Setti
 def _describe(error: ValidationError, fields: type[Settings]) -> str:
     """Return the first problem of `error` as one line: variable, value, expectation."""
     first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "string_pattern_mismatch":
-        message = "not of the expected form"
     if not first["loc"]:
-        return message
+        return first["msg"].removeprefix("Value error, ")
     name = str(first["loc"][0])
     field = fields.model_fields.get(name.lower())
     meaning = f" ({field.description})" if field is not None and field.description else ""
-    return f"{name}={shown(_shown(first['input']))}: {message[0].lower()}{message[1:]}{meaning}"
+    return f"{name}={shown(_shown(first['input']))}: {describe_wrong(first)}{meaning}"
 
 
 def _shown(value: object) -> str:

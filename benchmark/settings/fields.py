@@ -23,7 +23,7 @@ from benchmark.settings.titles import check_titles, titles_of
 from files.reading import is_regular
 from files.sources import check_source, expanded
 from metrics.base import CLIP_MODEL, DINOV2_MODEL, FeatureDType, FidProtocol
-from models.base import DType, Mode, ModelFamily, Weights
+from models.base import Mode, ModelFamily, Weights
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DATASET_OF_WEIGHTS = {"pretrained": "gundam", "random": "robots", "tiny": "robots"}
@@ -33,6 +33,7 @@ TINY_IMAGE_SIZE = 64
 MINIMUM_REFERENCES = 2000
 MOST_IMAGES = 10_000_000
 Pass = PassName | Literal["all", "none"]
+AskedDType = Literal["auto", "float32", "float16", "bfloat16"]
 _INTEGER = TypeAdapter(int)
 
 
@@ -117,8 +118,7 @@ class Settings(BaseSettings):
     sweep: str = Field(
         "",
         description="a column for each value of models' options: sdxl.steps=4,8,20; var-d16.cfg=1.5,4. Left of the dot "
-        "a name as in MODELS, right of it an option in small letters; winner lines compare the value that the option has "
-        "without it",
+        "a name as in MODELS, right of it an option in small letters; winner lines compare the value that it has without",
     )
     passes: Annotated[tuple[Pass, ...], NoDecode, BeforeValidator(_split)] = Field(
         PASSES,
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     dinov2_model: ModelSource = Field(DINOV2_MODEL, description="hub id or local folder, for fd-dinov2")
     clip_model: ModelSource = Field(CLIP_MODEL, description="hub id or local folder, for cmmd and clipscore")
     seed: int = Field(42, ge=0, le=2**62, description="image i is drawn from SEED + i")
-    dtype: Annotated[tuple[DType | Literal["auto"], ...], NoDecode, BeforeValidator(_split)] = Field(
+    dtype: Annotated[tuple[AskedDType, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("auto",),
         min_length=1,
         description="auto: bfloat16 on GPUs that have it, float32 on a CPU; or float32, float16, bfloat16, or several "
@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         """Return the axes that SWEEP asks for. Raises ValueError where it cannot be read."""
         return read_sweep(self.sweep, self, self.selected_models(), self.models)
 
-    def only_dtype(self, who: str) -> DType | Literal["auto"]:
+    def only_dtype(self, who: str) -> AskedDType:
         """Return the only dtype of DTYPE. who: what takes one alone. Raises ValueError where there are several."""
         if len(self.dtype) > 1:
             raise ValueError(f"DTYPE={','.join(self.dtype)}: {who} takes one dtype")

@@ -14,6 +14,7 @@ from benchmark.data.sources import find_dataset, find_reference, is_same
 from benchmark.data.sources.image_files import nothing_found
 from benchmark.data.sources.image_tables import TABLE_NAMES
 from benchmark.measure.accelerators import count_gpus
+from benchmark.settings.axes import axes_of, configurations
 from benchmark.settings.fields import Settings
 from benchmark.settings.runtime import runtime_of
 from benchmark.settings.titles import check_dataset_name
@@ -37,11 +38,32 @@ def check_preconditions(settings: Settings) -> None:
         place = find_reference(settings.reference)
         check_data("REFERENCE", settings.reference, place, settings.output_dir)
     check_device(settings.device, settings.offload)
-    for model in settings.selected_models():
-        if model.family.check is not None:
-            for mode in settings.mode:
-                model.family.check(model.options, runtime_of(settings, mode))
+    check_configurations(settings)
     check_reach(settings)
+
+
+def check_configurations(settings: Settings) -> None:
+    """Check that each model can be loaded with its options, in each mode and dtype, and with each value of a sweep.
+
+    Raises:
+        ValueError, OSError: one line with the reason.
+    """
+    axes = axes_of(settings)
+    for model in settings.selected_models():
+        if model.family.check is None:
+            continue
+        for configuration, point in configurations(model, axes):
+            for dtype in settings.dtype:
+                one = settings.model_copy(update={"dtype": (dtype,)})
+                for mode in settings.mode:
+                    try:
+                        model.family.check(configuration.options, runtime_of(one, mode))
+                    except (OSError, ValueError) as error:
+                        if not point:
+                            raise
+                        values = ", ".join(f"{name}={shown(str(value))}" for name, value in point.items())
+                        kind = OSError if isinstance(error, OSError) else ValueError
+                        raise kind(f"SWEEP: {model.title} with {values}: {error}") from error
 
 
 def check_reach(settings: Settings) -> None:
@@ -53,18 +75,30 @@ def check_reach(settings: Settings) -> None:
         ValueError: one reaches none; one line with the reason.
     """
     check_families(settings)
-    chosen = [model for model in settings.selected_models() if model.family.unreached is not None]
-    runtime = runtime_of(settings, settings.mode[0])
-    for family in {model.family.key: model.family for model in chosen}.values():
+    axes = axes_of(settings)
+    selected = [model for model in settings.selected_models() if model.family.unreached is not None]
+    chosen = [(entry, *each) for entry, model in enumerate(selected) for each in configurations(model, axes)]
+    runtime = runtime_of(settings.model_copy(update={"dtype": settings.dtype[:1]}), settings.mode[0])
+    for family in {model.family.key: model.family for model in selected}.values():
         assert family.unreached is not None
-        columns = [model for model in chosen if model.family.key == family.key]
-        missed = [family.unreached(model.options, runtime) for model in columns]
-        for option, reason in missed[0].items():
-            if all(option in others for others in missed):
-                variable = f"{family.key}_{option}".upper()
-                value = getattr(columns[0].options, option)
-                value = shown(str(int(value) if isinstance(value, bool) else value))
-                raise ValueError(f"{variable}={value} reaches no column: {columns[0].title}: {reason}; leave it out")
+        defaults = {field.name: field.default for field in dataclasses.fields(family.options)}
+        missed = [
+            (entry, model, point, family.unreached(model.options, runtime))
+            for entry, model, point in chosen
+            if model.family.key == family.key
+        ]
+        for entry, model, point, unreached in missed:
+            for option, reason in unreached.items():
+                # An option that a sweep varies has to reach each model that it names. Its default asks for nothing.
+                asking = [
+                    others for whose, other, _, others in missed
+                    if getattr(other.options, option) != defaults[option] and (option not in point or whose == entry)
+                ]  # fmt: skip
+                if all(option in others for others in asking):
+                    variable = f"{family.key}_{option}".upper()
+                    value = getattr(model.options, option)
+                    value = shown(str(int(value) if isinstance(value, bool) else value))
+                    raise ValueError(f"{variable}={value} reaches no column: {model.title}: {reason}; leave it out")
 
 
 def check_families(settings: Settings) -> None:

@@ -17,14 +17,16 @@ def runtime_of(
 ) -> Runtime:
     """Return where and how a model is loaded.
 
-    machine: None before torch is imported: device and dtype are then as the settings say, `auto` counting as float32.
+    settings: with one dtype, as those of a column. machine: None before torch is imported: device and dtype are then as
+    the settings say, `auto` counting as float32.
     label_names: the data set's class names.
     """
-    unresolved: DType = "float32" if settings.dtype == "auto" else settings.dtype
+    (asked,) = settings.dtype
+    best: DType = "float32" if machine is None else machine.dtype
     return Runtime(
         weights=settings.weights,
         device=settings.device if machine is None else machine.device,
-        dtype=unresolved if machine is None else machine.dtype,
+        dtype=best if asked == "auto" else asked,
         image_size=settings.image_size,
         assets=ASSETS,
         cache=settings.output_dir / "cache",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -14,6 +15,8 @@ WRITTEN_NAMES = ("results.json", "results.csv", "samples.png", "report.html", "c
 REMEDY = "rename the model's folder (download one of the hub into a folder of another name)"
 MOST_BYTES = 200  # a file name has at most 255, and endings are added
 MODE, DTYPE, PLAIN_MODE = "MODE", "DTYPE", "eager"
+WHOLE = re.compile(r"-?[0-9]+\.0")
+IN_FOLDER_NAME = re.compile(r"[A-Za-z0-9 .+-]{1,40}")  # what of a sweep's value stands in the name of a folder
 
 
 def titles_of(names: Sequence[str], keys: Sequence[ColumnKey]) -> list[str]:
@@ -50,7 +53,16 @@ def _detail(variable: str, key: ColumnKey, others: Sequence[ColumnKey]) -> str:
     prefix = f"{key.family}_".upper()
     if "/" in value:
         return _distinct_end(value, values)
-    return f"{variable.removeprefix(prefix).lower().replace('_', ' ')} {value}" if variable != DTYPE else value
+    if variable == DTYPE:
+        return value
+    shown = shown_value(value)
+    is_other = shown != value and shown in values
+    return f"{variable.removeprefix(prefix).lower().replace('_', ' ')} {value if is_other else shown}"
+
+
+def shown_value(text: str) -> str:
+    """Return an option's value as a reader writes it: a whole number without ".0"."""
+    return text.removesuffix(".0") if WHOLE.fullmatch(text) else text
 
 
 def _distinct_end(path: str, paths: set[str]) -> str:
@@ -62,14 +74,16 @@ def _distinct_end(path: str, paths: set[str]) -> str:
     return path
 
 
-def folder_name(name: str, axes: Mapping[str, str], held_out: bool = False) -> str:
+def folder_name(name: str, axes: Mapping[str, str], held_out: bool = False, swept: Sequence[str] = ()) -> str:
     """Return the name of a new column's folder in OUTPUT_DIR: "VAR-d16" in the mode compiled -> "VAR-d16-compiled".
 
+    swept: what a sweep varies: "SDXL" with "steps 8" -> "SDXL-steps-8". What would read badly is left out.
     Images of held-out captions alone have a folder of their own, beside those of runs that asked all of them.
     """
     mode = axes.get(MODE, PLAIN_MODE)
     folder = name.replace(" (", "-").replace(")", "").replace("/", "-")
-    return "-".join([folder, *([mode] if mode != PLAIN_MODE else []), *(["held-out"] if held_out else [])])
+    readable = [text.replace(" ", "-") for text in swept if IN_FOLDER_NAME.fullmatch(text)]
+    return "-".join([folder, *readable, *([mode] if mode != PLAIN_MODE else []), *(["held-out"] if held_out else [])])
 
 
 def check_titles(titles: Sequence[str]) -> None:

@@ -20,8 +20,8 @@ def columns_of(monkeypatch: pytest.MonkeyPatch, output: Path, *axes: Axis, **var
     for name, value in {"WEIGHTS": "tiny", "OUTPUT_DIR": str(output), **variables}.items():
         monkeypatch.setenv(name, value)
     settings = settings_class()()
-    chosen = choose_models(settings, "Robots", lambda _: None)
     wanted = [Axis("mode", settings.mode), *axes] if axes else []
+    chosen = choose_models(settings, "Robots", lambda _: None, wanted)
     return plan_columns(settings, chosen, MACHINE, wanted)
 
 
