@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.console.plain_text import visible
@@ -48,7 +49,12 @@ def write_csv(run: RunResult, path: Path) -> None:
         lines.append(
             [figures[name] for name in (*CSV_COLUMNS, *_FURTHER_COLUMNS)] + [score and score.value for score in scores]
         )
-    write_text(path, "".join(",".join(map(_cell, line)) + "\r\n" for line in lines))
+    write_text(path, "".join(map(csv_line, lines)))
+
+
+def csv_line(cells: Sequence[object]) -> str:
+    """Return a line of a CSV file; a text that a spreadsheet would compute stays a text."""
+    return ",".join(map(_cell, cells)) + "\r\n"
 
 
 def _cell(value: object) -> str:

@@ -47,6 +47,25 @@ class Estimate:
             return 1.0
         return float(stdtr(self.degrees, -distance / self.below)) if self.below > 0 else 0.0
 
+    def ratios(self, confidence: float = TIE_CONFIDENCE) -> tuple[float, float]:
+        """Return the interval of the ratio of which this is the logarithm."""
+        low, high = self.interval(confidence)
+        return to_ratio(low), to_ratio(high)
+
+    def outcome_of_ratio(self) -> Outcome:
+        """Return TIE where the 95 % interval lies within 3 % of 1, then WIN where it excludes 1, else UNDECIDED."""
+        return self._outcome(math.log(TIE_RATIO))
+
+    def outcome_of_difference(self, better: float) -> Outcome:
+        """Return TIE where the 95 % interval lies within 3 % of the better score around 0, then WIN or UNDECIDED."""
+        return self._outcome(TIE_SHARE * abs(better))
+
+    def _outcome(self, limit: float) -> Outcome:
+        low, high = self.interval(TIE_CONFIDENCE)
+        if -limit <= low and high <= limit:
+            return "TIE"
+        return "UNDECIDED" if low <= 0 <= high else "WIN"
+
     def reversed(self) -> Estimate:
         """Return the estimate of old against new."""
         return Estimate(-self.value, self.above, self.below, self.degrees)
@@ -92,29 +111,6 @@ def compare_scores(old: Score, new: Score, same_requests: bool) -> tuple[Estimat
     below = math.hypot(new.value - new.interval[0], old.interval[1] - old.value) / normal_975
     above = math.hypot(new.interval[1] - new.value, old.value - old.interval[0]) / normal_975
     return Estimate(new.value - old.value, below, above, _NORMAL_DEGREES), "unpaired"
-
-
-def outcome_of_ratio(estimate: Estimate) -> Outcome:
-    """Return TIE where the 95 % interval lies within 3 % of 1, then WIN where it excludes 1, else UNDECIDED."""
-    return _outcome(estimate, math.log(TIE_RATIO))
-
-
-def outcome_of_difference(estimate: Estimate, better: float) -> Outcome:
-    """Return TIE where the 95 % interval lies within 3 % of the better score around 0, then WIN, else UNDECIDED."""
-    return _outcome(estimate, TIE_SHARE * abs(better))
-
-
-def shown_ratios(estimate: Estimate, confidence: float = TIE_CONFIDENCE) -> tuple[float, float]:
-    """Return the interval of the ratio of which `estimate` is the logarithm."""
-    low, high = estimate.interval(confidence)
-    return to_ratio(low), to_ratio(high)
-
-
-def _outcome(estimate: Estimate, limit: float) -> Outcome:
-    low, high = estimate.interval(TIE_CONFIDENCE)
-    if -limit <= low and high <= limit:
-        return "TIE"
-    return "UNDECIDED" if low <= 0 <= high else "WIN"
 
 
 def _from_replicates(old: Score, new: Score, same_requests: bool) -> tuple[Estimate, Pairing]:
