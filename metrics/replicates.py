@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from metrics.base import Score
 
@@ -39,20 +40,60 @@ def jackknife_variance(replicates: Sequence[float]) -> float:
     return (groups - 1) / groups * math.fsum((value - mean) ** 2 for value in replicates)
 
 
-def jackknife_interval(value: float, deleted: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
-    """Return the interval of a statistic of independent samples from its delete-group replicates, or None if few.
+@dataclass(frozen=True)
+class Estimate:
+    """A figure whose spread is known from its delete-group replicates.
 
-    deleted: for each sample, the G statistics without one of its G groups; the samples' variances add.
+    variances: of each sample that the figure depends on ("generated", "reference"); they add.
+    degrees: of freedom, one less than the fewest groups of a sample.
+    """
+
+    value: float
+    variances: Mapping[str, float]
+    degrees: int
+
+    @property
+    def standard_error(self) -> float:
+        return math.sqrt(math.fsum(self.variances.values()))
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return Student's interval."""
+        half_width = float(stdtrit(self.degrees, (1 + confidence) / 2)) * self.standard_error
+        return self.value - half_width, self.value + half_width
+
+    def chance_below(self, limit: float) -> float:
+        """Return how likely an estimate so far below `limit` is, where the true value is `limit`.
+
+        A figure that never varies is at most `limit` (0), or above it (1).
+        """
+        if self.standard_error == 0:
+            return 0.0 if self.value <= limit else 1.0
+        return float(stdtr(self.degrees, (self.value - limit) / self.standard_error))
+
+
+def jackknife(value: float, deleted: Mapping[str, Sequence[float]]) -> Estimate | None:
+    """Return a statistic of independent samples with its variances, or None where there are few replicates.
+
+    deleted: for each sample, the G statistics without one of its G groups.
     """
     if not deleted or min(map(len, deleted.values())) < MINIMUM_SAMPLES:
         return None
-    variance = math.fsum(map(jackknife_variance, deleted.values()))
-    half_width = student_t_975(min(map(len, deleted.values())) - 1) * math.sqrt(variance)
-    return value - half_width, value + half_width
+    variances = {}
+    for sample, replicates in deleted.items():
+        groups = len(replicates)
+        mean = math.fsum(replicates) / groups
+        variances[sample] = (groups - 1) / groups * math.fsum((value - mean) ** 2 for value in replicates)
+    return Estimate(value, variances, min(map(len, deleted.values())) - 1)
 
 
-def difference_interval(one: Score, other: Score) -> tuple[float, float] | None:
-    """Return the 95 % interval of `one` minus `other`, scores of one kind, or None where it is not known.
+def jackknife_interval(value: float, deleted: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a statistic from its delete-group replicates, or None if few; see `jackknife`."""
+    found = jackknife(value, deleted)
+    return found and found.interval()
+
+
+def score_difference(one: Score, other: Score) -> Estimate | None:
+    """Return `one` minus `other`, scores of one kind, or None where its spread is not known.
 
     Replicates without the same group are subtracted: what both share (the reference, the requests) then counts once.
     """
@@ -64,4 +105,10 @@ def difference_interval(one: Score, other: Score) -> tuple[float, float] | None:
         if len(mine) != len(theirs):
             return None
         deleted[sample] = [a - b for a, b in zip(mine, theirs, strict=True)]
-    return jackknife_interval(one.value - other.value, deleted)
+    return jackknife(one.value - other.value, deleted)
+
+
+def difference_interval(one: Score, other: Score) -> tuple[float, float] | None:
+    """Return the 95 % interval of `one` minus `other`, scores of one kind, or None where it is not known."""
+    found = score_difference(one, other)
+    return found and found.interval()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from metrics.base import Score
-from metrics.replicates import difference_interval
+from metrics.replicates import Estimate, score_difference
 
 NO_VALUE = "n/a"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -59,8 +59,14 @@ def shown_interval(interval: tuple[float, float] | None, decimals: int) -> str:
 
 def paired_interval(one: Score, other: Score) -> tuple[float, float] | None:
     """Return the 95 % interval of `one` minus `other`, or None where it is not known."""
+    found = paired_difference(one, other)
+    return found and found.interval()
+
+
+def paired_difference(one: Score, other: Score) -> Estimate | None:
+    """Return `one` minus `other` with its spread, or None where that is not known."""
     for score in (one, other):
         figures = [score.value, *(number for numbers in score.replicates.values() for number in numbers)]
         if not all(map(has_value, figures)):
             return None
-    return difference_interval(one, other)
+    return score_difference(one, other)

@@ -33,11 +33,11 @@ def decide_by_scores(group: str, models: Sequence[ModelResult], failed: Collecti
 
 def _decide(group: str, models: Sequence[ModelResult]) -> Verdict:
     """Return the verdict on columns that have all images, at least one."""
-    key, biased = _deciding_key(models)
+    key, biased = deciding_key(models)
     none = Verdict("quality", group, "UNDECIDED", "no score", biased=biased)
     if not key:
-        return replace(none, rule="biased") if biased else replace(none, reason=_reason(models))
-    scored = [(model, score) for model in models if (score := _score(model, key)) is not None]
+        return replace(none, rule="biased") if biased else replace(none, reason=why_no_score(models))
+    scored = [(model, score) for model in models if (score := value_of(model, key)) is not None]
     none = replace(none, metric=key, short=scored[0][1].short, better=scored[0][1].better)
     if len({score.identity for _, score in scored}) > 1 or len({score.n_generated for _, score in scored}) > 1:
         return replace(none, rule="not comparable")
@@ -56,7 +56,7 @@ def _decide(group: str, models: Sequence[ModelResult]) -> Verdict:
     none = replace(
         none, runner_up=pair.second, difference=pair.value, interval=pair.interval, win_interval=pair.win_interval,
         confidence=pair.confidence, pairs=tuple(pair for pair, _ in judged),
-        decimals=_decimals(abs(pair.value), scored[0][1].decimals),
+        decimals=decimals_of(abs(pair.value), scored[0][1].decimals),
     )  # fmt: skip
     if rule in ("same value", "tie", "within noise"):
         return replace(none, outcome=pair.outcome, rule=rule)
@@ -73,7 +73,7 @@ def _judge(one: _Scored, other: _Scored) -> tuple[Pair, Rule]:
     (first, better), (second, worse) = one, other
     difference = better.value - worse.value
     interval = paired_interval(better, worse)
-    same = round(abs(difference), _decimals(abs(difference), better.decimals)) == 0
+    same = round(abs(difference), decimals_of(abs(difference), better.decimals)) == 0
     limit = TIE_SHARE * abs(better.value)
     outcome: Outcome
     rule: Rule
@@ -90,26 +90,27 @@ def _judge(one: _Scored, other: _Scored) -> tuple[Pair, Rule]:
     return Pair(first.name, second.name, outcome, difference, interval, interval), rule
 
 
-def _decimals(gap: float, usual: int) -> int:
+def decimals_of(gap: float, usual: int) -> int:
     """Return with how many decimals a difference shows a digit that is not 0; at most three more than usual."""
     return next((more for more in range(usual, usual + 3) if round(gap, more) != 0), usual + 3)
 
 
-def _score(model: ModelResult, key: str) -> Score | None:
+def value_of(model: ModelResult, key: str) -> Score | None:
+    """Return the row `key` where it has a finite value."""
     score = model.score(key)
     return score if score is not None and has_value(score.value) else None
 
 
-def _deciding_key(models: Sequence[ModelResult]) -> tuple[str, str]:
+def deciding_key(models: Sequence[ModelResult]) -> tuple[str, str]:
     """Return the key of the row that decides ("": none does), and what is to be said of FID where it does not."""
-    fids = [score for model in models if (score := _score(model, "fid")) is not None]
+    fids = [score for model in models if (score := value_of(model, "fid")) is not None]
     if fids and min(score.n_generated for score in fids) >= FRECHET_DECIDES_FROM:
         return "fid", ""
     biased = f"{fids[0].short} is biased at N={min(score.n_generated for score in fids)}" if fids else ""
-    return "kid" if any(_score(model, "kid") for model in models) else "", biased
+    return "kid" if any(value_of(model, "kid") for model in models) else "", biased
 
 
-def _reason(models: Sequence[ModelResult]) -> str:
+def why_no_score(models: Sequence[ModelResult]) -> str:
     """Return why no model has an FID or a KID."""
     given = [(name, reason) for model in models for name, reason in model.unscored.items()]
     reasons = [reason for name, reason in given if name in ("fid", "kid")] or [reason for _, reason in given]

@@ -83,6 +83,27 @@ def decide_by_rounds(
     return _decide(none, [_column(model, rounds, question) for model in whole])
 
 
+def compare_speeds(one: ModelResult, other: ModelResult, rounds: int) -> Pair:
+    """Return which of two columns is faster, as a verdict on speed compares them; both have all of so many rounds."""
+    return _pair(_column(one, rounds, "speed"), _column(other, rounds, "speed"), rounds)
+
+
+def rounds_to_tell(faster: ModelResult, slower: ModelResult, rounds: int) -> int | None:
+    """Return how many rounds would decide between two columns; None where that is not known, or too many."""
+    ratio = _ratio(_column(faster, rounds, "speed"), _column(slower, rounds, "speed"))
+    return None if ratio is None else rounds_needed([ratio], rounds)
+
+
+def typical_latency_s(model: ModelResult, rounds: int) -> float:
+    """Return the geometric mean of the rounds that count, seconds per image."""
+    return math.exp(_column(model, rounds, "speed").level)
+
+
+def count_complete(model: ModelResult, rounds: int) -> int:
+    """Return how many of so many rounds are complete."""
+    return len(_complete(model, rounds))
+
+
 def _complete(model: ModelResult, rounds: int) -> dict[int, Round]:
     """Return the complete rounds of those that were asked for, by number."""
     return {found.number: found for found in model.rounds if found.complete and found.number < rounds}
