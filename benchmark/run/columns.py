@@ -124,15 +124,16 @@ def _with_default(found: Sequence[ChosenModel], model: SelectedModel) -> list[Ch
     Where a sweep lacks an option's own value, the first one stands for it, and the default's note says so.
     """
     standing: dict[str, Any] = {}
-    lacking = []
+    firsts, owns = [], []
     for name in found[0].point:
         values = [choice.point[name] for choice in found]
         own = getattr(model.options, name)
         standing[name] = own if own in values else values[0]
         if own not in values and any(value != values[0] for value in values):
-            shown = shown_value(str(values[0])), shown_value(str(own)) or "empty"
-            lacking.append(f"{name.replace('_', ' ')} {shown[0]}, since SWEEP lacks the run's own value, {shown[1]}")
-    note = f"Winner lines compare {found[0].title} at {'; at '.join(lacking)}" if lacking else ""
+            firsts.append(_named_value(name, values[0]))
+            owns.append(_named_value(name, own))
+    compared = f"Winner lines compare {found[0].title} at {', '.join(firsts)}: SWEEP lacks the run's own"
+    note = f"{compared} {', '.join(owns)}" if owns else ""
     marked = [replace(choice, is_default=choice.point == standing) for choice in found]
     return [replace(choice, note=note if choice.is_default else "") for choice in marked]
 
@@ -213,10 +214,16 @@ def plan_columns(
 def _described(choice: ChosenModel, of_model: Sequence[ChosenModel]) -> list[str]:
     """Return the options in which a model's configurations differ, with this one's values: "steps 8"."""
     return [
-        f"{name.replace('_', ' ')} {shown_value(str(value))}"
+        _named_value(name, value)
         for name, value in choice.point.items()
         if any(other.point[name] != value for other in of_model)
     ]
+
+
+def _named_value(name: str, value: object) -> str:
+    """Return an option with a value as titles say it: "lora scale 1"."""
+    option = name.replace("_", " ")
+    return f"{option} {shown_value(str(value))}" if str(value) else f"empty {option}"
 
 
 def _refuse_same(columns: Sequence[Column]) -> None:

@@ -118,7 +118,8 @@ class Settings(BaseSettings):
     sweep: str = Field(
         "",
         description="a column for each value of models' options: sdxl.steps=4,8,20; var-d16.cfg=1.5,4. Left of the dot "
-        "a name as in MODELS, right of it an option in small letters; winner lines compare the value that it has without",
+        "a name as in MODELS, right of it an option in small letters; winner lines compare the value that each has "
+        "without a sweep",
     )
     passes: Annotated[tuple[Pass, ...], NoDecode, BeforeValidator(_split)] = Field(
         PASSES,
