@@ -1,7 +1,7 @@
 """Times the stages of a call and each call of their networks, against the latency of the same call unwatched.
 
     WEIGHTS=random MODE=compiled python scripts/measuring/measure_stages.py
-    WEIGHTS=random MODE=eager python scripts/measuring/measure_stages.py --seconds 12 --repeats 200
+    WEIGHTS=random MODE=eager python scripts/measuring/measure_stages.py --seconds 28 --repeats 200
     python scripts/measuring/measure_stages.py --tiny
 
 Models, modes, weights, sizes and batch size are set as for run_inference.py. Unwatched calls are timed before the
