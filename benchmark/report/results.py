@@ -10,6 +10,7 @@ from typing import Any, Literal
 from benchmark.console.plain_text import visible
 from benchmark.measure.findings import PassName, Roofline
 from benchmark.report.costs import energy_of, memory_of, rooflines_of, stages_of, throughput_per_joule
+from benchmark.report.equal_quality import EqualQuality
 from benchmark.report.findings_check import check_findings
 from benchmark.report.limits import bandwidth_share, matrix_share
 from benchmark.report.model_result import Bulk as Bulk
@@ -46,6 +47,7 @@ class RunResult:
     prompts_identity, reference_identity: digests of the content of the prompts and of the reference images; "" where
     there are none. Scores of different references are never compared, and only the same prompts make pairs.
     verdicts: the winners, in the order in which they are printed.
+    equal_quality: for each model with more than one configuration, and over all, the fastest of equal quality.
     """
 
     models: tuple[ModelResult, ...]
@@ -70,6 +72,7 @@ class RunResult:
     prompts_identity: str = ""
     reference_identity: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    equal_quality: tuple[EqualQuality, ...] = ()
 
 
 def write_results(run: RunResult, path: Path) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from benchmark.console.plain_text import visible
 from benchmark.report.cell_reasons import shorten_reason
 from benchmark.report.costs import energy_of, why_unmeasured
+from benchmark.report.equal_quality_text import equal_quality_lines
 from benchmark.report.footer import footer_lines
 from benchmark.report.numbers import NO_VALUE, has_value, shown_digits, shown_number
 from benchmark.report.results import ModelResult, RunResult
@@ -38,8 +39,8 @@ def format_report(run: RunResult) -> str:
 
 
 def verdict_lines(run: RunResult) -> list[str]:
-    """Return the winners' lines."""
-    return [format_verdict(verdict) for verdict in run.verdicts]
+    """Return the winners' lines, and below them those of equal quality."""
+    return [*(format_verdict(verdict) for verdict in run.verdicts), *equal_quality_lines(run.equal_quality)]
 
 
 def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
