@@ -7,9 +7,12 @@ from benchmark.data.left_out import describe_left_out
 from benchmark.data.prompts import PromptSet
 from benchmark.data.reference import Reference
 from benchmark.data.run_data import Sources
+from benchmark.run.columns import list_notes
 from benchmark.run.folders import place_columns
 from benchmark.run.needed import describe_hub_data, describe_needs, find_needs
 from benchmark.run.plan import plan_run
+from benchmark.run.recorded import count_images
+from benchmark.run.remaining import describe_remaining, remaining
 from benchmark.settings.fields import Settings
 from benchmark.settings.runtime import runtime_of
 
@@ -54,12 +57,18 @@ def describe_run(settings: Settings) -> tuple[str, bool]:
     plan = plan_run(settings, None, lines.append)
     lines[place - 1 : place - 1] = [_describe_references(settings, plan.sources), *describe_left_out(plan.sources)]
     folders = [place_columns(settings.output_dir, plan.columns, held_out) for held_out in (False, True)]
+    left = []
     for column, *places in zip(plan.columns, *folders, strict=True):
-        plain, held_out = (0 if settings.fresh else len(list((place / "output").glob("*.png"))) for place in places)
+        plain, held_out = (0 if settings.fresh else count_images(place) for place in places)
         there = f"{plain} images already there" + (f", {held_out} of held-out captions" if held_out else "")
+        there += f", of {settings.num_samples}"
+        # Which of the two a run goes on with shows when the data are read; most of it is there in the one that it used.
+        left.append(remaining(column, places[held_out > plain], settings.fresh))
         model = column.model
         source = model.family.source(model.options, runtime_of(column.settings, column.mode))
         lines.append(f"{column.title}: {source}; {there}")
+    lines += list_notes(plan.columns)
+    lines.append(describe_remaining(left))
     failures: dict[str, str] = {}
     lines += describe_hub_data(plan)
     lines += describe_needs(find_needs(plan, None, failures), failures)

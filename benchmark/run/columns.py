@@ -211,6 +211,11 @@ def plan_columns(
     ]
 
 
+def list_notes(columns: Sequence[Column]) -> list[str]:
+    """Return what the footer says of the columns that winner lines compare, each line once."""
+    return list(dict.fromkeys(column.note for column in columns if column.note))
+
+
 def _described(choice: ChosenModel, of_model: Sequence[ChosenModel]) -> list[str]:
     """Return the options in which a model's configurations differ, with this one's values: "steps 8"."""
     return [

@@ -14,16 +14,15 @@ from benchmark.data.prompts import PromptSet
 from benchmark.data.sources.hub import HubImages
 from benchmark.measure.accelerators import count_gpus
 from benchmark.measure.machine import Machine
-from benchmark.run.column_folder import MARK_NAME, journals_in
 from benchmark.run.columns import Column
 from benchmark.run.folders import place_columns
-from benchmark.run.journal_lines import Timed, context_of, read_line, read_records
+from benchmark.run.journal_lines import Timed
 from benchmark.run.plan import RunPlan
+from benchmark.run.recorded import count_images, recorded_lines
 from benchmark.run.slices import lacking_rounds, timed_slices
 from benchmark.settings.runtime import runtime_of, scoring_of
 from files.downloads import Need, UrlFile, describe_bytes, is_offline
 from files.hub import check_reachable
-from files.records import Damaged, read_record
 from metrics import needed
 from metrics.scoring import needs_of, without_network
 from models.base import Runtime
@@ -112,7 +111,7 @@ def _complete(plan: RunPlan) -> set[str]:
         for column, folder in zip(
             plan.columns, place_columns(plan.settings.output_dir, plan.columns, held_out), strict=True
         ):
-            has_images = len(list((folder / "output").glob("*.png"))) >= column.settings.num_samples
+            has_images = count_images(folder) >= column.settings.num_samples
             own = column.settings
             slices = timed_slices(own.timed_count(), own.batch_size)
             if has_images and not lacking_rounds(slices, _timed_in(folder), own.rounds):
@@ -122,13 +121,7 @@ def _complete(plan: RunPlan) -> set[str]:
 
 def _timed_in(folder: Path) -> list[Timed]:
     """Return the timed calls that a column's folder records; none where its fingerprint cannot be read."""
-    try:
-        context = context_of(read_record(folder / MARK_NAME))
-    except (Damaged, OSError):
-        return []
-    records = [record for path in journals_in(folder) for record, _ in read_records(path, context)]
-    lines = [read_line(record) for record in records if record is not None]
-    return [line for line in lines if isinstance(line, Timed)]
+    return [line for line in recorded_lines(folder) if isinstance(line, Timed)]
 
 
 def _needs_of_metrics(plan: RunPlan) -> list[tuple[str, Need]]:

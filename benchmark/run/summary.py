@@ -9,10 +9,11 @@ from typing import Any
 from benchmark.data.run_data import Data
 from benchmark.measure.findings import Findings
 from benchmark.measure.machine import Machine
+from benchmark.report.equal_quality import find_equal_quality
 from benchmark.report.model_result import Bulk, ModelResult, Round
 from benchmark.report.results import RunResult
 from benchmark.report.verdicts import Group, decide
-from benchmark.run.columns import Column
+from benchmark.run.columns import Column, list_notes
 from benchmark.run.journal_lines import Measured
 from benchmark.run.snapshot import Snapshot
 from benchmark.settings.fields import Settings
@@ -121,7 +122,11 @@ def describe_run(
         prompts_identity=_prompts_identity(data),
         reference_identity="" if data.reference is None else data.reference.identity,
         verdicts=decide(models, settings.rounds, interrupted, failures, of_groups),
-        notes=tuple(dict.fromkeys(column.note for column in asked if column.note)),
+        equal_quality=find_equal_quality(
+            models, settings.rounds, settings.quality_margin, interrupted, failures,
+            [column.title for column in not_started],
+        ),
+        notes=tuple(list_notes(asked)),
     )  # fmt: skip
 
 

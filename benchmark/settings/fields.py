@@ -20,7 +20,7 @@ from benchmark.settings.selection import SelectedModel as SelectedModel
 from benchmark.settings.selection import select_models
 from benchmark.settings.sweep import read_sweep
 from benchmark.settings.titles import check_titles, titles_of
-from files.reading import is_regular
+from files.reading import is_regular, shown
 from files.sources import check_source, expanded
 from metrics.base import CLIP_MODEL, DINOV2_MODEL, FeatureDType, FidProtocol
 from models.base import Mode, ModelFamily, Weights
@@ -232,11 +232,12 @@ class Settings(BaseSettings):
         """Return the axes that SWEEP asks for. Raises ValueError where it cannot be read."""
         return read_sweep(self.sweep, self, self.selected_models(), self.models)
 
-    def only_dtype(self, who: str) -> AskedDType:
-        """Return the only dtype of DTYPE. who: what takes one alone. Raises ValueError where there are several."""
+    def refuse_sweep(self, who: str) -> None:
+        """Raise ValueError where SWEEP or DTYPE asks for several columns of a model. who: what makes one alone."""
+        if self.sweep.strip():
+            raise ValueError(f"SWEEP={shown(self.sweep)}: {who} takes one value of each option; leave SWEEP out")
         if len(self.dtype) > 1:
             raise ValueError(f"DTYPE={','.join(self.dtype)}: {who} takes one dtype")
-        return self.dtype[0]
 
     def rows_needed(self) -> int:
         """Return how many rows of the data set this run reads: its prompts, and references if there is a score."""

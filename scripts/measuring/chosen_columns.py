@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from typing import cast
 
 from benchmark.data.sources.robots import Robots
 from benchmark.measure.machine import Machine, choose_machine
@@ -13,7 +15,7 @@ from benchmark.run.columns import Column, choose_models, plan_columns
 from benchmark.settings.command_line import parse_command
 from benchmark.settings.fields import ASSETS
 from benchmark.settings.runtime import runtime_of
-from models.base import ImageGenerator
+from models.base import DType, ImageGenerator
 
 SEED = 42
 
@@ -29,7 +31,7 @@ def add_column_flags(parser: argparse.ArgumentParser, mode: str = "eager", weigh
 
 
 def choose_columns(arguments: argparse.Namespace) -> Iterator[tuple[Column, Machine]]:
-    """Yield each column with its machine; all other settings are those of the environment.
+    """Yield each column with its machine, in the column's dtype; all other settings are those of the environment.
 
     arguments: of `add_column_flags`, and the --device of the harness.
 
@@ -43,7 +45,7 @@ def choose_columns(arguments: argparse.Namespace) -> Iterator[tuple[Column, Mach
     settings = parse_command(given, os.environ).settings
     machine = choose_machine(settings.device, settings.dtype)
     for column in plan_columns(settings, choose_models(settings, "Robots", print), machine):
-        yield column, machine
+        yield column, replace(machine, dtype=cast(DType, column.dtype))
 
 
 def loader_of(column: Column, machine: Machine) -> Callable[[], ImageGenerator]:

@@ -76,6 +76,7 @@ def generate(arguments: argparse.Namespace) -> str:
     lora = find_lora(arguments.base_dir, arguments.lora)
     prompts, real = read_prompts(arguments)
     settings = parse_command(["--models", "pixart"], os.environ).settings
+    settings.refuse_sweep("infer_finetuned")
     machine = choose_machine(settings.device, settings.dtype)
     options = replace(
         base_options(settings.selected_models()[0].options, settings.weights), lora=str(lora),
