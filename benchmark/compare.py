@@ -29,7 +29,7 @@ from benchmark.console.plain_text import one_line
 from benchmark.console.streams import print_whole
 
 NAME = "benchmark.compare"
-OK, INCOMPARABLE = 0, 2
+OK, WORSE, INCOMPARABLE = 0, 1, 2
 NONE = "none"
 SLOWER = 0.03
 

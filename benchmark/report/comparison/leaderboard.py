@@ -1,4 +1,4 @@
-"""A leaderboard of the columns of many runs, ranked among those that can be compared, with card and settings of each."""
+"""A leaderboard of the columns of many runs, ranked among those that can be compared, with the card of each."""
 
 from __future__ import annotations
 
