@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     metrics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("fid", "kid"), description=f"quality metrics, all, or any of {','.join(metrics.METRICS)}"
     )
-    quality_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = Field(
+    quality_margin: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | Literal["auto"] = Field(
         "auto",
         description="how much worse a faster configuration's deciding score (fid or kid) may be to count as equal; "
         "auto: twice the half-width of the 95 % interval of the floor",
