@@ -204,9 +204,8 @@ def _unreached_config(options: Options) -> dict[str, str]:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.pipelines.generator import check_offload
+    from models.pipelines.generator import check_offload, place_reusable
     from models.pipelines.loading import open_pipeline
-    from models.pipelines.reuse import place_reusable
     from models.pipelines.schedulers import check_kind
     from models.pipelines.side_parts import turn_off_side_parts
 

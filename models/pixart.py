@@ -122,8 +122,7 @@ def _base_source(options: Options, runtime: Runtime) -> str:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.pipelines.generator import check_offload, tiny_notes
-    from models.pipelines.reuse import place_reusable
+    from models.pipelines.generator import check_offload, place_reusable, tiny_notes
 
     check_offload(runtime)
     check_negative_prompt("PIXART", options.negative_prompt, options.guidance)

@@ -155,8 +155,7 @@ def _needs(options: Options, runtime: Runtime) -> list[Need]:
 
 
 def _load(options: Options, runtime: Runtime) -> ImageGenerator:
-    from models.pipelines.generator import check_offload, tiny_notes
-    from models.pipelines.reuse import place_reusable
+    from models.pipelines.generator import check_offload, place_reusable, tiny_notes
 
     check_offload(runtime)
     check_negative_prompt("SDXL", options.negative_prompt, options.guidance)

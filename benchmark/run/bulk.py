@@ -28,7 +28,8 @@ class BulkJob:
     load_eager: loads the model on which a batch size is looked for; `load` itself in eager mode. requests: all of the
     column, of which start..count-1 are made in bulk. asked: the batch size, None: the one that proves fastest. sizes:
     those that are recorded. covered: the requests that have an image. first_call_s, image_s: of the timed calls: the
-    first one of a process, and seconds per image; 0 and infinite where they are not known.
+    first one of a process, and seconds per image; 0 and infinite where they are not known. title: what progress calls
+    the model; "": its own name.
     """
 
     load: Callable[[], ImageGenerator]
@@ -43,6 +44,7 @@ class BulkJob:
     count: int
     first_call_s: float = 0.0
     image_s: float = float("inf")
+    title: str = ""
 
     @property
     def grown_from(self) -> int | None:
@@ -112,7 +114,7 @@ class _Bulk:
         start = self._job.grown_from if self._sizes else self._job.start
         if start is not None and not self._choose_size(start):
             return
-        name = self._loaded().generator.name
+        name = self._name(self._loaded())
         loop_start, total = time.perf_counter(), self._job.count - self._job.start
         with self._progress.task(name, total) as task:
             task.advance(total - len(self.missing()), made=False)
@@ -123,6 +125,9 @@ class _Bulk:
             Finished(self.clock.peak_memory_bytes(), loop_s, self._timed_s, purpose="bulk", process=self._process)
         )
 
+    def _name(self, model: _Model) -> str:
+        return self._job.title or model.generator.name
+
     def _choose_size(self, start: int) -> bool:
         """Record the batch size from `start` on; return whether there is one: not where the search was stopped."""
         job, missing = self._job, [index for index in self.missing() if index >= start]
@@ -132,7 +137,7 @@ class _Bulk:
             self._record_size(start, job.plan.batch_size)
         else:
             self._load(job.load_eager)
-            name = self._loaded().generator.name
+            name = self._name(self._loaded())
             found = find_batch_size(lambda size: self._try(size, missing), len(missing), self._stopped)
             # After an error a model may hold what it was at; another one is made for another mode.
             if found is None or found.ran_out or job.load is not job.load_eager:

@@ -92,6 +92,11 @@ class Journal:
         self._context = context_of(self._fingerprint)
         self._check()
 
+    @property
+    def fingerprint(self) -> Mapping[str, object]:
+        """With what the column's images are made, as it is recorded."""
+        return self._fingerprint
+
     @contextmanager
     def locked(self) -> Iterator[Snapshot]:
         """Keep the folder for this process while it generates, and give what it holds; a kill lets go of it.

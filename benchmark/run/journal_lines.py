@@ -91,7 +91,8 @@ class Timed(Call):
 class Loaded:
     """What is known of a model once it is loaded and warm, by the process that loaded it; the last line of each counts.
 
-    session: which run of the program had the process.
+    session: which run of the program had the process. load_s: how long loading took in that process; columns that it
+    served one after another have the same.
     warmups_s: seconds of all untimed calls before the first one that counts. warmup_agreed: whether the last of them
     agreed with each other.
     """

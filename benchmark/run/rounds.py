@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -17,37 +17,20 @@ from benchmark.console.plain_text import one_line
 from benchmark.console.progress import Progress
 from benchmark.data.prompts import PromptSet
 from benchmark.measure.findings import PASSES, PassName
-from benchmark.run import servers
 from benchmark.run.bulk import BulkJob, make_bulk
 from benchmark.run.column_folder import FingerprintError
+from benchmark.run.dispatch import Group, Work, fail, run_all
+from benchmark.run.groups import loaded_alike
 from benchmark.run.jobs import Job
 from benchmark.run.journal_lines import NO_PROCESS, Measured, new_process_id
-from benchmark.run.remote_progress import RemoteProgress, relay
-from benchmark.run.servers import Channel, WorkerDied, WorkerFailed, WorkerServer
+from benchmark.run.remote_progress import RemoteProgress
+from benchmark.run.servers import Channel
 from benchmark.run.slices import lacking_rounds, missing, timed_slices
 from benchmark.run.snapshot import Snapshot
 from benchmark.run.worker import Plan, RoundJob, time_round
 from models.base import Request
 
 WorkT = TypeVar("WorkT")
-MOST_SERVERS_AT_ONCE = 4  # they start together, before a round: one waiting server holds some hundred megabytes
-
-
-@dataclass(frozen=True)
-class Work:
-    """One column's worker in one round, or in bulk: what it does, and the line that says which it is.
-
-    survives: of a worker that did not come to its end, takes the reason, and returns whether its main work was done.
-    """
-
-    job: Job
-    doing: str
-    run: Callable[[Channel], None]
-    survives: Callable[[str], bool] = lambda _: False
-
-    @property
-    def title(self) -> str:
-        return self.job.title
 
 
 @dataclass(frozen=True)
@@ -86,7 +69,7 @@ def generate(
             except Exception as error:  # one column's folder must not take the others' results with it
                 if not isinstance(error, OSError | ValueError):
                     traceback.print_exc()
-                _fail(job.title, f"{type(error).__name__}: {one_line(error)}", progress, failures)
+                fail(job.title, f"{type(error).__name__}: {one_line(error)}", progress, failures)
                 continue
             check_bulk_size(job, snapshot)
             for fault in snapshot.faults:
@@ -94,10 +77,10 @@ def generate(
             requests = tuple(prompts.requests(own.num_samples, own.seed))
             columns.append(OpenColumn(job, snapshot, requests, device))
         session = new_process_id()
-        _run_all(list(_rounds(columns, session)), progress, stop, failures)
+        run_all(list(_rounds(columns, session)), progress, stop, failures)
         if not stop():  # what the rounds have told of a column decides how it makes the rest
             left = [column for column in columns if column.job.title not in failures]
-            _run_all(_bulk(left), progress, stop, failures)
+            run_all(_bulk(left), progress, stop, failures)
 
 
 def check_bulk_size(job: Job, snapshot: Snapshot) -> None:
@@ -118,16 +101,17 @@ def _has_bulk(snapshot: Snapshot) -> bool:
     return any(batch.purpose == "bulk" for batch in snapshot.batches)
 
 
-def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Work]]:
-    """Yield the work of each round that is not complete. `in_order` says which column comes first.
+def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Group]]:
+    """Yield the works of each round that is not complete, in groups. `in_order` says which comes first.
 
     session: which run of the program this is. Columns of one round are compared where one run has timed both.
     """
     lacking = [_lacking(column) for column in columns]
+    titles = _progress_titles(columns)
     last = max((number for rounds in lacking for number in rounds), default=-1)
     for number in range(last + 1):
         works = []
-        for column, rounds in zip(columns, lacking, strict=True):
+        for column, rounds, title in zip(columns, lacking, titles, strict=True):
             if number in rounds:
                 own = column.job.column.settings
                 # Without the others: a model may prepare for the longest prompt, and rounds are to stay alike.
@@ -137,12 +121,31 @@ def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Work]]
                 load_eager = None if column.job.load_eager is column.job.load else column.job.load_eager
                 job = RoundJob(
                     column.job.load, requests, column.job.journal, column.plan, number, slices, session, passes,
-                    with_idle, load_eager,
+                    with_idle, load_eager, column.job.column.model.options, title,
                 )  # fmt: skip
                 doing = f"round {number + 1} of {own.rounds}"
-                works.append(Work(column.job, doing, partial(_time, job), partial(_has_timed, job, column)))
+                works.append(Work(column.job, doing, partial(_time, job), partial(_has_timed, job, column), job))
         if works:
-            yield in_order(works, number)
+            yield [in_order(group, number) for group in in_order(_grouped(works), number)]
+
+
+def _grouped(works: Sequence[Work]) -> list[list[Work]]:
+    """Return the works with those side by side that one load serves."""
+    groups: dict[Hashable, list[Work]] = {}
+    for work in works:
+        groups.setdefault(loaded_alike(work.job), []).append(work)
+    return list(groups.values())
+
+
+def _progress_titles(columns: Sequence[OpenColumn]) -> list[str]:
+    """Return what progress calls each column: its title where a sweep has others of its model, "" for the model's name.
+
+    Columns that differ in mode or dtype alone go by the model's name.
+    """
+    jobs = [column.job for column in columns]
+    kinds = [(job.column.name, job.column.mode, job.dtype) for job in jobs]
+    counts = Counter(kinds)
+    return [job.title if counts[kind] > 1 else "" for job, kind in zip(jobs, kinds, strict=True)]
 
 
 def _passes(
@@ -205,10 +208,13 @@ def _lacking(column: OpenColumn) -> dict[int, list[range]]:
     return lacking
 
 
-def _bulk(columns: Sequence[OpenColumn]) -> list[list[Work]]:
-    """Return the work of making the images beyond the timed ones, where there are any that lack."""
-    works = []
-    for column in columns:
+def _bulk(columns: Sequence[OpenColumn]) -> list[list[Group]]:
+    """Return the works of making the images beyond the timed ones, where there are any that lack.
+
+    Each has a worker of its own: it may have to load its model again, for another batch size or after memory ran out.
+    """
+    works: list[Group] = []
+    for column, title in zip(columns, _progress_titles(columns), strict=True):
         settings, journal = column.job.column.settings, column.job.journal
         start, covered = settings.timed_count(), frozenset(column.snapshot.pixels())
         if covered.issuperset(range(start, settings.num_samples)):
@@ -222,58 +228,10 @@ def _bulk(columns: Sequence[OpenColumn]) -> list[list[Work]]:
             covered=frozenset(snapshot.pixels()), start=start,
             count=settings.num_samples, first_call_s=max(first_calls, default=0.0),
             image_s=fmean(call.seconds / call.batch_size for call in snapshot.timed) if snapshot.timed else math.inf,
+            title=title,
         )  # fmt: skip
-        works.append(Work(column.job, "bulk", partial(_make, job)))
+        works.append([Work(column.job, "bulk", partial(_make, job))])
     return [works] if works else []
-
-
-def _run_all(groups: Sequence[Sequence[Work]], progress: Progress, stop: Stop, failures: dict[str, str]) -> None:
-    """Run each group of works in a server of its own; several servers start at once, while nothing is timed."""
-    at_once = min(MOST_SERVERS_AT_ONCE, os.cpu_count() or 1)
-    for first in range(0, len(groups), at_once):
-        some = [left for group in groups[first : first + at_once] if (left := _left(group, failures))]
-        if not some or stop():
-            continue
-        preload = servers.modules_for([work.job.column for group in some for work in group])
-        with servers.open_servers(len(some), preload) as opened:
-            for server in opened:
-                with suppress(WorkerDied):  # it is started again for its first work
-                    server.is_ready(stop)
-            for server, group in zip(opened, some, strict=True):
-                with server:
-                    _run_group(server, group, progress, stop, failures)
-
-
-def _left(group: Sequence[Work], failures: dict[str, str]) -> list[Work]:
-    return [work for work in group if work.title not in failures]
-
-
-def _run_group(
-    server: WorkerServer, group: Sequence[Work], progress: Progress, stop: Stop, failures: dict[str, str]
-) -> None:
-    """Run a group's works one after another."""
-    for work in _left(group, failures):
-        if stop():
-            return
-        with relay(progress, work.doing) as on_message:
-            try:
-                server.run(work.run, on_message, stop)
-            except (WorkerFailed, WorkerDied) as error:
-                reason = error.line if isinstance(error, WorkerFailed) else str(error)
-                if isinstance(error, WorkerDied) and stop():
-                    continue  # what ends a whole session ends its workers too
-                if work.survives(reason):
-                    progress.note(
-                        f"{work.title}: {reason} after its timed calls; what passes lack is n/a ({work.doing})"
-                    )
-                else:
-                    _fail(work.title, f"{reason} ({work.doing})", progress, failures)
-
-
-def _fail(title: str, reason: str, progress: Progress, failures: dict[str, str]) -> None:
-    if title not in failures:
-        failures[title] = reason
-        progress.note(f"{title} failed: {reason}")
 
 
 def _time(job: RoundJob, channel: Channel) -> None:

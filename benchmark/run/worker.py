@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
 from benchmark.console.progress import Progress
 from benchmark.measure.clock import Clock
@@ -49,7 +49,8 @@ class RoundJob:
     indices that the round still lacks; with none of them, only what is known of the model is recorded. session: which
     run of the program it is. passes: what is measured after the timed calls. with_idle: the power of the idle card,
     too, where energy is. load_eager: of a compiled model, gives the
-    same one in eager mode, whose operations can be counted; None: `load` does.
+    same one in eager mode, whose operations can be counted; None: `load` does. options: those that `load` loads with,
+    where another job's load can serve them. title: what progress calls the model; "": its own name.
     """
 
     load: Callable[[], ImageGenerator]
@@ -62,6 +63,60 @@ class RoundJob:
     passes: tuple[PassName, ...] = ()
     with_idle: bool = True
     load_eager: Callable[[], ImageGenerator] | None = None
+    options: Any = None
+    title: str = ""
+
+    @property
+    def counts_on_eager(self) -> bool:
+        """Whether a pass needs the same model in eager mode."""
+        return self.load_eager is not None and "roofline" in self.passes
+
+
+class LoadedModel:
+    """A model in this process, from its load to its release; `give` loads it, and asks it for other jobs' options.
+
+    process: the identity of this process. load_s: seconds of the load, which all jobs that it serves share.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.process, self.load_s = new_process_id(), 0.0
+        self.reader = StateReader(device)
+        self.clock = Clock(device)
+        self.clock.release_memory()
+        self.clock.reset_peak_memory()
+        self._generator: ImageGenerator | None = None
+        self._load_peak_bytes = 0
+        self._has_started = False
+
+    def give(self, job: RoundJob, load: Callable[[], ImageGenerator]) -> ImageGenerator:
+        """Return the model that `load` gives, or, where one is loaded already, the same networks for the job's options.
+
+        What the former job's model held beside the networks is released first. The peak of memory begins anew, and with
+        what loading took, as if the job were alone.
+        """
+        if self._generator is None:
+            generator, self.load_s = self.clock.time(load)
+            self._generator, self._load_peak_bytes = generator, self.clock.peak_memory_bytes() or 0
+            return generator
+        generator = self._generator = self._generator.with_options(job.options)
+        self.clock.release_unused()
+        self.clock.reset_peak_memory(self._load_peak_bytes)
+        return generator
+
+    def record_start(self, job: RoundJob) -> None:
+        """Record the machine's state before this job's calls."""
+        state = self.reader.start_again() if self._has_started else self.reader.start()
+        self._has_started = True
+        job.journal.record_state(State("start", to_json(state), round=job.round, process=self.process))
+
+    def record_end(self, job: RoundJob) -> None:
+        """Record the machine's state after this job's calls."""
+        job.journal.record_state(State("end", to_json(self.reader.end()), round=job.round, process=self.process))
+
+    def release(self) -> None:
+        """Let go of the model, so that another one finds the device empty."""
+        self._generator = None
+        self.clock.release_memory()
 
 
 def time_round(job: RoundJob, progress: Progress, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -73,28 +128,26 @@ def time_round(job: RoundJob, progress: Progress, stopped: Callable[[], bool] = 
     """
     if stopped():
         return
-    reader = StateReader(job.plan.device)
-    clock = Clock(job.plan.device)
-    clock.release_memory()
-    clock.reset_peak_memory()
+    model = LoadedModel(job.plan.device)
     try:
-        measured = _time_and_measure(job, clock, reader, progress, stopped)
+        timing = time_and_measure(job, model, progress, stopped)
     finally:
-        clock.release_memory()
-    if measured is not None and job.load_eager is not None and "roofline" in job.passes and not stopped():
+        model.release()
+    if timing is not None and job.counts_on_eager and not stopped():
         try:  # the compiled model is gone by now, so that there is memory for the eager one
-            _count_on_eager(job, *measured, progress, stopped)
+            count_on_eager(job, timing, model, progress, stopped)
         finally:
-            clock.release_memory()
+            model.release()
 
 
-def _time_and_measure(
-    job: RoundJob, clock: Clock, reader: StateReader, progress: Progress, stopped: Callable[[], bool]
-) -> tuple[Timing, str] | None:
-    """Return what passes need to know, and the process; None where there was nothing to time, or it was stopped."""
-    process, batch_size = new_process_id(), job.plan.batch_size
-    generator, load_s = clock.time(job.load)
-    job.journal.record_state(_state("start", reader, job, process))
+def time_and_measure(
+    job: RoundJob, model: LoadedModel, progress: Progress, stopped: Callable[[], bool]
+) -> Timing | None:
+    """Return what passes need to know; None where there was nothing to time, or it was stopped."""
+    clock, process, batch_size = model.clock, model.process, job.plan.batch_size
+    generator = model.give(job, job.load)
+    load_s = model.load_s
+    model.record_start(job)
     prepared = generator.prepare(job.requests)
     first = _full_call(prepared, batch_size)
     clock.begin_span()
@@ -105,7 +158,7 @@ def _time_and_measure(
     known = describe(generator, load_s, warm, clock, "timed", process, job.round, job.session)
     job.journal.record_loaded(known)
     timed_s, done, loop_start = 0.0, 0, time.perf_counter()
-    with progress.task(generator.name, sum(map(len, job.slices))) as task:
+    with progress.task(job.title or generator.name, sum(map(len, job.slices))) as task:
         for indices in job.slices:
             if stopped():
                 break
@@ -129,7 +182,7 @@ def _time_and_measure(
             timed_s, done = timed_s + seconds, done + 1
             task.advance(len(indices))
     loop_s = time.perf_counter() - loop_start
-    job.journal.record_state(_state("end", reader, job, process))
+    model.record_end(job)
     job.journal.record_finished(
         Finished(clock.peak_memory_bytes(), loop_s, timed_s, purpose="timed", round=job.round, process=process)
     )
@@ -140,20 +193,23 @@ def _time_and_measure(
     timing = Timing(first, clock, job.plan.device, job.plan.dtype, timed_s / done, first_call_bytes, job.with_idle)
     here = tuple(name for name in job.passes if name != "roofline" or not is_compiled)
     _measure(generator, timing, here, job, process, progress, stopped)
-    return timing, process
+    return timing
 
 
-def _count_on_eager(
-    job: RoundJob, timing: Timing, process: str, progress: Progress, stopped: Callable[[], bool]
+def count_on_eager(
+    job: RoundJob, timing: Timing, model: LoadedModel, progress: Progress, stopped: Callable[[], bool]
 ) -> None:
-    """Run the pass that needs plain operations, for a compiled model, on the same one in eager mode."""
+    """Run the pass that needs plain operations, for a compiled model, on the same one in eager mode.
+
+    model: has been released since it was timed, or has loaded the eager one for another job.
+    """
     assert job.load_eager is not None, "the model was compiled"
     began = timing.clock.now()
-    generator = job.load_eager()
+    generator = model.give(job, job.load_eager)
     if stopped():
         return
     requests = _full_call(generator.prepare(job.requests), job.plan.batch_size)
-    _measure(generator, replace(timing, requests=requests), ("roofline",), job, process, progress, stopped, began)
+    _measure(generator, replace(timing, requests=requests), ("roofline",), job, model.process, progress, stopped, began)
 
 
 def _full_call(prepared: Sequence[Request], batch_size: int) -> list[Request]:
@@ -168,7 +224,7 @@ def _measure(
     if not names:
         return
     began = timing.clock.now() if began is None else began
-    with progress.task(f"{generator.name} passes", len(names), "passes") as task:
+    with progress.task(f"{job.title or generator.name} passes", len(names), "passes") as task:
         for name, found in run_passes(generator, timing, names, stopped):
             now = timing.clock.now()
             reason = found if isinstance(found, str) else ""
@@ -178,11 +234,6 @@ def _measure(
             )
             began = now
             task.advance(1)
-
-
-def _state(edge: Literal["start", "end"], reader: StateReader, job: RoundJob, process: str) -> State:
-    found = reader.start() if edge == "start" else reader.end()
-    return State(edge, to_json(found), round=job.round, process=process)
 
 
 def describe(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from models.needed import no_weights
 from models.pipelines.calls import call_note as call_note
 from models.pipelines.facts import PipelineFacts, facts_of
 from models.pipelines.networks import backbone_of, backbones_of, count_parameters, decoder_of, text_encoders_of
+from models.pipelines.reuse import LoadedPipeline
 from models.pipelines.side_parts import BLACKED_OUT
 from models.pixels import check_rgb, images_of, keeps_range, not_a_number, pil_to_uint8, to_uint8
 from models.stage_hooks import hooked
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.pipelines.compiled import FamilyModifier, SpedUp
-    from models.pipelines.reuse import LoadedPipeline
 
 _SAFETY = "its safety checker is on"
 OFFLOAD_NOTE = "model offload: the times include moving weights to the GPU and back"
@@ -72,7 +72,7 @@ class DiffusersGenerator(ImageGenerator):
         self.sped_up: SpedUp | None = None
         self._placed_notes: tuple[str, ...] = ()
         # Of a family that can call its pipeline with other options.
-        self.loaded: LoadedPipeline | None = None
+        self.loaded: LoadedPipeline[DiffusersGenerator] | None = None
         self._owner = object()  # whose graphs they are
         self._is_blacked_out: dict[int, bool] = {}
         # What a user gave to each call in other words than ours: where the first one fails, they are told of it.
@@ -237,6 +237,20 @@ class DiffusersGenerator(ImageGenerator):
         networks += [("backbone", network) for network in backbones_of(self.pipeline)]
         networks += [("decoder", decoder)] if decoder is not None else []
         return networks
+
+
+def place_reusable(
+    pipeline: Any, ask: Callable[[Any, Any], DiffusersGenerator], options: Any, runtime: Runtime, strategy: str
+) -> DiffusersGenerator:
+    """Return a pipeline, as it was loaded, on the run's device, as a generator that can be asked for other options.
+
+    ask: gives the generator of a pipeline and options, not placed yet. strategy: see `DiffusersGenerator.place`.
+    """
+    loaded = LoadedPipeline(pipeline, ask)
+    generator = ask(pipeline, options)
+    generator.loaded = loaded
+    generator.place(runtime, strategy)
+    return generator
 
 
 def dtype_of(runtime: Runtime) -> torch.dtype:
