@@ -72,10 +72,18 @@ def test_a_room_of_the_benchmark_imports_none_above_it(room: str) -> None:
         assert not rooms & set(above), path
 
 
-def test_every_module_of_the_benchmark_stands_in_a_room() -> None:
-    assert [path.name for path in (ROOT / "benchmark").glob("*.py")] == ["__init__.py"]
+def test_every_module_of_the_benchmark_stands_in_a_room_but_for_its_program() -> None:
+    assert sorted(path.name for path in (ROOT / "benchmark").glob("*.py")) == ["__init__.py", "compare.py"]
     rooms = {path.name for path in (ROOT / "benchmark").iterdir() if (path / "__init__.py").is_file()}
     assert rooms == set(ROOMS)
+
+
+def test_the_program_that_compares_runs_knows_reports_alone_and_no_room_knows_it() -> None:
+    rooms = {name.split(".")[1] for name in imported_modules(ROOT / "benchmark" / "compare.py") if "." in name}
+    assert rooms == {"console", "report"}
+    for room in ROOMS:
+        for path in (ROOT / "benchmark" / room).rglob("*.py"):
+            assert "benchmark.compare" not in imported_modules(path), path
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

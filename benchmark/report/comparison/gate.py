@@ -44,7 +44,7 @@ class GateTest:
     threshold, change, interval: of a latency new / old; of a score how much worse it is, above 0 where it is.
     interval: Holm's, at `confidence`. result: FAILED where it lies wholly above the threshold, PASSED where wholly at
     or below it, UNDECIDED where the threshold is inside.
-    is_default: nobody gave the threshold of this row.
+    is_default: no one gave the threshold of this row.
     """
 
     column: str
@@ -94,10 +94,11 @@ class _Question:
     is_default: bool
 
 
-def ask_gate(rows: Sequence[Row], thresholds: Thresholds, deciding: str) -> Gate:
+def ask_gate(rows: Sequence[Row], thresholds: Thresholds, deciding: str, margin: float | None = None) -> Gate:
     """Return the answers of all gated rows together.
 
-    deciding: the key of the score that decides, "" where no score does.
+    deciding: the key of the score that decides, "" where no score does. margin: by how much that one may be worse where
+    `thresholds` do not say, in the place of `margin_of`: the run's QUALITY_MARGIN.
 
     Raises:
         ValueError: a threshold was given for a score that neither run has.
@@ -106,6 +107,8 @@ def ask_gate(rows: Sequence[Row], thresholds: Thresholds, deciding: str) -> Gate
     questions, not_gated = [], []
     for row in rows:
         threshold, is_default = _threshold_of(row, thresholds, worse)
+        if is_default and row.figure == deciding and margin is not None:
+            threshold, is_default = margin, False
         worsening = row.worsening
         if threshold is not None and worsening is not None:
             questions.append(_Question(row, worsening, threshold, is_default))
@@ -115,7 +118,7 @@ def ask_gate(rows: Sequence[Row], thresholds: Thresholds, deciding: str) -> Gate
 
 
 def margin_of(row: Row) -> float | None:
-    """Return by how much a score may be worse where nobody says: twice the half-width of its floor's interval."""
+    """Return by how much a score may be worse where no one says: twice the half-width of its floor's interval."""
     interval = row.floor_interval
     if interval is None or not all(map(has_value, interval)) or interval[1] <= interval[0]:
         return None

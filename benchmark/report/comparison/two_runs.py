@@ -52,7 +52,8 @@ def compare_runs(old: NamedRun, new: NamedRun, thresholds: Thresholds, across_ma
         deciding = deciding_score(old.run)
     return ComparedRuns(
         old.name, new.name, old.run.started, new.run.started, find_differences(old.run, new.run, columns.pairs),
-        columns.only_old, columns.only_new, tuple(rows), deciding, ask_gate(rows, thresholds, deciding),
+        columns.only_old, columns.only_new, tuple(rows), deciding,
+        ask_gate(rows, thresholds, deciding, _own_margin(new.run)),
         (*_warnings("old", old.run), *_warnings("new", new.run)),
     )  # fmt: skip
 
@@ -60,6 +61,14 @@ def compare_runs(old: NamedRun, new: NamedRun, thresholds: Thresholds, across_ma
 def deciding_score(run: RunResult) -> str:
     """Return the key of the score that the run's verdict on quality went by, or ""."""
     return next((verdict.metric for verdict in run.verdicts if verdict.question == "quality" and verdict.metric), "")
+
+
+def _own_margin(run: RunResult) -> float | None:
+    """Return the run's QUALITY_MARGIN, None where it is `auto` or not recorded."""
+    try:
+        return float(run.settings.get("QUALITY_MARGIN", "auto"))
+    except ValueError:
+        return None
 
 
 def _warnings(which: str, run: RunResult) -> list[str]:
