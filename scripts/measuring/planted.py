@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.measure.clock import Clock
 from models.base import ImageGenerator, Request, Stage, StageWatch
@@ -21,7 +21,7 @@ class Slowed:
 
     def __init__(self, generator: ImageGenerator, device: str, slowdown: float) -> None:
         self._generator = generator
-        self._clock = Clock(device)
+        self._device, self._clock = device, Clock(device)
         self._slowdown = slowdown
         self.name = generator.name
         self.parameters = generator.parameters
@@ -41,6 +41,9 @@ class Slowed:
         while self._clock.now(wait=False) < until:
             pass  # a sleep would end late by more than a short call's share
         return images_BCHW
+
+    def with_options(self, options: Any) -> Slowed:
+        return Slowed(self._generator.with_options(options), self._device, self._slowdown)
 
     def check(self) -> None:
         self._generator.check()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from benchmark.console.progress import Progress
-from benchmark.data.preparation import PreparedRows, prepare_reference
+from benchmark.data.preparation import prepare_reference
+from benchmark.data.reference import Reference
 from benchmark.data.sources import open_dataset
 from benchmark.data.sources.robots import Robots
 from benchmark.measure.machine import choose_machine
@@ -31,7 +33,13 @@ AT_ONCE = 32
 
 def score_equal_runs(runs: int, images: int, references: int, cache: Path, tiny: bool) -> Iterator[list[Score]]:
     """Yield the KD-robots of each run: the same prompts, other seeds, PixArt's embedded model."""
-    settings = settings_class()(MODELS="pixart", WEIGHTS="tiny", PIXART_STEPS=1 if tiny else STEPS, DEVICE="cpu")
+    given: dict[str, Any] = {
+        "MODELS": "pixart",
+        "WEIGHTS": "tiny",
+        "PIXART_STEPS": 1 if tiny else STEPS,
+        "DEVICE": "cpu",
+    }
+    settings = settings_class()(**given)
     machine = choose_machine("cpu", "auto")
     (column,) = plan_columns(settings, choose_models(settings, "Robots", print), machine)
     runtime = runtime_of(settings, column.mode, machine, Robots(ASSETS, SEED).label_names)
@@ -71,7 +79,7 @@ def score_spoiled_runs(
         yield found
 
 
-def _rows(count: int, cache: Path) -> PreparedRows:
+def _rows(count: int, cache: Path) -> Reference:
     return prepare_reference(open_dataset("robots", assets=ASSETS, seed=SEED), cache / "Sensitivity", count)
 
 

@@ -130,7 +130,7 @@ def _place(named: NamedRun, model: ModelResult, key: str) -> _Placed:
     entry = Entry(
         named.name, run.started, model.name, model.family, run.device, ", ".join(cards_of([model])),
         ", ".join(drivers), _settings(run, model), model.parameters, model.images, len(means_s), model.mean_latency_s,
-        t_interval(means_s, TIE_CONFIDENCE) if len(means_s) > 1 else None, energy and energy.joules_per_image,
+        t_interval(means_s, TIE_CONFIDENCE) if len(means_s) > 1 else None, None if energy is None else energy.joules_per_image,
         model.peak_memory_bytes, score if score is not None and has_value(score.value) else None, {},
     )  # fmt: skip
     return _Placed(entry, run, model)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.report.ownership import REPORT_NAMES
 from benchmark.report.results import RunResult, read_results
-from files.reading import shown
+from files.reading import is_there, shown
 from files.sources import is_folder
 
 _JSON_NAME = REPORT_NAMES[0]
@@ -26,14 +26,14 @@ def load_run(place: str) -> NamedRun:
     """Return the run of a results.json, or of the one in a folder.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: it is no results.json of this version, or has no column.
+        OSError: it cannot be read.
+        ValueError: there is no such file, or it is no results.json of this version, or it has no column.
     """
     path = Path(place)
     if is_folder(path):
         path /= _JSON_NAME
-        if not path.exists():
-            raise ValueError(f"{shown(place)} has no {_JSON_NAME}: give a results.json, or the OUTPUT_DIR of a run")
+    if not is_there(path):
+        raise ValueError(f"{shown(path)} does not exist: give a results.json, or the OUTPUT_DIR of a run that has one")
     run = read_results(path)
     if not run.models:
         raise ValueError(f"{shown(path)} has no column: every model failed")

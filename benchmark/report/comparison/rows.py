@@ -169,7 +169,8 @@ def _score(pair: ColumnPair, key: str, same_requests: bool, same_reference: bool
     assert like is not None
     floor = next((each.floor_interval for each in (new, old) if each and each.floor_interval), None)
     row = Row(
-        pair.name, key, like.short, like.better, old and old.value, new and new.value, like.decimals,
+        pair.name, key, like.short, like.better, None if old is None else old.value, None if new is None else new.value,
+        like.decimals,
         floor_interval=floor,
     )  # fmt: skip
     reason = _why_not(old, new, same_reference)
