@@ -305,7 +305,7 @@ class FrechetDistance:
         value = frechet_distance(mine, real)
         foreign = statistics is not None and not real.identity
         replicates = {"generated": replicates_of(generated_ND, mine, lambda g: frechet_distance(real, g))}
-        floor = None
+        floor = Floor()
         if statistics is None:
             reference_ND = cached_features(reference, extractor, self._scoring)
             replicates["reference"] = replicates_of(reference_ND, real, lambda g: frechet_distance(mine, g))
@@ -326,9 +326,9 @@ class FrechetDistance:
                 identity=extractor.identity + ("; the statistics do not say what they are of" if foreign else ""),
                 interval=interval,
                 replicates=replicates if interval else {},
-                floor=floor and floor.value,
-                floor_count=floor.count if floor else 0,
-                floor_interval=floor and floor.interval,
+                floor=floor.value,
+                floor_count=floor.count,
+                floor_interval=floor.interval,
             )
         ]
 

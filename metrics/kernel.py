@@ -152,8 +152,8 @@ class KernelDistance:
                 identity=extractor.identity,
                 interval=_scaled(estimate.interval, scale),
                 replicates={of: tuple(scale * value for value in values) for of, values in estimate.replicates.items()},
-                floor=floor and scale * floor.value,
-                floor_interval=floor and _scaled(floor.interval, scale),
+                floor=None if floor is None else scale * floor.value,
+                floor_interval=None if floor is None else _scaled(floor.interval, scale),
                 floor_count=len(halves[0]) if halves else 0,
                 decimals=4,
             )

@@ -166,9 +166,9 @@ class Manifold:
                 identity=f"{extractor.identity}, {NEIGHBOURS} neighbours",
                 interval=_interval(key, estimate),
                 replicates=estimate.replicates[key],
-                floor=floors and floors.values[key],
+                floor=None if floors is None else floors.values[key],
                 floor_count=len(halves[0]) if halves and floors else 0,
-                floor_interval=floors and _interval(key, floors),
+                floor_interval=None if floors is None else _interval(key, floors),
                 decimals=3,
             )
             for key, (label, short) in ROWS.items()

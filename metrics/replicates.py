@@ -89,7 +89,7 @@ def jackknife(value: float, deleted: Mapping[str, Sequence[float]]) -> Estimate 
 def jackknife_interval(value: float, deleted: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
     """Return the 95 % interval of a statistic from its delete-group replicates, or None if few; see `jackknife`."""
     found = jackknife(value, deleted)
-    return found and found.interval()
+    return None if found is None else found.interval()
 
 
 def score_difference(one: Score, other: Score) -> Estimate | None:
@@ -111,4 +111,4 @@ def score_difference(one: Score, other: Score) -> Estimate | None:
 def difference_interval(one: Score, other: Score) -> tuple[float, float] | None:
     """Return the 95 % interval of `one` minus `other`, scores of one kind, or None where it is not known."""
     found = score_difference(one, other)
-    return found and found.interval()
+    return None if found is None else found.interval()

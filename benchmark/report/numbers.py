@@ -60,7 +60,7 @@ def shown_interval(interval: tuple[float, float] | None, decimals: int) -> str:
 def paired_interval(one: Score, other: Score) -> tuple[float, float] | None:
     """Return the 95 % interval of `one` minus `other`, or None where it is not known."""
     found = paired_difference(one, other)
-    return found and found.interval()
+    return None if found is None else found.interval()
 
 
 def paired_difference(one: Score, other: Score) -> Estimate | None:

@@ -13,6 +13,7 @@ from files.images import is_our_png
 from files.reading import is_there, read_regular
 
 REPORT_NAMES = ("results.json", "results.csv", "samples.png", "report.html")
+FRONTIER_NAME = "frontier.png"  # written where a model has more than one configuration
 GENERATOR = f'<meta name="generator" content="{PROGRAM}">'  # in the head of report.html
 CSV_COLUMNS = (  # each results.csv begins with these, that of an earlier version too
     "model", "mode", "parameters", "images", "batch_size", "image_size_px", "mean_latency_s", "std_latency_s",
@@ -33,9 +34,10 @@ def foreign_reports(output_dir: Path) -> list[str]:
         "results.json": _is_our_json,
         "results.csv": lambda path: _head(path).startswith(",".join(CSV_COLUMNS).encode()),
         "samples.png": is_our_png,
+        FRONTIER_NAME: is_our_png,
         "report.html": lambda path: GENERATOR.encode() in _head(path),
     }
-    return [name for name in REPORT_NAMES if is_there(output_dir / name) and not (
+    return [name for name in is_ours if is_there(output_dir / name) and not (
         _is_file(output_dir / name) and is_ours[name](output_dir / name)
     )]  # fmt: skip
 

@@ -12,6 +12,7 @@ from benchmark.measure.findings import PassName, Roofline
 from benchmark.report.costs import energy_of, memory_of, rooflines_of, stages_of, throughput_per_joule
 from benchmark.report.equal_quality import EqualQuality
 from benchmark.report.findings_check import check_findings
+from benchmark.report.frontier import Frontier
 from benchmark.report.limits import bandwidth_share, matrix_share
 from benchmark.report.model_result import Bulk as Bulk
 from benchmark.report.model_result import ModelResult as ModelResult
@@ -48,6 +49,7 @@ class RunResult:
     there are none. Scores of different references are never compared, and only the same prompts make pairs.
     verdicts: the winners, in the order in which they are printed.
     equal_quality: for each model with more than one configuration, and over all, the fastest of equal quality.
+    frontier: of all columns, cost against the score that decides; None where scores cannot be compared.
     """
 
     models: tuple[ModelResult, ...]
@@ -73,6 +75,7 @@ class RunResult:
     reference_identity: str = ""
     verdicts: tuple[Verdict, ...] = ()
     equal_quality: tuple[EqualQuality, ...] = ()
+    frontier: Frontier | None = None
 
 
 def write_results(run: RunResult, path: Path) -> None:

@@ -132,7 +132,9 @@ def report(
 
 def record_looks(run: RunResult, jobs: Sequence[Job], progress: Progress) -> None:
     """Record with each column that a verdict on its speed was formed: one after more rounds needs a wider interval."""
-    looked = [pair for verdict in run.verdicts for pair in verdict.pairs if pair.look]
+    compared_pairs = [pair for verdict in run.verdicts for pair in verdict.pairs]
+    compared_pairs += [each.speed for answer in run.equal_quality for each in answer.alternatives]
+    looked = [pair for pair in compared_pairs if pair.look]
     compared = {name for pair in looked for name in (pair.first, pair.second)}
     for job in jobs:
         if job.title in compared:

@@ -10,6 +10,7 @@ from benchmark.data.run_data import Data
 from benchmark.measure.findings import Findings
 from benchmark.measure.machine import Machine
 from benchmark.report.equal_quality import find_equal_quality
+from benchmark.report.frontier import find_frontier
 from benchmark.report.model_result import Bulk, ModelResult, Round
 from benchmark.report.results import RunResult
 from benchmark.report.verdicts import Group, decide
@@ -126,6 +127,7 @@ def describe_run(
             models, settings.rounds, settings.quality_margin, interrupted, failures,
             [column.title for column in not_started],
         ),
+        frontier=find_frontier(models, settings.rounds, failures),
         notes=tuple(list_notes(asked)),
     )  # fmt: skip
 

@@ -11,7 +11,9 @@ from benchmark.console.plain_text import visible
 from benchmark.settings.column_key import ColumnKey
 
 # What a run writes beside the folders of the columns. "reference" is also the contact sheet's last column.
-WRITTEN_NAMES = ("results.json", "results.csv", "samples.png", "report.html", "cache", "reference", "CACHEDIR.TAG")
+WRITTEN_NAMES = (
+    "results.json", "results.csv", "samples.png", "frontier.png", "report.html", "cache", "reference", "CACHEDIR.TAG",
+)  # fmt: skip
 REMEDY = "rename the model's folder (download one of the hub into a folder of another name)"
 MOST_BYTES = 200  # a file name has at most 255, and endings are added
 MODE, DTYPE, PLAIN_MODE = "MODE", "DTYPE", "eager"

@@ -7,9 +7,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.report.configurations import has_choice
 from benchmark.report.footer import compared_images, footer_lines
 from benchmark.report.html.costs import tabulate_energy, tabulate_memory
 from benchmark.report.html.elements import grid, text
+from benchmark.report.html.frontier import list_equal_quality, show_frontier
 from benchmark.report.html.machine import tabulate_states
 from benchmark.report.html.plots import plot_batches, plot_rounds
 from benchmark.report.html.rooflines import show_rooflines
@@ -43,7 +45,8 @@ def write_html_report(run: RunResult, contact_sheet: bytes | None, path: Path) -
     """
     body = ["<h1>Text-to-image benchmark</h1>"]
     if run.models:
-        body += [_table(run.models), list_winners(run.verdicts)]
+        body += [_table(run.models), list_winners(run.verdicts), *list_equal_quality(run.equal_quality)]
+        body += show_frontier(run.frontier, run.equal_quality) if has_choice(run.models) else []
         body += ["<h2>Seconds per image, every timed batch</h2>", plot_batches(run.models), *_rounds(run.models)]
         body += [tabulate_pairs(run.verdicts)]
         body += [*show_stages(run.models), *tabulate_energy(run.models), *show_rooflines(run.models)]
