@@ -57,7 +57,7 @@ def describe_run(settings: Settings) -> tuple[str, bool]:
     plan = plan_run(settings, None, lines.append)
     lines[place - 1 : place - 1] = [_describe_references(settings, plan.sources), *describe_left_out(plan.sources)]
     folders = [place_columns(settings.output_dir, plan.columns, held_out) for held_out in (False, True)]
-    left = []
+    left, columns = [], []
     for column, *places in zip(plan.columns, *folders, strict=True):
         plain, held_out = (0 if settings.fresh else count_images(place) for place in places)
         there = f"{plain} images already there" + (f", {held_out} of held-out captions" if held_out else "")
@@ -66,9 +66,8 @@ def describe_run(settings: Settings) -> tuple[str, bool]:
         left.append(remaining(column, places[held_out > plain], settings.fresh))
         model = column.model
         source = model.family.source(model.options, runtime_of(column.settings, column.mode))
-        lines.append(f"{column.title}: {source}; {there}")
-    lines += list_notes(plan.columns)
-    lines.append(describe_remaining(left))
+        columns.append(f"{column.title}: {source}; {there}")
+    lines += [*list_notes(plan.columns), describe_remaining(left), *columns]
     failures: dict[str, str] = {}
     lines += describe_hub_data(plan)
     lines += describe_needs(find_needs(plan, None, failures), failures)

@@ -12,7 +12,6 @@ import models
 from benchmark.settings.selection import SelectedModel
 
 if TYPE_CHECKING:
-    from benchmark.settings.fields import Settings
     from models.base import ModelFamily
 
 
@@ -51,9 +50,9 @@ def _dtypes(settings: Any) -> Axis:
 AXES: list[Callable[[Any], Axis]] = [_modes, _dtypes]
 
 
-def axes_of(settings: Settings) -> list[Axis]:
-    """Return the axes of a run with these settings."""
-    return [axis_of(settings) for axis_of in AXES] + settings.swept()
+def axes_of(settings: Any) -> list[Axis]:
+    """Return the axes of a run with these settings, which are a `Settings`."""
+    return [*(axis_of(settings) for axis_of in AXES), *settings.swept()]
 
 
 def points(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
