@@ -151,8 +151,7 @@ class Settings(BaseSettings):
     dtype: Annotated[tuple[AskedDType, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("auto",),
         min_length=1,
-        description="auto: bfloat16 on GPUs that have it, float32 on a CPU; or float32, float16, bfloat16, or several "
-        "with commas for a column each",
+        description="auto is bfloat16 on GPUs that have it and float32 on a CPU; float32,bfloat16 gives a column each",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
     warmup: int = Field(

@@ -185,7 +185,9 @@ def settings_of(options: argparse.Namespace, model: str, output: Path) -> Settin
         "WARMUP": options.warmup, "DEVICE": options.device, "OUTPUT_DIR": output,
     }  # fmt: skip
     named = [text.partition("=") for text in options.set]
-    return settings_class()(**given | {name: value for name, _, value in named})
+    settings = settings_class()(**given | {name: value for name, _, value in named})
+    settings.refuse_sweep("check_verdicts")
+    return settings
 
 
 def _prompts(settings: Settings, output: Path) -> Data:
