@@ -32,8 +32,9 @@ Margin = float | Literal["auto"]
 class Judgement:
     """What a score's difference to the best one decides.
 
-    EQUAL: not worse by the margin. WORSE: worse by more than the margin. UNDECIDED: neither.
-    interval: 95 %, of by how much the score is worse; None where it is not known.
+    EQUAL: no other column is better by the margin. WORSE: the best one is better by more than the margin. UNDECIDED:
+    neither is shown.
+    interval: 95 %, of by how much the score is worse than that of the best; None where it is not known.
     images_needed: how many images would decide, at this difference and spread; None: decided, or no number would.
     """
 
@@ -61,8 +62,9 @@ class EqualQuality:
     """The answer for one group of columns; `equal_quality_lines` prints it.
 
     group: the model whose configurations are compared; "" for all columns.
-    outcome: FOUND: `chosen` is as good as the best and faster. BEST: no other is faster than the best. WORSE: all that
-    are faster are worse. UNDECIDED: the intervals do not tell. UNKNOWN: it cannot be asked; `reason` says why.
+    outcome: FOUND: `chosen` is as good as the best and faster. BEST: it is as good as all others, and none of them is
+    faster. WORSE: all that are faster are worse. UNDECIDED: the intervals do not tell. UNKNOWN: it cannot be asked;
+    `reason` says why.
     best: the column with the best score. configuration, than: the chosen one and the best in words.
     metric, short, better, decimals: of the score that decides. margin: in its units; None where it is not known.
     margin_is_auto: it comes from the floor's interval, and changes with the number of images.
@@ -144,10 +146,13 @@ def _decide(
     cheaper.sort(key=lambda pair: typical_latency_s(pair[0], rounds))
     speeds = {column.name: compare_speeds(column, best, rounds) for column, _ in cheaper}
     faster = [pair for pair in cheaper if _may_be_faster(speeds[pair[0].name], pair[0].name)]
+    differences = {
+        column.name: {other.name: _oriented(score, than) for other, than in scored if other is not column}
+        for column, score in [*faster, (best, like)]
+    }
+    judged = judge_all(differences, best.name, limit, like.n_generated)
     if not faster:
-        return replace(none, outcome="BEST")
-    differences = {column.name: _oriented(score, like) for column, score in faster}
-    judged = judge_all(differences, limit, like.n_generated)
+        return _conclude_of_best(none, judged[best.name])
     alternatives = tuple(
         Alternative(column.name, _worse(score, like.value), judged[column.name], speeds[column.name])
         for column, score in faster
@@ -182,6 +187,13 @@ def _conclude(
     if all(alternative.quality.interval is None for alternative in found.alternatives):
         return replace(found, outcome="UNKNOWN", reason=f"{found.short} of {found.images} images has no interval")
     return replace(found, outcome="UNDECIDED", images_needed=_images_needed(found))
+
+
+def _conclude_of_best(found: EqualQuality, judged: Judgement) -> EqualQuality:
+    """Return the answer where no other is faster than the best: it is, if it is shown to be as good as all of them."""
+    if judged.outcome == "EQUAL":
+        return replace(found, outcome="BEST")
+    return replace(found, outcome="UNDECIDED", images_needed=judged.images_needed)
 
 
 def _images_needed(found: EqualQuality) -> int | None:
@@ -225,35 +237,52 @@ def _worse(score: Score, than: float) -> float:
     return score.value - than if score.better == "lower" else than - score.value
 
 
-def _oriented(score: Score, best: Score) -> Estimate | None:
-    """Return by how much a score is worse than the best one, with its spread."""
-    return paired_difference(score, best) if score.better == "lower" else paired_difference(best, score)
+def _oriented(score: Score, than: Score) -> Estimate | None:
+    """Return by how much a score is worse than another one, with its spread."""
+    return paired_difference(score, than) if score.better == "lower" else paired_difference(than, score)
 
 
-def judge_all(differences: Mapping[str, Estimate | None], margin: float, images: int) -> dict[str, Judgement]:
-    """Return what the differences to the best score decide, by Holm's procedure over all of them.
+def judge_all(
+    differences: Mapping[str, Mapping[str, Estimate | None]], best: str, margin: float, images: int
+) -> dict[str, Judgement]:
+    """Return of which columns it is shown that no other one is better by the margin.
 
-    differences: by how much each is worse, with its spread; None where that is not known. images: of each score.
+    The best by its observed score need not be the best in truth. So a column is tested against every other one, and is
+    as sure as the least sure of these; by Holm's procedure over all columns that are asked about.
+
+    differences: of each column that is asked about, by how much it is worse than every other one, with the spread; None
+    where that is not known. best: the one with the best observed score. images: of each score.
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
-    chances = {name: found.chance_below(margin) for name, found in differences.items() if found is not None}
+    chances = {name: _chance(others, margin) for name, others in differences.items()}
     equal = set()
     for place, name in enumerate(sorted(chances, key=lambda name: chances[name])):
         if chances[name] > _level(len(chances) - place):
             break
         equal.add(name)
     judged = {}
-    for name, found in differences.items():
-        if found is None:
-            judged[name] = Judgement("UNDECIDED")
-        elif name in equal:
-            judged[name] = Judgement("EQUAL", found.interval())
-        elif found.interval()[0] > margin:
-            judged[name] = Judgement("WORSE", found.interval())
+    for name, others in differences.items():
+        found = others.get(best)
+        interval = None if found is None else found.interval()
+        if name in equal:
+            judged[name] = Judgement("EQUAL", interval)
+        elif interval is not None and interval[0] > margin:
+            judged[name] = Judgement("WORSE", interval)
         else:
-            needed = images_to_tell(found, margin, images, _level(len(chances)))
-            judged[name] = Judgement("UNDECIDED", found.interval(), needed)
+            judged[name] = Judgement("UNDECIDED", interval, _needed(others, margin, images, _level(len(chances))))
     return judged
+
+
+def _chance(others: Mapping[str, Estimate | None], margin: float) -> float:
+    """Return how likely what was observed is where some other one is better by the margin."""
+    return max(1.0 if found is None else found.chance_below(margin) for found in others.values())
+
+
+def _needed(others: Mapping[str, Estimate | None], margin: float, images: int, level: float) -> int | None:
+    """Return with how many images every difference would lie apart from the margin."""
+    needed = [None if found is None else images_to_tell(found, margin, images, level) for found in others.values()]
+    known = [count for count in needed if count is not None]
+    return max(known) if len(known) == len(needed) else None
 
 
 def _level(left: int) -> float:

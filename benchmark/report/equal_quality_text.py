@@ -88,8 +88,8 @@ def shown_margin(answer: EqualQuality) -> str:
 
 def _rounded_up(count: int) -> int:
     """Return a count of two digits and zeros that is no less."""
-    unit = 10 ** max(0, len(str(count)) - 2)
-    return math.ceil(count / unit) * int(unit)
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return math.ceil(count / unit) * unit
 
 
 def _left_out(answer: EqualQuality) -> str:

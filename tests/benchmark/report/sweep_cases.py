@@ -54,4 +54,4 @@ def pixart(
 
 
 def sweep_of(*columns: ModelResult, **changes: object) -> RunResult:
-    return report(*columns, num_samples=256, **changes)
+    return report(*columns, num_samples=256, **changes)  # type: ignore[arg-type]

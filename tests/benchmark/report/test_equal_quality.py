@@ -125,18 +125,38 @@ def test_scores_that_are_alike_to_the_last_digit_are_told_as_the_same() -> None:
     )
 
 
+def against_best(**found: Estimate) -> dict[str, dict[str, Estimate | None]]:
+    return {name: {"best": each} for name, each in found.items()}
+
+
 def test_three_candidates_at_the_border_need_more_than_one_does() -> None:
     """One in twenty is the chance to be wrong of any of them, not of each."""
-    at_border = Estimate(0.0, {"generated": 1.0}, 19)
-    margin = at_border.interval()[1] + 1e-9
-    assert judge_all({"a": at_border}, margin, 9)["a"].outcome == "EQUAL"
-    assert judge_all({"a": at_border, "b": at_border}, margin, 9)["b"].outcome == "EQUAL"
-    three = judge_all(dict.fromkeys("abc", at_border), margin, 9)
-    assert [each.outcome for each in three.values()] == ["UNDECIDED"] * 3
+    border = Estimate(0.0, {"generated": 1.0}, 19)
+    margin = border.interval()[1] + 1e-9
+
+    def outcomes(**found: Estimate) -> set[str]:
+        return {each.outcome for each in judge_all(against_best(**found), "best", margin, 9).values()}
+
+    assert outcomes(a=border) == {"EQUAL"}
+    assert outcomes(a=border, b=border) == {"EQUAL"}
+    assert outcomes(a=border, b=border, c=border) == {"UNDECIDED"}
     sure = Estimate(-9.0, {"generated": 1.0}, 19)  # leaves two to be tested
-    assert [each.outcome for each in judge_all({"a": sure, "b": at_border, "c": at_border}, margin, 9).values()] == [
-        "EQUAL"
-    ] * 3
+    assert outcomes(a=sure, b=border, c=border) == {"EQUAL"}
+
+
+def test_a_column_must_be_as_good_as_every_other_one_not_as_the_best_by_its_observed_score_alone() -> None:
+    surely, hardly = Estimate(0.0, {"generated": 1e-8}, 19), Estimate(-0.001, {"generated": 1e-4}, 19)
+    judged = judge_all({"a": {"best": surely, "noisy": hardly}}, "best", 0.01, 100)["a"]
+    assert (judged.outcome, judged.interval) == ("UNDECIDED", surely.interval())
+    assert judged.images_needed == images_to_tell(hardly, 0.01, 100, 0.025)
+    assert judge_all({"a": {"best": surely, "noisy": surely}}, "best", 0.01, 100)["a"].outcome == "EQUAL"
+    assert judge_all({"a": {"best": surely, "few images": None}}, "best", 0.01, 100)["a"].outcome == "UNDECIDED"
+
+
+def test_the_best_by_its_observed_score_is_named_only_where_it_is_shown_to_be_as_good_as_all_others() -> None:
+    found = answer(*pixart([1.0, 1.5, 2.0], [0.001, 0.0012, 0.0012], spread=0.006))
+    assert (found.outcome, found.best) == ("UNDECIDED", "PixArt (steps 20)")
+    assert equal_quality_lines([found])[0].startswith("Equal Quality: none (undecided at N=256; about ")
 
 
 def test_a_warning_a_failure_and_missing_rounds_leave_a_column_out_and_the_line_says_so() -> None:
@@ -163,7 +183,7 @@ def test_the_best_cannot_be_a_column_with_a_warning() -> None:
 def test_scores_of_other_sizes_or_kinds_are_not_compared() -> None:
     twenty, twelve = pixart([2.4, 1.5], [0.001, 0.0011])
     for change in ({"n_generated": 255}, {"identity": "other"}):
-        other = replace(twelve, scores=(replace(twelve.scores[0], **change),))  # type: ignore[arg-type]
+        other = replace(twelve, scores=(replace(twelve.scores[0], **change),))
         assert line(twenty, other) == (
             "Equal Quality: n/a (the scores are of different sizes or kinds and cannot be compared)"
         )
