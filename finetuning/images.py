@@ -50,7 +50,7 @@ def read_images(folder: Path) -> list[TrainingImage]:
     missing = [file.path for file in files if not is_regular(file.path)]
     if missing:
         raise OSError(f"{len(missing)} of {len(files)} images in {folder} are missing, first {missing[0]}")
-    sources = _source_digests(folder)
+    sources = source_digests(folder)
 
     def read(file: ImageFile) -> TrainingImage:
         digest, source = hashlib.sha256(file.read()).hexdigest(), sources.get(file.path.name, "")
@@ -83,7 +83,7 @@ def told_images(folder: Path) -> list[ImageFile]:
     return files
 
 
-def _source_digests(folder: Path) -> dict[str, str]:
+def source_digests(folder: Path) -> dict[str, str]:
     """Return file name to content digest of the source image, from the manifest that lies beside the splits.
 
     Raises:

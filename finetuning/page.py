@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.console.plain_text import visible
@@ -12,50 +12,65 @@ from files.deletion import listed
 from files.images import is_our_png
 from files.reading import read_regular
 from files.writing import write_atomically, write_text
-from finetuning.experiment import Domain, Scored, way_to_floor
 from metrics.base import Score
 from metrics.replicates import difference_interval
 
 PAGE_NAME, SHEET_NAME, CURVE_NAME = "finetune.md", "finetune.png", "strength.png"
 TITLE = "# Fine-tuning, before and after"
+BASE, LORA, REFERENCE = "base", "LoRA", "reference"  # the columns of its sheet
 _MARKUP = str.maketrans(
     {character: f"\\{character}" for character in "\\`*[]|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 )
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """One strength of the LoRA: KID to the target's held-out images, and to the drift domain's."""
+class DomainFindings:
+    """What was found on one domain of captions.
 
-    strength: float
-    target: float
-    drift: float
+    count: how many captions. before, after: the scores of the base and of the LoRA, by key. unscored: why a metric has
+    no value. curve: by the LoRA's strength, 0 first, the kernel distance on the first `curve_count` captions.
+    floor, curve_floor: what as many training images score; there are none outside of the target. remarks: what the
+    scores must be read with.
+    """
+
+    name: str
+    count: int
+    before: Mapping[str, Score]
+    after: Mapping[str, Score]
+    unscored: Mapping[str, str]
+    curve: Mapping[float, Score]
+    curve_count: int
+    floor: Mapping[str, Score] = field(default_factory=dict)
+    curve_floor: Score | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def gone(self) -> float | None:
+        """The share of the way from the base's distance to the floor that the LoRA went; None where it is not known."""
+        before, after, floor = (scores.get("fid") for scores in (self.before, self.after, self.floor))
+        if before is None or after is None or floor is None:
+            return None
+        return way_to_floor(before.value, after.value, floor.value)
+
+    def gone_at(self, strength: float) -> float | None:
+        """The same share of the kernel distance at a strength of the curve."""
+        if self.curve_floor is None:
+            return None
+        return way_to_floor(self.curve[0.0].value, self.curve[strength].value, self.curve_floor.value)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the page says. `floor` is what training images score; facts stand in its first table."""
+    """All that the page says; both domains have the same strengths. facts stand in its first table."""
 
-    target: Domain
-    drift: Domain
-    before: Scored
-    after: Scored
-    floor: Scored
-    drift_before: Scored
-    drift_after: Scored
-    curve: Sequence[CurvePoint]
-    curve_floor: Score
-    curve_count: int
+    target: DomainFindings
+    drift: DomainFindings
     facts: Mapping[str, str]
 
-    @property
-    def gone(self) -> float | None:
-        """The share of the way from the base's distance to the floor that the LoRA went."""
-        scores = (self.before.scores.get("fid"), self.after.scores.get("fid"), self.floor.scores.get("fid"))
-        before, after, floor = scores
-        if before is None or after is None or floor is None:
-            return None
-        return way_to_floor(before.value, after.value, floor.value)
+
+def way_to_floor(before: float, after: float, floor: float) -> float | None:
+    """Return the share of the way from `before` to `floor`, 1 at the floor; None where `before` is not above it."""
+    return (before - after) / (before - floor) if before > floor else None
 
 
 def check_reports(folder: Path) -> None:
@@ -102,13 +117,13 @@ def change(before: Score, after: Score) -> str:
     return f"{text} ({low:+.{after.decimals}f} to {high:+.{after.decimals}f}), {verdict}"
 
 
-def _table(before: Scored, after: Scored, floor: Mapping[str, Score]) -> list[str]:
+def _table(found: DomainFindings) -> list[str]:
     lines = ["| | before | after | change, paired | floor |", "|---|---|---|---|---|"]
-    for key, score in after.scores.items():
-        old = before.scores.get(key)
+    for key, score in found.after.items():
+        old = found.before.get(key)
         if old is None:
             continue
-        real = floor.get(key)
+        real = found.floor.get(key)
         if real is not None:
             bound = shown(real, real.value)
         elif key in ("match", "memorisation", "fidelity") and score.floor is not None:
@@ -116,18 +131,17 @@ def _table(before: Scored, after: Scored, floor: Mapping[str, Score]) -> list[st
         else:
             bound = "-"
         lines.append(f"| {plain(score.label)} | {shown(old)} | {shown(score)} | {change(old, score)} | {bound} |")
-    return lines
+    return [*lines, "", *(f"- {plain(remark)}" for remark in found.remarks), *([""] if found.remarks else [])]
 
 
 def write_page(findings: Findings, path: Path) -> None:
     """Write the page; the images that it shows lie beside it."""
     target, drift = findings.target, findings.drift
-    gone = findings.gone
-    fid = findings.after.scores.get("fid")
+    gone, fid = target.gone, target.after.get("fid")
     head = "no distance could be computed" if gone is None or fid is None else (
-        f"**{fid.short} went {100 * gone:.0f} % of the way to the floor** on {len(target.real)} held-out captions"
+        f"**{fid.short} went {100 * gone:.0f} % of the way to the floor** on {target.count} held-out captions"
     )  # fmt: skip
-    old, new = findings.before.scores.get("kid"), findings.after.scores.get("kid")
+    old, new = target.before.get("kid"), target.after.get("kid")
     if old is not None and new is not None:
         head += f"; {new.short} changed by {change(old, new)}"
     lines = [TITLE, "", f"{head}.", ""]
@@ -139,12 +153,12 @@ def write_page(findings: Findings, path: Path) -> None:
     ]
     lines += [
         f"## The target: {plain(target.name)}", "",
-        f"{len(target.real)} captions that were not trained on, the same seeds before and after. Values have 95 % "
+        f"{target.count} captions that were not trained on, the same seeds before and after. Values have 95 % "
         "intervals; the change is paired. The floor is what as many training images score against the held-out ones: "
         "real images of other captions.", "",
-        *_table(findings.before, findings.after, findings.floor.scores), "",
+        *_table(target),
     ]  # fmt: skip
-    memorised = findings.after.scores.get("memorisation")
+    memorised = target.after.get("memorisation")
     if memorised is not None:
         lines += [
             f"Memorisation guard: {memorised.value:.1f} % of the images are nearer to a training image than 99 % "
@@ -153,30 +167,40 @@ def write_page(findings: Findings, path: Path) -> None:
     lines += [
         "![base, LoRA and reference](finetune.png)", "",
         f"## Drift: {plain(drift.name)}", "",
-        f"The same on {len(drift.real)} captions outside the target, with the real images of that domain.", "",
-        *_table(findings.drift_before, findings.drift_after, {}), "",
-        "## Strength", "",
-        f"{findings.curve_floor.short} on the first {findings.curve_count} captions of each domain. It is unbiased at "
-        "any count; a Fréchet distance would depend on the count.", "",
-        "| strength | to the target | of the way to the floor | to the drift domain |", "|---|---|---|---|",
+        f"The same on {drift.count} captions outside the target, with the real images of that domain.", "",
+        *_table(drift),
+        *_strengths(target, drift),
     ]  # fmt: skip
-    base = findings.curve[0]
-    for point in findings.curve:
-        share = way_to_floor(base.target, point.target, findings.curve_floor.value)
-        told = "-" if share is None else f"{100 * share:.0f} %"
-        target_distance, drift_distance = (shown(findings.curve_floor, value) for value in (point.target, point.drift))
-        lines.append(f"| {point.strength:g} | {target_distance} | {told} | {drift_distance} |")
-    lines += ["", "![target gain against drift](strength.png)", ""]
-    unscored = findings.after.unscored | findings.drift_after.unscored
+    unscored = {**target.unscored, **drift.unscored}
     lines += ["## Without a value", "", *(f"- `{name}`: {plain(reason)}" for name, reason in unscored.items()), ""]
     identities = dict.fromkeys(
         f"- {plain(score.label)}: {plain(score.identity)}; N = {score.n_generated}"
         + (f" against {score.n_reference}" if score.n_reference else "")
-        for scored in (findings.after, findings.drift_after)
-        for score in scored.scores.values()
+        for found in (target, drift)
+        for score in found.after.values()
     )
     lines += ["## Computed with", "", *identities, ""]
     write_text(path, "\n".join(lines))
+
+
+def _strengths(target: DomainFindings, drift: DomainFindings) -> list[str]:
+    assert target.curve_floor is not None, "the target has training images"
+    counts = (
+        f"the first {target.curve_count} captions of each domain" if target.curve_count == drift.curve_count else
+        f"the first {target.curve_count} captions of the target and {drift.curve_count} of the drift domain"
+    )  # fmt: skip
+    lines = [
+        "## Strength", "",
+        f"{target.curve_floor.short} on {counts}: a sweep over PIXART_LORA_SCALE. It is unbiased at any count; a "
+        "Fréchet distance would depend on the count.", "",
+        "| strength | to the target | of the way to the floor | to the drift domain |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for strength, distance in target.curve.items():
+        share = target.gone_at(strength)
+        told = "-" if share is None else f"{100 * share:.0f} %"
+        distances = [shown(score, score.value) for score in (distance, drift.curve[strength])]
+        lines.append(f"| {strength:g} | {distances[0]} | {told} | {distances[1]} |")
+    return [*lines, "", "![target gain against drift](strength.png)", ""]
 
 
 def draw_curve(findings: Findings, path: Path) -> None:
@@ -186,17 +210,16 @@ def draw_curve(findings: Findings, path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    base = findings.curve[0]
-    shares = [100 * (way_to_floor(base.target, p.target, findings.curve_floor.value) or 0.0) for p in findings.curve]
-    drifts = [point.drift for point in findings.curve]
+    target, drift = findings.target, findings.drift
+    shares = [100 * (target.gone_at(strength) or 0.0) for strength in target.curve]
+    distances = [drift.curve[strength].value for strength in target.curve]
     figure, axes = pyplot.subplots(figsize=(7, 4.5), dpi=110, layout="constrained")
-    axes.plot(drifts, shares, "o-", color="#1f4e79")
-    for point, share in zip(findings.curve, shares, strict=True):
-        axes.annotate(f"{point.strength:g}", (point.drift, share), textcoords="offset points", xytext=(7, -12))
+    axes.plot(distances, shares, "o-", color="#1f4e79")
+    for strength, distance, share in zip(target.curve, distances, shares, strict=True):
+        axes.annotate(f"{strength:g}", (distance, share), textcoords="offset points", xytext=(7, -12))
     # A name is no formula, whatever dollar signs it holds.
-    drift, target = visible(findings.drift.name), visible(findings.target.name)
-    axes.set_xlabel(f"kernel distance to {drift} (drift: lower = better)", parse_math=False)
-    axes.set_ylabel(f"% of the way to {target}'s floor (higher = better)", parse_math=False)
+    axes.set_xlabel(f"kernel distance to {visible(drift.name)} (drift: lower = better)", parse_math=False)
+    axes.set_ylabel(f"% of the way to {visible(target.name)}'s floor (higher = better)", parse_math=False)
     axes.set_title("Strength of the LoRA")
     axes.grid(alpha=0.3)
     with write_atomically(path) as partial:

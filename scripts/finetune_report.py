@@ -5,9 +5,10 @@
 
 The base and the LoRA both generate from the held-out captions (BASE_DIR/input/test) with the same seeds, and both are
 scored against the held-out images. Drift is the same comparison on a data set outside the target, `--drift`: whatever
-DATASET takes. Weights, models and metrics are set as for run_inference.py (WEIGHTS, PIXART_MODEL, PIXART_BASE,
-PIXART_STEPS, PIXART_GUIDANCE, IMAGE_SIZE, INCEPTION_WEIGHTS, ...). Images are kept in the output folder, so that the
-same command goes on after a stop. Exit status: 0, or 2 where something is missing.
+DATASET takes. Both are runs of the benchmark, with a sweep over PIXART_LORA_SCALE. Weights, models and metrics are set
+as for run_inference.py (WEIGHTS, PIXART_MODEL, PIXART_BASE, PIXART_STEPS, PIXART_GUIDANCE, IMAGE_SIZE,
+INCEPTION_WEIGHTS, ...). Images are kept in the output folder, so that the same command goes on after a stop; FRESH=1
+starts over. Exit status: 0, or 2 where something is missing.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line
@@ -28,6 +27,8 @@ from benchmark.settings.fields import ASSETS, Settings
 from scripts.pixart_scripts.common.prepare_inputs import positive_integer
 
 DRIFT_OF_TARGET = {"Robots": "emoji"}
+TARGET_METRICS = ("fid", "kid", "match", "clipscore", "fidelity", "prdc", "memorisation")
+DRIFT_METRICS = ("fid", "kid", "clipscore", "fidelity")
 
 
 def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -56,102 +57,76 @@ def read_arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def make_report(arguments: argparse.Namespace, settings: Settings) -> float | None:
+def make_report(arguments: argparse.Namespace) -> float | None:
     """Generate, score and write the page; return how much of the way from the base to the floor the LoRA went.
 
     Raises:
         OSError, ValueError: something is missing; one line says what.
     """
+    begin = time.monotonic()
+    strengths = read_strengths(arguments.strengths)
+
     from benchmark.console.progress import Progress
+    from benchmark.data.run_data import Sources
+    from benchmark.data.sources import open_dataset
     from benchmark.measure.machine import choose_machine
-    from benchmark.report.contact_sheet import SheetRow, draw_contact_sheet
-    from benchmark.settings.runtime import runtime_of, scoring_of
-    from finetuning.base import base_options, find_lora
-    from finetuning.experiment import DRIFT_METRICS, TARGET_METRICS, Experiment, first_images
+    from benchmark.report.contact_sheet import draw_contact_sheet
+    from finetuning.base import find_lora
+    from finetuning.held_out import read_held_out, read_training
     from finetuning.page import (
+        BASE,
         CURVE_NAME,
+        LORA,
         PAGE_NAME,
+        REFERENCE,
         SHEET_NAME,
-        CurvePoint,
         Findings,
         check_reports,
         draw_curve,
         write_page,
     )
-    from metrics.scoring import fetch_networks
-    from models import pixart
+    from finetuning.strengths import run_domain
     from models.loras.files import find_lora as find_files
     from models.loras.files import lora_digest
 
-    begin = time.monotonic()
-    strengths = read_strengths(arguments.strengths)
-    lora_folder = find_lora(arguments.base_dir, arguments.lora)
+    lora = find_lora(arguments.base_dir, arguments.lora)
+    settings = read_settings(arguments, lora, strengths)
     output = arguments.output_dir or arguments.base_dir / "finetune_report"
     check_reports(output)
-    target = read_target(arguments.base_dir, arguments.num_samples, arguments.training_samples)
-    drift = read_drift(arguments, target.name, output)
+    held_out = read_held_out(arguments.base_dir)
+    training = read_training(arguments.base_dir, arguments.training_samples)
+    name = arguments.drift or DRIFT_OF_TARGET.get(held_out.name, "robots")
+    outside = open_dataset(name, assets=ASSETS, seed=arguments.seed)
+    if outside.name == held_out.name:
+        raise ValueError(f"--drift {name} is the target itself; name a data set of something else")
     machine, progress = choose_machine(settings.device, settings.dtype), Progress()
-    (options,) = (model.options for model in settings.selected_models() if model.family is pixart.FAMILY)
-    cache = output / "cache"
-    runtime = replace(runtime_of(settings, "eager", machine), cache=cache, offload=False)
-    plain = replace(base_options(options, settings.weights), lora="", lora_scale=1.0)
 
-    def load(strength: float) -> Any:
-        lora = replace(plain, lora=str(lora_folder), lora_scale=strength) if strength else plain
-        return pixart.FAMILY.load(lora, runtime)
+    def of_domain(folder: str, dataset: str, count: int, metrics: tuple[str, ...]) -> Settings:
+        own = {"output_dir": output / folder, "dataset": dataset, "num_samples": count, "num_references": count}
+        return settings.model_copy(update={**own, "metrics": metrics})
 
-    digest = lora_digest(lora_folder)
-    identity = {
-        "adapter": digest, "options": str(plain), "weights": settings.weights, "dtype": machine.dtype,
-        "device": machine.name, "torch": machine.versions["torch"], "batch_size": str(arguments.batch_size),
-        "image_size": str(settings.image_size), "seed": str(arguments.seed),
-    }  # fmt: skip
-    scoring = replace(scoring_of(settings, machine.device, progress.counted), cache=cache)
-    if settings.weights != "tiny":  # as in a run, the embedded model's scores need no download
-        fetch_networks(TARGET_METRICS, scoring, progress.arriving, progress.note)
-    experiment = Experiment(
-        load, output / "images", identity, arguments.batch_size, machine.device, scoring, arguments.seed, progress
-    )
-
-    few = (target.first(arguments.curve_samples), drift.first(arguments.curve_samples))
-    made = {
-        strength: experiment.generate((target, drift) if strength in (0.0, 1.0) else few, strength)
-        for strength in strengths
-    }
-    (before, drift_before), (after, drift_after) = made[0.0], made[1.0]
-    curve = []
-    for strength, sets in made.items():
-        pair = [
-            experiment.kernel_distance(first_images(images, len(domain.real)), domain).value
-            for images, domain in zip(sets, few, strict=True)
-        ]
-        curve.append(CurvePoint(strength, *pair))
-    findings = Findings(
-        target=target, drift=drift,
-        before=experiment.score(before, target, TARGET_METRICS),
-        after=experiment.score(after, target, TARGET_METRICS),
-        floor=experiment.floor(target),
-        drift_before=experiment.score(drift_before, drift, DRIFT_METRICS),
-        drift_after=experiment.score(drift_after, drift, DRIFT_METRICS),
-        curve=curve, curve_count=len(few[0].real),
-        curve_floor=experiment.kernel_distance(experiment.floor_images(few[0]), few[0]),
-        facts={
-            "LoRA": f"{digest} ({find_files(lora_folder).weights.stat().st_size / 1e6:.1f} MB)",
-            "For the memorisation guard": f"{len(target.training or ())} training images of {target.name}",
-            "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
-            "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",
-            "Time of the report": f"{time.monotonic() - begin:.0f} s",
-        },
+    target = run_domain(
+        of_domain("target", held_out.name, arguments.num_samples, TARGET_METRICS), Sources(held_out),
+        arguments.curve_samples, machine, progress, training,
     )  # fmt: skip
-    rows = [
-        SheetRow(target.real.captions[i], {"base": before.paths[i], "LoRA": after.paths[i], "reference": real}, {})
-        for i, real in enumerate(target.real.paths)
-    ]
-    draw_contact_sheet(rows, ["base", "LoRA", "reference"], output / SHEET_NAME)
+    drift = run_domain(
+        of_domain("drift", outside.name, arguments.drift_samples, DRIFT_METRICS), Sources(outside),
+        arguments.curve_samples, machine, progress,
+    )  # fmt: skip
+    (options,) = (model.options for model in settings.selected_models())
+    size_bytes = find_files(lora).weights.stat().st_size
+    findings = Findings(target.findings, drift.findings, {
+        "LoRA": f"{lora_digest(lora)} ({size_bytes / 1e6:.1f} MB)",
+        "For the memorisation guard": f"{len(training)} training images of {held_out.name}",
+        "Generated with": f"{options.steps} steps, guidance {options.guidance:g}, seed {arguments.seed}",
+        "Machine": f"{machine.name}, {machine.dtype}, torch {machine.versions['torch']}",
+        "Time of the report": f"{time.monotonic() - begin:.0f} s",
+    })  # fmt: skip
+    draw_contact_sheet(target.sheet_rows(), [BASE, LORA, REFERENCE], output / SHEET_NAME)
     draw_curve(findings, output / CURVE_NAME)
     write_page(findings, output / PAGE_NAME)
     print((output / PAGE_NAME).read_text(encoding="utf-8").split("\n## Strength")[0])
-    return findings.gone
+    return findings.target.gone
 
 
 def read_strengths(text: str) -> list[float]:
@@ -162,47 +137,38 @@ def read_strengths(text: str) -> list[float]:
         raise ValueError(f"--strengths {text}: expected numbers by commas, such as 0,0.5,1") from None
 
 
-def read_target(base_dir: Path, most: int, most_training: int | None) -> Any:
-    """Return the target domain: held-out captions and images, and the training images or as many of them."""
-    from finetuning.experiment import Domain, spread
+def read_settings(arguments: argparse.Namespace, lora: Path, strengths: Sequence[float]) -> Settings:
+    """Return the settings of both runs: the environment's, and what decides that a report is one.
 
-    held_out, training = (_read_set(base_dir / "input" / split) for split in ("test", "train"))
-    if most_training is not None:
-        training = spread(training, most_training)
-    return Domain(base_dir.resolve().name, held_out, training).first(most)
+    One round times all images, since the report is on quality: each strength is loaded once for a domain.
 
+    Raises:
+        OSError, ValueError: they cannot be used, or nothing can be said of the quality of random weights.
+    """
+    given = {
+        "models": "pixart", "pixart_lora": lora, "pixart_lora_scale": 1,
+        "sweep": f"pixart.lora_scale={','.join(str(strength) for strength in strengths if strength)}",
+        "batch_size": arguments.batch_size, "seed": arguments.seed, "mode": "eager", "offload": 0,
+        "rounds": 1, "timed_samples": "all", "warmup": 0, "passes": "none",
+    }  # fmt: skip
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    settings = parse_command(flags, os.environ).settings
+    if len(settings.dtype) > 1:
+        raise ValueError(f"DTYPE={','.join(settings.dtype)}: a report takes one dtype")
+    if settings.weights == "random":
+        raise ValueError("WEIGHTS=random: random weights have no quality that a LoRA could change")
 
-def _read_set(folder: Path) -> Any:
-    from finetuning.images import told_images
-    from metrics.base import ImageSet
+    from finetuning.base import base_options
 
-    files = told_images(folder)
-    unusable = [fault for file in files if (fault := file.fault())]
-    if unusable:
-        raise ValueError(f"{len(unusable)} of {len(files)} rows of {folder} cannot be used: {unusable[0]}")
-    return ImageSet(folder.name, tuple(file.path for file in files), tuple(file.caption for file in files))
-
-
-def read_drift(arguments: argparse.Namespace, target: str, output: Path) -> Any:
-    """Return the domain outside the target, its images written beside the report."""
-    from benchmark.data.preparation import prepare_reference
-    from benchmark.data.sources import open_dataset
-    from finetuning.experiment import Domain
-
-    name = arguments.drift or DRIFT_OF_TARGET.get(target, "robots")
-    dataset = open_dataset(name, assets=ASSETS, seed=arguments.seed)
-    if dataset.name == target:
-        raise ValueError(f"--drift {name} is the target itself; name a data set of something else")
-    reference = prepare_reference(dataset, output / dataset.name, arguments.drift_samples)
-    return Domain(dataset.name, reference.images(arguments.drift_samples))
+    (model,) = settings.selected_models()
+    return settings.model_copy(update={"pixart_model": base_options(model.options, settings.weights).model})
 
 
 def main(given: Sequence[str] | None = None) -> int:
     """Make the report; return the exit status."""
     arguments = read_arguments(given)
     try:
-        settings = parse_command(["--models", "pixart"], os.environ).settings
-        make_report(arguments, settings)
+        make_report(arguments)
     except (OSError, ValueError, SettingsError) as error:
         print(f"finetune_report: {one_line(error)}", file=sys.stderr)
         return 2

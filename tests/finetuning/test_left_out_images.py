@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from finetuning.held_out import read_held_out
 from finetuning.images import prompt_files, read_images
-from scripts.finetune_report import _read_set
 from scripts.pixart_scripts.common.infer_finetuned import read_prompts
 
 
@@ -71,7 +71,7 @@ def test_prompts_and_reports_tell_what_they_leave_out(tmp_path: Path, capsys: py
     (folder / "metadata.csv").write_text("file_name,text\na.png,a\n")
     assert read_prompts(Namespace(use_meta=True, base_dir=tmp_path))[0] == ["a"]
     assert "left out: 1 (b.png)" in capsys.readouterr().err
-    assert len(_read_set(folder)) == 1
+    assert len(read_held_out(tmp_path).rows) == 1
     assert "left out: 1 (b.png)" in capsys.readouterr().err
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,19 @@ def run(script: Path, *arguments: str, **names: str) -> subprocess.CompletedProc
     environment = ours | {"WEIGHTS": "tiny", "CUDA_VISIBLE_DEVICES": "", "PIXART_STEPS": "2"} | names
     command = [sys.executable, str(script), *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def columns_in(output: Path) -> dict[float, Path]:
+    """Return the folders of a run's columns by the LoRA's strength, 0 without it."""
+    found = {}
+    for mark in output.glob("*/fingerprint.json"):
+        recorded = json.loads(mark.read_text(encoding="utf-8"))
+        found[float(recorded["PIXART_LORA_SCALE"]) if recorded["PIXART_LORA"] else 0.0] = mark.parent
+    return found
+
+
+def images_in(folder: Path) -> list[Path]:
+    return sorted((folder / "output").glob("*.png"))
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +70,39 @@ def test_a_report_says_what_changed_and_a_second_call_draws_nothing_again(traine
     for name in ("finetune.png", "strength.png"):
         with Image.open(output / name) as image:
             assert min(image.size) > 100
-    before, after = (sorted((output / "images" / f"Emoji-{way}").rglob("*.png")) for way in ("0", "1"))
-    assert len(before) == len(after) == 6
-    assert all(one.read_bytes() != other.read_bytes() for one, other in zip(before, after, strict=True))
-    times = {path: path.stat().st_mtime_ns for path in (output / "images").rglob("*.png")}
+    for domain, count in (("target", 6), ("drift", 4)):
+        of_strength = columns_in(output / domain)
+        assert {strength: len(images_in(folder)) for strength, folder in of_strength.items()} == {
+            0.0: count, 0.5: 4, 1.0: count,
+        }, "strengths in between have as many images as the curve needs"  # fmt: skip
+        before, half, after = (images_in(of_strength[strength]) for strength in (0.0, 0.5, 1.0))
+        assert all(one.read_bytes() != other.read_bytes() for one, other in zip(before, after, strict=True))
+        assert all(one.read_bytes() != other.read_bytes() for one, other in zip(half, after, strict=False))
+    assert re.search(r"- `memorisation`: 6 held-out images; a share of 1 % needs at least 100", page), (
+        "the training images are known"
+    )
+    times = {path: path.stat().st_mtime_ns for path in output.rglob("[0-9]*.png")}
+    assert len(times) >= 30
     again = run(REPORT, "--base_dir", str(trained), *FEW)
     assert again.returncode == 0, again.stderr
-    assert {path: path.stat().st_mtime_ns for path in (output / "images").rglob("*.png")} == times
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("[0-9]*.png")} == times
+    assert "round 1 of 1" not in again.stderr, "nothing is loaded"
+    page_again = (output / "finetune.md").read_text(encoding="utf-8")
+    assert re.sub(r"\| \d+ s \|", "", page_again) == re.sub(r"\| \d+ s \|", "", page)
+
+
+def test_images_of_a_caption_that_was_edited_are_not_taken_for_its_own(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "Emoji")
+    base_dir, once = tmp_path / "Emoji", ("--num_samples", "2", "--drift_samples", "2", "--curve_samples", "2",
+                                         "--training_samples", "2", "--strengths", "0,1")  # fmt: skip
+    told = run(REPORT, "--base_dir", str(base_dir), *once)
+    assert told.returncode == 0, told.stderr
+    caption = min((base_dir / "input" / "test").glob("*_caption.txt"))
+    caption.write_text("something else\n")
+    told = run(REPORT, "--base_dir", str(base_dir), *once)
+    assert told.returncode == 2
+    assert "holds images of other captions, first image 0: choose another --output_dir" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -70,6 +111,7 @@ def test_a_report_says_what_changed_and_a_second_call_draws_nothing_again(traine
         (["--lora", "nowhere"], "nowhere holds no LoRA; train one first"),
         (["--drift", "emoji"], "--drift emoji is the target itself"),
         (["--strengths", "0,much"], "--strengths 0,much: expected numbers by commas"),
+        (["--strengths", "0,-1"], "SWEEP: pixart.lora_scale=-1.0: "),
     ],
 )
 def test_what_cannot_be_reported_is_one_line(arguments: list[str], words: str, trained: Path) -> None:
