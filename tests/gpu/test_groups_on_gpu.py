@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from embedded_models import ASSETS, make_requests
+from embedded_models import make_requests
 
 from benchmark.console.progress import Progress
 from benchmark.data.sources.robots import Robots
@@ -19,7 +20,7 @@ from benchmark.run.groups import time_group
 from benchmark.run.journal import Journal
 from benchmark.run.snapshot import Snapshot
 from benchmark.run.worker import Plan, RoundJob, time_round
-from benchmark.settings.fields import settings_class
+from benchmark.settings.fields import ASSETS, settings_class
 from models.base import ImageGenerator, Mode, ModelFamily, Runtime
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -109,9 +110,10 @@ def test_a_members_peak_memory_and_passes_are_its_own_and_nothing_is_left(name: 
     before = torch.cuda.memory_allocated()
     together = [job(name, place, tmp_path, f"member {place}") for place in range(len(CASES[name]))]
     events: list[object] = []
-    for each in together:
-        each.journal.folder.mkdir()
-    time_group(together, Progress(), events.append)
+    with ExitStack() as held:
+        for each in together:
+            held.enter_context(each.journal.locked())
+        time_group(together, Progress(), events.append)
     assert [type(event).__name__ for event in events] == ["Began", "Ended"] * len(together)
     left = torch.cuda.memory_allocated() - before
     assert left < 64 * 2**20, f"{name} left {left} bytes behind"

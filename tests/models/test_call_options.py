@@ -31,7 +31,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "pixart": [
         {"steps": 2}, {"steps": 1, "guidance": 1.0}, {"steps": 3, "scheduler": "euler", "negative_prompt": "red"},
     ],
-    "var": [{}, {"cfg": 4.0, "classes": "3,5", "top_p": 0.9}, {"cfg": 0.0, "top_k": 3, "more_smooth": True}, {"official_rng": True}],
+    "var": [
+        {}, {"cfg": 4.0, "classes": "3,5", "top_p": 0.9}, {"cfg": 0.0, "top_k": 3, "more_smooth": True},
+        {"official_rng": True},
+    ],
     "infinity": [
         {}, {"cfg": 3.0, "tau": 1.0}, {"cfg": 1.0, "top_k": 1, "positive_prompt": True},
         {"insertion": -1, "negative_prompt": "red", "top_p": 0.9, "official_rng": True},
