@@ -19,9 +19,9 @@ from benchmark.report.verdict import Pair
 from metrics.base import Score
 from metrics.replicates import Estimate
 
-# The whole 95 % interval lies below the margin: one chance in forty to be wrong of one configuration. Holm's levels
-# keep it at one in twenty for all of them together.
-LEVEL, FAMILY_LEVEL = 0.025, 0.05
+# The whole 95 % interval lies below the margin: one chance in forty to be wrong. Holm's levels keep it so for all
+# configurations of a group together.
+LEVEL = 0.025
 FLOOR_HALF_WIDTHS = 2.0  # QUALITY_MARGIN=auto
 MOST_IMAGES = 1_000_000  # a line names no more images than these as those that would decide
 
@@ -269,7 +269,9 @@ def judge_all(
         elif interval is not None and interval[0] > margin:
             judged[name] = Judgement("WORSE", interval)
         else:
-            judged[name] = Judgement("UNDECIDED", interval, _needed(others, margin, images, _level(len(chances))))
+            # With more images, what is shown now is shown too, and the best is before the others.
+            level = _level(max(1, len(set(chances) - equal - {best})))
+            judged[name] = Judgement("UNDECIDED", interval, _needed(others, margin, images, level))
     return judged
 
 
@@ -287,7 +289,7 @@ def _needed(others: Mapping[str, Estimate | None], margin: float, images: int, l
 
 def _level(left: int) -> float:
     """Return the level at which the most certain of so many is tested."""
-    return min(LEVEL, FAMILY_LEVEL / left)
+    return LEVEL / left
 
 
 def images_to_tell(difference: Estimate, margin: float, images: int, level: float) -> int | None:
