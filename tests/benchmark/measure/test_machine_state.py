@@ -278,3 +278,20 @@ def test_a_reason_that_held_for_a_while_between_the_ends_is_told_at_the_end() ->
 def test_a_full_load_and_idleness_spoil_nothing() -> None:
     assert not {IDLE, "sw power cap", "applications clocks setting", "display clock setting"} & set(SPOILING_LIMITS)
     assert {"sw thermal slowdown", "hw thermal slowdown", "hw slowdown"} <= set(SPOILING_LIMITS)
+
+
+def test_another_model_in_the_same_process_starts_from_the_state_of_that_moment() -> None:
+    gpu = FakeGpu()
+    reader = StateReader("cuda", lambda: [gpu], FakeCuda())
+    gpu.listed, gpu.memory = (Listed(ME),), UsedMemory(5 * GB)
+    assert reader.start().other_processes == ()
+    gpu.limits, gpu.held = ("hw slowdown",), {"sw thermal slowdown": 10**10}
+    assert reader.end().clock_limits == ("hw slowdown",)
+    gpu.limits, gpu.held = (IDLE,), {"sw thermal slowdown": 2 * 10**10}
+    again = reader.start_again()
+    assert (again.clock_limits, again.other_processes) == ((IDLE,), ()), "what held the former one back is not its own"
+    assert again.other_cpu_cores is None
+    gpu.listed = (Listed(ME), Listed(9002))
+    end = reader.end()
+    assert end.clock_limits == (IDLE,)
+    assert len(end.other_processes) == 1
