@@ -105,7 +105,7 @@ def test_a_home_folder_keeps_every_file_of_its_owner(home: Path, output: str, fr
     [
         "Grey/output/00001.png", "Grey/timings.jsonl", "Grey/fingerprint.json", "Grey-held-out/output/00002.png",
         "Robots/input/train/00001_input.png", "Robots/input/test/00003_caption.txt", "results.json", "results.csv",
-        "report.html", "samples.png",
+        "report.html", "samples.png", "frontier.png",
     ],
 )  # fmt: skip
 def test_a_file_of_somebody_else_at_a_name_of_ours_is_refused_by_name_before_anything_is_written(

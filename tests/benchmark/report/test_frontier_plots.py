@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import resource
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -228,6 +229,21 @@ def test_a_plot_that_cannot_be_written_is_told_in_all_reports(tmp_path: Path) ->
     run = write_reports(run_of(many_columns()), [], tmp_path, print)
     assert "frontier.png" in run.failures
     assert "frontier.png: failed: " in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_disk_that_fills_up_leaves_the_former_plot_and_names_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.png"
+    write_frontier_plot(found_in(many_columns()), path)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as on a full disk, a longer file cannot be written
+    try:
+        with pytest.raises(OSError, match="File too large") as failure:
+            write_frontier_plot(found_in(many_columns()[:3]), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failure.value.filename == str(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["frontier.png"]
+    assert path.read_bytes() == before
 
 
 def test_another_programs_plot_is_foreign_and_stays(tmp_path: Path) -> None:

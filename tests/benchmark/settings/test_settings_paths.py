@@ -173,7 +173,7 @@ def test_a_home_folder_is_found_in_a_flag(monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.parametrize(
     "name",
     ["results.json", "Results.CSV", "samples.png", "report.html", "cache", "CACHE", "Reference", "CACHEDIR.TAG",
-     "cachedir.tag", ".hidden", "a\x1b[31mb", "a\nb", "a\u202eb", "cach)e", "x" * 201],
+     "cachedir.tag", "Frontier.png", ".hidden", "a\x1b[31mb", "a\nb", "a\u202eb", "cach)e", "x" * 201],
 )  # fmt: skip
 def test_a_column_cannot_be_called_as_what_we_write_or_be_unreadable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
