@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo finetune-demo test check format test-gpu bench smoke lock
+.PHONY: demo compare-demo finetune-demo test check format test-gpu bench smoke lock
 
 demo: $(VENV)/.runtime-installed
 	WEIGHTS=tiny NUM_SAMPLES=8 NUM_REFERENCES=500 ROUNDS=3 PASSES=stages $(BIN)/python run_inference.py
+
+# Two equal runs pass the gate of benchmark.compare, a worse one fails it.
+compare-demo: $(VENV)/.runtime-installed
+	PYTHON_BIN="$(abspath $(BIN)/python)" bash scripts/compare_demo.sh
 
 # The embedded PixArt learns emoji on a CPU, and a report says what changed.
 finetune-demo: $(VENV)/.dev-installed

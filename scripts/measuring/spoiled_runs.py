@@ -27,12 +27,11 @@ from scripts.measuring.measure_stages import robot_requests
 
 SPOILED_BY = ("blur, 1 px", "JPEG, quality 20")
 SEED = 42
-STEPS = 2  # of the runs whose rounds are recorded
 AT_ONCE = 32
 
 
-def score_equal_runs(runs: int, images: int, references: int, cache: Path, tiny: bool) -> Iterator[list[Score]]:
-    """Yield the KD-robots of each run: the same prompts, other seeds, PixArt's embedded model."""
+def score_equal_runs(runs: int, images: int, references: int, cache: Path) -> Iterator[list[Score]]:
+    """Yield the KD-robots of each run: the same prompts, other seeds, VAR's embedded model."""
     given: dict[str, Any] = {
         "MODELS": "pixart",
         "WEIGHTS": "tiny",

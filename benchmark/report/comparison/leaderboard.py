@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from benchmark.report.comparison.counted_rounds import counted_means_s
 from benchmark.report.comparison.differences import cards_of
 from benchmark.report.comparison.estimates import compare_latencies, compare_scores
 from benchmark.report.comparison.loading import NamedRun
@@ -123,14 +124,15 @@ def _key(runs: Sequence[NamedRun]) -> str:
 
 
 def _place(named: NamedRun, model: ModelResult, key: str) -> _Placed:
-    run, energy = named.run, energy_of(model)
-    means_s = [made.mean_latency_s for made in model.rounds if made.counts]
+    run, cost = named.run, energy_of(model)
+    energy_j = None if cost is None else cost.joules_per_image
+    means_s = counted_means_s(model)
     score = model.score(key) if key else None
     drivers = sorted({state.driver for made in model.rounds for state in made.states if state.driver})
     entry = Entry(
         named.name, run.started, model.name, model.family, run.device, ", ".join(cards_of([model])),
         ", ".join(drivers), _settings(run, model), model.parameters, model.images, len(means_s), model.mean_latency_s,
-        t_interval(means_s, TIE_CONFIDENCE) if len(means_s) > 1 else None, None if energy is None else energy.joules_per_image,
+        t_interval(means_s, TIE_CONFIDENCE) if len(means_s) > 1 else None, energy_j,
         model.peak_memory_bytes, score if score is not None and has_value(score.value) else None, {},
     )  # fmt: skip
     return _Placed(entry, run, model)
@@ -199,6 +201,5 @@ def _by_score(first: _Placed, other: _Placed) -> Outcome | None:
 
 def _by_speed(first: _Placed, other: _Placed) -> Outcome | None:
     """Return what Welch's interval says, of columns of one run too, whose rounds could be paired."""
-    means_s = [[made.mean_latency_s for made in each.model.rounds if made.counts] for each in (other, first)]
-    estimate = compare_latencies(means_s[0], means_s[1])
+    estimate = compare_latencies(counted_means_s(other.model), counted_means_s(first.model))
     return None if estimate is None else estimate.outcome_of_ratio()

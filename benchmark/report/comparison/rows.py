@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from benchmark.report.comparison.counted_rounds import count_beside_other_work, counted_means_s
 from benchmark.report.comparison.differences import is_same_machine
 from benchmark.report.comparison.estimates import (
     Estimate,
@@ -106,12 +107,12 @@ def _mark(row: Row, across_machines: bool) -> Row:
 
 def _latency(pair: ColumnPair) -> Row:
     """Return the row of seconds per image: each round that counts is one value."""
-    means_s = [[made.mean_latency_s for made in model.rounds if made.counts] for model in (pair.old, pair.new)]
+    means_s = [counted_means_s(model) for model in (pair.old, pair.new)]
     estimate = compare_latencies(means_s[0], means_s[1])
     rounds = len(means_s[0]), len(means_s[1])
     row = _ratio(pair, LATENCY, "Latency (s/image)", pair.old.mean_latency_s, pair.new.mean_latency_s)
     if estimate is None:
-        return replace(row, rounds=rounds, reason=_too_few(rounds))
+        return replace(row, rounds=rounds, reason=_too_few(pair, rounds))
     outcome = estimate.outcome_of_ratio()
     return replace(
         row, change=to_ratio(estimate.value), interval=estimate.ratios(), outcome=outcome,
@@ -120,10 +121,12 @@ def _latency(pair: ColumnPair) -> Row:
     )  # fmt: skip
 
 
-def _too_few(rounds: tuple[int, int]) -> str:
+def _too_few(pair: ColumnPair, rounds: tuple[int, int]) -> str:
     old, new = rounds
+    busy = count_beside_other_work(pair.old), count_beside_other_work(pair.new)
+    why = f"; left out are {busy[0]} and {busy[1]} beside other work on the CPU" if any(busy) else ""
     which = f"{old} of the old run and {new} of the new one"
-    return f"fewer than {LEAST_ROUNDS} rounds that are complete and undisturbed: {which}"
+    return f"fewer than {LEAST_ROUNDS} rounds that are complete and undisturbed: {which}{why}"
 
 
 def _energy(pair: ColumnPair) -> Row | None:

@@ -8,7 +8,7 @@ import pytest
 from comparison_cases import a_run, kid, model
 from costs_cases import energy, with_findings
 
-from benchmark.measure.findings import Findings
+from benchmark.measure.findings import Findings, MachineState
 from benchmark.report.comparison.differences import find_differences
 from benchmark.report.comparison.pairing import pair_columns
 from benchmark.report.comparison.rows import Row, compare_columns
@@ -197,3 +197,28 @@ def test_who_is_better_follows_from_which_values_of_the_score_are() -> None:
 def test_a_score_of_one_run_alone_is_shown_and_not_compared() -> None:
     rows = rows_of(a_run(model(scores=[kid(0.01)])), a_run(model()))
     assert (rows["kid"].old, rows["kid"].new, rows["kid"].reason) == (0.01, None, "the new run has no such score")
+
+
+def busy(run: RunResult, *numbers: int, cores: float = 1.0, card: str = "") -> RunResult:
+    """Return a run of one column in whose rounds other work kept so many of four cores busy."""
+    rounds = list(run.models[0].rounds)
+    for number in numbers:
+        state = MachineState(0.0, card_uuid=card, cpu_cores=4, other_cpu_cores=cores)
+        rounds[number] = replace(rounds[number], states=(state,))
+    return replace(run, models=(replace(run.models[0], rounds=tuple(rounds)),))
+
+
+def test_on_a_cpu_a_round_beside_other_work_is_not_held_against_another_run() -> None:
+    run = a_run(model(means_s=(1.0, 1.001, 0.999, 2.0), card=None))
+    row = rows_of(run, busy(run, 3))["latency"]
+    assert (row.rounds, row.reason) == ((4, 3), "")
+    row = rows_of(run, busy(run, 2, 3))["latency"]
+    assert (row.rounds, row.outcome) == ((4, 2), None)
+    assert row.reason.endswith("2 of the new one; left out are 0 and 2 beside other work on the CPU")
+    assert rows_of(run, busy(run, 2, 3, cores=0.1))["latency"].rounds == (4, 4)
+
+
+def test_beside_a_gpu_other_work_on_the_cpu_leaves_rounds_as_they_are() -> None:
+    run = a_run(model(means_s=(1.0, 1.001, 0.999, 1.0)))
+    row = rows_of(run, busy(run, 0, 1, 2, 3, cores=4.0, card="GPU-1"))["latency"]
+    assert (row.rounds, row.outcome) == ((4, 4), "TIE")
