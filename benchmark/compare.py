@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str]) -> int:
     try:
-        options = _parser().parse_args(given)
+        options = build_parser().parse_args(given)
         if len(options.runs) < 2:
             raise ValueError("one run has nothing to be compared with: name two, or more for a leaderboard")
         text, status = _compare_two(options) if len(options.runs) == 2 else _rank(options)
@@ -98,7 +98,8 @@ class _OneLineParser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; what does not parse is a ValueError of one line."""
     parser = _OneLineParser(
         prog=f"python -m {NAME}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -32,12 +32,7 @@ AT_ONCE = 32
 
 def score_equal_runs(runs: int, images: int, references: int, cache: Path) -> Iterator[list[Score]]:
     """Yield the KD-robots of each run: the same prompts, other seeds, VAR's embedded model."""
-    given: dict[str, Any] = {
-        "MODELS": "pixart",
-        "WEIGHTS": "tiny",
-        "PIXART_STEPS": 1 if tiny else STEPS,
-        "DEVICE": "cpu",
-    }
+    given: dict[str, Any] = {"MODELS": "var-d16", "WEIGHTS": "tiny", "DEVICE": "cpu"}
     settings = settings_class()(**given)
     machine = choose_machine("cpu", "auto")
     (column,) = plan_columns(settings, choose_models(settings, "Robots", print), machine)
