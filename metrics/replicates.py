@@ -78,11 +78,7 @@ def jackknife(value: float, deleted: Mapping[str, Sequence[float]]) -> Estimate 
     """
     if not deleted or min(map(len, deleted.values())) < MINIMUM_SAMPLES:
         return None
-    variances = {}
-    for sample, replicates in deleted.items():
-        groups = len(replicates)
-        mean = math.fsum(replicates) / groups
-        variances[sample] = (groups - 1) / groups * math.fsum((value - mean) ** 2 for value in replicates)
+    variances = {sample: jackknife_variance(replicates) for sample, replicates in deleted.items()}
     return Estimate(value, variances, min(map(len, deleted.values())) - 1)
 
 

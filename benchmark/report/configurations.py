@@ -15,11 +15,16 @@ def model_of(column: ModelResult) -> str:
 
 
 def configurations_of(columns: Sequence[ModelResult]) -> dict[str, list[ModelResult]]:
-    """Return the columns of each model, in their order."""
-    found: dict[str, list[ModelResult]] = {}
+    """Return the columns of each model, in their order; models of one name from two folders are two models."""
+    found: dict[tuple[str, ...], list[ModelResult]] = {}
     for column in columns:
-        found.setdefault(model_of(column), []).append(column)
-    return found
+        paths = sorted(value for value in column.options.values() if "/" in value)
+        found.setdefault((model_of(column), *paths), []).append(column)
+    names = [name for name, *_ in found]
+    return {
+        name if names.count(name) == 1 else alike[0].name: alike
+        for name, alike in zip(names, found.values(), strict=True)
+    }
 
 
 def has_choice(columns: Sequence[ModelResult]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweep_cases import configuration
 
-from benchmark.report.configurations import describe, describe_beside, has_choice
+from benchmark.report.configurations import configurations_of, describe, describe_beside, has_choice
 
 
 def test_a_configuration_is_its_model_with_what_tells_it_from_the_others() -> None:
@@ -48,6 +48,20 @@ def test_a_value_that_is_a_path_is_told_by_the_columns_title() -> None:
     ]
     assert describe(loras[0], loras) == "PixArt (a)"
     assert describe_beside(loras[1], loras[0], loras) == "PixArt (b)"
+
+
+def test_models_of_one_name_from_two_folders_are_two_models() -> None:
+    columns = [
+        configuration(
+            "x", 1.0, 0.0, options={"model": f"./{folder}/x", "steps": steps}, name=f"x ({folder}/x, {steps})"
+        )
+        for folder, steps in (("a", 20), ("b", 20))
+    ]
+    assert not has_choice(columns)
+    more = configuration("x", 1.0, 0.0, options={"model": "./a/x", "steps": 8}, name="x (a/x, 8)")
+    assert {name: len(alike) for name, alike in configurations_of([*columns, more]).items()} == {
+        "x (a/x, 20)": 2, "x (b/x, 20)": 1,
+    }  # fmt: skip
 
 
 def test_a_strength_is_named_in_words() -> None:
