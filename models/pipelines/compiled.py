@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -117,7 +118,7 @@ class SpedUp:
     graphed: dict[str, list[GraphedCall]] = field(default_factory=dict)
     plain: dict[str, str] = field(default_factory=dict)
     extracted: list[GraphedCall] = field(default_factory=list)
-    _owner: object = None
+    _owner: weakref.ref[object] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def graphs(self) -> dict[str, int]:
@@ -127,15 +128,24 @@ class SpedUp:
     def capture_for(self, owner: object) -> None:
         """Let all graphs from now on be those of `owner`; those that were captured for another one are dropped.
 
-        Generators of one pipeline that are called with other options are each the owner of their graphs.
+        Generators of one pipeline that are called with other options are each the owner of their graphs, which go
+        when they do.
         """
-        if self._owner is not None and owner is not self._owner:
-            calls = [*self.extracted, *(call for calls in self.graphed.values() for call in calls)]
-            if calls:
-                pool = torch.cuda.graph_pool_handle()  # one without graphs cannot be used again
-                for call in calls:
-                    call.drop_graphs(pool)
-        self._owner = owner
+        if self._owner is None or self._owner() is not owner:
+            if self._owner is not None:
+                self._drop_graphs()
+            self._owner = weakref.ref(owner, self._drop_graphs_of)
+
+    def _drop_graphs_of(self, owner: weakref.ref[object]) -> None:
+        if owner is self._owner:
+            self._drop_graphs()
+
+    def _drop_graphs(self) -> None:
+        calls = [*self.extracted, *(call for calls in self.graphed.values() for call in calls)]
+        if any(call.graphs for call in calls):
+            pool = torch.cuda.graph_pool_handle()  # one that has lost its graphs cannot be used again
+            for call in calls:
+                call.drop_graphs(pool)
 
     def note(self, strategy: str) -> str:
         """Return the footer's note: by which strategy, and, where it compiles blocks, how many of which network."""

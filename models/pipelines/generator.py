@@ -73,7 +73,6 @@ class DiffusersGenerator(ImageGenerator):
         self._placed_notes: tuple[str, ...] = ()
         # Of a family that can call its pipeline with other options.
         self.loaded: LoadedPipeline[DiffusersGenerator] | None = None
-        self._owner = object()  # whose graphs they are
         self._is_blacked_out: dict[int, bool] = {}
         # What a user gave to each call in other words than ours: where the first one fails, they are told of it.
         self.hub_args = ""
@@ -108,8 +107,8 @@ class DiffusersGenerator(ImageGenerator):
     def with_options(self, options: Any) -> DiffusersGenerator:
         """Return a generator of the same networks, placed and compiled as they are, for other options of its family.
 
-        Compiled code is shared, since it holds for tensors of any values. CUDA graphs are not: those of the generator
-        that was called before are dropped at the first call of another one.
+        Compiled code is shared, since it holds for tensors of any values. CUDA graphs are not: those of a generator go
+        with it, or at the first call of another one.
         """
         assert self.loaded is not None, "its family has options of a call"
         other = self.loaded.ask(self.pipeline, options)
@@ -142,7 +141,7 @@ class DiffusersGenerator(ImageGenerator):
         """
         parts = [[request] for request in requests] if self._is_alone else [requests]
         if self.sped_up is not None:
-            self.sped_up.capture_for(self._owner)
+            self.sped_up.capture_for(self)
         with torch.inference_mode(), quiet_calls(), warnings.catch_warnings():
             # A pipeline that casts NaN to bytes by itself warns of it, and gives black.
             warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,8 @@ def test_graphs_are_those_of_the_options_that_were_called_last(monkeypatch: pyte
     assert Baked.captures == 2
     make(first)
     assert (Baked.captures, call.pool) == (3, pools[1]), "a pool that has lost its graphs is not used again"
+    del second
+    assert call.graphs
+    del first
+    gc.collect()
+    assert not call.graphs, "they go with their generator"
