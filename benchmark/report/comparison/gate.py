@@ -14,6 +14,7 @@ from typing import Literal
 
 from benchmark.report.comparison.estimates import Estimate
 from benchmark.report.comparison.rows import LATENCY, Row
+from benchmark.report.equal_quality import FLOOR_HALF_WIDTHS
 from benchmark.report.latency_ratios import to_ratio
 from benchmark.report.numbers import has_value
 
@@ -122,7 +123,7 @@ def margin_of(row: Row) -> float | None:
     interval = row.floor_interval
     if interval is None or not all(map(has_value, interval)) or interval[1] <= interval[0]:
         return None
-    return interval[1] - interval[0]
+    return FLOOR_HALF_WIDTHS * (interval[1] - interval[0]) / 2
 
 
 def _by_key(rows: Sequence[Row], thresholds: Thresholds, deciding: str) -> dict[str, float]:
