@@ -137,6 +137,8 @@ def _quality_table(models: Sequence[ModelResult]) -> str:
         floor = meaning = ""
         if has_value(like.floor):
             floor = shown_number(like.floor, like.decimals)
+            if interval := shown_interval(like.floor_interval, like.decimals):
+                floor += f"<br><small>{interval}</small>"
             meaning = f"<br><small>{text(like.floor_meaning)}, N = {like.floor_count}</small>"
         against = f" against {like.n_reference}" if like.n_reference else ""
         cells += [f"{floor}{meaning}", f"{like.n_generated}{against}"]

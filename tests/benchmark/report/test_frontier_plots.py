@@ -264,6 +264,7 @@ def test_the_page_has_the_lines_the_plots_and_what_was_compared(tmp_path: Path) 
     assert "joules per image (log scale; lower = better)" in page
     assert "no: PixArt (steps 8, compiled) is as fast and better" in page
     assert f"{MARGIN:.3g}" in page
+    assert "<td>0.0000<br><small>-0.0040..0.0040</small><br><small>real images score, N = 256</small></td>" in page
 
 
 def test_hostile_names_stay_text_in_plots(tmp_path: Path) -> None:
