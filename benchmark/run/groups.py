@@ -100,6 +100,8 @@ def time_group(
                 tell(Ended(place))
     finally:
         model.release()
+    if not uncounted:
+        return
     try:
         for place, timing in uncounted:
             if stopped():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import swept_noise
 import torch
+from in_process import InProcess
 from swept_noise import ALIVE, CALLED, LOADED
 
 import models
@@ -27,6 +28,7 @@ from benchmark.run.columns import Column, choose_models, plan_columns
 from benchmark.run.groups import loaded_alike
 from benchmark.run.jobs import open_jobs
 from benchmark.run.rounds import generate
+from benchmark.run.servers import WorkerDied
 from benchmark.run.snapshot import Snapshot
 from benchmark.settings.fields import ASSETS, settings_class
 from models.base import ModelFamily
@@ -50,6 +52,15 @@ class Run:
         return [{call.process for call in timed if call.round == number} for number in range(ROUNDS)]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def imported_modules_are_not_collected() -> Iterator[None]:
+    """Keep what is imported out of collections, as a server of workers does: each would take a third of a second."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def plain_family(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModelFamily:
     plain = dataclasses.replace(swept_noise.FAMILY, key="plain", title=lambda _: "Plain", call_options=frozenset())
@@ -69,7 +80,18 @@ def plan(**given: Any) -> list[Column]:
     return plan_columns(settings, choose_models(settings, "Robots", print), choose_machine("cpu", "auto"))
 
 
-def run(**given: Any) -> Run:
+class StopAfter(Stop):
+    """Asks to stop once so many calls were made."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self._calls = calls
+
+    def __call__(self) -> bool:
+        return len(CALLED) >= self._calls
+
+
+def run(stop: Stop | None = None, **given: Any) -> Run:
     """Generate as a run of the program does."""
     examples = zip(range(4), Robots(ASSETS, 0).examples(), strict=False)
     prompts = tuple(Prompt(row, example.caption, example.label) for row, example in examples)
@@ -77,7 +99,7 @@ def run(**given: Any) -> Run:
     failures: dict[str, str] = {}
     told = io.StringIO()
     given_prompts = PromptSet("Robots", "robots", Robots(ASSETS, 0).label_names, prompts, exhausted=True)
-    generate(jobs, given_prompts, "cpu", Progress(told), Stop(), failures)
+    generate(jobs, given_prompts, "cpu", Progress(told), stop or Stop(), failures)
     return Run(failures, told.getvalue(), {job.title: job.journal.read() for job in jobs})
 
 
@@ -254,6 +276,49 @@ def test_a_worker_that_is_killed_costs_the_member_that_was_running(monkeypatch: 
     first, third, fourth = (made.processes(f"Swept (level {level})")[0] for level in (1, 3, 4))
     assert len(first) == len(third) == 1
     assert first != third == fourth, "one more worker ran the rest"
+
+
+def test_a_member_whose_worker_dies_in_a_pass_keeps_its_times_and_another_worker_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Death(BaseException):
+        pass
+
+    def measure(generator: Any, *_: Any) -> Memory:
+        if generator.options.level == 2:
+            raise Death
+        return Memory(10, 20, "call", False)
+
+    def run_or_die(server: InProcess, *given: Any, own: Any = InProcess.run) -> None:
+        try:
+            own(server, *given)
+        except Death:
+            raise WorkerDied("its process was killed by SIGKILL") from None
+
+    monkeypatch.setattr(passes, "_PASSES", passes._PASSES | {"memory": measure})
+    monkeypatch.setattr(InProcess, "run", run_or_die)
+    made = run(PASSES="memory", ROUNDS=1)
+    assert made.failures == {}
+    assert (
+        "Swept (level 2): its process was killed by SIGKILL after its timed calls; what passes lack is n/a" in made.told
+    )
+    found = {title: snapshot.measured[0].reason for title, snapshot in made.found.items()}
+    assert list(found.values()) == ["", "its process was killed by SIGKILL", ""]
+    assert LOADED == ["1", "3"]
+    assert set(CALLED[: 2 * CALLS]) == {1, 2}
+    assert CALLED[2 * CALLS :] == [3] * CALLS
+
+
+def test_a_group_that_was_stopped_goes_on_where_it_was() -> None:
+    first = run(StopAfter(CALLS + 2), ROUNDS=2)
+    assert first.failures == {}
+    assert [len(found.timed) for found in first.found.values()] == [TIMED, 1, 0]
+    whole = run(ROUNDS=2)
+    for found in whole.found.values():
+        assert [(call.round, call.indices) for call in found.timed] == [
+            (number, (index,)) for number in range(2) for index in range(TIMED)
+        ]
+    assert LOADED == ["1", "2", "3"], "the first member had its round; the other round is reversed"
 
 
 def test_members_that_have_their_rounds_are_not_timed_again() -> None:
