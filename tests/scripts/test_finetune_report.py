@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,10 +22,15 @@ FEW = ("--num_samples", "6", "--drift_samples", "4", "--curve_samples", "4", "--
        "--strengths", "0,0.5,1")  # fmt: skip
 
 
-def run(script: Path, *arguments: str, **names: str) -> subprocess.CompletedProcess[str]:
+def command_of(script: Path, *arguments: str, **names: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command of a script, and its environment."""
     ours = {"HOME": os.environ.get("HOME", "/"), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
     environment = ours | {"WEIGHTS": "tiny", "CUDA_VISIBLE_DEVICES": "", "PIXART_STEPS": "2"} | names
-    command = [sys.executable, str(script), *arguments]
+    return [sys.executable, str(script), *arguments], environment
+
+
+def run(script: Path, *arguments: str, **names: str) -> subprocess.CompletedProcess[str]:
+    command, environment = command_of(script, *arguments, **names)
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -56,10 +63,46 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "Emoji"
 
 
-def test_a_report_says_what_changed_and_a_second_call_draws_nothing_again(trained: Path) -> None:
-    told = run(REPORT, "--base_dir", str(trained), *FEW)
-    assert told.returncode == 0, told.stderr
+@dataclass(frozen=True)
+class Stopped:
+    """A report that a signal ended once its first image was there. made: when each of its images was written, in ns."""
+
+    base_dir: Path
+    status: int
+    told: str
+    made: dict[Path, int]
+
+
+@pytest.fixture(scope="module")
+def stopped(trained: Path) -> Stopped:
+    command, environment = command_of(REPORT, "--base_dir", str(trained), *FEW)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE)
     output = trained / "finetune_report"
+    while process.poll() is None and not list(output.rglob("00000.png")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=300)
+    return Stopped(trained, process.returncode, told, times_in(output))
+
+
+def times_in(output: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in output.rglob("[0-9]*.png")}
+
+
+def test_a_signal_ends_a_report_in_one_line(stopped: Stopped) -> None:
+    assert stopped.status == 143, stopped.told
+    assert stopped.told.splitlines()[-1] == "finetune_report: stopped; the same command goes on from here"
+    assert "Traceback" not in stopped.told
+    assert stopped.made
+
+
+def test_a_report_says_what_changed_and_a_second_call_draws_nothing_again(stopped: Stopped) -> None:
+    told = run(REPORT, "--base_dir", str(stopped.base_dir), *FEW)
+    assert told.returncode == 0, told.stderr
+    output = stopped.base_dir / "finetune_report"
+    times = times_in(output)
+    assert {path: times[path] for path in stopped.made} == stopped.made, "it went on from where it was stopped"
+    assert len(times) >= 30
     page = (output / "finetune.md").read_text(encoding="utf-8")
     assert re.search(r"\*\*FD-EffNetLite0 went -?\d+ % of the way to the floor\*\* on 6 held-out captions", page)
     assert "## Drift: Robots" in page
@@ -81,27 +124,26 @@ def test_a_report_says_what_changed_and_a_second_call_draws_nothing_again(traine
     assert re.search(r"- `memorisation`: 6 held-out images; a share of 1 % needs at least 100", page), (
         "the training images are known"
     )
-    times = {path: path.stat().st_mtime_ns for path in output.rglob("[0-9]*.png")}
-    assert len(times) >= 30
-    again = run(REPORT, "--base_dir", str(trained), *FEW)
+    again = run(REPORT, "--base_dir", str(stopped.base_dir), *FEW)
     assert again.returncode == 0, again.stderr
-    assert {path: path.stat().st_mtime_ns for path in output.rglob("[0-9]*.png")} == times
+    assert times_in(output) == times
     assert "round 1 of 1" not in again.stderr, "nothing is loaded"
     page_again = (output / "finetune.md").read_text(encoding="utf-8")
     assert re.sub(r"\| \d+ s \|", "", page_again) == re.sub(r"\| \d+ s \|", "", page)
 
 
-def test_images_of_a_caption_that_was_edited_are_not_taken_for_its_own(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "Emoji")
-    base_dir, once = tmp_path / "Emoji", ("--num_samples", "2", "--drift_samples", "2", "--curve_samples", "2",
-                                         "--training_samples", "2", "--strengths", "0,1")  # fmt: skip
-    told = run(REPORT, "--base_dir", str(base_dir), *once)
-    assert told.returncode == 0, told.stderr
-    caption = min((base_dir / "input" / "test").glob("*_caption.txt"))
-    caption.write_text("something else\n")
-    told = run(REPORT, "--base_dir", str(base_dir), *once)
+def test_images_of_a_caption_that_was_edited_are_not_taken_for_its_own(stopped: Stopped) -> None:
+    caption = min((stopped.base_dir / "input" / "test").glob("*_caption.txt"))
+    before = caption.read_text(encoding="utf-8")
+    caption.write_text("something else\n", encoding="utf-8")
+    try:
+        told = run(REPORT, "--base_dir", str(stopped.base_dir), *FEW)
+    finally:
+        caption.write_text(before, encoding="utf-8")
     assert told.returncode == 2
-    assert "holds images of other captions, first image 0: choose another --output_dir" in told.stderr
+    assert told.stderr.splitlines()[-1].endswith(
+        "holds images of other captions, first image 0: choose another --output_dir, or start over with FRESH=1"
+    )
     assert "Traceback" not in told.stderr
 
 
