@@ -77,9 +77,16 @@ def _differences(compared: ComparedRuns) -> list[str]:
 
 
 def _difference(each: Difference) -> str:
-    old, new = (text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..." for text in (each.old, each.new))
+    old, new = _shortened(each.old, each.new)
     whose = f"{each.column}, " if each.column else ""
     return f"{whose}{each.what}: {old or '(empty)'} -> {new or '(empty)'}"
+
+
+def _shortened(old: str, new: str) -> tuple[str, str]:
+    """Return both texts so short that they fit a line, by their starts, or by their ends where those tell them apart."""
+    starts = [text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..." for text in (old, new)]
+    ends = [text if len(text) <= _LONGEST_VALUE else f"...{text[-_LONGEST_VALUE:]}" for text in (old, new)]
+    return (starts[0], starts[1]) if starts[0] != starts[1] else (ends[0], ends[1])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -210,3 +210,15 @@ def test_eight_columns_are_compared_in_a_fresh_process_without_torch_in_under_a_
 
 def test_the_runs_of_the_cases_have_keys() -> None:
     assert all(found.family and found.options for found in KEYED.values())
+
+
+def test_long_values_are_cut_where_they_still_tell_the_runs_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = "0123456789abcdef" * 4
+    runs = [a_run(model(), prompts_identity=f"{digest} without {which}") for which in ("aaa", "bbb")]
+    main(pair(tmp_path, *runs))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  prompts:")]
+    assert "aaa -> ..." in line
+    assert line.endswith("bbb")
+    assert len(line) < 150
