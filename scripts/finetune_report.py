@@ -159,9 +159,14 @@ def read_settings(arguments: argparse.Namespace, lora: Path, strengths: Sequence
         raise ValueError("WEIGHTS=random: random weights have no quality that a LoRA could change")
 
     from finetuning.base import base_options
+    from models.pixart import HUB_BASE
 
-    (model,) = settings.selected_models()
-    return settings.model_copy(update={"pixart_model": base_options(model.options, settings.weights).model})
+    (options,) = (model.options for model in settings.selected_models())
+    based = base_options(options, settings.weights)
+    if based == options:
+        return settings
+    # The combined base is a whole pipeline, of which PIXART_BASE would be a part that nothing reads.
+    return settings.model_copy(update={"pixart_model": based.model, "pixart_base": HUB_BASE})
 
 
 def main(given: Sequence[str] | None = None) -> int:
