@@ -14,8 +14,8 @@ mkdir -p "$BASE_DIR"
 
 benchmark() { # NAME STEPS
     echo "Benchmark: $1 run, PIXART_STEPS=$2" >&2
-    env WEIGHTS=tiny MODELS=pixart PIXART_STEPS="$2" DATASET=robots NUM_SAMPLES=48 NUM_REFERENCES=500 METRICS=kid \
-        ROUNDS=3 TIMED_SAMPLES=12 PASSES=none SEED=42 "$PYTHON_BIN" run_inference.py --output-dir "$BASE_DIR/$1" \
+    env WEIGHTS=tiny MODELS=pixart PIXART_STEPS="$2" DATASET=robots NUM_SAMPLES=32 NUM_REFERENCES=500 METRICS=kid \
+        ROUNDS=3 TIMED_SAMPLES=8 PASSES=none SEED=42 "$PYTHON_BIN" run_inference.py --output-dir "$BASE_DIR/$1" \
         > "$BASE_DIR/$1.txt"
 }
 

@@ -122,11 +122,9 @@ def _latency(pair: ColumnPair) -> Row:
 
 
 def _too_few(pair: ColumnPair, rounds: tuple[int, int]) -> str:
-    old, new = rounds
     busy = count_beside_other_work(pair.old), count_beside_other_work(pair.new)
-    why = f"; left out are {busy[0]} and {busy[1]} beside other work on the CPU" if any(busy) else ""
-    which = f"{old} of the old run and {new} of the new one"
-    return f"fewer than {LEAST_ROUNDS} rounds that are complete and undisturbed: {which}{why}"
+    why = f"; {busy[0]} and {busy[1]} were beside other work on the CPU" if any(busy) else ""
+    return f"fewer than {LEAST_ROUNDS} rounds count: {rounds[0]} of the old run and {rounds[1]} of the new one{why}"
 
 
 def _energy(pair: ColumnPair) -> Row | None:

@@ -83,7 +83,7 @@ def _difference(each: Difference) -> str:
 
 
 def _shortened(old: str, new: str) -> tuple[str, str]:
-    """Return both texts so short that they fit a line, by their starts, or by their ends where those tell them apart."""
+    """Return both texts so short that they fit a line: their starts, or their ends where those tell them apart."""
     starts = [text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..." for text in (old, new)]
     ends = [text if len(text) <= _LONGEST_VALUE else f"...{text[-_LONGEST_VALUE:]}" for text in (old, new)]
     return (starts[0], starts[1]) if starts[0] != starts[1] else (ends[0], ends[1])
