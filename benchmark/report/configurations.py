@@ -60,7 +60,7 @@ def describe_beside(column: ModelResult, other: ModelResult, columns: Sequence[M
     if details is None:
         return describe(column, columns)
     options, axes = details
-    shown = [option.removesuffix(" steps") for option in options]
+    shown = [option.removesuffix(" steps").removesuffix(" step") for option in options]
     return ", ".join([f"at {', '.join(shown)}", *axes] if shown else axes)
 
 
@@ -84,4 +84,6 @@ def _word(column: ModelResult, variable: str) -> str:
     """Return an option with its value: "8 steps", "cfg 1.5"."""
     value = column.options.get(variable, column.axes.get(variable, ""))
     name = variable.removeprefix(f"{column.family}_".upper()).lower().replace("_", " ").replace("lora", "LoRA")
-    return f"{value} {name}" if name == "steps" else f"{name} {value}"
+    if name == "steps":
+        return f"{value} step" if value == "1" else f"{value} steps"
+    return f"{name} {value}"

@@ -41,7 +41,8 @@ class Axis:
         if self.scale == "linear" or (self.scale == "log" and self.high / self.low < 4):
             return _even(self.low, self.high)
         chosen: list[float] = []
-        for value in _round_values(self.low, self.high):
+        factors = (1.0, 5.0, 2.0, 3.0, 7.0) if self.scale == "log" else (1.0, 5.0, 2.0)
+        for value in _round_values(self.low, self.high, factors):
             if all(abs(self.place(value) - self.place(other)) >= least_px for other in chosen):
                 chosen.append(value)
         return sorted(chosen)
@@ -56,12 +57,12 @@ def _even(low: float, high: float) -> list[float]:
     return [step * number for number in range(first, last + 1)]
 
 
-def _round_values(low: float, high: float) -> list[float]:
-    """Return 0, powers of ten, then 5 and 2 times these, of both signs, within a range; the roundest first."""
+def _round_values(low: float, high: float, factors: Sequence[float]) -> list[float]:
+    """Return 0 and so many times powers of ten, of both signs, within a range; the roundest first."""
     largest = max(abs(low), abs(high))
     first = math.floor(math.log10(largest))
     values = [0.0]
-    for factor in (1, 5, 2):
+    for factor in factors:
         for power in range(first, first - MOST_TICKS, -1):
             values += [sign * factor * 10.0**power for sign in (1, -1)]
     return [value for value in values if low <= value <= high]

@@ -11,6 +11,9 @@ def test_a_configuration_is_its_model_with_what_tells_it_from_the_others() -> No
     steps = [configuration("PixArt", 1.0, 0.0, options={"steps": count, "guidance": 4.5}) for count in (20, 8)]
     assert [describe(column, steps) for column in steps] == ["PixArt at 20 steps", "PixArt at 8 steps"]
     assert describe_beside(steps[0], steps[1], steps) == "at 20"
+    one = [configuration("PixArt", 1.0, 0.0, options={"steps": count}) for count in (2, 1)]
+    assert describe(one[1], one) == "PixArt at 1 step"
+    assert describe_beside(one[1], one[0], one) == "at 1"
     cfg = [configuration("VAR-d16", 1.0, 0.0, options={"cfg": value}) for value in (1.5, 4.0)]
     assert describe(cfg[0], [*steps, *cfg]) == "VAR-d16 at cfg 1.5"
     assert describe_beside(cfg[1], cfg[0], cfg) == "at cfg 4.0"
