@@ -153,6 +153,7 @@ def check_slowed(options: argparse.Namespace, folder: Path) -> Iterator[Pair]:
     clock = Clock("cpu")
     began, longest = clock.now(), 0.0
     machine, data = choose_machine(options.device, "auto"), None
+    timing = argparse.Namespace(**{**vars(options), "set": ["PASSES=none", *options.set]})
     for number in range(1, options.runs + 1):
         start = clock.now()
         if options.seconds is not None and start - began + longest > options.seconds:
@@ -160,9 +161,9 @@ def check_slowed(options: argparse.Namespace, folder: Path) -> Iterator[Pair]:
         runs = []
         for name in ("A", PLANTED):
             output = folder / f"{number}-{name}"
-            settings = settings_of(options, options.models, output)
+            settings = settings_of(timing, options.models, output)
             data = data or _prompts(settings.seed, options.timed, folder / "data")
-            runs.append(_time(options, machine, data, output, name))
+            runs.append(_time(timing, machine, data, output, name))
         seconds = clock.now() - start
         longest = max(longest, seconds)
         yield check("slowed", number, runs[0], runs[1], folder, seconds, "--slower", options.slower)
