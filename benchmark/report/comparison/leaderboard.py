@@ -166,7 +166,7 @@ def _kind_of_score(placed: _Placed) -> Hashable:
     if score is None:
         return _NO_SCORE
     against = f" against {score.n_reference}" if score.n_reference else ""
-    references = f", references {placed.run.reference_identity[:12]}" if placed.run.reference_identity else ""
+    references = f", references {placed.run.reference_identity}" if placed.run.reference_identity else ""
     return f"{score.short}: {score.identity}, N = {score.n_generated}{against}{references}"
 
 

@@ -95,10 +95,8 @@ def _card(entry: Entry) -> str:
 
 
 def listed_settings(settings: Mapping[str, str]) -> str:
-    """Return "MODE=eager, SDXL_STEPS=20"; a digest is cut short."""
-    return ", ".join(
-        f"{name}={value[:12] if name in ('prompts', 'references') else value}" for name, value in settings.items()
-    )
+    """Return "MODE=eager, SDXL_STEPS=20"."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _notes(board: Leaderboard) -> list[str]:

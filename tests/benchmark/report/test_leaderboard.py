@@ -49,6 +49,11 @@ def test_scores_that_cannot_be_compared_stand_in_sections_of_their_own() -> None
     assert board.sections[-1].title == "no such score"
 
 
+def test_references_that_are_told_apart_by_their_last_letter_alone_stand_in_two_sections() -> None:
+    runs = [a_run(model(scores=[kid(0.01)]), reference_identity=f"robots seed=42 parts={which}") for which in "aab"]
+    assert [len(section.entries) for section in rank(*runs).sections] == [2, 1]
+
+
 def test_without_scores_or_on_request_speed_ranks_within_one_machine() -> None:
     runs = [a_run(model(means_s=(mean, mean, mean), card=card)) for mean, card in ((2.0, "A"), (1.0, "A"), (1.5, "B"))]
     board = rank(*runs)
