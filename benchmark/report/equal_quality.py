@@ -175,18 +175,25 @@ def _conclude(
             than=describe_beside(best, column, columns), decimals=decimals_of(chosen.difference, found.decimals),
         )  # fmt: skip
     if equal:
-        needed = rounds_to_tell(by_name[equal[0].name], best, rounds)
-        ending = "" if needed is None else f"; about ROUNDS={needed} would decide"
-        name = describe(by_name[equal[0].name], columns)
-        return replace(
-            found, outcome="UNDECIDED", reason=f"{name} is as good; whether it is faster is undecided{ending}"
-        )
+        column = by_name[equal[0].name]
+        ending = _ending_of_speed(equal[0].speed, rounds_to_tell(column, best, rounds), rounds)
+        reason = f"{describe(column, columns)} is as good; whether it is faster is undecided{ending}"
+        return replace(found, outcome="UNDECIDED", reason=reason)
     if all(alternative.quality.outcome == "WORSE" for alternative in found.alternatives):
         least = min(alternative.difference for alternative in found.alternatives)
         return replace(found, outcome="WORSE", decimals=decimals_of(least, found.decimals))
     if all(alternative.quality.interval is None for alternative in found.alternatives):
         return replace(found, outcome="UNKNOWN", reason=f"{found.short} of {found.images} images has no interval")
     return replace(found, outcome="UNDECIDED", images_needed=_images_needed(found))
+
+
+def _ending_of_speed(speed: Pair, needed: int | None, rounds: int) -> str:
+    """Return what would decide who is faster: more rounds, also where one run has timed too few of both columns."""
+    if speed.rounds < LEAST_ROUNDS:
+        common = f"only {speed.rounds} of {rounds} rounds" if speed.rounds else "no round"
+        together = rounds + LEAST_ROUNDS - speed.rounds
+        return f": {common} timed both undisturbed in the same run; ROUNDS={together} would time them together"
+    return "" if needed is None else f"; about ROUNDS={needed} would decide"
 
 
 def _conclude_of_best(found: EqualQuality, judged: Judgement) -> EqualQuality:

@@ -16,7 +16,7 @@ from benchmark.report.latency_ratios import LEAST_ROUNDS, TIE_CONFIDENCE, TIE_RA
 from benchmark.report.model_result import ModelResult
 from benchmark.report.numbers import paired_difference
 from benchmark.report.quality_verdict import deciding_key, value_of
-from benchmark.report.speed_verdict import compare_speeds
+from benchmark.report.speed_verdict import compare_speeds, count_complete
 from metrics.base import Score
 
 
@@ -140,6 +140,8 @@ def _is_better(one: Score, other: Score) -> bool:
 
 
 def _is_as_fast(one: ModelResult, other: ModelResult, rounds: int) -> bool:
+    if not (count_complete(one, rounds) and count_complete(other, rounds)):  # the run was interrupted before
+        return False
     speed = compare_speeds(one, other, rounds)
     return speed.outcome == "TIE" or (speed.outcome == "WIN" and speed.first == one.name)
 

@@ -102,7 +102,7 @@ def ask_gate(rows: Sequence[Row], thresholds: Thresholds, deciding: str, margin:
     `thresholds` do not say, in the place of `margin_of`: the run's QUALITY_MARGIN.
 
     Raises:
-        ValueError: a threshold was given for a score that neither run has.
+        ValueError: a threshold was given for a score that neither run has, or two for one score.
     """
     worse = _by_key(rows, thresholds, deciding)
     questions, not_gated = [], []
@@ -132,6 +132,10 @@ def _by_key(rows: Sequence[Row], thresholds: Thresholds, deciding: str) -> dict[
     if "" in worse:
         if not deciding:
             raise ValueError("--worse VALUE: no score decides in both runs; name one, as kid=0.002")
+        if deciding in worse:
+            raise ValueError(
+                f"--worse VALUE is for {deciding}, which decides, and so is --worse {deciding}=...: give one"
+            )
         worse = {deciding: worse.pop("")} | worse
     if unknown := [key for key in worse if key not in keys]:
         there = f"there are {', '.join(keys)}" if keys else "there is no score"

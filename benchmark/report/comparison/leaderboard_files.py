@@ -23,6 +23,7 @@ CSV_HEAD = (
     "value_low", "value_high", "first_is_better", "settings",
 )  # fmt: skip
 _HEAD_BYTES = 4096
+_HEAD = f"{GENERATOR}<title>Leaderboard</title>"  # the report of a run has the same generator
 _DESCRIPTION = "Columns of several runs, ranked among those that can be compared."
 
 
@@ -40,11 +41,14 @@ def write_leaderboard(board: Leaderboard, csv: Path, html: Path) -> None:
     """Write both files.
 
     Raises:
-        ValueError: at one of the names is something that this program did not write; nothing was written.
+        ValueError: at one of the names is something that this program did not write, or both are the same name;
+            nothing was written.
         OSError: one cannot be written.
     """
+    if csv.resolve() == html.resolve():
+        raise ValueError(f"{shown(csv)} cannot be both files: give --csv and --html two names")
     _refuse_foreign(csv, ",".join(CSV_HEAD).encode())
-    _refuse_foreign(html, GENERATOR.encode())
+    _refuse_foreign(html, _HEAD.encode())
     lines: list[Sequence[object]] = [CSV_HEAD]
     for section in board.sections:
         lines += [_csv(place, section.title, entry) for place, entry in enumerate(section.entries, 1)]
@@ -135,7 +139,7 @@ def _page(board: Leaderboard) -> str:
     body.append(f'<ul class="notes">{notes}</ul><h2>All settings</h2><ul class="notes">{made}</ul>')
     style = f"<style>{STYLE} body {{ max-width: none; }} td {{ white-space: nowrap; }} "
     style += "td:last-child { white-space: normal; text-align: left; }</style>"
-    head = f'<meta charset="utf-8">{GENERATOR}<title>Leaderboard</title>{style}'
+    head = f'<meta charset="utf-8">{_HEAD}{style}'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from benchmark.report.results import ModelResult, RunResult
@@ -33,14 +33,15 @@ class PairedColumns:
 def pair_columns(old: RunResult, new: RunResult) -> PairedColumns:
     """Return the columns in pairs: by their keys; those that are left by title; then one model's only ones.
 
+    An only one is so in the whole run: of a sweep, what is left of two lists of values are two configurations.
     What differs between two columns that are not paired by their keys is among the differences of the runs.
     """
     left_old, left_new = list(old.models), list(new.models)
     pairs: list[ColumnPair] = []
     for tell in (_key, _title, _model):
-        ours = _only_ones(left_new, tell)
-        for key, theirs in _only_ones(left_old, tell).items():
-            if key in ours:
+        ours = _only_ones(new.models, tell)
+        for key, theirs in _only_ones(old.models, tell).items():
+            if key in ours and theirs in left_old and ours[key] in left_new:
                 pairs.append(ColumnPair(theirs, ours[key]))
                 left_old.remove(theirs)
                 left_new.remove(ours[key])
@@ -49,7 +50,7 @@ def pair_columns(old: RunResult, new: RunResult) -> PairedColumns:
     return PairedColumns(tuple(pairs), tuple(model.name for model in left_old), tuple(model.name for model in left_new))
 
 
-def _only_ones(models: list[ModelResult], tell: Callable[[ModelResult], Hashable]) -> dict[Hashable, ModelResult]:
+def _only_ones(models: Sequence[ModelResult], tell: Callable[[ModelResult], Hashable]) -> dict[Hashable, ModelResult]:
     """Return the columns of which no other one is told the same; None tells nothing."""
     told = [tell(model) for model in models]
     return {key: model for key, model in zip(told, models, strict=True) if key is not None and told.count(key) == 1}

@@ -122,6 +122,8 @@ def test_speeds_across_machines_are_compared_on_request_and_marked(
         (["{old}", "{new}", "--worse", "-1"], "argument --worse: '-1': give a number from 0 on, KEY=NUMBER, or none"),
         (["{old}", "{new}", "--worse", "kid=nan"], "argument --worse: 'nan' is no number"),
         (["{old}", "{new}", "--worse", "fid=1"], "--worse fid=...: no run has such a score; there are kid"),
+        (["{old}", "{new}", "--worse", "1", "--worse", "kid=2"],
+         "--worse VALUE is for kid, which decides, and so is --worse kid=...: give one"),
         (["{old}", "{new}", "--worse", "none", "--worse", "1"], "--worse: each score at most once, and none alone"),
         (["{old}", "{new}", "--worse", "kid=1", "--worse", "kid=2"],
          "--worse: each score at most once, and none alone"),

@@ -57,6 +57,10 @@ def test_of_several_columns_of_a_model_none_is_guessed_at() -> None:
 
     old, new = (a_run(*(steps(count) for count in counts)) for counts in ((4, 8), (8, 20, 12)))  # type: ignore[arg-type]
     assert names(old, new) == (["SDXL (steps 8)"], ("SDXL (steps 4)",), ("SDXL (steps 20)", "SDXL (steps 12)"))
+    old, new = (a_run(*(steps(count) for count in counts)) for counts in ((4, 12), (4, 20)))  # type: ignore[arg-type]
+    assert names(old, new) == (["SDXL (steps 4)"], ("SDXL (steps 12)",), ("SDXL (steps 20)",))
+    old, new = a_run(steps(12)), a_run(steps(20))  # type: ignore[arg-type]
+    assert names(old, new) == (["SDXL (steps 12) -> SDXL (steps 20)"], (), ())
 
 
 def test_the_same_run_differs_in_nothing_and_ties_in_everything() -> None:

@@ -114,6 +114,22 @@ def test_a_speed_that_is_undecided_names_no_one_and_says_how_many_rounds_would()
     )
 
 
+def test_columns_that_were_timed_in_different_runs_are_told_how_many_rounds_would_time_them_together() -> None:
+    slow, fast = pixart([2.0, 1.0], [0.001, 0.0012])
+    for together, which, rounds in ((0, "no round", 7), (2, "only 2 of 4 rounds", 5)):
+        columns = [
+            replace(column, rounds=tuple(
+                replace(made, sessions=("same",) if made.number < together else (column.name,))
+                for made in column.rounds
+            ))
+            for column in (slow, fast)
+        ]  # fmt: skip
+        assert line(*columns) == (
+            "Equal Quality: none (PixArt at 12 steps is as good; whether it is faster is undecided: "
+            f"{which} timed both undisturbed in the same run; ROUNDS={rounds} would time them together)"
+        )
+
+
 def test_scores_that_are_alike_to_the_last_digit_are_told_as_the_same() -> None:
     eager = configuration("SDXL", 3.8, 0.01)
     compiled = replace(configuration("SDXL", 2.0, 0.01, mode="compiled"), scores=eager.scores)

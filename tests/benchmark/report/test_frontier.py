@@ -51,6 +51,13 @@ def test_a_difference_within_its_interval_dominates_no_one() -> None:
     assert len(on_it(with_rounds(slow, 0.9, 1.2, 1.0, 1.1), fast)) == 2, "whether it is slower is not known"
 
 
+def test_a_column_without_a_complete_round_dominates_no_one() -> None:
+    slow, fast = pixart([2.0, 1.0], [0.01, 0.001])
+    partial = replace(fast, rounds=tuple(replace(made, complete=False) for made in fast.rounds))
+    assert on_it(slow, fast) == ["PixArt at 12 steps"]
+    assert on_it(slow, partial) == ["PixArt at 20 steps", "PixArt at 12 steps"]
+
+
 def test_of_columns_that_tie_on_speed_the_worse_one_is_dominated() -> None:
     both = [configuration("VAR-d16", 1.0, kid, options={"cfg": cfg}) for kid, cfg in ((0.02, 1.5), (0.01, 4.0))]
     both[1] = replace(both[1], scores=configuration("VAR-d16", 1.0, 0.01, number=1).scores)

@@ -16,6 +16,7 @@ from report_cases import hostile_name, run_with
 from benchmark.compare import main
 from benchmark.report.comparison.leaderboard import Leaderboard, rank_runs
 from benchmark.report.comparison.loading import NamedRun
+from benchmark.report.html.page import write_html_report
 from benchmark.report.results import RunResult
 
 
@@ -187,6 +188,25 @@ def test_text_from_elsewhere_is_text_in_the_page_and_no_formula_in_the_csv(numbe
     assert set(parser.tags) <= known
     for row in csv.reader(io.StringIO(files[0].read_text(encoding="utf-8"), newline="")):
         assert not [cell for cell in row if cell.lstrip().startswith(("=", "+", "@", "\t", "\r"))]
+
+
+def test_the_report_of_a_run_is_not_replaced_by_a_leaderboard(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "report.html"
+    write_html_report(run_with("SDXL"), None, page)
+    before = page.read_bytes()
+    assert main([*three(tmp_path), "--csv", str(tmp_path / "x.csv"), "--html", str(page)]) == 2
+    assert "report.html is not a leaderboard of this program" in capsys.readouterr().err
+    assert page.read_bytes() == before
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_one_name_for_both_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "board"
+    assert main([*three(tmp_path), "--csv", str(place), "--html", str(tmp_path / "." / "board")]) == 2
+    assert "board cannot be both files: give --csv and --html two names" in capsys.readouterr().err
+    assert not place.exists()
 
 
 def test_flags_of_two_runs_are_refused_for_a_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
