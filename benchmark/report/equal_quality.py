@@ -170,9 +170,13 @@ def _conclude(
     chosen = next((alternative for alternative in equal if alternative.speed.outcome == "WIN"), None)
     if chosen is not None:
         column = by_name[chosen.name]
+        cheaper = equal[: equal.index(chosen)]
+        unknown = [each.name for each in cheaper if each.speed.rounds < LEAST_ROUNDS]
+        left_out = dict.fromkeys(unknown, "timed in other runs")
         return replace(
-            found, outcome="FOUND", chosen=chosen.name, configuration=describe(column, columns),
-            than=describe_beside(best, column, columns), decimals=decimals_of(chosen.difference, found.decimals),
+            found, outcome="FOUND", chosen=chosen.name, left_out={**found.left_out, **left_out},
+            configuration=describe(column, columns), than=describe_beside(best, column, columns),
+            decimals=decimals_of(chosen.difference, found.decimals),
         )  # fmt: skip
     if equal:
         column = by_name[equal[0].name]

@@ -17,6 +17,7 @@ from benchmark.report.model_result import ModelResult
 from benchmark.report.numbers import paired_difference
 from benchmark.report.quality_verdict import deciding_key, value_of
 from benchmark.report.speed_verdict import compare_speeds, count_complete
+from benchmark.report.verdict import Pair
 from metrics.base import Score
 
 
@@ -28,7 +29,8 @@ class FrontierPoint:
     seconds_per_image: the mean over rounds that count. seconds_interval: its 95 % interval; None of fewer than two.
     score: None where there is none that can be compared. score_interval: 95 %, where it is known.
     joules_per_image: None where energy was not measured. joules_range: the least and the most of a round.
-    on_frontier: None where that is not known: without a score, with fewer rounds than decide, or left out.
+    on_frontier: None where that is not known: without a score, with fewer rounds than decide, left out, or where a
+        better column that looks as fast was timed in other runs.
     dominated_by: a column that is as fast and better, the best of these; "" on the frontier.
     on_energy_frontier, energy_dominated_by: the same with joules for seconds, by rounds that do not overlap.
     left_out: why it takes no part ("failed", "warning"), or "".
@@ -97,6 +99,8 @@ def _point(
         if rounds >= LEAST_ROUNDS:
             dominated_by = _dominating(model, part, key, lambda other: _is_as_fast(other, model, rounds))
             on_frontier = not dominated_by
+            if on_frontier and _may_be_dominated(model, part, key, rounds):
+                on_frontier = None
         if energy is not None:
             energy_dominated_by = _dominating(model, part, key, lambda other: _needs_less(other, model))
             on_energy_frontier = not energy_dominated_by
@@ -139,11 +143,30 @@ def _is_better(one: Score, other: Score) -> bool:
     return difference is not None and difference.interval()[1] < 0
 
 
+def _may_be_dominated(model: ModelResult, part: Sequence[ModelResult], key: str, rounds: int) -> bool:
+    """Return whether a better column looks as fast, and one run timed too few rounds of both to tell."""
+    score = _score_of(model, key)
+    return any(
+        other is not model and _is_better(_score_of(other, key), score) and _looks_as_fast(other, model, rounds)
+        for other in part
+    )
+
+
+def _looks_as_fast(one: ModelResult, other: ModelResult, rounds: int) -> bool:
+    speed = _speed(one, other, rounds)
+    return speed is None or (speed.rounds < LEAST_ROUNDS and speed.first == one.name)
+
+
 def _is_as_fast(one: ModelResult, other: ModelResult, rounds: int) -> bool:
-    if not (count_complete(one, rounds) and count_complete(other, rounds)):  # the run was interrupted before
-        return False
-    speed = compare_speeds(one, other, rounds)
-    return speed.outcome == "TIE" or (speed.outcome == "WIN" and speed.first == one.name)
+    speed = _speed(one, other, rounds)
+    return speed is not None and (speed.outcome == "TIE" or (speed.outcome == "WIN" and speed.first == one.name))
+
+
+def _speed(one: ModelResult, other: ModelResult, rounds: int) -> Pair | None:
+    """Return two columns' speeds as a verdict compares them; None where one has no complete round."""
+    if not (count_complete(one, rounds) and count_complete(other, rounds)):
+        return None
+    return compare_speeds(one, other, rounds)
 
 
 def energy_rounds(model: ModelResult) -> list[float]:

@@ -20,7 +20,7 @@ class ComparedRuns:
 
     old, new: the paths that they were asked for by. only_old, only_new: titles of columns in one run alone.
     deciding: the key of the score that decides, "" where no score does.
-    warnings: what is wrong with images of either run, whatever they score.
+    warnings: what failed in either run, whether it was interrupted, and what is wrong with its images.
     """
 
     old: str
@@ -72,4 +72,8 @@ def _own_margin(run: RunResult) -> float | None:
 
 
 def _warnings(which: str, run: RunResult) -> list[str]:
-    return [f"{which} {model.name}: {warning}" for model in run.models for warning in model.warnings]
+    """Return what a run lacks: columns that failed, and all that it was interrupted before; then its images' faults."""
+    found = [f"{which} {title} failed: {reason}" for title, reason in run.failures.items()]
+    if run.interrupted:
+        found.append(f"the {which} run was interrupted: its columns may lack rounds and images")
+    return [*found, *(f"{which} {model.name}: {warning}" for model in run.models for warning in model.warnings)]

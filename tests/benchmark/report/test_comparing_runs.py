@@ -224,3 +224,14 @@ def test_long_values_are_cut_where_they_still_tell_the_runs_apart(
     assert "aaa -> ..." in line
     assert line.endswith("bbb")
     assert len(line) < 150
+
+
+def test_columns_that_failed_and_runs_that_were_interrupted_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = a_run(model(), failures={"VAR-d16": "out of memory"}, interrupted=True)
+    assert main(pair(tmp_path, a_run(model(), model("VAR-d16")), new)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Only in the old run, and not compared: VAR-d16" in lines
+    assert "WARNING: new VAR-d16 failed: out of memory" in lines
+    assert "WARNING: the new run was interrupted: its columns may lack rounds and images" in lines

@@ -114,6 +114,19 @@ def test_a_speed_that_is_undecided_names_no_one_and_says_how_many_rounds_would()
     )
 
 
+def test_a_cheaper_one_that_is_as_good_and_was_timed_in_another_run_is_named_as_left_out() -> None:
+    best, middle, least = pixart([3.0, 2.0, 1.0], [0.001, 0.0011, 0.0012])
+    later = replace(least, rounds=tuple(replace(made, sessions=("later",)) for made in least.rounds))
+    earlier = [
+        replace(each, rounds=tuple(replace(made, sessions=("earlier",)) for made in each.rounds))
+        for each in (best, middle)
+    ]
+    assert line(best, middle, least).startswith("Equal Quality: PixArt at 8 steps (3.0x faster than at 20; ")
+    told = line(*earlier, later)
+    assert told.startswith("Equal Quality: PixArt at 12 steps (1.5x faster than at 20; ")
+    assert told.endswith("; left out: PixArt (steps 8) (timed in other runs))")
+
+
 def test_columns_that_were_timed_in_different_runs_are_told_how_many_rounds_would_time_them_together() -> None:
     slow, fast = pixart([2.0, 1.0], [0.001, 0.0012])
     for together, which, rounds in ((0, "no round", 7), (2, "only 2 of 4 rounds", 5)):

@@ -55,7 +55,17 @@ def test_a_column_without_a_complete_round_dominates_no_one() -> None:
     slow, fast = pixart([2.0, 1.0], [0.01, 0.001])
     partial = replace(fast, rounds=tuple(replace(made, complete=False) for made in fast.rounds))
     assert on_it(slow, fast) == ["PixArt at 12 steps"]
-    assert on_it(slow, partial) == ["PixArt at 20 steps", "PixArt at 12 steps"]
+    assert [point.on_frontier for point in frontier_of(slow, partial).points] == [None, True]
+
+
+def test_whether_a_column_is_dominated_by_one_of_another_run_is_not_known() -> None:
+    slow, fast = pixart([2.0, 1.0], [0.01, 0.001])
+    later = replace(fast, rounds=tuple(replace(made, sessions=("later",)) for made in fast.rounds))
+    first = replace(slow, rounds=tuple(replace(made, sessions=("first",)) for made in slow.rounds))
+    assert [point.on_frontier for point in frontier_of(first, fast).points] == [False, True]
+    assert [point.on_frontier for point in frontier_of(first, later).points] == [None, True]
+    slower = replace(first, scores=fast.scores), replace(later, scores=slow.scores)
+    assert [point.on_frontier for point in frontier_of(*slower).points] == [True, True], "it takes twice as long"
 
 
 def test_of_columns_that_tie_on_speed_the_worse_one_is_dominated() -> None:
