@@ -18,7 +18,7 @@ def configurations_of(columns: Sequence[ModelResult]) -> dict[str, list[ModelRes
     """Return the columns of each model, in their order; models of one name from two folders are two models."""
     found: dict[tuple[str, ...], list[ModelResult]] = {}
     for column in columns:
-        paths = sorted(value for value in column.options.values() if "/" in value)
+        paths = sorted(value for name, value in column.options.items() if "/" in value and not name.endswith("_PROMPT"))
         found.setdefault((model_of(column), *paths), []).append(column)
     names = [name for name, *_ in found]
     return {

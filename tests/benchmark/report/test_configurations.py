@@ -67,6 +67,15 @@ def test_models_of_one_name_from_two_folders_are_two_models() -> None:
     }  # fmt: skip
 
 
+def test_a_slash_in_a_prompt_makes_no_model_of_its_own() -> None:
+    columns = [
+        configuration("SDXL", 1.0, 0.0, options={"negative_prompt": text}, name=f"SDXL ({text})")
+        for text in ("blurry", "black/white")
+    ]
+    assert {name: len(alike) for name, alike in configurations_of(columns).items()} == {"SDXL": 2}
+    assert describe(columns[1], columns) == "SDXL (black/white)"
+
+
 def test_a_strength_is_named_in_words() -> None:
     strengths = [configuration("PixArt + LoRA", 1.0, 0.0, options={"lora_scale": value}) for value in (0.5, 1.0)]
     renamed = [
