@@ -68,7 +68,7 @@ def _compare_two(options: argparse.Namespace) -> tuple[str, int]:
     if len(worse) < len(options.worse) and (worse or len(options.worse) > 1):
         raise ValueError("--worse: each score at most once, and none alone")
     old, new = load_runs(options.runs)
-    thresholds = Thresholds(options.slower, worse, gate_scores=None not in options.worse)
+    thresholds = Thresholds(getattr(options, "slower", SLOWER), worse, gate_scores=None not in options.worse)
     compared = compare_runs(old, new, thresholds, options.across_machines)
     status = compared.exit_status
     if status == INCOMPARABLE:
@@ -84,8 +84,8 @@ def _rank(options: argparse.Namespace) -> tuple[str, int]:
     from benchmark.report.comparison.loading import load_runs
     from benchmark.report.typed_json import to_json
 
-    if options.worse or options.slower != SLOWER:
-        raise ValueError("--slower and --worse belong to the comparison of two runs")
+    if options.worse or hasattr(options, "slower"):
+        raise ValueError(f"--slower and --worse belong to the comparison of two runs; {len(options.runs)} are named")
     board = rank_runs(load_runs(options.runs), options.sort, options.across_machines)
     write_leaderboard(board, options.csv or Path("leaderboard.csv"), options.html or Path("leaderboard.html"))
     return (json.dumps(to_json(board), indent=1) if options.json else format_leaderboard(board)), OK
@@ -106,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a results.json, or the OUTPUT_DIR of a run")
     parser.add_argument(
-        "--slower", type=_share, default=SLOWER, metavar="SHARE",
+        "--slower", type=_share, default=argparse.SUPPRESS, metavar="SHARE",
         help="two runs: by how much a column of NEW may be slower, 3%% or 0.03; none: speed is not gated [3%%]",
     )  # fmt: skip
     parser.add_argument(
@@ -130,7 +130,7 @@ def _share(text: str) -> float | None:
     number = text.removesuffix("%")
     share = _number(number) / (100 if number != text else 1)
     if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to below 1: give 3%, 0.03 or none")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to below 1: give 3%, 0.03 or none")
     return share
 
 

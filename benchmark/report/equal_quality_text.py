@@ -27,7 +27,10 @@ def _answer(answer: EqualQuality, whose: str) -> str:
     if answer.outcome == "FOUND":
         return f"{answer.configuration} ({_gain(answer)}{_left_out(answer)})"
     if answer.outcome == "BEST":
-        return f"{answer.configuration} (the best, and no other is faster{_left_out(answer)})"
+        return (
+            f"{answer.configuration} (scores best, and no other is known to be faster; "
+            f"margin {shown_margin(answer)}{_left_out(answer)})"
+        )
     if answer.outcome == "UNKNOWN":
         return f"n/a{whose} ({answer.reason}{_left_out(answer)})"
     why = _all_worse(answer) if answer.outcome == "WORSE" else _undecided(answer)
@@ -73,7 +76,7 @@ def _undecided(answer: EqualQuality) -> str:
     undecided = f"undecided at N={answer.images}"
     needed = answer.images_needed
     if needed is None:
-        return f"{undecided}; more reference images would be needed as well"
+        return f"{undecided}; more generated and more reference images would be needed"
     if needed > MOST_IMAGES:
         return f"{undecided}; more than {MOST_IMAGES:,} images would be needed"
     # The floor's interval gets narrower with more images, and so does a margin that is made of it.

@@ -189,9 +189,12 @@ def _allowed(test: GateTest) -> str:
 def _result(compared: ComparedRuns) -> str:
     tests = compared.gate.tests
     counts = {result: sum(test.result == result for test in tests) for result in ("FAILED", "UNDECIDED", "PASSED")}
-    told = ", ".join(f"{count} {result.lower()}" for result, count in counts.items() if count)
+    told = ", ".join(f"{count} {result.lower()}" for result, count in counts.items() if count) or "no test"
+    untested = [word for word, kind in (("speed", True), ("quality", False)) if kind not in {x.is_ratio for x in tests}]
+    if untested and compared.exit_status == OK:
+        told += f"; {' and '.join(untested)} {'were' if len(untested) > 1 else 'was'} not tested"
     if compared.exit_status == INCOMPARABLE:
         return "Result: nothing could be compared; exit status 2"
     if compared.exit_status == OK:
-        return f"Result: nothing is worse by more than is allowed, beyond chance ({told or 'no test'}); exit status 0"
+        return f"Result: nothing is known to be worse by more than is allowed ({told}); exit status 0"
     return f"Result: worse by more than is allowed ({told}); exit status 1"

@@ -41,7 +41,7 @@ def test_equal_runs_pass_and_the_output_says_what_was_compared(
         ["SDXL", "Latency", "(s/image)", "1.000", "1.000", "1.000x", "0.999..1.001", "TIE"],
         ["SDXL", "KID", "0.0100", "0.0100", "+0.0000", "+0.0000..+0.0000", "TIE"],
     ]
-    assert lines[-1] == "Result: nothing is worse by more than is allowed, beyond chance (2 passed); exit status 0"
+    assert lines[-1] == "Result: nothing is known to be worse by more than is allowed (2 passed); exit status 0"
 
 
 def test_a_slowdown_beyond_the_threshold_is_exit_status_1_and_the_threshold_can_be_moved(
@@ -78,7 +78,7 @@ def test_what_stays_undecided_is_in_the_output_and_changes_no_status(
     assert main(pair(tmp_path, a_run(model()), a_run(model(means_s=(1.0, 1.1, 1.05, 0.98))))) == 0
     out = capsys.readouterr().out
     assert "  UNDECIDED: SDXL, Latency (s/image): 1.0" in out
-    assert "(1 undecided); exit status 0" in out
+    assert "(1 undecided; quality was not tested); exit status 0" in out
 
 
 def test_where_nothing_can_be_compared_the_status_is_2_and_stderr_has_one_line(
@@ -116,8 +116,8 @@ def test_speeds_across_machines_are_compared_on_request_and_marked(
          "OUTPUT_DIR of a run that has one"),
         (["{old}", "{folder}/text.json"], "{folder}/text.json cannot be read as results: not JSON (JSONDecodeError); "
          "run the benchmark again, which writes it anew"),
-        (["{old}", "{new}", "--slower", "3"], "argument --slower: '3' is no share from 0 to below 1: give 3%, 0.03 or "
-         "none"),
+        (["{old}", "{new}", "--slower", "3"], "argument --slower: '3' is not a share from 0 to below 1: give 3%, "
+         "0.03 or none"),
         (["{old}", "{new}", "--slower", "fast"], "argument --slower: 'fast' is no number"),
         (["{old}", "{new}", "--worse", "-1"], "argument --worse: '-1': give a number from 0 on, KEY=NUMBER, or none"),
         (["{old}", "{new}", "--worse", "kid=nan"], "argument --worse: 'nan' is no number"),

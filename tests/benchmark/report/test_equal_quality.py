@@ -91,13 +91,15 @@ def test_no_number_of_images_helps_where_the_reference_is_what_varies() -> None:
         for column in pixart([2.0, 1.0], [0.001, 0.003], spread=0.004)
         for score in column.scores
     ]
-    assert line(*columns) == "Equal Quality: none (undecided at N=256; more reference images would be needed as well)"
+    assert line(*columns) == "Equal Quality: none (undecided at N=256; more generated and more reference images would be needed)"
 
 
 def test_the_best_is_named_where_no_other_is_faster() -> None:
     found = answer(*pixart([1.0, 1.5, 2.0], [0.001, 0.0012, 0.0012]))
     assert (found.outcome, found.best, found.alternatives) == ("BEST", "PixArt (steps 20)", ())
-    assert equal_quality_lines([found]) == ["Equal Quality: PixArt at 20 steps (the best, and no other is faster)"]
+    assert equal_quality_lines([found]) == [
+        "Equal Quality: PixArt at 20 steps (scores best, and no other is known to be faster; margin 0.008)"
+    ]
 
 
 def test_a_configuration_that_ties_on_speed_is_no_faster_one() -> None:

@@ -210,5 +210,7 @@ def test_one_name_for_both_files_is_refused(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_flags_of_two_runs_are_refused_for_a_leaderboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*three(tmp_path), "--worse", "1"]) == 2
-    assert capsys.readouterr().err == "benchmark.compare: --slower and --worse belong to the comparison of two runs\n"
+    for flags in (["--worse", "1"], ["--slower", "5%"], ["--slower", "3%"]):  # the last is what two runs have anyway
+        assert main([*three(tmp_path), *flags]) == 2
+        told = "--slower and --worse belong to the comparison of two runs; 3 are named"
+        assert capsys.readouterr().err == f"benchmark.compare: {told}\n"
