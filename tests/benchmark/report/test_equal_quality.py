@@ -91,7 +91,10 @@ def test_no_number_of_images_helps_where_the_reference_is_what_varies() -> None:
         for column in pixart([2.0, 1.0], [0.001, 0.003], spread=0.004)
         for score in column.scores
     ]
-    assert line(*columns) == "Equal Quality: none (undecided at N=256; more generated and more reference images would be needed)"
+    assert (
+        line(*columns)
+        == "Equal Quality: none (undecided at N=256; more generated and more reference images would be needed)"
+    )
 
 
 def test_the_best_is_named_where_no_other_is_faster() -> None:
