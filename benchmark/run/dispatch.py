@@ -77,7 +77,7 @@ def _left(batch: Sequence[Group], failures: Mapping[str, str]) -> list[list[Work
 
 @dataclass(frozen=True)
 class _Dispatch:
-    """How works are run, and what is told of those that come to no end."""
+    """How works are run, and what is said of those that do not end well."""
 
     server: WorkerServer
     progress: Progress

@@ -1,4 +1,4 @@
-"""Which rounds of a run can be held against those of another run.
+"""Which rounds of a run can be compared with those of another run.
 
 Within a run, columns take turns, and what slows all of them cancels. Between two runs nothing cancels. So on a CPU,
 where the models themselves use every core, a round beside other work does not count here, though it does within a run.

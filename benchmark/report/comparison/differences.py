@@ -18,7 +18,7 @@ _NOT_TOLD = frozenset({"OUTPUT_DIR", "FRESH", "OFFLINE", "DTYPE", "DEVICE"})
 class Difference:
     """One thing that is not the same in both runs.
 
-    column: the pair of columns that it is told of; "" where it holds for the whole run.
+    column: the pair of columns that it is about; "" where it holds for the whole run.
     """
 
     what: str
