@@ -87,7 +87,9 @@ def _rank(options: argparse.Namespace) -> tuple[str, int]:
     if options.worse or hasattr(options, "slower"):
         raise ValueError(f"--slower and --worse belong to the comparison of two runs; {len(options.runs)} are named")
     board = rank_runs(load_runs(options.runs), options.sort, options.across_machines)
-    write_leaderboard(board, options.csv or Path("leaderboard.csv"), options.html or Path("leaderboard.html"))
+    places = options.csv or Path("leaderboard.csv"), options.html or Path("leaderboard.html")
+    write_leaderboard(board, *places)
+    print(f"{NAME}: written to {places[0]} and {places[1]}", file=sys.stderr)
     return (json.dumps(to_json(board), indent=1) if options.json else format_leaderboard(board)), OK
 
 

@@ -105,15 +105,25 @@ def find_equal_quality(
     groups = [(name, columns) for name, columns in of_models.items() if len(columns) > 1]
     if groups and len(of_models) > 1:
         groups.append(("", list(models)))
-    lacking = [model.name for model in models if model.name not in failed and count_complete(model, rounds) < rounds]
-    reason = ""
     if rounds < LEAST_ROUNDS:
         reason = f"{rounds} round{'s decide' if rounds > 1 else ' decides'} nothing: ROUNDS={LEAST_ROUNDS} or more"
-    elif interrupted and (missing := [*not_started, *lacking]):
-        reason = f"{missing[0]} lacks rounds"
-    if reason:
         return tuple(EqualQuality(name, "UNKNOWN", reason=reason) for name, _ in groups)
-    return tuple(_decide(name, columns, rounds, margin, failed) for name, columns in groups)
+    found = []
+    for name, columns in groups:
+        short = [column.name for column in columns if count_complete(column, rounds) < rounds]
+        # Of a column that was not started only the title is known, which begins with its model's name.
+        lacking = [title for title in not_started if not name or title == name or title.startswith(f"{name} (")]
+        lacking += [title for title in short if title not in failed]
+        if interrupted and lacking:
+            found.append(EqualQuality(name, "UNKNOWN", reason=_lack_of_rounds(lacking)))
+        else:
+            found.append(_decide(name, columns, rounds, margin, failed))
+    return tuple(found)
+
+
+def _lack_of_rounds(titles: Sequence[str]) -> str:
+    others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+    return f"{titles[0]}{others} {'lack' if others else 'lacks'} rounds"
 
 
 def _decide(

@@ -114,7 +114,7 @@ def rank_runs(runs: Sequence[NamedRun], sort: str | None = None, across_machines
     )  # fmt: skip
 
 
-_NO_SCORE = "no such score"
+_NO_SCORE = "columns without this score"
 
 
 def _key(runs: Sequence[NamedRun]) -> str:

@@ -241,6 +241,17 @@ def test_what_cannot_be_asked_says_why() -> None:
     assert found.reason == "PixArt (steps 8) lacks rounds"
 
 
+def test_an_interrupted_run_answers_for_the_models_that_have_all_their_rounds() -> None:
+    twenty, twelve = pixart([2.4, 1.5], [0.001, 0.0011])
+    sdxl = [configuration("SDXL", s, kid, options={"steps": n}) for s, kid, n in ((2.0, 0.01, 8), (1.0, 0.0101, 4))]
+    cut = replace(twelve, rounds=twelve.rounds[:2])
+    answers = find_equal_quality([twenty, cut, *sdxl], 4, interrupted=True, not_started=["PixArt (steps 8)"])
+    assert [(found.group, found.outcome) for found in answers] == [
+        ("PixArt", "UNKNOWN"), ("SDXL", "FOUND"), ("", "UNKNOWN"),
+    ]  # fmt: skip
+    assert answers[0].reason == answers[2].reason == "PixArt (steps 8) and 1 more lack rounds"
+
+
 def test_a_run_without_a_choice_has_no_line() -> None:
     assert find_equal_quality([configuration("SDXL", 3.0, 0.01), configuration("VAR-d16", 1.0, 0.02)], 4) == ()
 

@@ -47,7 +47,7 @@ def test_scores_that_cannot_be_compared_stand_in_sections_of_their_own() -> None
     board = rank(*runs, others, a_run(model()))
     assert [len(section.entries) for section in board.sections] == [2, 1, 1, 1, 1]
     assert board.sections[0].title == "KID: inception, N = 256 against 2000, references references"
-    assert board.sections[-1].title == "no such score"
+    assert board.sections[-1].title == "columns without this score"
 
 
 def test_references_that_are_told_apart_by_their_last_letter_alone_stand_in_two_sections() -> None:
@@ -97,7 +97,8 @@ def test_it_is_printed_and_written_as_csv_and_html(
     monkeypatch.chdir(tmp_path)
     places = three(tmp_path)
     assert main(places) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err == "benchmark.compare: written to leaderboard.csv and leaderboard.html\n"
     assert out.startswith("LEADERBOARD, by KID (lower = better)\n")
     assert [line.split()[:3] for line in out.splitlines() if line[:1].isdigit()] == [
         ["1", "SDXL", "0.0100"], ["2", "SDXL", "0.0200"], ["3", "SDXL", "0.0300"],
