@@ -27,11 +27,10 @@ from typing import NoReturn
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line
 from benchmark.console.streams import print_whole
+from benchmark.report.comparison.exit_status import INCOMPARABLE, OK
 
 NAME = "benchmark.compare"
-OK, WORSE, INCOMPARABLE = 0, 1, 2
 NONE = "none"
-SLOWER = 0.03
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +67,8 @@ def _compare_two(options: argparse.Namespace) -> tuple[str, int]:
     if len(worse) < len(options.worse) and (worse or len(options.worse) > 1):
         raise ValueError("--worse: each score at most once, and none alone")
     old, new = load_runs(options.runs)
-    thresholds = Thresholds(getattr(options, "slower", SLOWER), worse, gate_scores=None not in options.worse)
+    slower = {"slower": options.slower} if hasattr(options, "slower") else {}
+    thresholds = Thresholds(**slower, worse=worse, gate_scores=None not in options.worse)
     compared = compare_runs(old, new, thresholds, options.across_machines)
     status = compared.exit_status
     if status == INCOMPARABLE:

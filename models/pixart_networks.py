@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from models import sdxl_networks
 from models.base import NetworkSize, Runtime
 
 if TYPE_CHECKING:
@@ -36,15 +37,7 @@ FULL = Configurations(
         "norm_type": "ada_norm_single",
         "use_additional_conditions": False,
     },
-    vae={
-        "sample_size": 1024,
-        "latent_channels": 4,
-        "block_out_channels": (128, 256, 512, 512),
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "layers_per_block": 2,
-        "scaling_factor": 0.13025,
-    },
+    vae=sdxl_networks.FULL.vae,  # PixArt-Sigma decodes with SDXL's VAE
     t5={
         "vocab_size": 32128,
         "d_model": 4096,
@@ -65,7 +58,7 @@ SMALL = Configurations(
         "cross_attention_dim": 32,
         "caption_channels": 64,
     },
-    vae={**FULL.vae, "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1},
+    vae=sdxl_networks.SMALL.vae,
     t5={**FULL.t5, "d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 4},
 )
 CONFIGURATIONS: dict[NetworkSize, Configurations] = {"full": FULL, "small": SMALL}

@@ -1,5 +1,6 @@
 """What holds for every test: one thread, no downloads, no worker processes, and Triton's kernels where no GPU is."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -41,3 +42,11 @@ def workers_in_this_process() -> Iterator[None]:
 def real_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a test the worker processes that a run has."""
     monkeypatch.setattr(servers, "open_servers", OPEN_SERVERS)
+
+
+@pytest.fixture
+def few_objects() -> Iterator[None]:
+    """Keep from the collector what was imported: each worker collects twice, which takes long in a test's process."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -144,7 +144,7 @@ def _decide(
     if len(scored) < 2:
         return replace(none, reason=f"{scored[0][0].name} alone takes part")
     best, like = min(scored, key=lambda pair: (_worse(pair[1], 0.0), typical_latency_s(pair[0], rounds)))
-    limit = margin_of(like) if margin == "auto" else margin
+    limit = margin_of(like.floor_interval) if margin == "auto" else margin
     none = replace(
         none, best=best.name, configuration=describe(best, columns), metric=key, short=like.short, better=like.better,
         decimals=like.decimals, images=like.n_generated, margin=limit, margin_is_auto=margin == "auto",
@@ -245,11 +245,11 @@ def _may_be_faster(speed: Pair, name: str) -> bool:
     return speed.outcome != "TIE" and speed.first == name
 
 
-def margin_of(score: Score) -> float | None:
-    """Return the margin that "auto" is, or None where the floor's interval is not known."""
-    if score.floor_interval is None or not all(map(has_value, score.floor_interval)):
+def margin_of(floor_interval: tuple[float, float] | None) -> float | None:
+    """Return the margin that "auto" is, or None where the interval of a score's floor is not known."""
+    if floor_interval is None or not all(map(has_value, floor_interval)):
         return None
-    low, high = score.floor_interval
+    low, high = floor_interval
     return FLOOR_HALF_WIDTHS * (high - low) / 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _configurations(model: SelectedModel, entry: int, default: Path | None, axes
 def _with_default(found: Sequence[ChosenModel], model: SelectedModel) -> list[ChosenModel]:
     """Return the configurations of one title, marked which one winner lines compare: that of the run's own options.
 
-    Where a sweep lacks an option's own value, the first one stands for it, and the default's note says so.
+    Where a sweep lacks an option's own value, the first one takes its place, and the default's note says so.
     """
     standing: dict[str, Any] = {}
     firsts, owns = [], []
@@ -169,6 +169,18 @@ class Column:
     def dtype(self) -> str:
         """The dtype in its key; "" where it is not known, since torch is not imported yet."""
         return self.key.axes.get(DTYPE, "")
+
+    @property
+    def loaded_options(self) -> tuple[tuple[str, str], ...] | None:
+        """The options that loading depends on, name and value; None where no other column can share this one's load."""
+        family = self.model.family
+        is_shared = bool(family.call_options) and (self.mode == "eager" or family.shares_compiled)
+        # Offload moves the weights with hooks that know their pipeline.
+        if not is_shared or self.settings.offload:
+            return None
+        options = self.model.options
+        names = [each.name for each in fields(options) if each.name not in family.call_options]
+        return tuple((name, repr(getattr(options, name))) for name in names)
 
     @property
     def resolved(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from benchmark.console.plain_text import one_line
 from benchmark.console.progress import Progress
@@ -45,23 +45,16 @@ def loaded_alike(job: Job) -> Hashable:
     All that is recorded of how images are made must be the same, but for the arguments of the call: the family, the
     other options, mode, dtype and settings, the LoRA.
     """
-    column, family = job.column, job.column.model.family
-    is_shared = column.mode == "eager" or family.shares_compiled
-    # Offload moves the weights with hooks that know their pipeline.
-    if not family.call_options or not is_shared or column.settings.offload:
+    family, options = job.column.model.family, job.column.loaded_options
+    if options is None:
         return job.journal.folder
     variables = {f"{family.key}_{name}".upper() for name in family.call_options}
     recorded = {name: value for name, value in job.journal.fingerprint.items() if name not in variables}
-    options = [
-        (field.name, repr(getattr(column.model.options, field.name)))
-        for field in fields(column.model.options)
-        if field.name not in family.call_options
-    ]
     return (
         family.key,
-        column.mode,
+        job.column.mode,
         job.dtype,
-        tuple(options),
+        options,
         tuple(sorted((name, repr(recorded[name])) for name in recorded)),
     )
 

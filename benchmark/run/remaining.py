@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -85,13 +85,10 @@ def _seconds(known: Sequence[Remaining]) -> float:
 
 def _loaded_alike(column: Column) -> Hashable:
     """Return what columns have in common that a worker of a round loads once."""
-    family, options = column.model.family, column.model.options
-    is_shared = bool(family.call_options) and (column.mode == "eager" or family.shares_compiled)
-    if not is_shared or column.settings.offload:
+    options = column.loaded_options
+    if options is None:
         return column.key.digest
-    loaded = {field.name: getattr(options, field.name) for field in fields(options)}
-    rest = [(name, str(value)) for name, value in loaded.items() if name not in family.call_options]
-    return (family.key, column.name, tuple(sorted(column.key.axes.items())), tuple(rest))
+    return (column.model.family.key, column.name, tuple(sorted(column.key.axes.items())), options)
 
 
 def _mean(seconds: Iterable[float]) -> float:

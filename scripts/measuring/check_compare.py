@@ -35,6 +35,7 @@ from benchmark.console.progress import Progress
 from benchmark.data.run_data import Data, open_sources, prepare_data
 from benchmark.measure.clock import Clock
 from benchmark.measure.machine import Machine, choose_machine, installed_versions
+from benchmark.report.comparison.exit_status import WORSE
 from benchmark.report.model_result import ModelResult, Round
 from benchmark.report.results import RunResult, write_results
 from benchmark.report.verdicts import decide
@@ -210,7 +211,7 @@ def summarize(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     found = []
     for what, arguments in dict.fromkeys((pair.what, pair.arguments) for pair in pairs):
         own = [pair for pair in pairs if (pair.what, pair.arguments) == (what, arguments)]
-        failed = sum(pair.exit_status == compare.WORSE for pair in own)
+        failed = sum(pair.exit_status == WORSE for pair in own)
         line = {"what": what, "arguments": arguments, "pairs": len(own), "exit_status_1": failed}
         if what == "equal":
             line |= {"at_most": int(MOST_FALSE * len(own)), "met": failed <= int(MOST_FALSE * len(own))}

@@ -94,7 +94,7 @@ def measured_noise(path: Path) -> Noise:
     run = read_results(path)
     key, _ = deciding_key(run.models)
     scores = [score for model in run.models if (score := value_of(model, key)) is not None and score.replicates]
-    margin = margin_of(scores[0]) if scores else None
+    margin = margin_of(scores[0].floor_interval) if scores else None
     if len(scores) < 2 or margin is None:
         raise ValueError(f"{path}: two columns with intervals and a floor with one are needed")
     errors, correlations = {}, {}

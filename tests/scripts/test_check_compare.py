@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +72,6 @@ def test_robots_are_spoiled_as_they_are_scored_and_each_run_has_others(tmp_path:
     assert len(set(values.values())) == 3, "each way of spoiling shows"
     assert first["real"]["kid"].value != second["real"]["kid"].value
     assert first["real"]["kid"].n_generated == 12
-
-
-@pytest.fixture
-def few_objects() -> Iterator[None]:
-    """Keep from the collector what was imported: each worker collects twice, which takes long in a test's process."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("few_objects")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import pickle
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,14 +80,6 @@ def test_only_a_win_of_the_column_that_does_not_wait_counts_as_found() -> None:
     aa, planted = summarize_outcomes([*found, *equal])
     assert (aa["runs"], aa["winners"], aa["outcomes"]) == (2, 1, {"TIE": 1, "WIN": 1})
     assert (planted["runs"], planted["found"], planted["met"]) == (3, 1, False)
-
-
-@pytest.fixture
-def few_objects() -> Iterator[None]:
-    """Keep from the collector what was imported: each worker collects twice, which takes long in a test's process."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("few_objects")

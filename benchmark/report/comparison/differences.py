@@ -53,7 +53,7 @@ def cards_of(models: Sequence[ModelResult]) -> tuple[str, ...]:
 def is_same_machine(old: RunResult, new: RunResult, pair: ColumnPair) -> bool:
     """Return whether the two columns were timed on one card, by its UUID.
 
-    Where the card is not known, as on a CPU, the names of the devices and the numbers of cores stand for it: two
+    Where the card is not known, as on a CPU, the names of the devices and the numbers of cores are compared: two
     machines that are alike in these are taken for one.
     """
     old_cards, new_cards = cards_of([pair.old]), cards_of([pair.new])

@@ -14,9 +14,8 @@ from typing import Literal
 
 from benchmark.report.comparison.estimates import Estimate
 from benchmark.report.comparison.rows import LATENCY, Row
-from benchmark.report.equal_quality import FLOOR_HALF_WIDTHS
+from benchmark.report.equal_quality import margin_of
 from benchmark.report.latency_ratios import to_ratio
-from benchmark.report.numbers import has_value
 
 SLOWER = 0.03
 ERROR_RATE = 0.05
@@ -99,7 +98,7 @@ def ask_gate(rows: Sequence[Row], thresholds: Thresholds, deciding: str, margin:
     """Return the answers of all gated rows together.
 
     deciding: the key of the score that decides, "" where no score does. margin: by how much that one may be worse where
-    `thresholds` do not say, in the place of `margin_of`: the run's QUALITY_MARGIN.
+    `thresholds` do not say, in the place of `default_margin`: the run's QUALITY_MARGIN.
 
     Raises:
         ValueError: a threshold was given for a score that neither run has, or two for one score.
@@ -118,12 +117,10 @@ def ask_gate(rows: Sequence[Row], thresholds: Thresholds, deciding: str, margin:
     return Gate(tuple(_answers(questions)), tuple(not_gated))
 
 
-def margin_of(row: Row) -> float | None:
-    """Return by how much a score may be worse where no one says: twice the half-width of its floor's interval."""
-    interval = row.floor_interval
-    if interval is None or not all(map(has_value, interval)) or interval[1] <= interval[0]:
-        return None
-    return FLOOR_HALF_WIDTHS * (interval[1] - interval[0]) / 2
+def default_margin(row: Row) -> float | None:
+    """Return by how much a score may be worse where no one says: as for equal quality, but never 0."""
+    margin = margin_of(row.floor_interval)
+    return margin if margin is not None and margin > 0 else None
 
 
 def _by_key(rows: Sequence[Row], thresholds: Thresholds, deciding: str) -> dict[str, float]:
@@ -151,7 +148,7 @@ def _threshold_of(row: Row, thresholds: Thresholds, worse: Mapping[str, float]) 
         return None, False
     if row.figure in worse:
         return worse[row.figure], False
-    return margin_of(row), True
+    return default_margin(row), True
 
 
 def _why_not(row: Row, thresholds: Thresholds, worse: Mapping[str, float]) -> str:

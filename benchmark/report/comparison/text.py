@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from benchmark.console.plain_text import visible
 from benchmark.report.comparison.differences import Difference
+from benchmark.report.comparison.exit_status import INCOMPARABLE, WORSE
 from benchmark.report.comparison.gate import GateTest
 from benchmark.report.comparison.rows import Row
-from benchmark.report.comparison.two_runs import INCOMPARABLE, OK, ComparedRuns
+from benchmark.report.comparison.two_runs import ComparedRuns
 from benchmark.report.latency_ratios import TIE_RATIO
 from benchmark.report.numbers import NO_VALUE, has_value, shown_digits, shown_number
 from benchmark.report.reasons import group_reasons
@@ -190,11 +191,13 @@ def _result(compared: ComparedRuns) -> str:
     tests = compared.gate.tests
     counts = {result: sum(test.result == result for test in tests) for result in ("FAILED", "UNDECIDED", "PASSED")}
     told = ", ".join(f"{count} {result.lower()}" for result, count in counts.items() if count) or "no test"
-    untested = [word for word, kind in (("speed", True), ("quality", False)) if kind not in {x.is_ratio for x in tests}]
-    if untested and compared.exit_status == OK:
-        told += f"; {' and '.join(untested)} {'were' if len(untested) > 1 else 'was'} not tested"
     if compared.exit_status == INCOMPARABLE:
         return "Result: nothing could be compared; exit status 2"
-    if compared.exit_status == OK:
-        return f"Result: nothing is known to be worse by more than is allowed ({told}); exit status 0"
-    return f"Result: worse by more than is allowed ({told}); exit status 1"
+    if compared.exit_status == WORSE:
+        return f"Result: worse by more than is allowed ({told}); exit status 1"
+    untested = {True: "speed", False: "quality"}
+    for test in tests:
+        untested.pop(test.is_ratio, None)
+    if untested:
+        told += f"; {' and '.join(untested.values())} {'were' if len(untested) > 1 else 'was'} not tested"
+    return f"Result: nothing is known to be worse by more than is allowed ({told}); exit status 0"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmark.report.comparison.differences import Difference, find_differences
+from benchmark.report.comparison.exit_status import INCOMPARABLE, OK, WORSE
 from benchmark.report.comparison.gate import Gate, Thresholds, ask_gate
 from benchmark.report.comparison.loading import NamedRun
 from benchmark.report.comparison.pairing import pair_columns
 from benchmark.report.comparison.rows import Row, compare_columns
 from benchmark.report.results import RunResult
-
-OK, WORSE, INCOMPARABLE = 0, 1, 2
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark.report.comparison.estimates import Estimate, compare_latencies
-from benchmark.report.comparison.gate import ERROR_RATE, Thresholds, ask_gate, margin_of
+from benchmark.report.comparison.gate import ERROR_RATE, Thresholds, ask_gate, default_margin
 from benchmark.report.comparison.rows import Row
 
 LEVEL = ERROR_RATE / 2
@@ -87,7 +87,7 @@ def test_a_planted_slowdown_of_5_percent_is_found_by_six_rounds_that_differ_by_u
 
 
 def test_a_score_is_gated_by_twice_the_half_width_of_the_interval_of_its_floor() -> None:
-    assert margin_of(score(0.0)) == pytest.approx(0.002)
+    assert default_margin(score(0.0)) == pytest.approx(0.002)
     assert [results([score(value)])[0] for value in (0.003, 0.002, 0.001, -0.01)] == [
         "FAILED", "UNDECIDED", "PASSED", "PASSED",
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def test_without_a_margin_a_score_is_not_gated_and_the_gate_says_how_to() -> Non
     assert (gate.tests, gate.failed) == ((), False)
     assert [left.reason for left in gate.not_gated] == ["its margin is not known; --worse kid=VALUE gives one"]
     for interval in ((0.0, 0.0), (math.nan, 1.0)):
-        assert margin_of(replace(score(0.5), floor_interval=interval)) is None, "0 would gate at every breath"
+        assert default_margin(replace(score(0.5), floor_interval=interval)) is None, "0 would gate at every breath"
 
 
 def test_a_given_margin_goes_before_the_runs_own_and_that_before_the_floors() -> None:

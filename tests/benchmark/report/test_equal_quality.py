@@ -273,8 +273,8 @@ def test_lines_of_several_models_say_whose_they_are_and_one_is_over_all() -> Non
 
 
 def test_the_margin_is_twice_the_half_width_of_the_floors_interval() -> None:
-    assert margin_of(kernel(0.1, 0.1)) == pytest.approx(MARGIN)
-    assert margin_of(replace(kernel(0.1, 0.1), floor_interval=None)) is None
+    assert margin_of(kernel(0.1, 0.1).floor_interval) == pytest.approx(MARGIN)
+    assert margin_of(None) is None
 
 
 def test_the_lines_stand_below_the_winners_and_are_read_back_from_the_file(tmp_path: Path) -> None:
