@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +93,20 @@ class Comparison:
         return found
 
 
+class Helpers(Protocol):
+    """Other processes that extract features for this one."""
+
+    @property
+    def count(self) -> int:
+        """How many there are beside this process."""
+
+    def ask(self, works: Sequence[Callable[[str], None]]) -> Callable[[], tuple[str, ...]]:
+        """Have each process run one of these: at most `count`, which can be pickled and take that process's device.
+
+        The returned function waits for all of them, and returns for each "" or in one line why it failed.
+        """
+
+
 @dataclass(frozen=True)
 class Scoring:
     """Where and how metrics run: all that they know of the run's settings.
@@ -103,6 +117,7 @@ class Scoring:
     feature_dtype: arithmetic of the extractors; part of their identity.
     dinov2_model, clip_model: a hub id or a local folder.
     progress: opens the task that shows how many images are done.
+    helpers: other processes that extract features, too; None: there are none.
     """
 
     device: str
@@ -115,6 +130,7 @@ class Scoring:
     dinov2_model: str = DINOV2_MODEL
     clip_model: str = CLIP_MODEL
     progress: OpenTask = no_progress
+    helpers: Helpers | None = None
 
     @property
     def images_at_once(self) -> int:

@@ -27,6 +27,8 @@ _WRITER = re.compile(r"[A-Za-z0-9_.]{1,100}")
 _PROCESS = re.compile(r"[0-9a-f]{8}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST_SECONDS, _MOST_COUNT = 1e12, 2**62
+# Lines of earlier versions lack these; they count as their defaults.
+_LATER_FIELDS = frozenset({"ended_at_s", "card", "host"})
 
 
 def new_process_id() -> str:
@@ -70,7 +72,7 @@ class Batch(Call):
 
     digests: SHA-256 of each image's file, in hexadecimal; empty before the images are written. pixels: `pixel_digest`
     of each image. purpose: "timed" for a call that a `Timed` line counts as a latency, "bulk" for one whose seconds are
-    no latency.
+    no latency. ended_at_s: when the call ended, in seconds of Unix time; 0 where that is not known.
     """
 
     prompts: tuple[str, ...]
@@ -78,20 +80,28 @@ class Batch(Call):
     digests: tuple[str, ...] = ()
     pixels: tuple[str, ...] = ()
     purpose: Purpose = "timed"
+    ended_at_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Timed(Call):
-    """One timed call of a round. pixels: `pixel_digest` of each image that it made, whether or not it was written."""
+    """One timed call of a round.
+
+    pixels: `pixel_digest` of each image that it made, whether or not it was written. card: on which of several cards of
+    the host, by UUID, where all of them are timed; "" for the card that the column's latencies are measured on.
+    """
 
     pixels: tuple[str, ...]
+    _: KW_ONLY
+    card: str = ""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """What is known of a model once it is loaded and warm, by the process that loaded it; the last line of each counts.
 
-    session: which run of the program had the process. load_s: how long loading took in that process; columns that it
+    session: which run of the program had the process, and host: which host of the run, by its name; "" where that is
+    not known. load_s: how long loading took in that process; columns that it
     served one after another have the same.
     warmups_s: seconds of all untimed calls before the first one that counts. warmup_agreed: whether the last of them
     agreed with each other.
@@ -111,6 +121,7 @@ class Loaded:
     round: int = 0
     process: str = NO_PROCESS
     session: str = NO_PROCESS
+    host: str = ""
     writer: str = MAIN_WRITER
 
     @property
@@ -243,7 +254,8 @@ def read_line(record: Mapping[str, Any]) -> Line | None:
         return None
     type_, is_sound = _KINDS[kind]
     values = {name: _as_tuples(value) for name, value in record.items() if name != "kind"}
-    if values.keys() != {field.name for field in fields(type_)}:
+    names = {field.name for field in fields(type_)}
+    if values.keys() - names or names - values.keys() - _LATER_FIELDS:
         return None
     line: Line = type_(**values)
     try:
@@ -261,12 +273,13 @@ def _is_call(call: Batch | Timed) -> bool:
         _is_indices(call.indices) and _is_seconds(call.seconds) and call.seconds > 0
         and _is_count(call.batch_size, call.size)
         and _are(call.pixels, _is_digest) and len(call.pixels) == call.size and _has_origin(call)
+        and (isinstance(call, Batch) or _is_text(call.card))
     )  # fmt: skip
 
 
 def _is_batch(batch: Batch) -> bool:
     return (
-        _is_call(batch) and _is_purpose(batch.purpose)
+        _is_call(batch) and _is_purpose(batch.purpose) and _is_seconds(batch.ended_at_s)
         and _are(batch.prompts, _is_text) and len(batch.prompts) == batch.size
         and _are(batch.digests, _is_digest) and len(batch.digests) == batch.size
     )  # fmt: skip
@@ -279,7 +292,7 @@ def _is_loaded(loaded: Loaded) -> bool:
         and _is_seconds(loaded.load_s) and _are(loaded.warmups_s, _is_seconds)
         and isinstance(loaded.warmup_agreed, bool) and isinstance(loaded.class_conditional, bool)
         and _is_peak(loaded.peak_memory_bytes) and _is_purpose(loaded.purpose) and _is_process(loaded.session)
-        and _has_origin(loaded)
+        and _is_text(loaded.host) and _has_origin(loaded)
     )  # fmt: skip
 
 
