@@ -93,6 +93,10 @@ class Comparison:
         return found
 
 
+class HelperLost(Exception):
+    """A process that helped has died, which ends the run and not a metric alone; the text is one line."""
+
+
 class Helpers(Protocol):
     """Other processes that extract features for this one."""
 
@@ -100,10 +104,14 @@ class Helpers(Protocol):
     def count(self) -> int:
         """How many there are beside this process."""
 
-    def ask(self, works: Sequence[Callable[[str], None]]) -> Callable[[], tuple[str, ...]]:
+    def ask(self, works: Sequence[Callable[[str], None]]) -> Callable[[Callable[[], None]], tuple[str, ...]]:
         """Have each process run one of these: at most `count`, which can be pickled and take that process's device.
 
-        The returned function waits for all of them, and returns for each "" or in one line why it failed.
+        The returned function waits for all of them, and returns for each "" or in one line why it failed. It takes what
+        it calls a few times a second while it waits; that may raise, which ends the waiting.
+
+        Raises:
+            HelperLost: a process has died; the returned function raises it, too.
         """
 
 
@@ -130,7 +138,7 @@ class Scoring:
     dinov2_model: str = DINOV2_MODEL
     clip_model: str = CLIP_MODEL
     progress: OpenTask = no_progress
-    helpers: Helpers | None = None
+    helpers: Helpers | None = field(default=None, compare=False)  # an extractor is the same with and without them
 
     @property
     def images_at_once(self) -> int:
