@@ -101,8 +101,8 @@ class Loaded:
     """What is known of a model once it is loaded and warm, by the process that loaded it; the last line of each counts.
 
     session: which run of the program had the process, and host: which host of the run, by its name; "" where that is
-    not known. load_s: how long loading took in that process; columns that it
-    served one after another have the same.
+    not known. card: as in `Timed`, of a process that timed the model on another card of the host than the column's own.
+    load_s: how long loading took in that process; columns that it served one after another have the same.
     warmups_s: seconds of all untimed calls before the first one that counts. warmup_agreed: whether the last of them
     agreed with each other.
     """
@@ -122,6 +122,7 @@ class Loaded:
     process: str = NO_PROCESS
     session: str = NO_PROCESS
     host: str = ""
+    card: str = ""
     writer: str = MAIN_WRITER
 
     @property
@@ -292,7 +293,7 @@ def _is_loaded(loaded: Loaded) -> bool:
         and _is_seconds(loaded.load_s) and _are(loaded.warmups_s, _is_seconds)
         and isinstance(loaded.warmup_agreed, bool) and isinstance(loaded.class_conditional, bool)
         and _is_peak(loaded.peak_memory_bytes) and _is_purpose(loaded.purpose) and _is_process(loaded.session)
-        and _is_text(loaded.host) and _has_origin(loaded)
+        and _is_text(loaded.host) and _is_text(loaded.card) and _has_origin(loaded)
     )  # fmt: skip
 
 
