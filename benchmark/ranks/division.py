@@ -1,0 +1,134 @@
+"""How the slices of a column's bulk are divided among ranks: whole slices, each claimed once, in their order.
+
+Rank 0 lists the slices that lack and keeps the last ones for itself, where the work is long enough: it makes them once
+the others of its host have ended, so that the run also has the rate of one GPU alone. Everything here can be sent to a
+worker, which claims by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmark.ranks.board import Address, Board, board_of_process
+from benchmark.ranks.launch import Launch
+from benchmark.ranks.ranks import SECONDS_BETWEEN_LOOKS, Ranks, never
+
+LEAST_SHARED_SECONDS = 75.0  # of the phase of all ranks, so that 60 of them can be counted
+SECONDS_ALONE = 12.0
+LEAST_ALONE = 5  # calls
+Slice = tuple[range, int]  # the requests of a call, and the batch size
+
+
+@dataclass(frozen=True)
+class Division:
+    """One column's bulk, divided among ranks. name: of the column, the same for all ranks."""
+
+    address: Address
+    launch: Launch
+    name: str
+
+    @property
+    def is_first(self) -> bool:
+        return self.launch.rank == 0
+
+    def offer(self, slices: Sequence[Slice], seconds_per_image: float) -> None:
+        """Tell the others what there is to make. seconds_per_image: on one GPU, infinite where that is not known."""
+        kept = count_alone(slices, seconds_per_image, self.launch.ranks)
+        shared = slices[: len(slices) - kept]
+        self._board.put(self._shared, [(indices.start, indices.stop, size) for indices, size in shared])
+        self._board.put(self._kept, [(indices.start, indices.stop, size) for indices, size in slices[len(shared) :]])
+
+    def is_offered(self) -> bool:
+        """Return whether rank 0 has told what there is to make."""
+        return self._board.has(self._shared, self._kept)
+
+    def wait(self, stopped: Callable[[], bool] = never) -> bool:
+        """Wait until `is_offered`; return False where it was stopped before."""
+        return self._wait(self.is_offered, stopped)
+
+    def claim(self, stopped: Callable[[], bool] = never) -> Iterator[tuple[int, Slice]]:
+        """Yield slices that no other rank makes, each with its place among those that are shared."""
+        shared = self._slices(self._shared)
+        while not stopped() and not self._board.has(self._closed):
+            place = self._board.add(self._counter) - 1
+            if place >= len(shared):
+                return
+            yield place, shared[place]
+
+    def shared_count(self) -> int:
+        """Return how many images all ranks make together."""
+        return sum(len(indices) for indices, _ in self._slices(self._shared))
+
+    def kept(self, stopped: Callable[[], bool] = never) -> list[Slice]:
+        """Return what rank 0 makes alone, once the others of its host have ended; nothing where it was stopped."""
+        assert self.is_first
+        kept = self._slices(self._kept)
+        others = [f"{self._ended}/{rank}" for rank in self.launch.node_ranks if rank]
+        return kept if not kept or self._wait(lambda: self._board.has(*others), stopped) else []
+
+    def end(self) -> None:
+        """Say that this rank makes no more of the column; rank 0 says so for all, as when the column has failed."""
+        if self.is_first:
+            self._board.put(self._closed, True)
+            for name in (self._shared, self._kept):
+                self._board.put_first(name, [])
+        self._board.put(f"{self._ended}/{self.launch.rank}", True)
+
+    def wait_for_all(self, stopped: Callable[[], bool] = never) -> None:
+        """Wait until each rank has said that it makes no more."""
+        names = [f"{self._ended}/{rank}" for rank in range(self.launch.ranks)]
+        self._wait(lambda: self._board.has(*names), stopped)
+
+    @property
+    def _board(self) -> Board:
+        return board_of_process(self.address, os.getpid())
+
+    def _slices(self, name: str) -> list[Slice]:
+        return [(range(start, stop), size) for start, stop, size in self._board.get(name)]
+
+    def _wait(self, is_so: Callable[[], bool], stopped: Callable[[], bool]) -> bool:
+        while not is_so():
+            if stopped():
+                return False
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return True
+
+    @property
+    def _shared(self) -> str:
+        return f"bulk/{self.name}/shared"
+
+    @property
+    def _kept(self) -> str:
+        return f"bulk/{self.name}/kept"
+
+    @property
+    def _counter(self) -> str:
+        return f"bulk/{self.name}/claimed"
+
+    @property
+    def _closed(self) -> str:
+        return f"bulk/{self.name}/closed"
+
+    @property
+    def _ended(self) -> str:
+        return f"bulk/{self.name}/ended"
+
+
+def divide(ranks: Ranks, name: str) -> Division | None:
+    """Return the division of a column's bulk; None where this process is alone."""
+    return None if ranks.address is None else Division(ranks.address, ranks.launch, name)
+
+
+def count_alone(slices: Sequence[Slice], seconds_per_image: float, ranks: int) -> int:
+    """Return how many of the last slices one rank makes alone: enough for a rate, where the rest takes a minute."""
+    if not slices or not math.isfinite(seconds_per_image) or seconds_per_image <= 0:
+        return 0
+    size = slices[-1][1]
+    count = max(LEAST_ALONE, math.ceil(SECONDS_ALONE / (size * seconds_per_image)))
+    shared = slices[: len(slices) - count]
+    seconds = sum(len(indices) for indices, _ in shared) * seconds_per_image / ranks
+    return count if len(slices) > count and seconds >= LEAST_SHARED_SECONDS else 0

@@ -1,0 +1,180 @@
+"""The ranks of a run as one of them sees the others: what it tells, waits for, claims, asks, and does when asked."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmark.console.plain_text import one_line
+from benchmark.ranks.board import Address, Board, meet, open_board
+from benchmark.ranks.launch import Launch
+from benchmark.ranks.watch import SECONDS_TO_TELL, Watch
+
+SECONDS_BETWEEN_LOOKS = 0.1
+Work = Callable[[str], None]  # takes the device of the process that runs it
+
+
+def never() -> bool:
+    """Say that no stop was asked for."""
+    return False
+
+
+class Ranks:
+    """The ranks of a run, of which this process is one; a run of one process has none beside it.
+
+    nodes: the launchers' first ranks, ascending; known to all once `open_ranks` has returned.
+    """
+
+    def __init__(self, launch: Launch, board: Board | None = None, watch: Watch | None = None) -> None:
+        assert launch.is_alone == (board is None)
+        self.launch = launch
+        self.nodes: tuple[int, ...] = (0,)
+        self._board, self._watch = board, watch
+        self._asked: dict[int, int] = {}
+
+    @property
+    def is_alone(self) -> bool:
+        return self.launch.is_alone
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which times, evaluates, reports and prints."""
+        return self.launch.rank == 0
+
+    @property
+    def address(self) -> Address | None:
+        """Where the store is; None where this process is alone."""
+        return None if self._board is None else self._board.address
+
+    @property
+    def others(self) -> range:
+        """The ranks beside rank 0."""
+        return range(1, self.launch.ranks)
+
+    def tell(self, name: str, value: object = None) -> None:
+        """Tell all ranks a value, once for each name."""
+        if self._board is not None:
+            self._board.put(name, value)
+
+    def hear(self, name: str, stopped: Callable[[], bool] = never) -> Any:
+        """Return the value that some rank tells, once it has; None where it was stopped before."""
+        assert self._board is not None, f"a run of one process has no other rank to tell {name}"
+        while not self._board.has(name):
+            if stopped():
+                return None
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return self._board.get(name)
+
+    def has_heard(self, name: str) -> bool:
+        """Return whether some rank has told this."""
+        return self._board is not None and self._board.has(name)
+
+    def hear_all(self, name: str, ranks: Sequence[int], stopped: Callable[[], bool] = never) -> list[Any]:
+        """Return what each of these ranks tells under `name/RANK`, once all have; those told, where it was stopped."""
+        told = [self.hear(f"{name}/{rank}", stopped) for rank in ranks]
+        return [value for value in told if value is not None]
+
+    def ask(self, works: Sequence[Work]) -> Callable[[], tuple[str, ...]]:
+        """Have other ranks, which `serve`, run these: the first one for rank 1, and so on.
+
+        The returned function waits for all of them, and returns for each "" or in one line why it failed.
+        """
+        assert self._board is not None and self.is_first and len(works) < self.launch.ranks
+        names = []
+        for rank, work in enumerate(works, start=1):
+            self._asked[rank] = number = self._asked.get(rank, 0) + 1
+            self._board.put(f"work/{rank}/{number}", pickle.dumps(work))
+            names.append(f"done/{rank}/{number}")
+        return lambda: tuple(self.hear(name) for name in names)
+
+    def serve(self, device: str) -> None:
+        """Run what rank 0 asks of this rank, until it says that the run is over. device: of this process."""
+        assert self._board is not None and not self.is_first
+        number = 1
+        rank = self.launch.rank
+        while not self._board.has("over"):
+            if not self._board.has(f"work/{rank}/{number}"):
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                continue
+            try:
+                pickle.loads(self._board.get(f"work/{rank}/{number}"))(device)
+                failure = ""
+            except Exception as error:  # rank 0 does it itself, and says why
+                failure = f"{self.launch.name}: {type(error).__name__}: {one_line(error)}"
+            self._board.put(f"done/{rank}/{number}", failure)
+            number += 1
+
+    def finish(self) -> None:
+        """Say that the run is over: the others may end. Said by rank 0, once."""
+        self.tell("over")
+
+    def fail(self, reason: str) -> None:
+        """Say that this rank cannot go on, which ends the others; rank 0 prints the line, or this one if it is rank 0."""
+        if self._watch is not None:
+            self._watch.fail(reason)
+
+    def settle(self) -> None:
+        """Wait, after a signal, until it is known whether it came since another rank has died; then this one ends."""
+        if not self.is_alone:
+            time.sleep(SECONDS_TO_TELL)
+
+
+ALONE = Ranks(Launch())
+
+
+@dataclass
+class RankHelpers:
+    """The other ranks as those that extract features for rank 0."""
+
+    ranks: Ranks
+    stopped: Callable[[], bool] = field(default=never)
+
+    @property
+    def count(self) -> int:
+        return len(self.ranks.others)
+
+    def ask(self, works: Sequence[Work]) -> Callable[[], tuple[str, ...]]:
+        return self.ranks.ask(works)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@contextmanager
+def open_ranks(launch: Launch, program: str, leave: Callable[[int], None] = os._exit) -> Iterator[Ranks]:
+    """Meet the other ranks of the run, and watch them until the block ends.
+
+    Where one of them ends before that, this process ends, too, at once, with status 1; one rank says which.
+
+    program: what the line begins with.
+
+    Raises:
+        OSError: the launcher's store cannot be reached.
+    """
+    if launch.is_alone:
+        yield ALONE
+        return
+
+    def tell(line: str) -> None:
+        os.write(2, f"{program}: {line}\n".encode())
+
+    board = meet(f"text-to-image/{launch.attempt}", launch.address, launch.port)
+    watch = Watch(launch, open_board(board.address), tell, leave)
+    watch.start()
+    ranks = Ranks(launch, board, watch)
+    try:
+        ranks.tell(f"node/{launch.rank}", launch.first_of_node)
+        ranks.nodes = tuple(sorted(set(ranks.hear_all("node", range(launch.ranks)))))
+        yield ranks
+    except KeyboardInterrupt:  # a signal: of a person, or of the launcher since a rank has died
+        ranks.settle()
+        raise
+    finally:
+        sys.stderr.flush()
+        watch.end()

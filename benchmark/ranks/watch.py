@@ -1,0 +1,132 @@
+"""Signs of life: each rank gives one every second, and ends where another one has none any more.
+
+A thread does it, so that hours of work on one rank are no failure. A rank that waits, loads or computes gives its sign
+all the same. A kill loses only the work in flight, so a rank ends at once, wherever it is: its workers end with it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from benchmark.ranks.board import Board, StoreLost
+from benchmark.ranks.launch import Launch
+
+SECONDS_BETWEEN_SIGNS = 0.5
+SECONDS_WITHOUT_A_SIGN = 60.0  # of a rank on another host; one of this host is seen to end at once
+SECONDS_TO_TELL = 1.5  # after a signal: a launcher sends one to all ranks where one of them has died
+LOST_STATUS = 1
+GOES_ON = "the same command goes on from the last whole batch"
+
+
+class Watch:
+    """The signs of this rank, and what it knows of the others. `board`: a connection for this thread alone."""
+
+    def __init__(
+        self, launch: Launch, board: Board, tell: Callable[[str], None], leave: Callable[[int], None] = os._exit
+    ) -> None:
+        self._launch, self._board, self._tell, self._leave = launch, board, tell, leave
+        self._over = threading.Event()
+        self._signs, self._seen = 0, dict[int, tuple[int, float]]()
+        self._pids: dict[int, int] = {}
+        self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
+        board.put(f"pid/{launch.rank}", os.getpid())
+        board.put(f"host/{launch.rank}", launch.host)
+        board.put(f"sign/{launch.rank}", 0)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        """Tell the others that this rank has come to its end, and watch no more."""
+        self._over.set()
+        self._thread.join()
+        with suppress(StoreLost):
+            self._board.put(f"ended/{self._launch.rank}", True)
+
+    def fail(self, reason: str) -> None:
+        """Tell the others that this rank cannot go on, and why: rank 0 says it, unless it is rank 0's own failure."""
+        with suppress(StoreLost):
+            self._board.put_first("lost", (self._launch.rank, f"{self._launch.name}: {reason}", 0))
+
+    def _run(self) -> None:
+        while not self._over.wait(SECONDS_BETWEEN_SIGNS):
+            try:
+                self.look()
+            except StoreLost as error:
+                self._end_without_store(str(error))
+
+    def look(self) -> None:
+        """Give a sign, and end where a rank is lost."""
+        rank, board = self._launch.rank, self._board
+        self._signs += 1
+        board.put(f"sign/{rank}", self._signs)
+        if not board.has("lost"):
+            lost = self._find_lost()
+            if lost is None:
+                return
+            other, reason = lost
+            line = f"rank {other} on {board.get(f'host/{other}')}: {reason}; {GOES_ON}"
+            board.put_first("lost", (other, line, rank if other == 0 else 0))
+        self._end_with_lost(*board.get("lost"))
+
+    def _find_lost(self) -> tuple[int, str] | None:
+        for other in self._launch.node_ranks:
+            if other == self._launch.rank or not self._is_started(other):
+                continue
+            if not _is_running(self._pids[other]) and not self._board.has(f"ended/{other}"):
+                return other, f"its process {self._pids[other]} has ended: it was killed, or memory ran out"
+        now = time.monotonic()
+        watched = range(self._launch.ranks) if self._launch.rank == 0 else (0,)
+        watched = [other for other in watched if other not in self._launch.node_ranks and self._is_started(other)]
+        if not watched:
+            return None
+        for other, sign in zip(watched, self._board.get_all([f"sign/{other}" for other in watched]), strict=True):
+            last, since = self._seen.get(other, (-1, now))
+            if sign != last:
+                self._seen[other] = sign, now
+            elif now - since > SECONDS_WITHOUT_A_SIGN and not self._board.has(f"ended/{other}"):
+                return other, f"no sign of life for {SECONDS_WITHOUT_A_SIGN:.0f} s"
+        return None
+
+    def _is_started(self, other: int) -> bool:
+        if other not in self._pids and self._board.has(f"pid/{other}", f"host/{other}", f"sign/{other}"):
+            self._pids[other] = self._board.get(f"pid/{other}")
+        return other in self._pids
+
+    def _end_with_lost(self, other: int, line: str, speaker: int) -> None:
+        if other == self._launch.rank:  # its own failure, which it has told
+            return
+        if speaker == self._launch.rank:
+            self._tell(line)
+        self._leave(LOST_STATUS)
+
+    def _end_without_store(self, reason: str) -> None:
+        if self._over.is_set():
+            return
+        alive = [other for other in self._launch.node_ranks if other in self._pids and _is_running(self._pids[other])]
+        if self._launch.rank <= min(alive, default=self._launch.rank):
+            self._tell(f"{self._launch.name}: {reason}; {GOES_ON}")
+        self._leave(LOST_STATUS)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(process)
+
+
+def _is_zombie(process: int) -> bool:
+    """Return whether a process has ended and its launcher has not asked for its status yet."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[:1] == ["Z"]
+    except OSError:  # not Linux, or it has ended meanwhile
+        return False
