@@ -1,39 +1,43 @@
-"""From folders of images to features: chooses the extractor, streams images through it, keeps the rows on disk."""
+"""From folders of images to features: chooses the extractor, streams images through it, keeps the rows on disk.
+
+Where other processes help (`Scoring.helpers`), each extracts a share of a set's images and keeps it in the same cache.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-from files.caches import open_cache
-from files.reading import file_digest
-from files.tensors import load_sealed, save_sealed
-from metrics.base import ImageSet, MetricUnavailable, Scoring
+from metrics.base import Helpers, ImageSet, MetricUnavailable, Scoring, no_progress
+from metrics.entries import entry_of, read_entry, write_entry
 from metrics.images import stream_batches
 
-# The libraries that decode, resize and compute.
-_LIBRARIES = ("torch", "pillow", "torch-fidelity", "transformers")
+# A share holds at least so many whole batches; with fewer images, fewer processes help, or none.
+LEAST_BATCHES = 1
 
 
 class FeatureExtractor(Protocol):
     """A frozen network that gives each image one row of features, known by its identity before it is loaded.
 
+    key: its name in EXTRACTORS.
     identity: network, resize, precision and weights digest; features of different identities are never compared.
     distance_label, kernel_label: the names of the rows with the Fréchet and the kernel distance over these features
     (FID and KID only for the FID Inception). distance_short, kernel_short: the names in the winners' line.
     """
 
+    key: str
     name: str
     identity: str
     distance_label: str
@@ -149,67 +153,151 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
     """Return `features_ND` of the set, from `scoring.cache` where this extractor has seen the same images before.
 
     The entry's name is a digest of the extractor's identity, the libraries that decode and compute, and every file's
-    content in order: no image is decoded twice, and a changed image is never taken for the old one.
+    content in order: no image is decoded twice, and a changed image is never taken for the old one. The rows are the
+    same with and without helpers.
+
+    Raises:
+        HelperLost: a process that helped has died.
     """
-
-    def check(tensors: Mapping[str, Tensor]) -> None:
-        features_ND = tensors["features"]
-        if features_ND.dim() != 2 or len(features_ND) != len(images) or features_ND.dtype != torch.float32:
-            raise ValueError(f"{features_ND.dtype} of shape {tuple(features_ND.shape)} for {len(images)} images")
-        if not features_ND.isfinite().all():
-            raise ValueError("features that are not finite")
-
-    entry = entry_of(images, extractor, scoring)
-    kept = read_entry(entry, check)
+    entry = entry_of(images, extractor.identity, scoring)
+    kept = _read_features(entry, len(images))
     if kept is not None:
-        return kept["features"]
-    with scoring.progress(f"{images.name} through {extractor.name}", len(images)) as report:
-        features_ND = extract_features(images.paths, extractor, scoring.images_at_once, report)
+        return kept
+    shares = _shares_of(images, scoring)
+    if scoring.helpers is None or len(shares) < 2:
+        features_ND = _extract_here(images, extractor, scoring)
+        write_entry(entry, {"features": features_ND})
+        return features_ND
+    kind = f"share-of-{entry.stem[:16]}"
+    features_ND = _extract_together(shares, extractor, scoring, scoring.helpers, kind)
     write_entry(entry, {"features": features_ND})
+    for share in entry.parent.glob(f"*.{kind}"):  # also those of a run that was killed
+        with suppress(OSError):
+            share.unlink()
     return features_ND
 
 
-def entry_of(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring, what: str = "features") -> Path:
-    """Return the path in the cache of `what` of these images by this extractor."""
-    versions = "; ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    key = hashlib.sha256(f"{extractor.identity}; {versions}\n".encode())
-    with ThreadPoolExecutor(thread_name_prefix="digest") as pool:  # hashing releases the interpreter lock
-        for digest in pool.map(file_digest, images.paths):
-            key.update(bytes.fromhex(digest))
-    return scoring.cache / "features" / f"{key.hexdigest()}.{what}"
+def _extract_here(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Tensor:
+    with scoring.progress(f"{images.name} through {extractor.name}", len(images)) as report:
+        return extract_features(images.paths, extractor, scoring.images_at_once, report)
 
 
-def read_entry(entry: Path, check: Callable[[Mapping[str, Tensor]], None]) -> dict[str, Tensor] | None:
-    """Return the entry's tensors, or None where there is none or it is damaged; stderr then says so.
+def _read_features(entry: Path, count: int) -> Tensor | None:
+    """Return `features_ND` of an entry, N = count, or None where there is none."""
 
-    check: raises ValueError or KeyError where the tensors are not what belongs under this name.
+    def check(tensors: Mapping[str, Tensor]) -> None:
+        features_ND = tensors["features"]
+        if features_ND.dim() != 2 or len(features_ND) != count or features_ND.dtype != torch.float32:
+            raise ValueError(f"{features_ND.dtype} of shape {tuple(features_ND.shape)} for {count} images")
+        if not features_ND.isfinite().all():
+            raise ValueError("features that are not finite")
+
+    kept = read_entry(entry, check)
+    return None if kept is None else kept["features"]
+
+
+# Shared by several processes.
+
+
+@dataclass(frozen=True)
+class ShareOfImages:
+    """The work of a helper: features of some images, kept in the cache under what their content says.
+
+    key, identity: of the extractor. names: the images' paths below `folder`; a tuple of short names is small to send.
+    kind: the end of the entry's name. Called with the device of the process that does it.
     """
-    try:
-        tensors = load_sealed(entry, entry.name)
-        check(tensors)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError) as error:
-        if entry.exists():
-            reason = " ".join(str(error).split())
-            print(f"{entry} is damaged ({reason}); computing it again", file=sys.stderr)
-        return None
-    return tensors
+
+    key: str
+    identity: str
+    folder: Path
+    names: tuple[str, ...]
+    scoring: Scoring
+    kind: str
+
+    def __call__(self, device: str) -> None:
+        """Extract what the cache does not have.
+
+        Raises:
+            OSError: an image cannot be read.
+            ValueError: the extractor is another one here, or there is none.
+        """
+        scoring = replace(self.scoring, device=device)
+        try:
+            extractor = open_extractor(self.key, scoring)
+        except MetricUnavailable as reason:
+            raise ValueError(str(reason)) from reason
+        if extractor.identity != self.identity:
+            raise ValueError(f"the extractor is {extractor.identity} there, and {self.identity} here")
+        images = ImageSet("share", tuple(self.folder / name for name in self.names))
+        entry = entry_of(images, extractor.identity, scoring, self.kind)
+        if _read_features(entry, len(images)) is None:
+            write_entry(entry, {"features": _extract_here(images, extractor, scoring)})
 
 
-def write_entry(entry: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Keep tensors with a digest of themselves; another process sees the whole entry or none.
+def ends_of_shares(count: int, at_once: int, processes: int) -> list[int]:
+    """Return the end of each process's share of `count` images: whole batches, so that rows are those of one process.
 
-    Where that fails, stderr says so, and the next run computes them again: it costs no score.
+    Each holds at least LEAST_BATCHES whole ones; where that is not enough for all, there are fewer shares.
     """
-    try:
-        _open_cache(entry.parent.parent)
-        save_sealed(entry, tensors, entry.name)
-    except OSError as error:
-        print(f"WARNING: not kept for the next run: {' '.join(str(error).split())}", file=sys.stderr)
+    processes = max(1, min(processes, count // (LEAST_BATCHES * at_once)))
+    batches = -(-count // at_once)
+    return [min(count, batches * number // processes * at_once) for number in range(1, processes + 1)]
 
 
-_open_cache = cache(open_cache)  # once in a process for each folder
+def _shares_of(images: ImageSet, scoring: Scoring) -> list[ImageSet]:
+    processes = 1 if scoring.helpers is None else 1 + scoring.helpers.count
+    ends = ends_of_shares(len(images), scoring.images_at_once, processes)
+    bounds = zip([0, *ends], ends, strict=False)
+    return [
+        ImageSet(f"{images.name}, share {number} of {len(ends)}", images.paths[first:end])
+        for number, (first, end) in enumerate(bounds, 1)
+    ]
+
+
+def _extract_together(
+    shares: Sequence[ImageSet], extractor: FeatureExtractor, scoring: Scoring, helpers: Helpers, kind: str
+) -> Tensor:
+    """Return `features_ND` of all shares: of the first from this process, of each other from a helper's entry."""
+    own, *others = shares
+    sent = replace(
+        scoring,
+        cache=scoring.cache.absolute(),
+        batch_size=scoring.images_at_once,  # whatever suits the device there
+        progress=no_progress,
+        helpers=None,
+    )
+    wait = helpers.ask([_work_of(share, extractor, sent, kind) for share in others])
+    with scoring.progress(f"{own.name} through {extractor.name}", len(own)) as report:
+        # The last image counts once all shares are there: until then a stop can end the waiting.
+        most = len(own) - 1
+
+        def still() -> None:
+            report(most)
+
+        try:
+            rows = [
+                extract_features(own.paths, extractor, scoring.images_at_once, lambda done: report(min(done, most)))
+            ]
+        except (OSError, ValueError):
+            wait(still)  # what is asked next finds them idle
+            raise
+        failures = wait(still)
+        report(len(own))
+    for share, failure in zip(others, failures, strict=True):
+        features_ND = _read_features(entry_of(share, extractor.identity, scoring, kind), len(share))
+        if features_ND is None:
+            reason = failure or f"there is no entry of it in {scoring.cache}"
+            _tell_once(f"{share.name} is extracted here, since another process could not ({reason})")
+            features_ND = _extract_here(share, extractor, scoring)
+        rows.append(features_ND)
+    return torch.cat(rows)
+
+
+def _work_of(share: ImageSet, extractor: FeatureExtractor, sent: Scoring, kind: str) -> ShareOfImages:
+    paths = [path.absolute() for path in share.paths]
+    folder = os.path.commonpath([path.parent for path in paths])
+    names = tuple(os.path.relpath(path, folder) for path in paths)
+    return ShareOfImages(extractor.key, extractor.identity, Path(folder), names, sent, kind)
 
 
 def halves_of(count: int, size: int) -> tuple[Tensor, Tensor] | None:

@@ -15,17 +15,9 @@ from torch import Tensor
 from files.opening import array_shapes, load_arrays
 from files.writing import write_atomically
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Score, Scoring
+from metrics.entries import entry_of, read_entry, write_entry
 from metrics.extractors.precision import float64_device
-from metrics.features import (
-    FeatureExtractor,
-    cached_features,
-    choose_extractor,
-    entry_of,
-    halves_of,
-    open_extractor,
-    read_entry,
-    write_entry,
-)
+from metrics.features import FeatureExtractor, cached_features, choose_extractor, halves_of, open_extractor
 from metrics.inputs import read_features
 from metrics.intervals import groups_of
 from metrics.replicates import jackknife_interval
@@ -133,7 +125,7 @@ def root_of_covariance(covariance_DD: Tensor) -> Tensor:
 
 def cached_gaussian(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Gaussian:
     """Return the Gaussian of a set, from the cache where this extractor has seen the same images before."""
-    entry = entry_of(images, extractor, scoring, "statistics")
+    entry = entry_of(images, extractor.identity, scoring, "statistics")
     device = float64_device(scoring.device)
     if (kept := read_entry(entry, check_statistics)) is not None:
         return Gaussian(kept["mu"].to(device), kept["sigma"].to(device), identity=extractor.identity)

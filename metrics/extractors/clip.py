@@ -31,6 +31,7 @@ class CLIPFeatures:
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".
     """
 
+    key = "clip"
     name = "clip"
     distance_label = "FD-CLIP (lower = better)"
     distance_short = "FD-CLIP"

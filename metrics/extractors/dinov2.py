@@ -32,6 +32,7 @@ class DINOv2Features:
     their unfair treatment of diffusion models".
     """
 
+    key = "dinov2"
     name = "dinov2"
     distance_label = "FD-DINOv2 (lower = better)"
     distance_short = "FD-DINOv2"

@@ -38,6 +38,7 @@ class EfficientNetFeatures:
     Source: Tan and Le 2019, "EfficientNet"; the Lite variant of TensorFlow's models.
     """
 
+    key = "efficientnet"
     name = "efficientnet-lite0"
     distance_label = "FD-EffNetLite0 (lower = better)"
     distance_short = "FD-EffNetLite0"

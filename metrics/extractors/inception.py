@@ -49,6 +49,7 @@ class InceptionFeatures:
     "On Aliased Resizing and Surprising Subtleties in GAN Evaluation".
     """
 
+    key = "inception"
     name = "inception-2015-12-05"
     distance_label = "FID Score (lower = better)"
     distance_short = "FID"

@@ -35,6 +35,7 @@ class RobotFeatures:
     The network is loaded when it is first needed; images are resized to 64 px as it was trained on them.
     """
 
+    key = "robots"
     name = "robots"
     distance_label = "FD-robots (lower = better)"
     distance_short = "FD-robots"

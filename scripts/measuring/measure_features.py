@@ -230,11 +230,12 @@ def measure_memory(images: int) -> dict[str, float]:
     Once with few references' statistics, once with as many references as there are images; of the replicates one on
     each side. The network is left out: its features are drawn at random.
     """
-    from metrics.features import extract_features, read_entry, write_entry
+    from metrics.entries import read_entry, write_entry
+    from metrics.features import extract_features
     from metrics.frechet import replicates_of
 
     class Drawn:
-        name = identity = distance_label = distance_short = kernel_label = kernel_short = "drawn"
+        key = name = identity = distance_label = distance_short = kernel_label = kernel_short = "drawn"
 
         def extract(self, batch: Any) -> Tensor:
             return torch.randn(len(batch), 2048)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from metrics import METRICS, features
+from metrics import METRICS, entries, features
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.extractors.attribute_network import AttributeNetwork, save_attribute_network
 from metrics.extractors.inception import InceptionFeatures
@@ -32,7 +32,7 @@ CLASS_NAME = "a blue robot with a round head"
 class MeanColour:
     """An extractor of three features that counts the images it has seen."""
 
-    name = "mean colour"
+    key = name = "mean colour"
     distance_label = distance_short = kernel_label = kernel_short = "none"
 
     def __init__(self, identity: str = "mean colour") -> None:
@@ -240,7 +240,7 @@ def test_an_entry_that_cannot_be_of_these_images_is_computed_again_and_told(
     images = ImageSet("x", _images(tmp_path / "x", 4))
     first = cached_features(images, MeanColour(), scoring)
     (entry,) = (scoring.cache / "features").iterdir()
-    features.write_entry(entry, tensors)
+    entries.write_entry(entry, tensors)
     assert torch.equal(cached_features(images, MeanColour(), scoring), first)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{entry} is damaged (")
@@ -273,7 +273,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_and_no_features(
     if obstacle == "file for a folder":
         scoring.cache.write_text("not a folder")
     elif obstacle == "folder for an entry":
-        features.entry_of(images, MeanColour(), scoring).mkdir(parents=True)
+        entries.entry_of(images, MeanColour().identity, scoring).mkdir(parents=True)
     else:
 
         def full(*_: object, **__: object) -> None:

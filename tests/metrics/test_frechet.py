@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from metrics.base import Comparison, ImageSet, Score, Scoring
-from metrics.features import halves_of, write_entry
+from metrics.entries import write_entry
+from metrics.features import halves_of
 from metrics.frechet import (
     Floor,
     FrechetDistance,
