@@ -93,10 +93,6 @@ class Comparison:
         return found
 
 
-class HelperLost(Exception):
-    """A process that helped has died, which ends the run and not a metric alone; the text is one line."""
-
-
 class Helpers(Protocol):
     """Other processes that extract features for this one."""
 
@@ -111,7 +107,7 @@ class Helpers(Protocol):
         it calls a few times a second while it waits; that may raise, which ends the waiting.
 
         Raises:
-            HelperLost: a process has died; the returned function raises it, too.
+            OSError: they cannot be reached; the returned function raises it, too.
         """
 
 

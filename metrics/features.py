@@ -155,9 +155,6 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
     The entry's name is a digest of the extractor's identity, the libraries that decode and compute, and every file's
     content in order: no image is decoded twice, and a changed image is never taken for the old one. The rows are the
     same with and without helpers.
-
-    Raises:
-        HelperLost: a process that helped has died.
     """
     entry = entry_of(images, extractor.identity, scoring)
     kept = _read_features(entry, len(images))
@@ -266,7 +263,7 @@ def _extract_together(
         progress=no_progress,
         helpers=None,
     )
-    wait = helpers.ask([_work_of(share, extractor, sent, kind) for share in others])
+    wait = _ask(helpers, [_work_of(share, extractor, sent, kind) for share in others])
     with scoring.progress(f"{own.name} through {extractor.name}", len(own)) as report:
         # The last image counts once all shares are there: until then a stop can end the waiting.
         most = len(own) - 1
@@ -291,6 +288,26 @@ def _extract_together(
             features_ND = _extract_here(share, extractor, scoring)
         rows.append(features_ND)
     return torch.cat(rows)
+
+
+def _ask(helpers: Helpers, works: Sequence[Callable[[str], None]]) -> Callable[[Callable[[], None]], tuple[str, ...]]:
+    """Ask helpers as `Helpers.ask` does; where they cannot be reached, that is why each of them has failed."""
+
+    def unreached(error: OSError) -> tuple[str, ...]:
+        return (" ".join(str(error).split()),) * len(works)
+
+    def wait(idle: Callable[[], None]) -> tuple[str, ...]:
+        try:
+            return asked(idle)
+        except OSError as error:
+            return unreached(error)
+
+    try:
+        asked = helpers.ask(works)
+    except OSError as error:
+        failures = unreached(error)
+        return lambda _: failures
+    return wait
 
 
 def _work_of(share: ImageSet, extractor: FeatureExtractor, sent: Scoring, kind: str) -> ShareOfImages:

@@ -16,7 +16,7 @@ import metrics
 from files.downloads import Need, OpenProgress, show_bar
 from files.needs import tell
 from metrics import needed
-from metrics.base import Comparison, HelperLost, Metric, MetricUnavailable, OpenTask, Score, Scoring
+from metrics.base import Comparison, Metric, MetricUnavailable, OpenTask, Score, Scoring
 
 Made = TypeVar("Made")
 INTERRUPTED = "interrupted"
@@ -141,7 +141,7 @@ def _attempt(work: Callable[[], Made]) -> Made | Unscored:
         return Unscored(INTERRUPTED)
     except MetricUnavailable as reason:
         return Unscored(_one_line(reason))
-    except (MemoryError, HelperLost):  # the process is in no state to go on, or the run is not
+    except MemoryError:  # the process is in no state to go on
         raise
     except (OSError, ValueError) as error:
         return Unscored(_one_line(error), is_error=True)

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from metrics import METRICS, features
-from metrics.base import Comparison, HelperLost, ImageSet, MetricUnavailable, Scoring
+from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.extractors.attribute_network import AttributeNetwork, save_attribute_network
 from metrics.features import ShareOfImages, cached_features, ends_of_shares, open_extractor
 from metrics.robots.grammar import load_grammar
@@ -250,15 +250,25 @@ def test_a_stop_ends_the_waiting_for_helpers(tmp_path: Path, scoring: Scoring) -
     assert counted[-3:] == [19, 19, 19]  # of 20: the share is not done before the others are
 
 
-def test_a_helper_that_died_ends_the_run_and_not_a_metric_alone(tmp_path: Path, scoring: Scoring) -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+def test_helpers_that_cannot_be_reached_cost_no_score(
+    tmp_path: Path, scoring: Scoring, capsys: pytest.CaptureFixture[str], is_late: bool
+) -> None:
     class Lost(Threadless):
         def ask(self, works: Sequence[Work]) -> Wait:  # noqa: ARG002
-            raise HelperLost("rank 1 on host a has died")
+            if not is_late:
+                raise OSError("the store does not answer")
 
-    images = draw(tmp_path / "x", 40, caption="a blue robot with a round head")
-    opened = open_metrics(["fid", "kid"], replace(scoring, helpers=Lost(1)))
-    with pytest.raises(HelperLost, match="rank 1"):
-        score_all(opened, Comparison(images, images))
+            def wait(idle: Callable[[], None]) -> tuple[str, ...]:  # noqa: ARG001
+                raise OSError("the store does not answer")
+
+            return wait
+
+    images = draw(tmp_path / "x", 12)
+    rows_ND = cached_features(images, Blue(), replace(scoring, helpers=Lost(2)))
+    assert rows_ND[:, 0].tolist() == list(range(12))
+    told = capsys.readouterr().err
+    assert told.count("could not (the store does not answer)") == 2
 
 
 def test_extractors_know_their_names_in_the_registry() -> None:
