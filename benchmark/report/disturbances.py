@@ -89,11 +89,11 @@ def _load(models: Sequence[ModelResult]) -> list[str]:
 
 
 def _most_other_cores(state: MachineState) -> float:
-    share = MOST_OTHER_CORES_BESIDE_GPU if _has_card(state) else MOST_OTHER_CORES_ON_CPU
+    share = MOST_OTHER_CORES_BESIDE_GPU if has_card(state) else MOST_OTHER_CORES_ON_CPU
     return share * state.cpu_cores
 
 
-def _has_card(state: MachineState) -> bool:
+def has_card(state: MachineState) -> bool:
     return bool(state.card_uuid or state.unread)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from benchmark.report.cost_notes import list_cost_notes, list_passes_not_run
 from benchmark.report.disturbances import list_disturbances
+from benchmark.report.host_notes import list_card_notes, list_host_notes
 from benchmark.report.numbers import has_value, paired_interval, shown_interval, shown_number, shown_percent
 from benchmark.report.reasons import group_reasons
 from benchmark.report.results import ModelResult, Round, RunResult
@@ -29,13 +30,14 @@ def footer_lines(run: RunResult) -> list[str]:
         *run.notes,
         *_rounds(run),
         *_bulk(run.models),
+        *list_host_notes(run.models),
         f"Weights: {WEIGHTS_MEANING[run.weights]}",
     ]
     lines += [f"Quality: n/a ({run.no_quality})"] if run.no_quality else _identities(run.models)
     if not run.no_quality:
         lines += [*_paired(run.models), *_unscored(run.models)]
     lines += [*list_cost_notes(run.models), *list_passes_not_run(run.models, run.passes, run.rounds)]
-    lines += list_disturbances(run.models)
+    lines += [*list_card_notes(run.models), *list_disturbances(run.models)]
     for model in run.models:
         lines += [f"{model.name}: WARNING: {warning}" for warning in model.warnings]
         lines += [f"{model.name}: {note}" for note in model.notes]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmark.measure.findings import Findings, MachineState
+from benchmark.report.host_throughput import HostThroughput
 from metrics.base import Score
 
 # A 95th percentile of fewer timed batches than this is little else than the longest of them.
@@ -60,6 +61,36 @@ class Round:
 
 
 @dataclass(frozen=True)
+class CardRound:
+    """The timed batches of one round on another card of the host than the column's own; fields as those of `Round`."""
+
+    number: int
+    latencies_s: tuple[float, ...]
+    complete: bool
+    states: tuple[MachineState, ...] = ()
+
+    @property
+    def mean_latency_s(self) -> float:
+        return statistics.fmean(self.latencies_s)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes part in the comparison of cards: it is complete, and nothing else had the card in use."""
+        return self.complete and not any(state.other_processes for state in self.states)
+
+
+@dataclass(frozen=True)
+class Card:
+    """Another card of the host on which the column's requests were timed too.
+
+    rounds: ascending by number, at least one, each with a timed batch.
+    """
+
+    uuid: str
+    rounds: tuple[CardRound, ...]
+
+
+@dataclass(frozen=True)
 class Bulk:
     """The images beyond the timed ones, made for quality alone.
 
@@ -90,6 +121,9 @@ class ModelResult:
     configurations. is_default: of these, the one that winner lines compare with other models.
     unscored: metric name to the reason why it has no value.
     warnings: what is wrong with the images themselves, whatever they score.
+    host_throughput: of all processes of one host together; None where images were never made by several at once.
+    made_by: how many of the images each rank made, by the name of its host and that of its writer; without those whose
+    host is not known. cards: other cards of the host that were timed too. No other figure has anything of them.
     """
 
     name: str
@@ -115,6 +149,9 @@ class ModelResult:
     axes: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
     is_default: bool = True
+    host_throughput: HostThroughput | None = None
+    made_by: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    cards: tuple[Card, ...] = ()
 
     @property
     def undisturbed_rounds(self) -> tuple[Round, ...]:

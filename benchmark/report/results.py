@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from benchmark.console.plain_text import visible
 from benchmark.measure.findings import PassName, Roofline
+from benchmark.report.cards import compare_cards
 from benchmark.report.costs import energy_of, memory_of, rooflines_of, stages_of, throughput_per_joule
 from benchmark.report.equal_quality import EqualQuality
 from benchmark.report.findings_check import check_findings
@@ -30,6 +31,7 @@ _DERIVED = (
     "latency_s", "round_spread", "throughput_per_s", "efficiency_per_s_per_million_parameters",
     "energy_j_per_image", "energy_spread", "images_per_kwh", "throughput_per_s_per_joule", "mean_power_w",
     "stage_seconds", "peak_tensor_bytes", "peak_reserved_bytes", "matrix_share", "bandwidth_share",
+    "host_images_per_s", "host_ratio", "card_speeds",
 )  # fmt: skip
 
 
@@ -108,6 +110,7 @@ def read_results(path: Path | str) -> RunResult:
         run: RunResult = from_json(RunResult, content, "")
         for number, model in enumerate(run.models):
             _check_rounds(model, f"models[{number}]")
+            _check_host(model, f"models[{number}]")
     except Damaged as error:
         line = visible(f"{shown(path)} cannot be read as results: {error}")
         raise ValueError(f"{line}; run the benchmark again, which writes it anew") from error
@@ -128,6 +131,22 @@ def _check_rounds(model: ModelResult, place: str) -> None:
         check_findings(found.findings, found.states, f"{place}.rounds[{at}]")
     if model.bulk is not None and not (model.bulk.batch_sizes and has_value(model.bulk.images_per_s)):
         raise Damaged(f"{place}.bulk has no batch size, or its images_per_s is not a number")
+
+
+def _check_host(model: ModelResult, place: str) -> None:
+    """Raise Damaged where figures of the host or of its other cards could not be computed or would lie."""
+    if (host := model.host_throughput) is not None:
+        if host.ranks < 2:
+            raise Damaged(f"{place}.host_throughput.ranks is {host.ranks} instead of 2 or more")
+        for name, counted in (("together", host.together), ("alone", host.alone)):
+            if counted and not all(has_value(figure) and figure > 0 for figure in (counted.images, counted.seconds)):
+                raise Damaged(f"{place}.host_throughput.{name} has a figure that is not a number above 0")
+    for number, card in enumerate(model.cards):
+        if not card.rounds:
+            raise Damaged(f"{place}.cards[{number}].rounds is empty")
+        for at, made in enumerate(card.rounds):
+            if not made.latencies_s or not all(has_value(seconds) and seconds > 0 for seconds in made.latencies_s):
+                raise Damaged(f"{place}.cards[{number}].rounds[{at}].latencies_s are not all numbers above 0")
 
 
 def _read_content(text: bytes) -> dict[str, Any]:
@@ -161,6 +180,7 @@ def _derived(model: ModelResult, roofline: Roofline | None) -> dict[str, object]
         "max": max(model.latencies_s),
     }  # fmt: skip
     energy, stages, memory = energy_of(model), stages_of(model), memory_of(model)
+    host = model.host_throughput
     figures = (
         latency_s, model.round_spread, model.throughput_per_s, model.efficiency,
         energy and energy.joules_per_image, energy and energy.spread, energy and energy.images_per_kwh,
@@ -169,5 +189,6 @@ def _derived(model: ModelResult, roofline: Roofline | None) -> dict[str, object]
         memory and memory.peak_tensor_bytes, memory and memory.peak_reserved_bytes,
         roofline and matrix_share(roofline, model.mean_latency_s),
         roofline and bandwidth_share(roofline, model.mean_latency_s),
+        host and host.together and host.together.images_per_s, host and host.ratio, compare_cards(model),
     )  # fmt: skip
     return dict(zip(_DERIVED, figures, strict=True))

@@ -11,6 +11,7 @@ from benchmark.report.cell_reasons import shorten_reason
 from benchmark.report.costs import energy_of, why_unmeasured
 from benchmark.report.equal_quality_text import equal_quality_lines
 from benchmark.report.footer import footer_lines
+from benchmark.report.host_throughput import LEAST_WINDOW_S, count_devices
 from benchmark.report.numbers import NO_VALUE, has_value, shown_digits, shown_number
 from benchmark.report.results import ModelResult, RunResult
 from benchmark.report.verdicts import format_verdict
@@ -65,6 +66,11 @@ def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
         rows.append(row("p95 Inference Time (s)", lambda model: shown_number(model.p95_latency_s, decimals)))
     if any(model.bulk for model in models):
         rows.append(row("Images in bulk/s", _bulk_rate))
+    hosts = [model.host_throughput for model in models if model.host_throughput and model.host_throughput.together]
+    for devices in dict.fromkeys(count_devices(host.ranks, host.device) for host in hosts):
+        rows.append(row(f"Throughput, {devices} (images/sec)", partial(_host_rate, devices=devices)))
+    if hosts:
+        rows.append(row(f"Throughput against one {hosts[0].device}", _host_ratio))
     if any(model.peak_memory_bytes for model in models):
         rows.append(row("Peak Device Memory (GB)", _peak))
     if any(model.mode == "compiled" for model in models):
@@ -78,11 +84,12 @@ def table_rows(models: Sequence[ModelResult]) -> list[TableRow]:
 def _table_lines(models: Sequence[ModelResult]) -> list[str]:
     names = [visible(model.name) for model in models]
     rows = [(visible(row.label), list(map(visible, row.cells))) for row in table_rows(models)]
+    labels = max(LABEL_WIDTH, *(len(label) for label, _ in rows))
     columns = max(COLUMN_WIDTH, *map(len, names), *(len(cell) for _, cells in rows for cell in cells))
-    width = max(LEAST_WIDTH, LABEL_WIDTH + len(models) * (columns + 1))
+    width = max(LEAST_WIDTH, labels + len(models) * (columns + 1))
 
     def line(label: str, cells: Sequence[str]) -> str:
-        return " ".join([f"{label:<{LABEL_WIDTH}}", *(f"{cell:<{columns}}" for cell in cells)])
+        return " ".join([f"{label:<{labels}}", *(f"{cell:<{columns}}" for cell in cells)])
 
     header = [TITLE, "=" * width, line("Metric", names), "-" * width]
     return header + [line(label, cells) for label, cells in rows]
@@ -112,6 +119,25 @@ def _rate(images_per_s: float) -> str:
 
 def _bulk_rate(model: ModelResult) -> str:
     return NO_VALUE if model.bulk is None else _rate(model.bulk.images_per_s)
+
+
+def _host_rate(model: ModelResult, devices: str) -> str:
+    found = model.host_throughput
+    if found is None:
+        return _no_value("one process")
+    if found.together is None:
+        return _no_value(f"under {LEAST_WINDOW_S:.0f} s")
+    made_by = count_devices(found.ranks, found.device)
+    return _rate(found.together.images_per_s) if made_by == devices else _no_value(f"with {made_by}")
+
+
+def _host_ratio(model: ModelResult) -> str:
+    found = model.host_throughput
+    if found is None or found.together is None:
+        return NO_VALUE
+    if found.ratio is None:
+        return _no_value(f"one {found.device} too short")
+    return f"{found.ratio:.2f}x of {found.ranks}"
 
 
 def _score(model: ModelResult, key: str) -> str:

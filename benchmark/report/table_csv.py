@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.console.plain_text import visible
+from benchmark.report.cards import compare_cards, slowest_over_fastest
 from benchmark.report.costs import energy_of
 from benchmark.report.numbers import has_value
 from benchmark.report.ownership import CSV_COLUMNS
@@ -18,6 +19,9 @@ _FURTHER_COLUMNS = (
     "median_latency_s", "p95_latency_s", "rounds", "timed_images", "round_spread", "bulk_images_per_s",
     "energy_j_per_image", "images_per_kwh",
 )  # fmt: skip
+# Behind these, where a column was made by several ranks of a host, or timed on several cards.
+_HOST_COLUMNS = ("host_ranks", "host_images_per_s", "host_ratio")
+_CARD_COLUMNS = ("cards", "slowest_over_fastest_card", "slow_cards")
 # What makes a spreadsheet compute a cell, in the full-width forms too, which some convert.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _QUOTED = re.compile(r"[,;|\"'\t\r\n]|^\s|\s$")
@@ -30,9 +34,12 @@ def write_csv(run: RunResult, path: Path) -> None:
         OSError: it cannot be written; the former file is as it was.
     """
     keys = list(dict.fromkeys(score.key for model in run.models for score in model.scores))
-    lines: list[list[object]] = [[*CSV_COLUMNS, *_FURTHER_COLUMNS, *keys]]
+    names = [*CSV_COLUMNS, *_FURTHER_COLUMNS]
+    names += _HOST_COLUMNS if any(model.host_throughput for model in run.models) else ()
+    names += _CARD_COLUMNS if any(model.cards for model in run.models) else ()
+    lines: list[list[object]] = [[*names, *keys]]
     for model in run.models:
-        energy = energy_of(model)
+        energy, host, cards = energy_of(model), model.host_throughput, compare_cards(model)
         figures = {
             "model": model.name, "mode": model.mode, "parameters": model.parameters, "images": model.images,
             "batch_size": model.batch_size, "image_size_px": model.image_size, "mean_latency_s": model.mean_latency_s,
@@ -44,11 +51,14 @@ def write_csv(run: RunResult, path: Path) -> None:
             "round_spread": model.round_spread, "bulk_images_per_s": model.bulk and model.bulk.images_per_s,
             "energy_j_per_image": energy and energy.joules_per_image,
             "images_per_kwh": energy and energy.images_per_kwh,
+            "host_ranks": host and host.ranks,
+            "host_images_per_s": host and host.together and host.together.images_per_s,
+            "host_ratio": host and host.ratio, "cards": len(cards) or None,
+            "slowest_over_fastest_card": slowest_over_fastest(cards) if cards else None,
+            "slow_cards": " ".join(card.uuid for card in cards if card.is_slow) or None,
         }  # fmt: skip
         scores = [model.score(key) for key in keys]
-        lines.append(
-            [figures[name] for name in (*CSV_COLUMNS, *_FURTHER_COLUMNS)] + [score and score.value for score in scores]
-        )
+        lines.append([figures[name] for name in names] + [score and score.value for score in scores])
     write_text(path, "".join(map(csv_line, lines)))
 
 

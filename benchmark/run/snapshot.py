@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,9 @@ class Snapshot:
 
     batches: those whose images are all there as they were written, in the order of their indices.
     timed: the timed calls of all rounds, by round and then by indices; in a round, each request counts once.
+    timed_on: likewise, those on other cards of the host than the column's own, by the card's UUID. No other field has
+    anything of their processes but measured and states.
+    bulk_calls: every call of bulk of which the end is known, in the order of these, whatever became of its images.
     loaded: what the last process that timed the model wrote (without one: the last one that made images in bulk), with
     the highest peak memory of all that timed it. The larger batches of bulk do not count into it.
     processes: what each process that loaded the model wrote last, in the order of the journals.
@@ -41,6 +44,8 @@ class Snapshot:
     faults: tuple[str, ...] = ()
     measured: tuple[Measured, ...] = ()
     states: tuple[State, ...] = ()
+    timed_on: Mapping[str, tuple[Timed, ...]] = field(default_factory=dict)
+    bulk_calls: tuple[Batch, ...] = ()
 
     def image_path(self, index: int) -> Path:
         """Return where request `index`'s image is, or will be."""
@@ -82,22 +87,18 @@ def take_snapshot(folder: Path, lines: Sequence[Line], whole: Sequence[Batch], f
     whole: those of the batches whose images are all there as they were written, in the order of the lines.
     """
     batches = tuple(sorted(without_overlaps(whole), key=lambda batch: batch.start))
-    rounds: dict[int, list[Timed]] = {}
-    for line in lines:
-        if isinstance(line, Timed):
-            rounds.setdefault(line.round, []).append(line)
-    timed = [
-        call for number in sorted(rounds)
-        for call in sorted(without_overlaps(rounds[number]), key=lambda call: call.start)
-    ]  # fmt: skip
-    loaded = [line for line in lines if isinstance(line, Loaded)]
-    finished = tuple(line for line in lines if isinstance(line, Finished))
+    timed = [line for line in lines if isinstance(line, Timed)]
+    cards = dict.fromkeys(call.card for call in timed if call.card)
+    elsewhere = {line.process for line in lines if isinstance(line, Timed | Loaded) and line.card}
+    loaded = [line for line in lines if isinstance(line, Loaded) and line.process not in elsewhere]
+    finished = tuple(line for line in lines if isinstance(line, Finished) and line.process not in elsewhere)
     return Snapshot(
-        folder, batches, tuple(timed), _last_loaded(loaded, finished), _of_each_process(loaded), finished,
+        folder, batches, _timed_on("", timed), _last_loaded(loaded, finished), _of_each_process(loaded), finished,
         _bulk_sizes([line for line in lines if isinstance(line, BulkSize)], batches),
         tuple(dict.fromkeys(line.rounds for line in lines if isinstance(line, Look))), tuple(faults),
         tuple(line for line in lines if isinstance(line, Measured)),
         tuple(line for line in lines if isinstance(line, State)),
+        {card: _timed_on(card, timed) for card in cards}, _bulk_calls(lines),
     )  # fmt: skip
 
 
@@ -110,6 +111,23 @@ def without_overlaps(calls: Sequence[_Call]) -> list[_Call]:
             kept.append(call)
             taken.update(call.indices)
     return kept
+
+
+def _timed_on(card: str, calls: Iterable[Timed]) -> tuple[Timed, ...]:
+    """Return the calls on one card, by round and then by indices; "" stands for the column's own."""
+    rounds: dict[int, list[Timed]] = {}
+    for call in calls:
+        if call.card == card:
+            rounds.setdefault(call.round, []).append(call)
+    return tuple(
+        call for number in sorted(rounds)
+        for call in sorted(without_overlaps(rounds[number]), key=lambda call: call.start)
+    )  # fmt: skip
+
+
+def _bulk_calls(lines: Iterable[Line]) -> tuple[Batch, ...]:
+    calls = [line for line in lines if isinstance(line, Batch) and line.purpose == "bulk" and line.ended_at_s]
+    return tuple(sorted(calls, key=lambda call: call.ended_at_s))
 
 
 def _last_loaded(loaded: Sequence[Loaded], finished: Sequence[Finished]) -> Loaded | None:

@@ -11,10 +11,11 @@ from benchmark.measure.findings import Findings
 from benchmark.measure.machine import Machine
 from benchmark.report.equal_quality import find_equal_quality
 from benchmark.report.frontier import find_frontier
-from benchmark.report.model_result import Bulk, ModelResult, Round
+from benchmark.report.model_result import Bulk, Card, CardRound, ModelResult, Round
 from benchmark.report.results import RunResult
 from benchmark.report.verdicts import Group, decide
 from benchmark.run.columns import Column, list_notes
+from benchmark.run.host_throughput import count_made, find_host_throughput
 from benchmark.run.journal_lines import Measured
 from benchmark.run.snapshot import Snapshot
 from benchmark.settings.fields import Settings
@@ -36,7 +37,8 @@ def summarize(snapshot: Snapshot, column: Column) -> ModelResult | None:
         looks=snapshot.looks, peak_memory_bytes=loaded.peak_memory_bytes, notes=loaded.notes,
         folder=str(snapshot.folder), baseline=column.baseline, class_conditional=loaded.class_conditional,
         family=column.key.family, options=column.key.options, axes=column.key.axes, model=column.name,
-        is_default=column.is_default,
+        is_default=column.is_default, host_throughput=find_host_throughput(snapshot),
+        made_by=count_made(snapshot, settings.num_samples), cards=summarize_cards(snapshot, settings),
     )  # fmt: skip
 
 
@@ -71,6 +73,25 @@ def summarize_rounds(snapshot: Snapshot, settings: Settings) -> tuple[Round, ...
             findings=_findings([line for line in snapshot.measured if (line.round, line.process) in origins]),
             states=tuple(line.machine for line in snapshot.states if (line.round, line.process) in origins),
         ))  # fmt: skip
+    return tuple(found)
+
+
+def summarize_cards(snapshot: Snapshot, settings: Settings) -> tuple[Card, ...]:
+    """Return the first ROUNDS rounds on each other card of the host that was timed, by the card's UUID."""
+    count, found = settings.timed_count(), []
+    for uuid, timed in sorted(snapshot.timed_on.items()):
+        rounds = []
+        for number in range(settings.rounds):
+            calls = [call for call in timed if call.round == number and call.indices[0] < count]
+            origins = {(number, call.process) for call in calls}
+            if calls:
+                rounds.append(CardRound(
+                    number, tuple(call.seconds / call.batch_size for call in calls),
+                    complete={index for call in calls for index in call.indices}.issuperset(range(count)),
+                    states=tuple(line.machine for line in snapshot.states if (line.round, line.process) in origins),
+                ))  # fmt: skip
+        if rounds:
+            found.append(Card(uuid, tuple(rounds)))
     return tuple(found)
 
 

@@ -79,15 +79,29 @@ def compare_latencies(old_s: Sequence[float], new_s: Sequence[float]) -> Estimat
     old_s, new_s: mean latency of each round that counts, above 0.
     Source: Welch 1947, "The generalization of Student's problem".
     """
-    if min(len(old_s), len(new_s)) < LEAST_ROUNDS:
+    return compare_with_others([old_s], new_s)
+
+
+def compare_with_others(others_s: Sequence[Sequence[float]], own_s: Sequence[float]) -> Estimate | None:
+    """Return the log of how many times as long one takes as the geometric mean of others, as `compare_latencies` does.
+
+    Each of the others weighs the same, however many rounds it has. None: one of all these has fewer than three rounds.
+
+    others_s: of each of the others, at least one; own_s: mean latency of each round that counts, above 0.
+    Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components".
+    """
+    if min(map(len, (*others_s, own_s))) < LEAST_ROUNDS:
         return None
-    logs = [[math.log(seconds) for seconds in each] for each in (old_s, new_s)]
-    parts = [statistics.variance(each) / len(each) for each in logs]
-    value = statistics.fmean(logs[1]) - statistics.fmean(logs[0])
+    others, own = [[math.log(seconds) for seconds in each] for each in others_s], [math.log(each) for each in own_s]
+    value = statistics.fmean(own) - statistics.fmean(map(statistics.fmean, others))
+    parts = [statistics.variance(each) / len(each) / len(others) ** 2 for each in others]
+    parts.append(statistics.variance(own) / len(own))
     error = math.sqrt(sum(parts))
     if error == 0:
-        return Estimate(value, 0.0, 0.0, len(old_s) + len(new_s) - 2)
-    degrees = sum(parts) ** 2 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, logs, strict=True))
+        return Estimate(value, 0.0, 0.0, sum(len(each) - 1 for each in (*others, own)))
+    degrees = sum(parts) ** 2 / sum(
+        part**2 / (len(each) - 1) for part, each in zip(parts, (*others, own), strict=True)
+    )  # fmt: skip
     return Estimate(value, error, error, degrees)
 
 

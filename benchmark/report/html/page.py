@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmark.report.configurations import has_choice
 from benchmark.report.footer import compared_images, footer_lines
+from benchmark.report.html.cards import tabulate_cards
 from benchmark.report.html.costs import tabulate_energy, tabulate_memory
 from benchmark.report.html.elements import grid, text
 from benchmark.report.html.frontier import list_equal_quality, show_frontier
@@ -48,7 +49,7 @@ def write_html_report(run: RunResult, contact_sheet: bytes | None, path: Path) -
         body += [_table(run.models), list_winners(run.verdicts), *list_equal_quality(run.equal_quality)]
         body += show_frontier(run.frontier, run.equal_quality) if has_choice(run.models) else []
         body += ["<h2>Seconds per image, every timed batch</h2>", plot_batches(run.models), *_rounds(run.models)]
-        body += [tabulate_pairs(run.verdicts)]
+        body += [tabulate_pairs(run.verdicts), *tabulate_cards(run.models)]
         body += [*show_stages(run.models), *tabulate_energy(run.models), *show_rooflines(run.models)]
         body += tabulate_memory(run.models)
     if any(model.scores for model in run.models):
