@@ -72,8 +72,8 @@ def test_a_room_of_the_benchmark_imports_none_above_it(room: str) -> None:
         assert not rooms & set(above), path
 
 
-def test_every_module_of_the_benchmark_stands_in_a_room_but_for_its_program() -> None:
-    assert sorted(path.name for path in (ROOT / "benchmark").glob("*.py")) == ["__init__.py", "compare.py"]
+def test_every_module_of_the_benchmark_stands_in_a_room_but_for_its_programs() -> None:
+    assert sorted(path.name for path in (ROOT / "benchmark").glob("*.py")) == ["__init__.py", "compare.py", "merge.py"]
     rooms = {path.name for path in (ROOT / "benchmark").iterdir() if (path / "__init__.py").is_file()}
     assert rooms == set(ROOMS)
 
@@ -84,6 +84,14 @@ def test_the_program_that_compares_runs_knows_reports_alone_and_no_room_knows_it
     for room in ROOMS:
         for path in (ROOT / "benchmark" / room).rglob("*.py"):
             assert "benchmark.compare" not in imported_modules(path), path
+
+
+def test_the_program_that_joins_copies_leaves_the_work_to_the_run_and_no_room_knows_it() -> None:
+    rooms = {name.split(".")[1] for name in imported_modules(ROOT / "benchmark" / "merge.py") if "." in name}
+    assert rooms == {"console", "run"}
+    for room in ROOMS:
+        for path in (ROOT / "benchmark" / room).rglob("*.py"):
+            assert "benchmark.merge" not in imported_modules(path), path
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

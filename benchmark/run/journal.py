@@ -98,17 +98,18 @@ class Journal:
         return self._fingerprint
 
     @contextmanager
-    def locked(self) -> Iterator[Snapshot]:
+    def locked(self, doing: str = "generates images") -> Iterator[Snapshot]:
         """Keep the folder for this process while it generates, and give what it holds; a kill lets go of it.
 
-        What a killed process left is tidied: partial images, a torn line, and lines that are damaged.
+        What a killed process left is tidied: partial images, a torn line, and lines that are damaged. doing: what this
+        process does there, for others to read.
 
         Raises:
             OSError: another process generates into the folder: the two would make the same images.
         """
         with naming(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder, "generates images"):
+        with locked(self.folder, doing):
             self._check()  # another process may have been here since
             snapshot = self.read()
             if not (self.folder / MARK_NAME).is_file() or self._mark_fault():
