@@ -22,6 +22,7 @@ Weights = Literal["pretrained", "random", "tiny"]
 Mode = Literal["eager", "compiled"]
 DType = Literal["float32", "float16", "bfloat16"]
 NetworkSize = Literal["full", "small"]
+DeviceMap = Literal["", "balanced"]
 
 
 OFFICIAL_RNG_NOTE = "one random generator per batch, as in the published code: images depend on the batch size"
@@ -50,6 +51,7 @@ class Runtime:
     in its notes. `label_names` are the data set's class names, in the order of its labels, or empty.
     `cache` is a folder for what is worth keeping between runs; `assets` holds the embedded models. `random_size` is the
     size of networks with random weights: small ones keep every kind of layer of the full ones, for scripts and tests.
+    `device_map`: "balanced" where the components of a pipeline are to be on several GPUs; then `device` is the first.
     """
 
     weights: Weights
@@ -62,6 +64,7 @@ class Runtime:
     offload: bool = False
     label_names: tuple[str, ...] = ()
     random_size: NetworkSize = "full"
+    device_map: DeviceMap = ""
 
 
 class ImageGenerator(Protocol):
@@ -73,6 +76,7 @@ class ImageGenerator(Protocol):
     notes: one line each for the table's footer: another size than the native one, offload, how classes were chosen.
     class_conditional: whether it is asked for classes instead of prompts, so that no image is paired with the image of
         its prompt.
+    devices: the GPUs that its networks are on, "cuda:0", where they are on several; empty: on the run's device alone.
     """
 
     name: str
@@ -80,6 +84,7 @@ class ImageGenerator(Protocol):
     parameters: int
     notes: tuple[str, ...] = ()
     class_conditional: bool = False
+    devices: tuple[str, ...] = ()
 
     def prepare(self, requests: Sequence[Request]) -> list[Request]:
         """Return the requests as this model will be asked them; called once, outside any timer.
@@ -177,6 +182,7 @@ class ModelFamily:
         machine tell. What reaches no column of a run is refused.
     call_options: the options that are arguments of a call alone: one load serves all their values
         (`ImageGenerator.with_options`). shares_compiled: whether it does with MODE=compiled, too.
+    takes_device_map: whether its components can be on several GPUs (DEVICE_MAP).
     imports: modules that loading and the first call import: a process from which others fork imports them beforehand.
         Importing them must neither touch CUDA nor compute anything.
     """
@@ -196,6 +202,7 @@ class ModelFamily:
     unreached: Callable[[Any, Runtime], Mapping[str, str]] | None = None
     call_options: frozenset[str] = frozenset()
     shares_compiled: bool = True
+    takes_device_map: bool = False
     imports: tuple[str, ...] = ()
 
     def selected_by(self, name: str) -> Mapping[str, object] | None:
@@ -221,9 +228,19 @@ def check_size(image_size: int, multiple: int, name: str) -> None:
 
 
 def check_modes(runtime: Runtime) -> None:
-    """Raise ValueError where diffusers' model offload is asked for together with a compiled network."""
+    """Raise ValueError where offload, a compiled network and a device map are asked for that exclude each other."""
     if runtime.offload and runtime.mode == "compiled":
         raise ValueError("OFFLOAD=1 moves weights that MODE=compiled needs in place: set MODE=eager or OFFLOAD=0")
+    if runtime.device_map and runtime.offload:
+        raise ValueError(
+            f"DEVICE_MAP={runtime.device_map} keeps all weights on GPUs, and OFFLOAD=1 moves them to the CPU: leave one "
+            "of them out"
+        )
+    if runtime.device_map and runtime.mode == "compiled":
+        raise ValueError(
+            f"DEVICE_MAP={runtime.device_map} does not run with MODE=compiled: torch.compile stops at accelerate's "
+            "hooks, which move tensors between the GPUs, at every layer; set MODE=eager"
+        )
 
 
 def check_negative_prompt(prefix: str, negative_prompt: str, guidance: float) -> None:

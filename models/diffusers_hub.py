@@ -18,6 +18,7 @@ from files.sources import expanded, is_folder
 from models.base import ImageGenerator, ModelFamily, Runtime, check_modes, check_size, option, size_note
 from models.json_options import canonical, read_object, read_texts
 from models.pipelines.calls import call_arguments, check_args, unreached
+from models.pipelines.device_map import check_class
 from models.pipelines.facts import PipelineFacts, facts_by_signature, facts_of
 from models.pipelines.schedulers import SCHEDULER_HELP, check_scheduler
 from models.pipelines.single_files import recognise_file
@@ -119,6 +120,8 @@ def _check_facts(options: Options, runtime: Runtime, facts: PipelineFacts | None
         ValueError: it makes something else than images of text, needs a package, or HUB_ARGS does not fit.
     """
     told = f"{shown(options.id)} is a {class_name}"
+    if runtime.device_map:
+        check_class(class_name, shown(options.id))
     if facts is None:
         return
     if facts.refusal:
@@ -273,6 +276,7 @@ FAMILY = ModelFamily(
     needs=_needs,
     unreached=_unreached,
     call_options=frozenset({"steps", "guidance", "negative_prompt", "scheduler"}),
+    takes_device_map=True,
     shares_compiled=False,  # what is compiled and captured follows from a rehearsal with the options of the load
     imports=("diffusers.pipelines.pipeline_utils", "models.pipelines.generator", "models.pipelines.loading"),
 )

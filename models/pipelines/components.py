@@ -156,15 +156,15 @@ def build_component(name: str, kind: Any, place: Place, runtime: Runtime, dtype:
         if stand_in is not None:
             return stand_in, STAND_IN_NOTE.format(name=name)
         return load_component(kind, place, dtype), ""
-    network = build_any_random(_builder(kind, place), runtime.device, dtype)
+    network = build_any_random(builder_of(kind, place), runtime.device, dtype)
     generation = getattr(network, "generation_config", None)
     if generation is not None:
         generation.eos_token_id = None  # which random weights would draw at once, where trained ones write a whole plan
     return network, ""
 
 
-def _builder(kind: Any, place: Place) -> Callable[[], Any]:
-    """Return what builds a network from its configuration alone."""
+def builder_of(kind: Any, place: Place) -> Callable[[], Any]:
+    """Return what builds a network from its configuration alone. Raises OSError where that is missing."""
     import transformers
 
     if not (place.path / CONFIGURATION).is_file():

@@ -16,6 +16,7 @@ from models.base import DType, ImageGenerator, Request, Runtime, Stage, StageNam
 from models.base import check_size as check_size
 from models.needed import no_weights
 from models.pipelines.calls import call_note as call_note
+from models.pipelines.device_map import check_device_map, devices_of, placement_note
 from models.pipelines.facts import PipelineFacts, facts_of
 from models.pipelines.networks import backbone_of, backbones_of, count_parameters, decoder_of, text_encoders_of
 from models.pipelines.reuse import LoadedPipeline
@@ -98,6 +99,9 @@ class DiffusersGenerator(ImageGenerator):
         if runtime.offload:
             self.pipeline.enable_model_cpu_offload(device=runtime.device)
             self._placed_notes = (OFFLOAD_NOTE,)
+        elif runtime.device_map:  # each component was put on its GPU when the pipeline was opened
+            self.devices = devices_of(self.pipeline)
+            self._placed_notes = (placement_note(self.pipeline),)
         else:
             self.pipeline.to(runtime.device)
             if runtime.mode == "compiled":
@@ -113,7 +117,7 @@ class DiffusersGenerator(ImageGenerator):
         assert self.loaded is not None, "its family has options of a call"
         other = self.loaded.ask(self.pipeline, options)
         other.loaded, other.sped_up, other.parameters = self.loaded, self.sped_up, self.parameters
-        other._placed_notes = self._placed_notes
+        other._placed_notes, other.devices = self._placed_notes, self.devices
         other.notes += self._placed_notes
         return other
 
@@ -161,7 +165,7 @@ class DiffusersGenerator(ImageGenerator):
 
     def _call(self, requests: Sequence[Request]) -> Tensor:
         # CPU generators, one a request: the noise is the same on any device and at any batch size.
-        device = self._device() if self.facts.device_noise else "cpu"
+        device = self._noise_device() if self.facts.device_noise else "cpu"
         generators = [torch.Generator(device).manual_seed(request.seed) for request in requests]
         prompts = [request.prompt for request in requests]
         arguments = dict(self.arguments)
@@ -187,6 +191,10 @@ class DiffusersGenerator(ImageGenerator):
             check_rgb(images, self.name)
             return to_uint8(images, self.name)
         return pil_to_uint8(images, self.name).to(self._device())
+
+    def _noise_device(self) -> torch.device:
+        """Return where the pipeline draws: of several GPUs the one on which it works between its networks."""
+        return torch.device(self.pipeline._execution_device) if self.devices else self._device()
 
     def _device(self) -> torch.device:
         return next(backbone_of(self.pipeline).parameters()).device
@@ -263,13 +271,14 @@ def dtype_named(name: DType) -> torch.dtype:
 
 
 def check_offload(runtime: Runtime) -> None:
-    """Raise ValueError where model offload was asked for and cannot be.
+    """Raise ValueError where model offload, or a device map, was asked for and cannot be.
 
     Called before any weights are read, so that the answer does not wait for them.
     """
     if runtime.offload and not runtime.device.startswith("cuda"):
         raise ValueError(f"OFFLOAD=1 moves weights to and from a GPU, but DEVICE is {runtime.device}: set OFFLOAD=0")
     check_modes(runtime)
+    check_device_map(runtime)
 
 
 @contextmanager

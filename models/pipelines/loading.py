@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from files.opening import from_pretrained
 from files.reading import shown
 from models.base import Runtime
 from models.json_options import read_texts
-from models.pipelines.components import Place, component_class
+from models.pipelines.components import Place, builder_of, component_class, is_network
+from models.pipelines.device_map import assign, check_class, check_map, count_bytes, device_name, place_components
 from models.pipelines.opening import (
     Opening,
     components_of,
@@ -30,7 +31,10 @@ from models.pipelines.weight_files import half_size_note
 
 @dataclass(frozen=True)
 class OpenedPipeline:
-    """A pipeline on the CPU (with random weights: on the run's device), and notes for the footer."""
+    """A pipeline on the CPU (with random weights: on the run's device), and notes for the footer.
+
+    With a device map each of its networks is on its GPU.
+    """
 
     pipeline: Any
     notes: tuple[str, ...]
@@ -59,6 +63,8 @@ def open_pipeline(
     if runtime.weights == "tiny":
         raise ValueError(f"hub:{options.id} has no embedded weights: set WEIGHTS=pretrained or WEIGHTS=random")
     check_index(found.index, found.layout.told)
+    if runtime.device_map:
+        check_class(found.class_name, found.source.told)
     kind = getattr(diffusers, found.class_name)
     named = _named_components(options, kind, found)
     opening = Opening(runtime, dtype_of(runtime), named, left_out, settings=settings or {})
@@ -69,6 +75,8 @@ def open_pipeline(
             pipeline = open_file(kind, found, opening)
         else:
             pipeline = _open_folder(kind, found.layout, found.index, opening)
+        if runtime.device_map:
+            place_components(pipeline, found.source.told)
     return OpenedPipeline(pipeline, (*opening.notes, *half_size_note(opening.halves, runtime.dtype)))
 
 
@@ -118,7 +126,11 @@ def _open_folder(kind: Any, source: Source, index: Mapping[str, Any], opening: O
     given = given_components(kind, folder, index, opening, source.told)
     if opening.is_random or any(is_moved(*value) for name, value in index.items() if is_component(name, value)):
         return _assemble(kind, folder, index, given, opening)
-    return from_pretrained(kind, folder, dtype=opening.dtype, **given, **_without_watermark(kind))
+    mapped = {}
+    if opening.runtime.device_map:
+        _map_unmade(kind, folder, index, given, opening)  # what does not fit is refused before its weights are read
+        mapped = {"device_map": opening.runtime.device_map}
+    return from_pretrained(kind, folder, dtype=opening.dtype, **mapped, **given, **_without_watermark(kind))
 
 
 def _without_watermark(kind: Any) -> dict[str, Any]:
@@ -130,15 +142,52 @@ def _assemble(kind: Any, folder: Path, index: Mapping[str, Any], given: Mapping[
     """Return a pipeline of parts that are made one by one: with random weights, or of classes that diffusers moved."""
     parts = dict(given)
     taken = inspect.signature(kind.__init__).parameters
+    is_drawn_apart = opening.is_random and bool(opening.runtime.device_map)
+    device_map = _map_unmade(kind, folder, index, given, opening) if is_drawn_apart else {}
     for name, value in index.items():
         if name in parts or name not in taken:
             continue
         if is_component(name, value):
-            place = Place(folder, name)
-            parts[name] = make_component(name, component_class(name, value, place), place, opening)
+            place, here = Place(folder, name), _on(device_map.get(name), opening)
+            parts[name] = make_component(name, component_class(name, value, place), place, here)
         elif not name.startswith("_") and value is not None and value != [None, None]:
             parts[name] = value
-    return kind(**parts, **_without_watermark(kind))
+    pipeline = kind(**parts, **_without_watermark(kind))
+    pipeline.hf_device_map = device_map or None
+    return pipeline
+
+
+def _map_unmade(
+    kind: Any, folder: Path, index: Mapping[str, Any], given: Mapping[str, Any], opening: Opening
+) -> dict[str, int | str]:
+    """Return on which GPU each network of a folder belongs, by its configuration alone, before it is made there.
+
+    Raises:
+        OSError: a configuration is missing.
+        ValueError: as `check_map`.
+    """
+    from accelerate import init_empty_weights
+
+    sizes_bytes = {name: count_bytes(part) for name, part in given.items() if is_network(type(part))}
+    taken = inspect.signature(kind.__init__).parameters
+    for name, value in index.items():
+        if name in given or name not in taken or not is_component(name, value):
+            continue
+        place = Place(folder, name)
+        network = component_class(name, value, place)
+        if is_network(network):
+            with init_empty_weights():
+                sizes_bytes[name] = count_bytes(builder_of(network, place)().to(opening.dtype))
+    device_map = assign(sizes_bytes)
+    check_map(device_map, sizes_bytes, shown(folder))
+    return device_map
+
+
+def _on(device: int | str | None, opening: Opening) -> Opening:
+    """Return what a part is opened with that is made on a device of a map; None: as all others are."""
+    if device is None:
+        return opening
+    return replace(opening, runtime=replace(opening.runtime, device=device_name(device)))
 
 
 def _open_with_prior(kind: Any, found: FoundPipeline, opening: Opening) -> Any:
