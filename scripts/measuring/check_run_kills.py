@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.run import servers
+from benchmark.run.column_folder import journals_in
 from files.writing import PREFIX
 from models import pixart, sdxl
 from scripts.measuring.forked_servers import fork_servers
@@ -37,10 +38,11 @@ from scripts.measuring.killing import (
     SECONDS_BETWEEN_LOOKS,
     begin,
     check_ended,
-    children_of,
     finish,
+    servers_of,
     started_with,
     still_there,
+    workers_of,
 )
 
 # BULK_BATCH_SIZE is fixed: what `auto` chooses depends on the moment, and images of two batch sizes may differ by 1.
@@ -161,18 +163,7 @@ def _targets(run: int, target: Target) -> list[int]:
     """Return the processes of a run that may be killed: the run itself, its servers, or their workers."""
     if target == "run":
         return [run]
-    servers = [child for child in children_of(run) if _leads(child, os.getsid)]
-    if target == "server":
-        return servers
-    return [child for server in servers for child in children_of(server) if _leads(child, os.getpgid)]
-
-
-def _leads(process: int, group_of: Callable[[int], int]) -> bool:
-    """Return whether a process has a session or a group of its own: servers have the one, workers the other."""
-    try:
-        return group_of(process) == process
-    except ProcessLookupError:
-        return False
+    return servers_of(run) if target == "server" else workers_of(run)
 
 
 def _watch(run: Callable[..., None], output: Path, settings: Mapping[str, str], preload: Sequence[str]) -> Moments:
@@ -213,21 +204,21 @@ def _log(output: Path) -> Path:
     return output.parent / f"{output.name}.log"
 
 
-def phase_of(output: Path) -> str:
-    """Return what a run is doing, or was when it was killed, as its files tell."""
+def phase_of(output: Path, settings: Mapping[str, str] = SETTINGS) -> str:
+    """Return what a run of these settings is doing, or was when it was killed, as its files tell."""
     if (output / "results.csv").is_file():
         return "reporting"
     manifest = output / "Robots" / "input" / "manifest.jsonl"
-    journals = [output / column / "timings.jsonl" for column in COLUMNS]
-    lines = [line for path in journals if path.is_file() for line in path.read_bytes().split(b"\n")]
-    samples, timed, rounds = (int(SETTINGS[name]) for name in ("NUM_SAMPLES", "TIMED_SAMPLES", "ROUNDS"))
-    calls = -(-timed // int(SETTINGS["BATCH_SIZE"])) * len(COLUMNS)
-    bulk = -(-(samples - timed) // int(SETTINGS["BULK_BATCH_SIZE"])) * len(COLUMNS)
+    journals = [path for column in COLUMNS for path in journals_in(output / column)]
+    lines = [line for path in journals for line in path.read_bytes().split(b"\n")]
+    samples, timed, rounds = (int(settings[name]) for name in ("NUM_SAMPLES", "TIMED_SAMPLES", "ROUNDS"))
+    calls = -(-timed // int(settings["BATCH_SIZE"])) * len(COLUMNS)
+    bulk = -(-(samples - timed) // int(settings["BULK_BATCH_SIZE"])) * len(COLUMNS)
     if _count(lines, "batch") >= calls + bulk:
         return "evaluating"
     if _count(lines, "timed") >= calls * rounds:
         return "making in bulk"
-    if lines or (manifest.is_file() and manifest.read_bytes().count(b"\n") > int(SETTINGS["NUM_REFERENCES"])):
+    if lines or (manifest.is_file() and manifest.read_bytes().count(b"\n") > int(settings["NUM_REFERENCES"])):
         return "timing"
     return "preparing"
 

@@ -16,11 +16,14 @@ from typing import Any
 SECONDS_BETWEEN_LOOKS = 0.002
 
 
-def begin(work: Callable[..., None], *arguments: Any, preload: Sequence[str]) -> Any:
-    """Start `work(*arguments)` in a process of its own and return it. `preload`: what the server imports, once."""
+def begin(work: Callable[..., None], *arguments: Any, preload: Sequence[str], starts_processes: bool = False) -> Any:
+    """Start `work(*arguments)` in a process of its own and return it. `preload`: what the server imports, once.
+
+    starts_processes: it may start others by multiprocessing, and is waited for where this process ends before it.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    process = context.Process(target=work, args=arguments, daemon=True)
+    process = context.Process(target=work, args=arguments, daemon=not starts_processes)
     process.start()
     return process
 
@@ -70,6 +73,29 @@ def children_of(process: int) -> list[int]:
         for thread in Path(f"/proc/{process}/task").iterdir():
             children += map(int, (thread / "children").read_text().split())
     return children
+
+
+def descendants_of(process: int) -> list[int]:
+    """Return the ids of all that a process has started, and of all that these have."""
+    children = children_of(process)
+    return [*children, *(each for child in children for each in descendants_of(child))]
+
+
+def servers_of(run: int) -> list[int]:
+    """Return the servers of a run of the benchmark: each has a session of its own."""
+    return [child for child in children_of(run) if _leads(child, os.getsid)]
+
+
+def workers_of(run: int) -> list[int]:
+    """Return the workers of a run's servers: each has a group of its own."""
+    return [child for server in servers_of(run) for child in children_of(server) if _leads(child, os.getpgid)]
+
+
+def _leads(process: int, group_of: Callable[[int], int]) -> bool:
+    try:
+        return group_of(process) == process
+    except ProcessLookupError:
+        return False
 
 
 def command_of(process: int) -> bytes:

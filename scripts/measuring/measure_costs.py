@@ -56,21 +56,23 @@ def measure_png(folder: Path, sides: Sequence[int], repeats: int) -> dict[str, A
     found: dict[str, Any] = {}
     for side in sides:
         write_image(folder, side, 0)  # smooth noise, about as large as a photograph's
-        source, path = folder / "00000.png", folder / "packed.png"
-        with Image.open(source) as opened:
-            image = opened.convert("RGB")
-        save_png(image, path)
-        content = path.read_bytes()
-        found[f"{side}"] = {
-            "bytes": len(content),
-            "pack": measure(lambda image=image: save_png(image, path), repeats),  # type: ignore[misc]
-            "sync": measure(lambda: (path.write_bytes(content), sync_file(path)), repeats),
-            "digest of the file": measure(lambda: hashlib.sha256(path.read_bytes()), repeats),
-            "digest of the pixels": measure(lambda image=image: pixel_digest(image), repeats),  # type: ignore[misc]
-            "decode": measure(lambda: as_tensor(read_rgb(path)), repeats),
-        }
-        print(f"{side} px: {found[f'{side}']}", flush=True)
+        with Image.open(folder / "00000.png") as opened:
+            found[str(side)] = _measure_image(opened.convert("RGB"), folder / "packed.png", repeats)
+        print(f"{side} px: {found[str(side)]}", flush=True)
     return found
+
+
+def _measure_image(image: Image.Image, path: Path, repeats: int) -> dict[str, Any]:
+    save_png(image, path)
+    content = path.read_bytes()
+    return {
+        "bytes": len(content),
+        "pack": measure(lambda: save_png(image, path), repeats),
+        "sync": measure(lambda: (path.write_bytes(content), sync_file(path)), repeats),
+        "digest of the file": measure(lambda: hashlib.sha256(path.read_bytes()), repeats),
+        "digest of the pixels": measure(lambda: pixel_digest(image), repeats),
+        "decode": measure(lambda: as_tensor(read_rgb(path)), repeats),
+    }
 
 
 def measure_sha256(repeats: int) -> dict[str, float]:
