@@ -35,6 +35,8 @@ def lines_name(writer: str = MAIN_WRITER) -> str:
     return "timings.jsonl" if writer == MAIN_WRITER else f"timings-{writer}.jsonl"
 
 
+# How a line begins, and how it ends; damage to a byte leaves one of both.
+_OUR_LINE = re.compile(rb'\{"kind": "[a-z_]+", .*|.*, "checksum": "[0-9a-f]{16}"\}', re.DOTALL)
 _FIXED = (lines_name(), lines_name(LOOKS_WRITER))  # of one line: damage to it leaves no other to know the file by
 
 
@@ -54,7 +56,8 @@ def image_name(index: int) -> str:
 def foreign_files(folder: Path, count: int | None = None) -> list[str]:
     """Return which of the names that a column of requests 0..count-1 (None: of any) writes are taken by others' files.
 
-    Ours are, in a folder with a mark, those that the journal names, and PNGs that name this program as their maker.
+    Ours are, in a folder with a mark, those that the journal names, and PNGs that name this program as their maker. So
+    is a journal of one damaged line, which a run empties; FRESH=1 deletes it once it is empty.
     """
     taken = _written_taken(folder, count)
     mark = folder / MARK_NAME
@@ -66,6 +69,7 @@ def foreign_files(folder: Path, count: int | None = None) -> list[str]:
     ours = {MARK_NAME, *_FIXED}
     try:
         ours |= {*_named_images(folder), *(path.name for path in _own_journals(folder))}
+        ours |= {name for name in taken if is_journal(name) and _is_one_line_of_ours(folder / name)}
     except Damaged:
         ours |= {name for name in taken if is_journal(name)}
     return [name for name in taken if name not in ours and not is_our_png(folder / name)]
@@ -142,6 +146,12 @@ def _own_journals(folder: Path) -> list[Path]:
         return path.name in _FIXED or not records or any(record is not None for record, _ in records)
 
     return [path for path in journals_in(folder) if is_ours(path)]
+
+
+def _is_one_line_of_ours(path: Path) -> bool:
+    """Return whether a journal has a single line, in the form of ours, whether or not its checksum fits."""
+    records = read_records(path, context="")
+    return len(records) == 1 and _OUR_LINE.fullmatch(records[0][1].rstrip(b"\n")) is not None
 
 
 def _named_images(folder: Path) -> Iterator[str]:

@@ -67,6 +67,34 @@ def test_a_damaged_journal_of_one_writer_costs_its_batches_alone(merged: Path) -
     assert snapshot.faults == (f"{path} is damaged in line 1; what these lines recorded is made again",)
 
 
+@pytest.mark.parametrize("damaged", ['"kin', '"loaded"', '"gpu9"', '"checks', "end"])
+def test_a_journal_of_one_line_that_is_damaged_is_ours_and_costs_that_line_alone(merged: Path, damaged: str) -> None:
+    journal = Journal(merged, FINGERPRINT, writer="gpu9")
+    with journal.locked():
+        journal.record_loaded(Loaded("Noise", 1, 8, (), 0.1))
+    path = merged / "timings-gpu9.jsonl"
+    text = path.read_text()
+    place = len(text) - 2 if damaged == "end" else text.index(damaged) + 2
+    path.write_text(text[:place] + "~" + text[place + 1 :])
+    assert column_folder.foreign_files(merged) == []
+    with pytest.raises(ValueError, match=r"timings-gpu9\.jsonl would be left.*run once without FRESH=1"):
+        column_folder.clear(merged)
+    with Journal(merged, FINGERPRINT).locked() as snapshot:
+        assert snapshot.faults == (f"{path} is damaged in line 1; what these lines recorded is made again",)
+        assert len(snapshot.pixels()) == 5
+    column_folder.clear(merged)
+    assert not path.exists()
+
+
+def test_a_journal_of_another_column_at_a_writers_name_is_foreign(merged: Path) -> None:
+    other = Journal(merged / "other", {"SEED": "43"}, writer="gpu9")
+    with other.locked():
+        for round_ in (0, 1):
+            other.record_loaded(Loaded("Noise", 1, 8, (), 0.1, round=round_))
+    (merged / "timings-gpu9.jsonl").write_bytes((merged / "other" / "timings-gpu9.jsonl").read_bytes())
+    assert column_folder.foreign_files(merged) == ["timings-gpu9.jsonl"]
+
+
 def test_what_one_loaded_counts_with_the_highest_peak_of_all(merged: Path) -> None:
     for writer, peak in (("0", 7), ("gpu1", 9)):
         journal = Journal(merged, FINGERPRINT, writer=writer)

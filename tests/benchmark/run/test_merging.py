@@ -137,6 +137,19 @@ def test_what_the_first_copy_has_whole_stands_and_what_it_lost_is_taken(copies: 
     assert held(copies[0]).faults == ()
 
 
+def test_timed_calls_of_the_first_copy_stand_where_two_hosts_timed_the_same_rounds(
+    copies: tuple[Path, Path], tmp_path: Path
+) -> None:
+    begin(tmp_path / "apart")
+    before = [held(output) for output in (copies[0], tmp_path / "apart")]
+    assert before[0].timed != before[1].timed
+    join(copies[0], tmp_path / "apart")
+    joined = held(copies[0])
+    assert joined.timed == before[0].timed
+    assert joined.batches == before[0].batches
+    assert len(joined.processes) == len(before[0].processes) + 2
+
+
 def test_a_damaged_image_of_the_other_copy_is_named_and_not_taken(copies: tuple[Path, Path]) -> None:
     damaged = copies[1] / TITLE / "output" / "00009.png"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
