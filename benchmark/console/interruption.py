@@ -20,6 +20,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 _HANGUP = getattr(signal, "SIGHUP", None)
 # The shell and the system both tell of a terminal that closes.
 _SECONDS_OF_ONE_HANGUP = 1.0
+STOPPING = "Stopping after this batch or pass; Ctrl-C again stops at once."
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -41,19 +42,20 @@ def exit_status_of(program: Callable[[], int], name: str, message: str) -> int:
 
     The three signals raise `Stopped` in the program. Where that arrives here, "name: message" is the one line on
     stderr, and the status is 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP. A program that catches KeyboardInterrupt
-    itself returns `status_of` it. The streams are guarded as `benchmark.console.streams.guarded` says. A script ends
-    with
+    itself returns `status_of` it. Where `message` is empty, another process has the line. The streams are guarded as
+    `benchmark.console.streams.guarded` says. A script ends with
 
         if __name__ == "__main__":
             leave(exit_status_of(main, "prepare_inputs", "stopped; the same command goes on from here"))
     """
-    line = f"{name}: {message}"
+    line = f"{name}: {message}" if message else ""
     try:
         with guarded(name), _handling(_Raising(line)):
             try:
                 return program()
             except KeyboardInterrupt as stop:
-                print(line, file=sys.stderr)
+                if line:
+                    print(line, file=sys.stderr)
                 return status_of(stop)
     except KeyboardInterrupt as second:  # while the line was printed
         return status_of(second)
@@ -76,8 +78,8 @@ def leave(status: int) -> NoReturn:
 class Stop:
     """Says whether a signal has asked to stop. `status` is the exit status for it, 0 where none has."""
 
-    def __init__(self, number: int = 0) -> None:
-        self._number = number
+    def __init__(self, number: int = 0, is_quiet: bool = False) -> None:
+        self._number, self._is_quiet = number, is_quiet
         self._since = time.monotonic()
 
     def __call__(self) -> bool:
@@ -100,17 +102,20 @@ class Stop:
                 return
             raise Stopped(number)
         self._number, self._since = number, now
-        _tell("Stopping after this batch or pass; Ctrl-C again stops at once.")
+        if not self._is_quiet:
+            _tell(STOPPING)
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Stop]:
+def stop_on_interrupt(is_quiet: bool = False) -> Iterator[Stop]:
     """Yield what says whether a signal has asked to stop; a second signal raises `Stopped` at once.
+
+    is_quiet: the line that says so is left to another one.
 
     The handlers before are put back at the end. What a library has caught of `Stopped` before the block counts.
     """
     former = signal.getsignal(signal.SIGINT)
-    stop = Stop(former.seen if isinstance(former, _Raising) else 0)
+    stop = Stop(former.seen if isinstance(former, _Raising) else 0, is_quiet)
     with _handling(stop.handle):
         yield stop
 
@@ -156,5 +161,6 @@ def _handling(handler: Handler) -> Iterator[None]:
 
 def _tell(line: str) -> None:
     """Write a line to stderr's descriptor: a handler may not use sys.stderr, which it may have interrupted."""
-    with suppress(OSError):
-        os.write(2, f"{line}\n".encode())
+    if line:
+        with suppress(OSError):
+            os.write(2, f"{line}\n".encode())

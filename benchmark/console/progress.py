@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, cast
 
 from tqdm import tqdm
 
@@ -15,6 +16,16 @@ from files.downloads import describe_bytes
 
 SECONDS_BETWEEN_LINES = 10.0
 BYTES = "B"
+
+
+class _Nowhere(io.TextIOBase):
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def silent_stream() -> TextIO:
+    """Return a stream that shows nothing, for a process whose progress another one shows."""
+    return cast(TextIO, _Nowhere())
 
 
 class Task:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from benchmark.ranks.board import Address, Board, board_of_process
 from benchmark.ranks.launch import Launch
@@ -51,13 +52,14 @@ class Division:
         return self._wait(self.is_offered, stopped)
 
     def claim(self, stopped: Callable[[], bool] = never) -> Iterator[tuple[int, Slice]]:
-        """Yield slices that no other rank makes, each with its place among those that are shared."""
+        """Yield slices that no other rank makes, each with how many images all ranks have claimed with it."""
         shared = self._slices(self._shared)
+        handed_out = list(accumulate(len(indices) for indices, _ in shared))
         while not stopped() and not self._board.has(self._closed):
             place = self._board.add(self._counter) - 1
             if place >= len(shared):
                 return
-            yield place, shared[place]
+            yield handed_out[place], shared[place]
 
     def shared_count(self) -> int:
         """Return how many images all ranks make together."""

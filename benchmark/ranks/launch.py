@@ -81,8 +81,8 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
     local_rank, local_ranks = numbers["LOCAL_RANK"], numbers["LOCAL_WORLD_SIZE"]
     if not (rank < ranks and local_rank < local_ranks <= ranks and local_rank <= rank):
         raise ValueError(
-            f"RANK={rank}, WORLD_SIZE={ranks}, LOCAL_RANK={local_rank} and LOCAL_WORLD_SIZE={local_ranks} contradict one "
-            "another: start the run with torchrun or accelerate launch, which set them"
+            f"RANK={rank}, WORLD_SIZE={ranks}, LOCAL_RANK={local_rank} and LOCAL_WORLD_SIZE={local_ranks} contradict "
+            "one another: start the run with torchrun or accelerate launch, which set them"
         )
     node = _number(environment, "GROUP_RANK") if environment.get("GROUP_RANK") else (rank - local_rank) // local_ranks
     attempt = _number(environment, "TORCHELASTIC_RESTART_COUNT") if "TORCHELASTIC_RESTART_COUNT" in environment else 0

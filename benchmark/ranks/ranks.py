@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from benchmark.console.interruption import Stop
 from benchmark.console.plain_text import one_line
 from benchmark.ranks.board import Address, Board, meet, open_board
 from benchmark.ranks.launch import Launch
@@ -80,25 +81,43 @@ class Ranks:
         told = [self.hear(f"{name}/{rank}", stopped) for rank in ranks]
         return [value for value in told if value is not None]
 
-    def ask(self, works: Sequence[Work]) -> Callable[[], tuple[str, ...]]:
-        """Have other ranks, which `serve`, run these: the first one for rank 1, and so on.
+    def ask(
+        self, works: Sequence[Work], ranks: Sequence[int] | None = None
+    ) -> Callable[[Callable[[], None]], tuple[str, ...]]:
+        """Have other ranks, which `serve`, run these: the first one for the first of `ranks` (None: for rank 1), ...
 
-        The returned function waits for all of them, and returns for each "" or in one line why it failed.
+        The returned function waits for all of them, and returns for each "" or in one line why it failed. It takes what
+        it calls while it waits; that may raise, which ends the waiting.
         """
-        assert self._board is not None and self.is_first and len(works) < self.launch.ranks
+        assert self._board is not None
+        assert self.is_first
+        asked = self.others if ranks is None else ranks
+        assert len(works) <= len(asked)
         names = []
-        for rank, work in enumerate(works, start=1):
+        for rank, work in zip(asked, works, strict=False):
             self._asked[rank] = number = self._asked.get(rank, 0) + 1
             self._board.put(f"work/{rank}/{number}", pickle.dumps(work))
             names.append(f"done/{rank}/{number}")
-        return lambda: tuple(self.hear(name) for name in names)
+
+        def wait(idle: Callable[[], None]) -> tuple[str, ...]:
+            def is_stopping() -> bool:
+                idle()
+                return self._is_stopping()
+
+            return tuple(self.hear(name, is_stopping) or "" for name in names)
+
+        return wait
 
     def serve(self, device: str) -> None:
-        """Run what rank 0 asks of this rank, until it says that the run is over. device: of this process."""
-        assert self._board is not None and not self.is_first
+        """Run what rank 0 asks of this rank, until it says that the run is over, or a signal stops this process.
+
+        device: of this process.
+        """
+        assert self._board is not None
+        assert not self.is_first
         number = 1
         rank = self.launch.rank
-        while not self._board.has("over"):
+        while not self._board.has("over") and not self._is_stopping():
             if not self._board.has(f"work/{rank}/{number}"):
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 continue
@@ -115,9 +134,17 @@ class Ranks:
         self.tell("over")
 
     def fail(self, reason: str) -> None:
-        """Say that this rank cannot go on, which ends the others; rank 0 prints the line, or this one if it is rank 0."""
+        """Say that this rank cannot go on, which ends the others; rank 0 prints the line, of another rank."""
         if self._watch is not None:
             self._watch.fail(reason)
+
+    def attend(self, stop: Stop) -> None:
+        """Stop all ranks where a signal stops one of them. stop: of this process."""
+        if self._watch is not None:
+            self._watch.stop = stop
+
+    def _is_stopping(self) -> bool:
+        return self._watch is not None and self._watch.stop()
 
     def settle(self) -> None:
         """Wait, after a signal, until it is known whether it came since another rank has died; then this one ends."""
@@ -128,22 +155,19 @@ class Ranks:
 ALONE = Ranks(Launch())
 
 
-@dataclass
+@dataclass(frozen=True)
 class RankHelpers:
-    """The other ranks as those that extract features for rank 0."""
+    """Other ranks as those that extract features for rank 0. helping: those that see its files; None: all of them."""
 
     ranks: Ranks
-    stopped: Callable[[], bool] = field(default=never)
+    helping: tuple[int, ...] | None = None
 
     @property
     def count(self) -> int:
-        return len(self.ranks.others)
+        return len(self.ranks.others if self.helping is None else self.helping)
 
-    def ask(self, works: Sequence[Work]) -> Callable[[], tuple[str, ...]]:
-        return self.ranks.ask(works)
-
-    def __hash__(self) -> int:
-        return id(self)
+    def ask(self, works: Sequence[Work]) -> Callable[[Callable[[], None]], tuple[str, ...]]:
+        return self.ranks.ask(works, self.helping)
 
 
 @contextmanager
@@ -172,6 +196,9 @@ def open_ranks(launch: Launch, program: str, leave: Callable[[int], None] = os._
         ranks.tell(f"node/{launch.rank}", launch.first_of_node)
         ranks.nodes = tuple(sorted(set(ranks.hear_all("node", range(launch.ranks)))))
         yield ranks
+    except Exception as error:
+        ranks.fail(f"{'' if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: '}{one_line(error)}")
+        raise
     except KeyboardInterrupt:  # a signal: of a person, or of the launcher since a rank has died
         ranks.settle()
         raise

@@ -6,12 +6,15 @@ all the same. A kill loses only the work in flight, so a rank ends at once, wher
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
+from benchmark.console.interruption import STOPPING, Stop
 from benchmark.ranks.board import Board, StoreLost
 from benchmark.ranks.launch import Launch
 
@@ -32,6 +35,9 @@ class Watch:
         self._over = threading.Event()
         self._signs, self._seen = 0, dict[int, tuple[int, float]]()
         self._pids: dict[int, int] = {}
+        self.stop = Stop()  # of the program, once it has one
+        self._stopping_since: float | None = None
+        self._has_heard_stop = False
         self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
         board.put(f"pid/{launch.rank}", os.getpid())
         board.put(f"host/{launch.rank}", launch.host)
@@ -67,11 +73,27 @@ class Watch:
         if not board.has("lost"):
             lost = self._find_lost()
             if lost is None:
+                self._pass_on_stop()
                 return
             other, reason = lost
             line = f"rank {other} on {board.get(f'host/{other}')}: {reason}; {GOES_ON}"
             board.put_first("lost", (other, line, rank if other == 0 else 0))
         self._end_with_lost(*board.get("lost"))
+
+    def _pass_on_stop(self) -> None:
+        """Tell the others of a signal that stops this rank; take theirs for one of its own."""
+        now = time.monotonic()
+        if self.stop() and self._stopping_since is None:
+            self._stopping_since = now
+            self._board.put_first("stop", self.stop.status - 128)
+        elif not self.stop() and self._board.has("stop"):
+            if self._has_heard_stop:  # not at the first look: a launcher's signal may be on its way here
+                os.kill(os.getpid(), self._board.get("stop"))
+            self._has_heard_stop = True
+        if self._stopping_since is not None and now - self._stopping_since > SECONDS_TO_TELL:
+            self._stopping_since = math.inf
+            if self._launch.rank == 0:
+                self._tell(STOPPING)
 
     def _find_lost(self) -> tuple[int, str] | None:
         for other in self._launch.node_ranks:
@@ -126,7 +148,7 @@ def _is_running(process: int) -> bool:
 def _is_zombie(process: int) -> bool:
     """Return whether a process has ended and its launcher has not asked for its status yet."""
     try:
-        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[:1] == ["Z"]
+        status = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:  # not Linux, or it has ended meanwhile
         return False
+    return status.rpartition(")")[2].split()[:1] == ["Z"]

@@ -10,15 +10,17 @@ from benchmark.console.progress import Progress, Task
 from benchmark.measure.clock import Clock
 from benchmark.measure.out_of_memory import is_out_of_memory
 from benchmark.measure.warmup import WarmUp
+from benchmark.ranks.division import Division
 from benchmark.run.batch_size_search import FoundSize, find_batch_size, sizes_to_try
 from benchmark.run.images import ImageWriter, to_host
 from benchmark.run.journal import Journal
-from benchmark.run.journal_lines import Batch, BulkSize, Finished, Loaded, new_process_id
+from benchmark.run.journal_lines import NO_PROCESS, Batch, BulkSize, Finished, Loaded, new_process_id
 from benchmark.run.slices import bulk_slices, missing, padded
 from benchmark.run.worker import Plan, describe, is_news
 from models.base import ImageGenerator, Request
 
 AUTO = "auto"
+MOST_REQUESTS = 2**31  # of a call, before memory has run out
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class BulkJob:
     column, of which start..count-1 are made in bulk. asked: the batch size, None: the one that proves fastest. sizes:
     those that are recorded. covered: the requests that have an image. first_call_s, image_s: of the timed calls: the
     first one of a process, and seconds per image; 0 and infinite where they are not known. title: what progress calls
-    the model; "": its own name.
+    the model; "": its own name. session, host: which run of the program it is, and on which host. division: among the
+    ranks of the run; None: this process is alone. is_search: only the batch size is found and told to the other ranks.
     """
 
     load: Callable[[], ImageGenerator]
@@ -45,6 +48,10 @@ class BulkJob:
     first_call_s: float = 0.0
     image_s: float = float("inf")
     title: str = ""
+    session: str = NO_PROCESS
+    host: str = ""
+    division: Division | None = None
+    is_search: bool = False
 
     @property
     def grown_from(self) -> int | None:
@@ -72,10 +79,15 @@ def make_bulk(job: BulkJob, progress: Progress, stopped: Callable[[], bool] = la
     bulk = _Bulk(job, progress, stopped)
     if not bulk.missing() or stopped():
         return
+    if job.division is not None and not job.division.is_first and not job.division.wait(stopped):
+        return  # before anything is asked of the GPU
     bulk.clock.release_memory()
     bulk.clock.reset_peak_memory()
     try:
-        bulk.make()
+        if job.division is None:
+            bulk.make()
+        else:
+            bulk.make_share(job.division)
     finally:
         bulk.model = None
         bulk.clock.release_memory()
@@ -106,6 +118,8 @@ class _Bulk:
         self._sizes = {size.start: size.size for size in job.sizes}
         self._covered = set(job.covered)
         self._timed_s = 0.0
+        self._most = MOST_REQUESTS
+        self._tried_s: list[float] = []
 
     def missing(self) -> list[int]:
         return [index for index in range(self._job.start, self._job.count) if index not in self._covered]
@@ -124,6 +138,62 @@ class _Bulk:
         self._job.journal.record_finished(
             Finished(self.clock.peak_memory_bytes(), loop_s, self._timed_s, purpose="bulk", process=self._process)
         )
+
+    def make_share(self, division: Division) -> None:
+        """Make what this rank claims of what all ranks make, and as rank 0 what it makes alone."""
+        if division.is_first and not division.is_offered():
+            start = self._job.grown_from if self._sizes else self._job.start
+            if start is not None and not self._choose_size(start):
+                return
+            slices = bulk_slices(sorted(self._sizes.items()), self._job.count)
+            division.offer([one for one in slices if not self._covered.issuperset(one[0])], self._seconds_per_image())
+        if self._job.is_search:
+            return
+        loop_start, total, seen = time.perf_counter(), division.shared_count(), 0
+        # Rank 0's progress is shown, so it loads before it claims; another one may come too late for a slice.
+        name = self._name(self._loaded()) if division.is_first and total else self._job.title
+        with self._progress.task(name, total) as task, ImageWriter(self._job.journal) as writer:
+            for handed_out, (indices, size) in division.claim(self._stopped):
+                self._make_whole(indices, size, writer)
+                task.advance(handed_out - seen)  # what the other ranks claim counts, too
+                seen = handed_out
+            writer.drain()
+            task.advance(total - seen if not self._stopped() else 0)
+        if division.is_first and (alone := division.kept(self._stopped)):
+            count = sum(len(indices) for indices, _ in alone)
+            with self._progress.task(f"{name} on one GPU", count) as task, ImageWriter(self._job.journal) as writer:
+                for indices, size in alone:
+                    if self._stopped():
+                        break
+                    self._make_whole(indices, size, writer)
+                    task.advance(len(indices))
+        if self.model is not None:
+            loop_s = time.perf_counter() - loop_start
+            self._job.journal.record_finished(
+                Finished(self.clock.peak_memory_bytes(), loop_s, self._timed_s, purpose="bulk", process=self._process)
+            )
+
+    def _make_whole(self, indices: range, size: int, writer: ImageWriter) -> None:
+        """Make a slice; where memory runs out, and from then on, in calls of half as many requests."""
+        while indices:
+            size = min(size, self._most)
+            if self._most <= size < len(indices) and self._sizes.get(indices.start) != size:
+                self._record_size(indices.start, size)
+            try:
+                self._make_slice(indices[:size], size, writer)
+            except Exception as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                writer.drain()
+                self._most = size // 2
+                self._halve(indices, size, self._name(self._loaded()))
+            else:
+                indices = indices[size:]
+
+    def _seconds_per_image(self) -> float:
+        """Return what an image takes at the least, as far as is known by now."""
+        trials = [seconds for size in self._job.sizes for _, seconds in size.trials] + self._tried_s
+        return min([self._job.image_s, *trials])
 
     def _name(self, model: _Model) -> str:
         return self._job.title or model.generator.name
@@ -145,6 +215,7 @@ class _Bulk:
             if found is None:
                 return False
             self._record_size(start, found.size, found.trials)
+            self._tried_s = [seconds for _, seconds in found.trials]
             self._progress.note(f"{name}: {_describe_size(found)}")
         return True
 
@@ -191,7 +262,10 @@ class _Bulk:
         images_BCHW, seconds = self.clock.time(lambda: generator.generate(asked))
         generator.check()
         prompts = tuple(request.prompt for request in asked[: len(indices)])
-        batch = Batch(tuple(indices), seconds, prompts, batch_size=size, purpose="bulk", process=self._process)
+        batch = Batch(
+            tuple(indices), seconds, prompts, batch_size=size, purpose="bulk", process=self._process,
+            ended_at_s=time.time(),
+        )  # fmt: skip
         writer.put(batch, to_host(images_BCHW, size, len(indices), generator))
         if is_news(generator, known):
             writer.drain()  # one line at a time
@@ -215,6 +289,7 @@ class _Bulk:
 
     def _load(self, load: Callable[[], ImageGenerator]) -> None:
         generator, load_s = self.clock.time(load)
+        self.clock.cover(generator.devices)
         self.model = _Model(generator, generator.prepare(self._job.requests), load_s)
 
     def _release(self) -> None:
@@ -223,7 +298,10 @@ class _Bulk:
 
     def _record_loaded(self, model: _Model, size: int) -> Loaded:
         warm = WarmUp((model.first_calls_s[size],), True)
-        model.known = describe(model.generator, model.load_s, warm, self.clock, "bulk", self._process)
+        model.known = describe(
+            model.generator, model.load_s, warm, self.clock, "bulk", self._process, session=self._job.session,
+            host=self._job.host,
+        )  # fmt: skip
         self._job.journal.record_loaded(model.known)
         return model.known
 

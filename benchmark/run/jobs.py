@@ -12,6 +12,7 @@ from benchmark.run.column_folder import DamagedFolder
 from benchmark.run.columns import Column
 from benchmark.run.folders import HELD_OUT, place_columns
 from benchmark.run.journal import Journal
+from benchmark.run.journal_lines import MAIN_WRITER
 from benchmark.settings.fingerprint import defaults_of, fingerprint_of
 from benchmark.settings.runtime import runtime_of
 from models.base import DType, ImageGenerator
@@ -42,11 +43,13 @@ def open_jobs(
     label_names: tuple[str, ...] = (),
     held_out: str = "",
     failures: dict[str, str] | None = None,
+    writer: str = MAIN_WRITER,
 ) -> list[Job]:
     """Return the columns with the journals of their folders, in the same order.
 
     identity, label_names: of the prompts. held_out: the digest of what is left out of them, "" where nothing is.
-    failures: takes, by title, why a column has no usable folder; such a column is left out and costs no other.
+    failures: takes, by title, why a column has no usable folder; such a column is left out and costs no other. writer:
+    whose journals these are, where several processes write into the folders.
 
     Raises:
         FingerprintError: a folder holds images of other settings; nothing was generated yet.
@@ -64,7 +67,7 @@ def open_jobs(
         try:
             journal = Journal(
                 folder, fingerprint_of(settings, model, resolved), settings.num_samples,
-                defaults=defaults_of(settings, model),
+                defaults=defaults_of(settings, model), writer=writer,
             )  # fmt: skip
         except DamagedFolder as error:
             if failures is None:

@@ -6,23 +6,27 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark.console.interruption import Stop, stop_on_interrupt
 from benchmark.console.plain_text import one_line
-from benchmark.console.progress import Progress
+from benchmark.console.progress import Progress, silent_stream
 from benchmark.data.run_data import Data, prepare_data
 from benchmark.measure.machine import Machine, choose_machine
+from benchmark.ranks.ranks import ALONE, Ranks
 from benchmark.report.files import JSON_NAME, write_reports
 from benchmark.report.results import RunResult
 from benchmark.run.columns import trained_on
 from benchmark.run.evaluation import Evaluated, evaluate, sheet_rows
 from benchmark.run.folders import clear_output
 from benchmark.run.jobs import Job, open_jobs
+from benchmark.run.journal_lines import MAIN_WRITER
 from benchmark.run.needed import check_hub_data, fetch_needs, find_needs
 from benchmark.run.plan import RunPlan, plan_run
-from benchmark.run.rounds import generate
+from benchmark.run.rounds import generate, generate_beside
 from benchmark.run.summary import describe_run, summarize
+from benchmark.run.team import NO_TEAM, Team
 from benchmark.settings.command_line import NoColumnLeft, SettingsError
 from benchmark.settings.fields import Settings
 from benchmark.settings.preconditions import check_reach
@@ -30,27 +34,30 @@ from benchmark.settings.runtime import scoring_of
 from files.locks import locked
 from files.writing import remove_leftovers
 
+# Each rank may have another one of these.
+OWN_SETTINGS = frozenset({"output_dir", "fresh", "device", "offline"})
+ELSEWHERE = "images of it are on other hosts: join the folders with python -m benchmark.merge"
 
-def run_benchmark(settings: Settings) -> RunResult:
-    """Generate with every model, score what was made, and write results.json, results.csv, samples.png, report.html."""
-    claim_output_dir(settings.output_dir)
+
+def run_benchmark(settings: Settings, ranks: Ranks = ALONE) -> RunResult:
+    """Generate with every model, score what was made, and write results.json, results.csv, samples.png, report.html.
+
+    ranks: of the run, of which this is rank 0; the others `run_beside` it.
+    """
     started = datetime.datetime.now().astimezone()
-    machine, progress = choose_machine(settings.device, settings.dtype), Progress()
-    if settings.offload and machine.device == "cpu":
-        raise SettingsError("OFFLOAD=1 moves weights to and from a GPU, and this run is on the CPU: set OFFLOAD=0")
-    plan = plan_run(settings, machine, progress.note)
-    failures: dict[str, str] = {}
-    fetch(plan, machine, progress, failures)
-    data = prepare(plan, progress)
-    columns = [column for column in plan.columns if column.title not in failures]
-    jobs = open_jobs(columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures)
-    with stop_on_interrupt() as stop:
-        generate(jobs, data.prompts, machine.device, progress, stop, failures)
+    progress, failures = Progress(), dict[str, str]()
+    team, machine = Team(ranks, settings.timed_on), _open_machine(settings, ranks)
+    data, jobs = _prepare(settings, team, machine, progress, failures)
+    with stop_on_interrupt(is_quiet=not ranks.is_alone) as stop:
+        ranks.attend(stop)
+        generate(jobs, data.prompts, machine.device, progress, stop, failures, team)
+        if stop():
+            ranks.settle()
         with locked(
             settings.output_dir, "scores images and writes the report", announce=progress.note,
             between_tries=stop.raise_stopped,
         ):  # fmt: skip
-            evaluated = evaluate_jobs(settings, jobs, data, machine, progress, stop, failures)
+            evaluated = evaluate_jobs(settings, jobs, data, machine, progress, stop, failures, team)
             run = describe_run(
                 settings, machine, data, [column.result for column in evaluated], failures, started, stop(),
                 [job.column for job in jobs],
@@ -58,6 +65,58 @@ def run_benchmark(settings: Settings) -> RunResult:
             record_looks(run, jobs, progress)
             reported = report(dataclasses.replace(run, stop_status=stop.status), evaluated, data, settings, progress)
         return dataclasses.replace(reported, stop_status=stop.status)  # a signal may have come while they were written
+
+
+def run_beside(settings: Settings, ranks: Ranks) -> int:
+    """Make this rank's share of a run's images, and of the features that rank 0 asks for; return the exit status."""
+    progress, failures = Progress(silent_stream()), dict[str, str]()
+    team, machine = Team(ranks, settings.timed_on), _open_machine(settings, ranks)
+    data, jobs = _prepare(settings, team, machine, progress, failures)
+    with stop_on_interrupt(is_quiet=True) as stop:
+        ranks.attend(stop)
+        generate_beside(jobs, data.prompts, machine.device, stop, failures, team)
+        ranks.serve(machine.device)
+        return stop.status
+
+
+def _open_machine(settings: Settings, ranks: Ranks) -> Machine:
+    """Return what this process runs on, with OUTPUT_DIR made."""
+    claim_output_dir(settings.output_dir)
+    machine = choose_machine(settings.device, settings.dtype)
+    if settings.offload and machine.device == "cpu":
+        raise SettingsError("OFFLOAD=1 moves weights to and from a GPU, and this run is on the CPU: set OFFLOAD=0")
+    if settings.timed_on == "all" and ranks.is_alone:
+        raise SettingsError(
+            "TIMED_ON=all times the GPU of each process, and this is one process: start it with torchrun "
+            "--nproc-per-node and the number of GPUs, or leave TIMED_ON out"
+        )
+    return machine
+
+
+def _prepare(
+    settings: Settings, team: Team, machine: Machine, progress: Progress, failures: dict[str, str]
+) -> tuple[Data, list[Job]]:
+    """Return what is to be made: planned and prepared by the ranks that write it first, and then read by the others.
+
+    Raises:
+        OSError, ValueError: the run cannot be made, or this rank's is not that of rank 0.
+    """
+    team.share_folder(settings.output_dir, progress.note)
+    team.wait_for_leader("prepared")
+    team.wait_for_host("prepared")
+    if not team.leads_folder:
+        settings = settings.model_copy(update={"fresh": False})  # the leader has deleted what was there
+    plan = plan_run(settings, machine, progress.note)
+    fetch(plan, machine, progress, failures)
+    data = prepare(plan, progress)
+    team.tell("prepared")
+    team.titles = tuple(column.title for column in plan.columns)
+    known = {name.upper(): value for name, value in settings if name not in OWN_SETTINGS}
+    team.agree(known | {"GPU": machine.name, "versions": dict(machine.versions), "prompts": data.prompts.identity})
+    columns = [column for column in plan.columns if column.title not in failures]
+    writer = MAIN_WRITER if team.is_first else f"rank{team.launch.rank}"
+    jobs = open_jobs(columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures, writer)
+    return data, jobs
 
 
 def fetch(plan: RunPlan, machine: Machine, progress: Progress, failures: dict[str, str]) -> None:
@@ -99,7 +158,7 @@ def prepare(plan: RunPlan, progress: Progress) -> Data:
 
 def evaluate_jobs(
     settings: Settings, jobs: Sequence[Job], data: Data, machine: Machine, progress: Progress, stop: Stop,
-    failures: dict[str, str],
+    failures: dict[str, str], team: Team = NO_TEAM,
 ) -> list[Evaluated]:  # fmt: skip
     """Return each column's result with its scores, beside what its folder holds; of a failed one what there is.
 
@@ -114,9 +173,21 @@ def evaluate_jobs(
             found.append(Evaluated(result, snapshot, data.left_out.get(name), data.leaks.get(name, "")))
         elif not stop() and job.title not in failures:
             failures[job.title] = "none of its images is there any more"
-    return evaluate(
-        found, data.reference, settings, scoring_of(settings, machine.device, progress.counted), progress, stop
-    )
+    scoring = scoring_of(settings, machine.device, progress.counted, team.helpers())
+    there = frozenset(
+        column.result.name for column in found
+        if not team.apart or len(column.snapshot.asked(settings.num_samples)) == settings.num_samples
+    )  # fmt: skip
+    whole = [column for column in found if column.result.name in there]
+    scored = {
+        column.result.name: column
+        for column in evaluate(whole, data.reference, settings, scoring, progress, stop)
+    }  # fmt: skip
+    unscored = dict.fromkeys(settings.metric_names(), ELSEWHERE)
+    return [
+        scored.get(column.result.name, replace(column, result=replace(column.result, unscored=unscored)))
+        for column in found
+    ]
 
 
 def report(

@@ -7,16 +7,17 @@ import traceback
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import TypeVar
 
 from benchmark.console.interruption import Stop
 from benchmark.console.plain_text import one_line
-from benchmark.console.progress import Progress
+from benchmark.console.progress import Progress, silent_stream
 from benchmark.data.prompts import PromptSet
 from benchmark.measure.findings import PASSES, PassName
+from benchmark.ranks.division import Division
 from benchmark.run.bulk import BulkJob, make_bulk
 from benchmark.run.column_folder import FingerprintError
 from benchmark.run.dispatch import Group, Work, fail, run_all
@@ -27,6 +28,7 @@ from benchmark.run.remote_progress import RemoteProgress
 from benchmark.run.servers import Channel
 from benchmark.run.slices import lacking_rounds, missing, timed_slices
 from benchmark.run.snapshot import Snapshot
+from benchmark.run.team import NO_TEAM, Team
 from benchmark.run.worker import Plan, RoundJob, time_round
 from models.base import Request
 
@@ -49,38 +51,97 @@ class OpenColumn:
 
 
 def generate(
-    jobs: Sequence[Job], prompts: PromptSet, device: str, progress: Progress, stop: Stop, failures: dict[str, str]
-) -> None:
+    jobs: Sequence[Job], prompts: PromptSet, device: str, progress: Progress, stop: Stop, failures: dict[str, str],
+    team: Team = NO_TEAM,
+) -> None:  # fmt: skip
     """Time every round that a column lacks, and make its images; another run would find them on disk.
 
     The folders of all columns are kept for this process until the end.
 
-    failures: takes, by title, why a column could not be made; it costs no other.
+    failures: takes, by title, why a column could not be made; it costs no other. team: of several ranks of a run, this
+    is rank 0, which times; images in bulk are divided among all.
 
     Raises:
         FingerprintError: a column has images in bulk of another BULK_BATCH_SIZE; nothing was generated yet.
     """
     with ExitStack() as folders:
-        columns = []
-        for job in jobs:
-            own = job.column.settings
-            try:
-                snapshot = folders.enter_context(job.journal.locked())
-            except Exception as error:  # one column's folder must not take the others' results with it
-                if not isinstance(error, OSError | ValueError):
-                    traceback.print_exc()
-                fail(job.title, f"{type(error).__name__}: {one_line(error)}", progress, failures)
-                continue
-            check_bulk_size(job, snapshot)
-            for fault in snapshot.faults:
-                progress.note(fault)
-            requests = tuple(prompts.requests(own.num_samples, own.seed))
-            columns.append(OpenColumn(job, snapshot, requests, device))
+        columns = list(_open(jobs, prompts, device, progress, failures, folders))
         session = new_process_id()
-        run_all(list(_rounds(columns, session)), progress, stop, failures)
-        if not stop():  # what the rounds have told of a column decides how it makes the rest
-            left = [column for column in columns if column.job.title not in failures]
-            run_all(_bulk(left), progress, stop, failures)
+        team.begin(session)
+        if team.has_other_hosts and not stop():  # they begin with bulk at once, and need to know its batch size
+            run_all(_bulk(columns, session, team, is_search=True), progress, stop, failures)
+        run_all(list(_rounds(columns, session, team.launch.host)), progress, stop, failures)
+        team.end_own_rounds(stop)
+        if stop():
+            return
+        left = [column for column in columns if column.job.title not in failures]
+        team.skip([title for title in team.titles if title not in {column.job.title for column in left}])
+        # What the rounds have told of a column decides how it makes the rest.
+        run_all(_bulk(left, session, team), progress, stop, failures)
+        if lacking := team.end_bulk([], stop):
+            for title in lacking:
+                progress.note(f"{title}: another rank could not make its share; rank 0 makes it")
+            left = [column for column in columns if column.job.title in lacking and column.job.title not in failures]
+            run_all(_bulk(_read_again(left), session), progress, stop, failures)
+
+
+def generate_beside(
+    jobs: Sequence[Job], prompts: PromptSet, device: str, stop: Stop, failures: dict[str, str], team: Team
+) -> None:
+    """Make this rank's share of the images in bulk, once rank 0 has timed its rounds, and time this card's own.
+
+    failures: takes, by title, what this rank could not make; rank 0 makes it then.
+    """
+    progress = Progress(silent_stream())
+    with ExitStack() as folders:
+        if team.leads_folder:
+            columns = list(_open(jobs, prompts, device, progress, failures, folders))
+            session = team.join(stop)
+        else:
+            session = team.join(stop)  # rank 0 has made the folders by then
+            columns = [_open_beside(job, prompts, device) for job in jobs]
+        if team.wait_for_turn(stop):
+            timed = [replace(column, snapshot=column.job.journal.read()) for column in columns]
+            run_all(list(_rounds(timed, session, card=team.card(device))), progress, stop, failures)
+            team.end_turn()
+        if team.wait_for_rounds(stop):
+            columns = [column for column in columns if column.job.title not in failures]
+            team.skip([title for title in team.titles if title not in {column.job.title for column in columns}])
+            before = set(failures)
+            run_all(_bulk(columns, session, team), progress, stop, failures)
+            team.end_bulk([title for title in failures if title not in before], stop)
+
+
+def _open(
+    jobs: Sequence[Job], prompts: PromptSet, device: str, progress: Progress, failures: dict[str, str],
+    folders: ExitStack,
+) -> Iterator[OpenColumn]:  # fmt: skip
+    for job in jobs:
+        try:
+            snapshot = folders.enter_context(job.journal.locked())
+        except Exception as error:  # one column's folder must not take the others' results with it
+            if not isinstance(error, OSError | ValueError):
+                traceback.print_exc()
+            fail(job.title, f"{type(error).__name__}: {one_line(error)}", progress, failures)
+            continue
+        check_bulk_size(job, snapshot)
+        for fault in snapshot.faults:
+            progress.note(fault)
+        yield OpenColumn(job, snapshot, _requests(job, prompts), device)
+
+
+def _open_beside(job: Job, prompts: PromptSet, device: str) -> OpenColumn:
+    """Return a column whose folder another rank holds, and reads: this one makes what it is told to."""
+    return OpenColumn(job, Snapshot(job.journal.folder), _requests(job, prompts), device)
+
+
+def _requests(job: Job, prompts: PromptSet) -> tuple[Request, ...]:
+    own = job.column.settings
+    return tuple(prompts.requests(own.num_samples, own.seed))
+
+
+def _read_again(columns: Sequence[OpenColumn]) -> list[OpenColumn]:
+    return [replace(column, snapshot=column.job.journal.read()) for column in columns]
 
 
 def check_bulk_size(job: Job, snapshot: Snapshot) -> None:
@@ -101,12 +162,13 @@ def _has_bulk(snapshot: Snapshot) -> bool:
     return any(batch.purpose == "bulk" for batch in snapshot.batches)
 
 
-def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Group]]:
+def _rounds(columns: Sequence[OpenColumn], session: str, host: str = "", card: str = "") -> Iterator[list[Group]]:
     """Yield the works of each round that is not complete, in groups. `in_order` says which comes first.
 
-    session: which run of the program this is. Columns of one round are compared where one run has timed both.
+    session: which run of the program this is. Columns of one round are compared where one run has timed both. card:
+    where other cards of the host are timed, too, the one that these rounds are timed on.
     """
-    lacking = [_lacking(column) for column in columns]
+    lacking = [_lacking(column) if not card else _lacking_on(column, card) for column in columns]
     titles = _progress_titles(columns)
     last = max((number for rounds in lacking for number in rounds), default=-1)
     for number in range(last + 1):
@@ -117,14 +179,15 @@ def _rounds(columns: Sequence[OpenColumn], session: str) -> Iterator[list[Group]
                 # Without the others: a model may prepare for the longest prompt, and rounds are to stay alike.
                 requests = column.requests[: own.timed_count()]
                 slices = tuple(rounds[number])
-                passes, with_idle = _passes(column, number, rounds)
+                passes, with_idle = ((), False) if card else _passes(column, number, rounds)
                 load_eager = None if column.job.load_eager is column.job.load else column.job.load_eager
                 job = RoundJob(
                     column.job.load, requests, column.job.journal, column.plan, number, slices, session, passes,
-                    with_idle, load_eager, column.job.column.model.options, title,
+                    with_idle, load_eager, column.job.column.model.options, title, host, card,
                 )  # fmt: skip
                 doing = f"round {number + 1} of {own.rounds}"
-                works.append(Work(column.job, doing, partial(_time, job), partial(_has_timed, job, column), job))
+                survives = partial(_has_timed, job, column) if not card else partial(_give_up, None)
+                works.append(Work(column.job, doing, partial(_time, job), survives, job))
         if works:
             yield [in_order(group, number) for group in in_order(_grouped(works), number)]
 
@@ -208,18 +271,32 @@ def _lacking(column: OpenColumn) -> dict[int, list[range]]:
     return lacking
 
 
-def _bulk(columns: Sequence[OpenColumn]) -> list[list[Group]]:
+def _lacking_on(column: OpenColumn, card: str) -> dict[int, list[range]]:
+    """Return the slices that each round on another card than the column's own lacks."""
+    settings = column.job.column.settings
+    slices = timed_slices(settings.timed_count(), settings.batch_size)
+    return lacking_rounds(slices, column.snapshot.timed_on.get(card, ()), settings.rounds)
+
+
+def _bulk(
+    columns: Sequence[OpenColumn], session: str, team: Team = NO_TEAM, is_search: bool = False
+) -> list[list[Group]]:
     """Return the works of making the images beyond the timed ones, where there are any that lack.
 
     Each has a worker of its own: it may have to load its model again, for another batch size or after memory ran out.
+    is_search: each finds the batch size alone, for other hosts.
     """
     works: list[Group] = []
     for column, title in zip(columns, _progress_titles(columns), strict=True):
         settings, journal = column.job.column.settings, column.job.journal
+        division = team.division(column.job.title)
         start, covered = settings.timed_count(), frozenset(column.snapshot.pixels())
         if covered.issuperset(range(start, settings.num_samples)):
+            if team.is_first and not is_search:
+                team.skip([column.job.title])
             continue
-        snapshot = journal.read()  # with the rounds that this run has added
+        # With the rounds that this run has added; other ranks are told what they are to make.
+        snapshot = journal.read() if team.is_first else column.snapshot
         first_calls = [one.first_call_s for one in snapshot.processes if one.purpose == "timed" and one.first_call_s]
         job = BulkJob(
             load=column.job.load, load_eager=column.job.load_eager, requests=column.requests, journal=journal,
@@ -228,10 +305,17 @@ def _bulk(columns: Sequence[OpenColumn]) -> list[list[Group]]:
             covered=frozenset(snapshot.pixels()), start=start,
             count=settings.num_samples, first_call_s=max(first_calls, default=0.0),
             image_s=fmean(call.seconds / call.batch_size for call in snapshot.timed) if snapshot.timed else math.inf,
-            title=title,
+            title=title, session=session, host=team.launch.host, division=division, is_search=is_search,
         )  # fmt: skip
-        works.append([Work(column.job, "bulk", partial(_make, job))])
+        works.append([Work(column.job, "bulk", partial(_make, job), partial(_give_up, division))])
     return [works] if works else []
+
+
+def _give_up(division: Division | None, _reason: str) -> bool:
+    """Let the other ranks go on without this one's worker, which did not come to its end; its work is not done."""
+    if division is not None:
+        division.end()
+    return False
 
 
 def _time(job: RoundJob, channel: Channel) -> None:
@@ -242,3 +326,5 @@ def _time(job: RoundJob, channel: Channel) -> None:
 def _make(job: BulkJob, channel: Channel) -> None:
     """Make images in bulk in a worker."""
     make_bulk(job, RemoteProgress(channel), channel.stopped)
+    if job.division is not None and not job.is_search:
+        job.division.end()

@@ -20,6 +20,7 @@ from typing import Protocol, Self
 
 from benchmark.console.plain_text import one_line
 from benchmark.measure.accelerators import count_gpus
+from benchmark.ranks.launch import VARIABLES
 from benchmark.run.columns import Column
 from models.base import Mode
 
@@ -68,9 +69,11 @@ def server_environment() -> dict[str, str]:
     """Return the environment of a server that is started now: this process's, and how torch counts CUDA devices.
 
     diffusers counts them when it is imported. Torch would ask CUDA, and forked processes could not use it after that;
-    so it asks the driver's library, and nothing where there is no driver.
+    so it asks the driver's library, and nothing where there is no driver. A launcher's variables are left out: a worker
+    is a process of its own, and no library in it is to wait for the other ranks.
     """
-    environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     return environment | {"CUDA_VISIBLE_DEVICES": ""} if count_gpus() == 0 else environment
 
 

@@ -50,7 +50,8 @@ class RoundJob:
     run of the program it is. passes: what is measured after the timed calls. with_idle: the power of the idle card,
     too, where energy is. load_eager: of a compiled model, gives the
     same one in eager mode, whose operations can be counted; None: `load` does. options: those that `load` loads with,
-    where another job's load can serve them. title: what progress calls the model; "": its own name.
+    where another job's load can serve them. title: what progress calls the model; "": its own name. host: which host of
+    the run this is. card: where other cards of the host are timed, too, which of them; no image is kept then.
     """
 
     load: Callable[[], ImageGenerator]
@@ -65,6 +66,8 @@ class RoundJob:
     load_eager: Callable[[], ImageGenerator] | None = None
     options: Any = None
     title: str = ""
+    host: str = ""
+    card: str = ""
 
     @property
     def counts_on_eager(self) -> bool:
@@ -96,6 +99,7 @@ class LoadedModel:
         """
         if self._generator is None:
             generator, self.load_s = self.clock.time(load)
+            self.clock.cover(generator.devices)
             self._generator, self._load_peak_bytes = generator, self.clock.peak_memory_bytes() or 0
             return generator
         generator = self._generator = self._generator.with_options(job.options)
@@ -105,7 +109,8 @@ class LoadedModel:
 
     def record_start(self, job: RoundJob) -> None:
         """Record the machine's state before this job's calls."""
-        state = self.reader.start_again() if self._has_started else self.reader.start()
+        devices = () if self._generator is None else self._generator.devices
+        state = self.reader.start_again() if self._has_started else self.reader.start(devices)
         self._has_started = True
         job.journal.record_state(State("start", to_json(state), round=job.round, process=self.process))
 
@@ -155,7 +160,7 @@ def time_and_measure(
     peaks = clock.span_peaks_bytes()
     if stopped():
         return None
-    known = describe(generator, load_s, warm, clock, "timed", process, job.round, job.session)
+    known = describe(generator, load_s, warm, clock, "timed", process, job.round, job.session, job.host, job.card)
     job.journal.record_loaded(known)
     timed_s, done, loop_start = 0.0, 0, time.perf_counter()
     with progress.task(job.title or generator.name, sum(map(len, job.slices))) as task:
@@ -167,9 +172,11 @@ def time_and_measure(
             generator.check()
             images = to_host(images_BCHW, len(asked), len(indices), generator)
             pixels = tuple(map(pixel_digest, images))
-            timed = Timed(tuple(indices), seconds, pixels, batch_size=batch_size, round=job.round, process=process)
+            timed = Timed(
+                tuple(indices), seconds, pixels, batch_size=batch_size, round=job.round, process=process, card=job.card
+            )
             job.journal.record_timed(timed)
-            if job.round == 0:
+            if job.round == 0 and not job.card:
                 prompts = tuple(request.prompt for request in asked[: len(indices)])
                 batch = Batch(
                     timed.indices, seconds, prompts, pixels=pixels, batch_size=batch_size, purpose="timed",
@@ -177,7 +184,9 @@ def time_and_measure(
                 )  # fmt: skip
                 job.journal.record_batch(batch, images)
             if is_news(generator, known):
-                known = describe(generator, load_s, warm, clock, "timed", process, job.round, job.session)
+                known = describe(
+                    generator, load_s, warm, clock, "timed", process, job.round, job.session, job.host, job.card
+                )
                 job.journal.record_loaded(known)
             timed_s, done = timed_s + seconds, done + 1
             task.advance(len(indices))
@@ -238,14 +247,14 @@ def _measure(
 
 def describe(
     generator: ImageGenerator, load_s: float, warm: WarmUp, clock: Clock, purpose: Purpose,
-    process: str, round_: int = 0, session: str = NO_PROCESS,
+    process: str, round_: int = 0, session: str = NO_PROCESS, host: str = "", card: str = "",
 ) -> Loaded:  # fmt: skip
     """Return what is known of a loaded model by now."""
     return Loaded(
         name=generator.name, parameters=generator.parameters, image_size=generator.image_size,
         notes=generator.notes, load_s=load_s, warmups_s=warm.seconds, warmup_agreed=warm.agreed,
         peak_memory_bytes=clock.peak_memory_bytes(), class_conditional=generator.class_conditional,
-        round=round_, purpose=purpose, process=process, session=session,
+        round=round_, purpose=purpose, process=process, session=session, host=host, card=card,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from benchmark.settings.selection import SelectedModel
 EXCLUDED = frozenset({
     "num_samples", "num_references", "output_dir", "fresh", "offline", "rounds",  # how much, where, and from where
     "passes",  # what is measured beside the timed batches
+    "timed_on",  # which other GPUs are timed, too
     "bulk_batch_size",  # of the images in bulk alone, which are compared with it by themselves
     "models", "sweep",  # which columns there are, as all SKIP_ and RUN_
     "metrics", "inception_weights", "fid_protocol", "feature_dtype", "dinov2_model", "clip_model", "reference",

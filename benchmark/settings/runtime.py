@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.settings.fields import ASSETS, Settings
-from metrics.base import OpenTask, Scoring, no_progress
+from metrics.base import Helpers, OpenTask, Scoring, no_progress
 from models.base import DType, Mode, Runtime
 
 if TYPE_CHECKING:
@@ -33,11 +33,17 @@ def runtime_of(
         mode=mode,
         offload=settings.offload,
         label_names=label_names,
+        device_map=settings.device_map,
     )
 
 
-def scoring_of(settings: Settings, device: str, progress: OpenTask = no_progress) -> Scoring:
-    """Return where and how metrics run. Features of references are kept in OUTPUT_DIR/cache."""
+def scoring_of(
+    settings: Settings, device: str, progress: OpenTask = no_progress, helpers: Helpers | None = None
+) -> Scoring:
+    """Return where and how metrics run. Features of references are kept in OUTPUT_DIR/cache.
+
+    helpers: other processes that extract features, too.
+    """
     return Scoring(
         device=device,
         assets=ASSETS,
@@ -48,4 +54,5 @@ def scoring_of(settings: Settings, device: str, progress: OpenTask = no_progress
         dinov2_model=settings.dinov2_model,
         clip_model=settings.clip_model,
         progress=progress,
+        helpers=helpers,
     )
