@@ -5,6 +5,7 @@
     python scripts/score_folder.py images --reference VIRTUAL_imagenet256_labeled.npz --metrics fid
     python scripts/score_folder.py geneval --nested "*/samples/*" --reference robots
     python scripts/score_folder.py samples.npz --reference features.npy
+    torchrun --nproc-per-node 4 scripts/score_folder.py images --reference real
 
 Images are a folder, or an array of them: an .npz file with `arr_0`, as guided-diffusion saves samples, or an .npy file,
 uint8 of (N, H, W, 3). The reference is that too, or `robots` (drawn from assets/), or statistics, which serve the
@@ -12,6 +13,9 @@ Fréchet distance alone: an .npz file with `mu` and `sigma`, as clean-fid, pytor
 or an .npy file of features, (N, D). An image's caption, for the metrics that need one, is the text file beside it:
 00000_caption.txt (or 00000.txt, 00000.png.txt, or any with .caption) for 00000.png and 00000_input.png. Scores go to
 stdout; progress, what is not looked at, and the reason of each metric without a value, to stderr.
+
+Of several processes of a launcher, each extracts a share of the features, with a GPU of its own where there are any.
+The first one scores and prints. The scores are those of one process.
 """
 
 from __future__ import annotations
@@ -25,13 +29,15 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import IO, NoReturn, get_args
 
-from benchmark.console.interruption import exit_status_of, leave
+from benchmark.console.interruption import exit_status_of, leave, stop_on_interrupt
 from benchmark.console.plain_text import one_line, visible
 from benchmark.console.progress import Progress
 from benchmark.data.sources.image_files import captions_beside
 from benchmark.measure.machine import choose_machine
+from benchmark.ranks.launch import Launch, read_launch, take_gpu
+from benchmark.ranks.ranks import RankHelpers, Ranks, open_ranks
 from files.listing import LeftOut, count_reasons, list_folder
 from files.reading import decode_text, read_regular, shown
 from metrics import METRICS
@@ -41,6 +47,7 @@ from metrics.base import (
     Comparison,
     FeatureDType,
     FidProtocol,
+    Helpers,
     ImageSet,
     Score,
     Scoring,
@@ -58,6 +65,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_METRICS = "fid,kid"
 MOST = 1_000_000  # images at once, or robots
 MOST_CAPTION_BYTES = 1_000_000
+IS_FIRST = os.environ.get("RANK", "0") == "0"  # of a launcher's processes, the one that prints
+STOPPED = "stopped; the same command goes on with the features it has kept"
 
 
 def read_images(source: Path, cache: Path, nested: str | None = None) -> ImageSet:
@@ -171,8 +180,8 @@ def _compared(arguments: argparse.Namespace) -> Comparison:
     return Comparison(generated, read_images(path, cache, None if is_flat else arguments.nested))
 
 
-def score_folder(arguments: argparse.Namespace) -> tuple[Scored, list[str]]:
-    """Return the scores, and what is wrong with the images themselves.
+def score_folder(arguments: argparse.Namespace, helpers: Helpers | None = None) -> tuple[Scored, list[str]]:
+    """Return the scores, and what is wrong with the images themselves. helpers: other processes that extract features.
 
     Raises:
         OSError, ValueError: an argument is wrong, or no metric has a value and one of them broke; the first reason.
@@ -195,6 +204,7 @@ def score_folder(arguments: argparse.Namespace) -> tuple[Scored, list[str]]:
         dinov2_model=arguments.dinov2_model,
         clip_model=arguments.clip_model,
         progress=progress.counted,
+        helpers=helpers,
     )
     comparison = read_comparison(arguments)
     fetch_networks(names, scoring, progress.arriving)
@@ -232,7 +242,11 @@ def format_score(score: Score) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong with the arguments in one line."""
+    """Tells what is wrong with the arguments in one line, and of several processes in the first one alone."""
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        if IS_FIRST:
+            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"score_folder: {one_line(message)}; --help lists the arguments\n")
@@ -321,13 +335,32 @@ def read_arguments() -> argparse.Namespace:
     return arguments
 
 
+def help_first(ranks: Ranks, device: str) -> int:
+    """Extract features for the first process until it says that all are scored; return the exit status."""
+    chosen = choose_machine(device, "float32").device
+    with stop_on_interrupt(is_quiet=True) as stop:
+        ranks.attend(stop)
+        ranks.serve(chosen)
+    return stop.status
+
+
 def main() -> int:
     """Score and print; return the exit status: 0, 1 where no metric has a value, 2 where nothing can be scored."""
     arguments = read_arguments()
+    launch = Launch()
     try:
-        scored, warnings = score_folder(arguments)
+        launch = read_launch()
+        arguments.device = take_gpu(launch, arguments.device)
+        with open_ranks(launch, "score_folder") as ranks:
+            if not ranks.is_first:
+                return help_first(ranks, arguments.device)
+            try:
+                scored, warnings = score_folder(arguments, None if ranks.is_alone else RankHelpers(ranks))
+            finally:
+                ranks.finish()
     except (OSError, ValueError) as error:
-        print(f"score_folder: {one_line(error)}", file=sys.stderr)
+        if launch.rank == 0:
+            print(f"score_folder: {one_line(error)}", file=sys.stderr)
         return 2
     if arguments.json:
         scores = [asdict(score) for score in scored.scores]
@@ -344,4 +377,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "score_folder", "stopped; the same command goes on with the features it has kept"))
+    leave(exit_status_of(main, "score_folder", STOPPED if IS_FIRST else ""))
