@@ -136,7 +136,7 @@ def _host_ratio(model: ModelResult) -> str:
     if found is None or found.together is None:
         return NO_VALUE
     if found.ratio is None:
-        return _no_value(f"one {found.device} too short")
+        return _no_value("too few calls")
     return f"{found.ratio:.2f}x of {found.ranks}"
 
 

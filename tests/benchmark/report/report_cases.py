@@ -8,7 +8,8 @@ import unicodedata
 from dataclasses import replace
 
 from benchmark.measure.findings import Energy, Findings, MachineState, Roofline, Stages, StageTime
-from benchmark.report.model_result import Bulk, ModelResult, Round
+from benchmark.report.host_throughput import Counted, HostThroughput
+from benchmark.report.model_result import Bulk, Card, CardRound, ModelResult, Round
 from benchmark.report.results import RunResult
 from benchmark.report.verdicts import decide
 from metrics.base import Score
@@ -98,7 +99,14 @@ def run_with(name: str) -> RunResult:
     )  # fmt: skip
     rounds = [replace(made, findings=findings_with(name), states=(state_with(name, 0.0),)) for made in first.rounds]
     rounds[1] = replace(rounds[1], states=(state_with(name, 0.0), state_with(name, 5.0, name)))
-    first = replace(first, rounds=tuple(rounds))
+    cards = (
+        Card(f"{name}2", (CardRound(0, (9.0,), True, (state_with(name, 0.0),)),)),
+        Card(name, (CardRound(0, (9.0,), False),)),
+    )
+    first = replace(
+        first, rounds=tuple(rounds), cards=cards, made_by={name: {name: 1, "0": 2}},
+        host_throughput=HostThroughput(name, name, 2, "GPU", Counted(9.0, 70.0), None, name, name),
+    )  # fmt: skip
     return report(
         first, column("Other", 1.0, 0.1, 10, 3.0), dataset=name, dataset_note=name, device=name, protocol=name,
         failures={name: name}, versions={name: name}, settings={"DATASET": name},

@@ -72,7 +72,7 @@ def test_no_name_gets_out_of_table_csv_json_or_html(tmp_path: Path, monkeypatch:
         write_csv(run, tmp_path / "results.csv")
         content = (tmp_path / "results.csv").read_bytes().decode("utf-8")
         rows = list(csv.reader(content.splitlines(keepends=True), strict=True))
-        assert [len(row) for row in rows] == [23, 23, 23], repr(name)
+        assert [len(row) for row in rows] == [29, 29, 29], repr(name)
         assert not hidden(content.replace("\r\n", ""))
         assert not [cell for row in rows for cell in row if cell.lstrip()[:1] in tuple("=+-@\t\r＝＋－＠")], repr(name)
         assert abs(float(rows[1][6]) - 3.45) < 1e-9, "numbers are numbers"
