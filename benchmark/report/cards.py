@@ -59,7 +59,7 @@ def compare_cards(model: ModelResult) -> tuple[CardSpeed, ...]:
         found.append(CardSpeed(
             uuid, uuid in own, len(each), math.exp(levels[uuid]),
             to_ratio(levels[uuid] - statistics.fmean(levels[other] for other in others)),
-            estimate and estimate.ratios(),
+            None if estimate is None else estimate.ratios(),
         ))  # fmt: skip
     slow = _find_slow(estimates)
     return tuple(replace(speed, is_slow=place in slow) for place, speed in enumerate(found))

@@ -31,7 +31,8 @@ def list_card_notes(models: Sequence[ModelResult]) -> list[str]:
     lines = []
     for model in models:
         cards = compare_cards(model)
-        names = {"": "its own card"} | short_uuids([card.uuid for card in (*cards, *model.cards) if card.uuid])
+        uuids = [*(card.uuid for card in cards if card.uuid), *(card.uuid for card in model.cards)]
+        names = {"": "its own card"} | short_uuids(uuids)
         if cards:
             each = [f"{shown_latency(card.seconds)} on {names[card.uuid]} ({card.ratio:.3f}x)" for card in cards]
             slow = ", ".join(names[card.uuid] for card in cards if card.is_slow) or "none"

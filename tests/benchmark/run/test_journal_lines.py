@@ -75,7 +75,7 @@ IMPOSSIBLE: dict[str, dict[str, tuple[object, ...]]] = {
         "name": (None, 1), "parameters": (*NO_COUNT, 0), "image_size": (*NO_COUNT, 0), "notes": (None, "note", [1]),
         "load_s": NO_SECONDS, "warmups_s": (None, 1.0, [1.0, None], [-1.0], [[1.0]]), "warmup_agreed": (None, 1),
         "peak_memory_bytes": (-1, 1.0, True), "class_conditional": (None, 0), "purpose": (None, "warm"),
-        "round": NO_COUNT, "session": NO_ORIGIN["process"], "host": (None, 1), **NO_ORIGIN,
+        "round": NO_COUNT, "session": NO_ORIGIN["process"], "host": (None, 1), "card": (None, 1), **NO_ORIGIN,
     },
     "finished": {
         "peak_memory_bytes": (-1, "1"), "loop_s": NO_SECONDS, "timed_s": NO_SECONDS, "purpose": (None, "warm"),
