@@ -233,8 +233,8 @@ def check_modes(runtime: Runtime) -> None:
         raise ValueError("OFFLOAD=1 moves weights that MODE=compiled needs in place: set MODE=eager or OFFLOAD=0")
     if runtime.device_map and runtime.offload:
         raise ValueError(
-            f"DEVICE_MAP={runtime.device_map} keeps all weights on GPUs, and OFFLOAD=1 moves them to the CPU: leave one "
-            "of them out"
+            f"DEVICE_MAP={runtime.device_map} keeps all weights on GPUs, and OFFLOAD=1 moves them to the CPU: leave "
+            "one of them out"
         )
     if runtime.device_map and runtime.mode == "compiled":
         raise ValueError(

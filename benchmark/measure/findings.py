@@ -68,12 +68,15 @@ class Memory:
     since: of what. "call": of one call after all that nothing refers to was released. "first call": of all calls from
     the first one on, in which networks are compiled and captured, since what a replayed graph uses does not count as
     held by tensors; the reservation is that of a call. expandable_segments: whether the allocator grew its segments.
+    card_peaks_bytes: of a model on several GPUs, the most that tensors held on each, by its name; both peaks above are
+    then sums over the cards.
     """
 
     peak_tensor_bytes: int
     peak_reserved_bytes: int
     since: Literal["call", "first call"]
     expandable_segments: bool
+    card_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

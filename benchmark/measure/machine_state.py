@@ -104,7 +104,7 @@ class StateReader:
         self._made_s = time.monotonic()
         self._unread = ""
         self._cards: Sequence[Card] = ()
-        self._card: _UsedCard | None = None
+        self._used: list[_UsedCard] = []  # several of a model that is on several
         if device.startswith("cuda"):
             try:
                 self._cards = list_cards()
@@ -113,34 +113,48 @@ class StateReader:
         self._is_late = bool(self._cards) and self._cuda.is_started()
         self._seen = {card.uuid: self._look_at(card) for card in self._cards}
 
-    def start(self) -> MachineState:
-        """Return the state as it was when the reader was made. To be called when the model is loaded."""
+    def start(self, devices: Sequence[str] = ()) -> MachineState:
+        """Return the state as it was when the reader was made. To be called when the model is loaded.
+
+        devices: the GPUs of a model that is on several. The state is that of the first; who else has any of them in
+        use, and what held down the clocks of any, is told of all.
+        """
         self._processor_time = read_processor_time(find_own_processes())
         if self._cards:
             try:
-                card = card_of(self._cuda.uuid(self._device), self._cards)
+                self._used = [self._used_card(device) for device in devices or (self._device,)]
             except NotMeasured as reason:
                 self._unread = str(reason)
             else:
-                self._card = _UsedCard(card, lambda: self._cuda.reserved_bytes(self._device))
-                return replace(self._seen[card.uuid].state, other_processes=self._others_at_start(self._card))
+                return _join([
+                    replace(self._seen[used.card.uuid].state, other_processes=self._others_at_start(used))
+                    for used in self._used
+                ])  # fmt: skip
         return replace(self._host, unread=self._unread)
+
+    def _used_card(self, device: str) -> _UsedCard:
+        card = card_of(self._cuda.uuid(device), self._cards)
+        return _UsedCard(card, lambda: self._cuda.reserved_bytes(device))
 
     def start_again(self) -> MachineState:
         """Return the state now, after `end`, as the start of another model's work in this process."""
         own = find_own_processes()
         self._processor_time = read_processor_time(own)
-        if self._card is None:
-            return replace(read_host(), unread=self._unread)
-        self._card.begin()
-        return self._card.read_end(read_host(), own.pids)
+        for used in self._used:
+            used.begin()
+        return self._read_end(read_host(), own.pids)
 
     def end(self) -> MachineState:
         """Return the state now, and how many cores other processes have kept busy since `start`."""
         assert self._processor_time is not None, "the round has started"
         own = find_own_processes()
         host = replace(read_host(), other_cpu_cores=other_cores(self._processor_time, read_processor_time(own)))
-        return replace(host, unread=self._unread) if self._card is None else self._card.read_end(host, own.pids)
+        return self._read_end(host, own.pids)
+
+    def _read_end(self, host: MachineState, relatives: Collection[int]) -> MachineState:
+        if not self._used:
+            return replace(host, unread=self._unread)
+        return _join([used.read_end(host, relatives) for used in self._used])
 
     def _look_at(self, card: Card) -> _Seen:
         while True:
@@ -215,6 +229,13 @@ class _UsedCard:
     def _read_bytes_beside_torch(self) -> int | None:
         memory = self.card.used_memory()
         return None if memory is None else memory.used_bytes - self._reserved_bytes()
+
+
+def _join(states: Sequence[MachineState]) -> MachineState:
+    """Return the state of the first of these cards, with who uses any of them, and what holds any of them back."""
+    others = dict.fromkeys(other for state in states for other in state.other_processes)
+    limits = dict.fromkeys(limit for state in states for limit in state.clock_limits)
+    return replace(states[0], other_processes=tuple(others), clock_limits=tuple(limits))
 
 
 def find_hidden_bytes(memory: UsedMemory | None, listed: Sequence[Listed], own_bytes: int = 0) -> int | None:

@@ -28,8 +28,9 @@ def measure_memory(call: Callable[[], object], clock: Clock, first_call_bytes: i
     peaks = clock.span_peaks_bytes()
     assert peaks is not None, "there is a GPU"
     tensors, reserved = peaks
+    of_cards = clock.card_peaks_bytes()
     segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
     grows = any(segment.get("is_expandable", False) for segment in segments)
     if first_call_bytes is None:
-        return Memory(tensors, reserved, "call", grows)
-    return Memory(max(tensors, first_call_bytes), reserved, "first call", grows)
+        return Memory(tensors, reserved, "call", grows, of_cards)
+    return Memory(max(tensors, first_call_bytes), reserved, "first call", grows, of_cards)

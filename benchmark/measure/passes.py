@@ -75,6 +75,7 @@ def _stages(generator: ImageGenerator, timing: Timing, stopped: Callable[[], boo
 
 
 def _energy(generator: ImageGenerator, timing: Timing, stopped: Callable[[], bool]) -> Finding:
+    _refuse_several(generator)
     call, card = _call_of(generator, timing), open_card(timing.device)
     return measure_energy(
         call, len(timing.requests), card, timing.clock, stopped, with_idle=timing.with_idle
@@ -82,7 +83,14 @@ def _energy(generator: ImageGenerator, timing: Timing, stopped: Callable[[], boo
 
 
 def _roofline(generator: ImageGenerator, timing: Timing, _: Callable[[], bool]) -> Finding:
+    _refuse_several(generator)
     return measure_roofline(generator, timing.requests, timing.clock, timing.device, timing.dtype)
+
+
+def _refuse_several(generator: ImageGenerator) -> None:
+    """Raise NotMeasured for what is read from one card, where a call uses several."""
+    if len(generator.devices) > 1:
+        raise NotMeasured("components on several GPUs")
 
 
 def _call_of(generator: ImageGenerator, timing: Timing) -> Callable[[], None]:

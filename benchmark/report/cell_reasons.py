@@ -15,6 +15,7 @@ _BEGINNINGS = {
     "the counter of energy stands still": "counter stuck",
     "the counter of energy ran backwards": "counter broken",
     "its process ": "process died",
+    "components on several GPUs": "several GPUs",
 }
 _ENDS = {
     "no permission": "no permission", "not supported": "not supported", "not in this driver": "old driver",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmark.measure.call_variation import call_variation
 from benchmark.measure.findings import PASSES, Stages
-from benchmark.report.costs import energy_of, find_passes_not_run, why_unmeasured
+from benchmark.report.costs import energy_of, find_passes_not_run, memory_of, why_unmeasured
 from benchmark.report.disturbances import Places, name_places
 from benchmark.report.model_result import ModelResult
 from benchmark.report.numbers import shown_range
@@ -21,7 +21,8 @@ _SOURCES = {"counter": "by NVML's counter", "power samples": "from samples of it
 def list_cost_notes(models: Sequence[ModelResult]) -> list[str]:
     """Return how energy was measured, what does not add up, and what could not be measured or read, with the reason."""
     return [
-        *_energy(models), *_unlike(models), *_sums(models), *_gaps(models), *_unread(models), *_without(models),
+        *_card_peaks(models), *_energy(models), *_unlike(models), *_sums(models), *_gaps(models), *_unread(models),
+        *_without(models),
     ]  # fmt: skip
 
 
@@ -56,6 +57,17 @@ def _without(models: Sequence[ModelResult]) -> list[str]:
         f"Not measured{f' for {_and(columns)}' if columns else ''}: {', '.join(rows)} ({text})"
         for text, rows, columns in grouped
     ]
+
+
+def _card_peaks(models: Sequence[ModelResult]) -> list[str]:
+    """Return for each column that is on several GPUs how much of its peak memory is on which of them."""
+    lines = []
+    for model in models:
+        memory = memory_of(model)
+        if memory is not None and memory.card_peaks_bytes:
+            peaks = ", ".join(f"{count / 1e9:.1f} GB on {card}" for card, count in memory.card_peaks_bytes.items())
+            lines.append(f"{model.name}: peak memory of a call: {peaks}; the table has the sum of each card's peak")
+    return lines
 
 
 def _energy(models: Sequence[ModelResult]) -> list[str]:

@@ -38,6 +38,7 @@ def check_finding(found: Finding, place: str) -> None:
             _check_not_negative(
                 place, peak_tensor_bytes=found.peak_tensor_bytes, peak_reserved_bytes=found.peak_reserved_bytes
             )
+            _check_not_negative(f"{place}.card_peaks_bytes", **found.card_peaks_bytes)
         case Energy():
             _check_positive(
                 place, joules_per_image=found.joules_per_image, images=found.images, seconds=found.seconds

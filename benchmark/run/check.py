@@ -7,6 +7,7 @@ from benchmark.data.left_out import describe_left_out
 from benchmark.data.prompts import PromptSet
 from benchmark.data.reference import Reference
 from benchmark.data.run_data import Sources
+from benchmark.measure.accelerators import count_gpus
 from benchmark.run.columns import list_notes
 from benchmark.run.folders import place_columns
 from benchmark.run.needed import describe_hub_data, describe_needs, find_needs
@@ -40,6 +41,11 @@ def _describe_timing(settings: Settings) -> str:
     return f"timing: {rounds} round{'s' * (rounds > 1)} of {first}, each in a fresh process{passes}{bulk}"
 
 
+def _describe_device_map(settings: Settings) -> str:
+    """Return over how many GPUs components are spread, as far as the driver says; nothing where they are not."""
+    return f", components balanced over {count_gpus() or 'all'} GPUs" if settings.device_map else ""
+
+
 def describe_run(settings: Settings) -> tuple[str, bool]:
     """Return the plan as text, and whether every column can run as far as is known; loads no model, data or torch.
 
@@ -48,7 +54,8 @@ def describe_run(settings: Settings) -> tuple[str, bool]:
     """
     lines = [
         f"{settings.num_samples} images per model, {settings.image_size} px, batch size {settings.batch_size}, "
-        f"weights {settings.weights}, device {settings.device}, dtype {', '.join(settings.dtype)}",
+        f"weights {settings.weights}, device {settings.device}, dtype {', '.join(settings.dtype)}"
+        f"{_describe_device_map(settings)}",
         _describe_timing(settings),
         f"data set: {settings.dataset}; metrics: {', '.join(settings.metric_names())}",
         f"output: {settings.output_dir}" + (" (started over: FRESH=1)" if settings.fresh else ""),

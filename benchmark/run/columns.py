@@ -17,6 +17,8 @@ from benchmark.settings.fingerprint import as_text
 from benchmark.settings.titles import DTYPE, check_titles, shown_value, titles_of
 from models.base import LoraVariant, Mode, TrainingData
 
+SEVERAL_GPUS = "several GPUs"  # in the title of a column with DEVICE_MAP: its times are not those of one
+
 
 @dataclass(frozen=True)
 class ChosenModel:
@@ -216,7 +218,8 @@ def plan_columns(
                 baselines[id(choice.model), at] = len(columns)
                 columns.append(replace(column, swept=swept))
     _refuse_same(columns)
-    titles = titles_of([column.name for column in columns], [_key_to_show(column) for column in columns])
+    marks = [SEVERAL_GPUS] if settings.device_map else []
+    titles = titles_of([column.name for column in columns], [_key_to_show(column) for column in columns], marks)
     return [
         replace(column, title=title, baseline="" if other is None else titles[other])
         for column, title, other in zip(columns, titles, paired, strict=True)

@@ -23,7 +23,7 @@ from benchmark.settings.titles import check_titles, titles_of
 from files.reading import is_regular, shown
 from files.sources import check_source, expanded
 from metrics.base import CLIP_MODEL, DINOV2_MODEL, FeatureDType, FidProtocol
-from models.base import Mode, ModelFamily, Weights
+from models.base import DeviceMap, Mode, ModelFamily, Weights
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DATASET_OF_WEIGHTS = {"pretrained": "gundam", "random": "robots", "tiny": "robots"}
@@ -154,6 +154,11 @@ class Settings(BaseSettings):
         description="auto is bfloat16 on GPUs that have it and float32 on a CPU; float32,bfloat16 gives a column each",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
+    timed_on: Literal["first", "all"] = Field(
+        "first",
+        description="with several processes: time the models on the first GPU alone, or on all GPUs of its host, one "
+        "after the other",
+    )
     warmup: int = Field(
         3, ge=0, le=1000, description="least untimed generate() calls in each process; more follow until they agree"
     )
@@ -163,6 +168,11 @@ class Settings(BaseSettings):
     offline: bool = Field(False, description="1: download nothing; what is missing is told, and left out of the run")
     fresh: bool = Field(False, description="1: delete what earlier runs of these models wrote, and start over")
     offload: bool = Field(False, description="1: diffusers' model offload, for GPUs too small; costs time")
+    device_map: DeviceMap = Field(
+        "",
+        description="balanced: each component of a hub: pipeline on one of several GPUs, for a pipeline that does not "
+        "fit one",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import models
@@ -38,6 +39,7 @@ def check_preconditions(settings: Settings) -> None:
         place = find_reference(settings.reference)
         check_data("REFERENCE", settings.reference, place, settings.output_dir)
     check_device(settings.device, settings.offload)
+    check_device_map(settings)
     check_configurations(settings)
     check_reach(settings)
 
@@ -221,3 +223,39 @@ def check_device(device: str, offload: bool) -> None:
         )
     if offload and count == 0:
         raise ValueError("OFFLOAD=1 moves weights to and from a GPU, and this machine shows none: set OFFLOAD=0")
+
+
+def check_device_map(settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
+    """Check that DEVICE_MAP, where it is set, is for pipelines of the hub alone, with several GPUs for this process.
+
+    Raises:
+        ValueError: one line with what stands against it, and what to do.
+    """
+    if not settings.device_map:
+        return
+    asked = f"DEVICE_MAP={settings.device_map}"
+    others = dict.fromkeys(
+        model.title for model in settings.selected_models() if not model.family.takes_device_map
+    )  # fmt: skip
+    if others:
+        raise ValueError(
+            f"{asked} spreads hub: pipelines alone, and this run has {', '.join(map(shown, others))}: give those a run "
+            "of their own, and name the pipelines in MODELS (MODELS=hub:org/name)"
+        )
+    if settings.device not in ("auto", "cuda"):
+        raise ValueError(
+            f"{asked} spreads a pipeline over all GPUs that CUDA_VISIBLE_DEVICES leaves, but DEVICE is "
+            f"{settings.device}: set DEVICE=cuda, or leave DEVICE_MAP out"
+        )
+    ranks = environment.get("WORLD_SIZE", "1")
+    if ranks.isdecimal() and int(ranks) > 1:
+        raise ValueError(
+            f"{asked} needs several GPUs in one process, but a launcher started {int(ranks)}, and each rank has one "
+            "GPU: run it without torchrun or accelerate launch"
+        )
+    count = count_gpus()
+    if count is not None and count < 2:
+        found = "one GPU leaves nothing to balance" if count else "this machine shows no GPU"
+        raise ValueError(
+            f"{asked} needs at least two GPUs, and {found}: leave it out, or let CUDA_VISIBLE_DEVICES name several"
+        )

@@ -21,11 +21,12 @@ WHOLE = re.compile(r"-?[0-9]+\.0")
 IN_FOLDER_NAME = re.compile(r"[A-Za-z0-9 .+-]{1,40}")  # what of a sweep's value stands in the name of a folder
 
 
-def titles_of(names: Sequence[str], keys: Sequence[ColumnKey]) -> list[str]:
+def titles_of(names: Sequence[str], keys: Sequence[ColumnKey], marks: Sequence[str] = ()) -> list[str]:
     """Return the titles of a run's columns: each model's name, and in brackets what tells it from the others.
 
     names: of each column's model with its options, "VAR-d16". A mode that is not the plain one always stands there;
     another axis or an option stands there where columns of one name differ in it: "SDXL (steps 8, compiled)".
+    marks: what stands in all titles, "several GPUs".
 
     Raises:
         ValueError: two columns are the same.
@@ -43,7 +44,7 @@ def titles_of(names: Sequence[str], keys: Sequence[ColumnKey]) -> list[str]:
         ]  # fmt: skip
         details = [_detail(variable, key, others) for variable in differing]
         mode = key.axes.get(MODE, PLAIN_MODE)
-        details += [mode] if mode != PLAIN_MODE else []
+        details += [*([mode] if mode != PLAIN_MODE else []), *marks]
         titles.append(f"{name} ({', '.join(details)})" if details else name)
     return titles
 
