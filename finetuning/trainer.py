@@ -6,6 +6,7 @@ follows from the step's number (`finetuning.step`).
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Sequence
@@ -102,6 +103,8 @@ def _open_accelerator(settings: TrainingSettings) -> Any:
     from accelerate.utils import InitProcessGroupKwargs
 
     machine = choose_machine(settings.device, settings.dtype)
+    if ":" in machine.device:  # accelerate takes the current one; several processes take that of their LOCAL_RANK each
+        torch.cuda.set_device(machine.device)
     precision = next(name for name, dtype in _DTYPES.items() if dtype == dtype_named(machine.dtype))
     waiting = InitProcessGroupKwargs(timeout=timedelta(hours=ENCODING_HOURS))
     return Accelerator(mixed_precision=precision, cpu=machine.device == "cpu", kwargs_handlers=[waiting])
@@ -122,7 +125,7 @@ class _Training:
         self._accelerator, self._folder = accelerator, folder
         self._device = str(accelerator.device)
         self._dtype = _DTYPES[accelerator.mixed_precision]
-        self._progress = Progress()
+        self._progress = Progress(None if accelerator.is_main_process else io.StringIO())
 
     def run(self) -> Outcome:
         settings, accelerator = self._settings, self._accelerator

@@ -36,7 +36,7 @@ from benchmark.console.plain_text import one_line, visible
 from benchmark.console.progress import Progress
 from benchmark.data.sources.image_files import captions_beside
 from benchmark.measure.machine import choose_machine
-from benchmark.ranks.launch import Launch, read_launch, take_gpu
+from benchmark.ranks.launch import read_launch, take_gpu
 from benchmark.ranks.ranks import RankHelpers, Ranks, open_ranks
 from files.listing import LeftOut, count_reasons, list_folder
 from files.reading import decode_text, read_regular, shown
@@ -65,8 +65,9 @@ ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_METRICS = "fid,kid"
 MOST = 1_000_000  # images at once, or robots
 MOST_CAPTION_BYTES = 1_000_000
-IS_FIRST = os.environ.get("RANK", "0") == "0"  # of a launcher's processes, the one that prints
-STOPPED = "stopped; the same command goes on with the features it has kept"
+# Of a launcher's processes, the one that prints.
+IS_FIRST = os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
+GOES_ON = "the same command goes on with the features it has kept"
 
 
 def read_images(source: Path, cache: Path, nested: str | None = None) -> ImageSet:
@@ -347,11 +348,13 @@ def help_first(ranks: Ranks, device: str) -> int:
 def main() -> int:
     """Score and print; return the exit status: 0, 1 where no metric has a value, 2 where nothing can be scored."""
     arguments = read_arguments()
-    launch = Launch()
+    is_told = True
     try:
         launch = read_launch()
+        is_told = launch.local_rank == 0
         arguments.device = take_gpu(launch, arguments.device)
-        with open_ranks(launch, "score_folder") as ranks:
+        with open_ranks(launch, "score_folder", goes_on=GOES_ON) as ranks:
+            is_told = ranks.is_first
             if not ranks.is_first:
                 return help_first(ranks, arguments.device)
             try:
@@ -359,7 +362,7 @@ def main() -> int:
             finally:
                 ranks.finish()
     except (OSError, ValueError) as error:
-        if launch.rank == 0:
+        if is_told:
             print(f"score_folder: {one_line(error)}", file=sys.stderr)
         return 2
     if arguments.json:
@@ -377,4 +380,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "score_folder", STOPPED if IS_FIRST else ""))
+    leave(exit_status_of(main, "score_folder", f"stopped; {GOES_ON}" if IS_FIRST else ""))

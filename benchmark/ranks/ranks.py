@@ -15,7 +15,7 @@ from benchmark.console.interruption import Stop
 from benchmark.console.plain_text import one_line
 from benchmark.ranks.board import Address, Board, meet, open_board
 from benchmark.ranks.launch import Launch
-from benchmark.ranks.watch import SECONDS_TO_TELL, Watch
+from benchmark.ranks.watch import GOES_ON, SECONDS_TO_TELL, Watch
 
 SECONDS_BETWEEN_LOOKS = 0.1
 Work = Callable[[str], None]  # takes the device of the process that runs it
@@ -171,12 +171,14 @@ class RankHelpers:
 
 
 @contextmanager
-def open_ranks(launch: Launch, program: str, leave: Callable[[int], None] = os._exit) -> Iterator[Ranks]:
+def open_ranks(
+    launch: Launch, program: str, leave: Callable[[int], None] = os._exit, goes_on: str = GOES_ON
+) -> Iterator[Ranks]:
     """Meet the other ranks of the run, and watch them until the block ends.
 
     Where one of them ends before that, this process ends, too, at once, with status 1; one rank says which.
 
-    program: what the line begins with.
+    program: what the line begins with. goes_on: what it ends with where a rank was lost.
 
     Raises:
         OSError: the launcher's store cannot be reached.
@@ -189,7 +191,7 @@ def open_ranks(launch: Launch, program: str, leave: Callable[[int], None] = os._
         os.write(2, f"{program}: {line}\n".encode())
 
     board = meet(f"text-to-image/{launch.attempt}", launch.address, launch.port)
-    watch = Watch(launch, open_board(board.address), tell, leave)
+    watch = Watch(launch, open_board(board.address), tell, leave, goes_on)
     watch.start()
     ranks = Ranks(launch, board, watch)
     try:

@@ -21,6 +21,7 @@ from benchmark.ranks.launch import Launch
 SECONDS_BETWEEN_SIGNS = 0.5
 SECONDS_WITHOUT_A_SIGN = 60.0  # of a rank on another host; one of this host is seen to end at once
 SECONDS_TO_TELL = 1.5  # after a signal: a launcher sends one to all ranks where one of them has died
+SECONDS_TO_FAIL = 1.0  # after another rank has: what one cannot use, the others cannot use either
 LOST_STATUS = 1
 GOES_ON = "the same command goes on from the last whole batch"
 
@@ -29,9 +30,10 @@ class Watch:
     """The signs of this rank, and what it knows of the others. `board`: a connection for this thread alone."""
 
     def __init__(
-        self, launch: Launch, board: Board, tell: Callable[[str], None], leave: Callable[[int], None] = os._exit
-    ) -> None:
-        self._launch, self._board, self._tell, self._leave = launch, board, tell, leave
+        self, launch: Launch, board: Board, tell: Callable[[str], None], leave: Callable[[int], None] = os._exit,
+        goes_on: str = GOES_ON,
+    ) -> None:  # fmt: skip
+        self._launch, self._board, self._tell, self._leave, self._goes_on = launch, board, tell, leave, goes_on
         self._over = threading.Event()
         self._signs, self._seen = 0, dict[int, tuple[int, float]]()
         self._pids: dict[int, int] = {}
@@ -76,7 +78,7 @@ class Watch:
                 self._pass_on_stop()
                 return
             other, reason = lost
-            line = f"rank {other} on {board.get(f'host/{other}')}: {reason}; {GOES_ON}"
+            line = f"rank {other} on {board.get(f'host/{other}')}: {reason}; {self._goes_on}"
             board.put_first("lost", (other, line, rank if other == 0 else 0))
         self._end_with_lost(*board.get("lost"))
 
@@ -122,6 +124,8 @@ class Watch:
     def _end_with_lost(self, other: int, line: str, speaker: int) -> None:
         if other == self._launch.rank:  # its own failure, which it has told
             return
+        if self._over.wait(SECONDS_TO_FAIL):  # for the same reason, of which it says more
+            return
         if speaker == self._launch.rank:
             self._tell(line)
         self._leave(LOST_STATUS)
@@ -131,7 +135,7 @@ class Watch:
             return
         alive = [other for other in self._launch.node_ranks if other in self._pids and _is_running(self._pids[other])]
         if self._launch.rank <= min(alive, default=self._launch.rank):
-            self._tell(f"{self._launch.name}: {reason}; {GOES_ON}")
+            self._tell(f"{self._launch.name}: {reason}; {self._goes_on}")
         self._leave(LOST_STATUS)
 
 

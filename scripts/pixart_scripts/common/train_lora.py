@@ -2,14 +2,16 @@
 
     python scripts/pixart_scripts/common/train_lora.py --train_dir local_repo/WikiArt/input/train \\
         --base local_repo/pixart_base --output_dir local_repo/WikiArt/pixart_lora
-    accelerate launch --num_processes 2 scripts/pixart_scripts/common/train_lora.py ...
+    torchrun --nproc-per-node 2 scripts/pixart_scripts/common/train_lora.py ...
 
 Defaults come from the environment: BASE_DIR (its input/train), OUTPUT_DIR, COMBINED_BASE, BS, STEPS, LR, LORA_RANK,
 VALIDATION_PROMPT. RANK, the former name of LORA_RANK, still works where no launcher numbers its processes with it
 (where neither WORLD_SIZE nor LOCAL_RANK is set). The result is a folder in PEFT's form; `training/` in it holds
 metrics.jsonl, loss.png, validation images, TensorBoard events and checkpoints. The same command again resumes a
-training that was stopped, and does nothing where it is finished. Exit status: 0, 2 where the training cannot be run as
-asked, 1 where its loss is not finite; 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP stopped it.
+training that was stopped, and does nothing where it is finished. Several processes, which torchrun or accelerate launch
+starts, make each step together, each with BS images on a GPU of its own. Exit status: 0, 2 where the training cannot be
+run as asked, 1 where its loss is not finite or another process has died; 130, 143 or 129 where Ctrl-C, SIGTERM or
+SIGHUP stopped it.
 """
 
 from __future__ import annotations
@@ -17,16 +19,34 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import IO, Any, get_args
 
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
+from benchmark.ranks.launch import Launch, check_device, read_launch
+from benchmark.ranks.ranks import Ranks, open_ranks
+from finetuning.notes import is_first
 from finetuning.settings import TARGET_MODULES, LossWeighting, Schedule, TrainingSettings
 from models.base import DType
 
 LAUNCHERS_VARIABLES = ("WORLD_SIZE", "LOCAL_RANK")
+GOES_ON = "run the same command to resume from the last checkpoint"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what it has to say in the first one of several processes alone."""
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        if is_first():
+            super()._print_message(message, file)
+
+
+def is_launched(environment: Mapping[str, str]) -> bool:
+    """Return whether a launcher started this process: RANK then numbers it."""
+    return any(environment.get(name) for name in LAUNCHERS_VARIABLES)
 
 
 def rank_variable(environment: Mapping[str, str]) -> str:
@@ -34,14 +54,14 @@ def rank_variable(environment: Mapping[str, str]) -> str:
 
     A launcher's RANK is the number of a process.
     """
-    launched = any(environment.get(name) for name in LAUNCHERS_VARIABLES)
-    return "RANK" if environment.get("RANK") and not environment.get("LORA_RANK") and not launched else "LORA_RANK"
+    named = environment.get("RANK") and not environment.get("LORA_RANK") and not is_launched(environment)
+    return "RANK" if named else "LORA_RANK"
 
 
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser; what the environment names is its default."""
     base_dir = Path(environment.get("BASE_DIR") or "local_repo/Gundam")
-    parser = argparse.ArgumentParser(description="Fine-tune PixArt-Sigma with a LoRA.", allow_abbrev=False)
+    parser = _Parser(description="Fine-tune PixArt-Sigma with a LoRA.", allow_abbrev=False)
 
     def add(name: str, kind: Any, default: Any, text: str, variable: str = "", former: str = "", **more: Any) -> None:
         if variable and environment.get(variable):
@@ -128,15 +148,20 @@ def main(given: Sequence[str] | None = None) -> int:
         )
     try:
         settings = read_settings(arguments)
+        launch = read_launch() if is_launched(os.environ) else Launch()
+        check_device(launch, settings.device)
         from finetuning.trainer import LossNotFinite, train_lora  # after the settings: this imports torch
 
         try:
-            outcome = train_lora(settings, fresh=arguments.fresh)
+            with open_ranks(launch, "train_lora", goes_on=GOES_ON) as ranks, _watched(ranks):
+                outcome = train_lora(settings, fresh=arguments.fresh)
         except LossNotFinite as error:
-            print(f"train_lora: {one_line(error)}", file=sys.stderr)
+            if is_first():
+                print(f"train_lora: {one_line(error)}", file=sys.stderr)
             return 1
     except (OSError, ValueError) as error:
-        print(f"train_lora: {one_line(error)}", file=sys.stderr)
+        if is_first():
+            print(f"train_lora: {one_line(error)}", file=sys.stderr)
         return 2
     if outcome.is_main:
         told = f"loss {outcome.loss:.4f}" if outcome.loss is not None else "finished already"
@@ -144,5 +169,21 @@ def main(given: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextmanager
+def _watched(ranks: Ranks) -> Iterator[None]:
+    """Leave it to the watch of the ranks to say why this process cannot go on, where another one is the reason."""
+    try:
+        yield
+    except RuntimeError:  # what the processes do together fails at once where one has died
+        ranks.settle()
+        raise
+    except KeyboardInterrupt:
+        if not ranks.is_first:
+            ranks.settle()
+            if not ranks.has_heard("ended/0"):  # the signal was for this process alone
+                ranks.fail("a signal stopped it")
+        raise
+
+
 if __name__ == "__main__":
-    leave(exit_status_of(main, "train_lora", "stopped; run the same command to resume from the last checkpoint"))
+    leave(exit_status_of(main, "train_lora", f"stopped; {GOES_ON}" if is_first() else ""))
