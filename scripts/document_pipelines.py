@@ -26,6 +26,31 @@ this document is judged by its name and the arguments of its call, and asked one
 A folder of one of the decoders below runs as the combined class, with its prior: that of the published decoders is
 known, and another one is named by `HUB_COMPONENTS='{"prior": "org/prior"}'`.
 """
+SEVERAL_GPUS = """## A pipeline that does not fit one GPU
+
+    DEVICE_MAP=balanced MODELS=hub:black-forest-labs/FLUX.1-dev python run_inference.py
+
+`DEVICE_MAP=balanced` loads a pipeline by diffusers' own device map (`device_map="balanced"`): each component is whole
+on one GPU, the largest on the one with the most free memory, the next on the next one. Hooks of accelerate move what
+goes from one component to another. At least two GPUs must be visible; `CUDA_VISIBLE_DEVICES` chooses which.
+
+- **It is for memory, not for speed.** The components of a call run one after another, so the GPUs wait for each other,
+  and the hooks cost time at every layer: a pipeline that fits one GPU is better left there.
+- **A component is never split.** One that no GPU has room for would be on the CPU. That is refused before any weights
+  are read, with the names and sizes of such components, and costs that column alone.
+- **In the report** the column is called `FLUX.1-dev (several GPUs)`, and the footer says which component is on which
+  GPU. A folder with images of the same pipeline without `DEVICE_MAP` is refused: choose another `OUTPUT_DIR`.
+- **Times** end when all of its GPUs have done their work. In the pass that times stages, the host waits at each
+  border between two stages.
+- **Memory** is the sum of each GPU's peak, and the footer has each of them. Energy and roofline are n/a: they are those
+  of one card. Another process on any of these GPUs counts as one that shares the card.
+- **Images** are those of one GPU, but for rounding where the GPUs are of different kinds.
+- `WEIGHTS=random` draws each component on its GPU, from the configurations alone.
+- **Refused with it:** models that are not `hub:` pipelines, in the same run; `OFFLOAD=1`; `MODE=compiled`
+  (`torch.compile` stops at accelerate's hooks at every layer); `DEVICE=cpu` and `DEVICE=cuda:N`; the combined classes
+  below, whose prior and decoder are pipelines of their own; several processes of `torchrun` or `accelerate launch`,
+  each of which has one GPU.
+"""
 COLUMNS = ("class", "guidance (default)", "steps", "negative prompt", "sides", "notes")
 
 
@@ -38,7 +63,11 @@ def document() -> str:
         for reason, names in _by_reason()
     ]
     text = f"## Text to image: {len(rows)} classes run\n\n" + "\n".join(table)
-    return f"{HEADER}\n{text}\n\n## Refused before anything is loaded, with the reason\n\n" + "\n".join(refused) + "\n"
+    return (
+        f"{HEADER}\n{SEVERAL_GPUS}\n{text}\n\n## Refused before anything is loaded, with the reason\n\n"
+        + "\n".join(refused)
+        + "\n"
+    )
 
 
 def _row(name: str, facts: PipelineFacts) -> Iterator[str]:

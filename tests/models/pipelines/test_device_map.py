@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import accelerate.hooks
 import accelerate.utils
 import diffusers
 import diffusers.pipelines.pipeline_loading_utils as loading_utils
@@ -35,8 +36,8 @@ def free_bytes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     memory = {"cpu:0": ROOM, "cpu:1": ROOM}
     for place in (loading_utils, accelerate.utils):
         monkeypatch.setattr(place, "get_max_memory", lambda _=None: {**memory, "cpu": ROOM})
-    # torch knows one CPU, whose tensors have neither name.
-    monkeypatch.setattr(accelerate.utils.modeling, "check_device_same", lambda first, second: first.type == second.type)
+    # The weights are there already: torch would copy them to a CPU of another name, and lose that they are parameters.
+    monkeypatch.setattr(accelerate.hooks, "set_module_tensor_to_device", lambda *_, **__: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     return memory
 
