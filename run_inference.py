@@ -24,64 +24,38 @@ from benchmark.console.streams import print_whole
 
 NAME = "run_inference.py"
 STOPPED = "stopped; the same command goes on from the last whole batch"
-OK, FAILED, UNUSABLE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark that the environment and `arguments` ask for; return the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    is_told = os.environ.get("RANK", "0") == "0"  # of several processes, one says it
-    return exit_status_of(lambda: _run(given), NAME, STOPPED if is_told else "")
+    speaks = os.environ.get("RANK", "0") == "0"  # one of several processes
+    return exit_status_of(lambda: _run(given), NAME, STOPPED if speaks else "")
 
 
 def _run(arguments: Sequence[str]) -> int:
     from benchmark.ranks.launch import read_launch, take_gpu
-    from benchmark.ranks.ranks import open_ranks
-    from benchmark.settings.command_line import NoColumnLeft, parse_command
+    from benchmark.run.outcome import carry_out, status_of_error
+    from benchmark.settings.command_line import parse_command
     from files.hub import network
 
-    is_told, text, remedy = True, "", ""
+    speaks = True
     try:
         launch = read_launch()
-        is_told = launch.local_rank == 0
+        speaks = launch.local_rank == 0
         command = parse_command(arguments, os.environ)
-        device = take_gpu(launch, command.settings.device)
+        command = command.on(take_gpu(launch, command.settings.device))
         # What libraries print meanwhile is no part of the table.
         with contextlib.redirect_stdout(sys.stderr), network(command.settings.offline):
-            if (command.check and launch.rank) or (command.download and launch.local_rank):
-                return OK  # the first process of all, or of its host, does it
-            if command.check:  # imports no torch
-                from benchmark.run.check import describe_run
-
-                text, is_whole = describe_run(command.settings)
-                status = OK if is_whole else FAILED
-            elif command.download:
-                from benchmark.run.download import download_run
-
-                text, is_whole = download_run(command.settings)
-                status = OK if is_whole else FAILED
-            else:
-                from benchmark.report.table import format_report
-                from benchmark.run.phases import run_benchmark, run_beside
-
-                settings = command.settings.model_copy(update={"device": device})
-                with open_ranks(launch, NAME) as ranks:
-                    is_told = ranks.is_first
-                    if not ranks.is_first:
-                        return run_beside(settings, ranks)
-                    run = run_benchmark(settings, ranks)
-                    ranks.finish()
-                status = run.stop_status or (FAILED if run.failures or not run.models else OK)
-                text = format_report(run)
-                is_kept = bool(run.models) and "results.json" not in run.failures
-                remedy = f"; {command.settings.output_dir / 'results.json'} has its figures" if is_kept else ""
+            outcome = carry_out(command, launch, NAME)
     except (ValueError, OSError) as error:
-        if is_told:
+        if speaks:
             print(f"{NAME}: {one_line(error)}", file=sys.stderr)
-        return FAILED if isinstance(error, NoColumnLeft) else UNUSABLE
-    if reason := print_whole(text):
-        print(f"{NAME}: the text cannot be printed on stdout ({reason}){remedy}", file=sys.stderr)
-    return status
+        return status_of_error(error)
+    if outcome.text and (reason := print_whole(outcome.text)):
+        kept = f"; {outcome.kept} has its figures" if outcome.kept else ""
+        print(f"{NAME}: the text cannot be printed on stdout ({reason}){kept}", file=sys.stderr)
+    return outcome.status
 
 
 if __name__ == "__main__":

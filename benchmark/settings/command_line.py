@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from pydantic import ValidationError
@@ -44,6 +44,10 @@ class Command:
     settings: Settings
     check: bool
     download: bool = False
+
+    def on(self, device: str) -> Command:
+        """Return the command with another DEVICE."""
+        return replace(self, settings=self.settings.model_copy(update={"device": device}))
 
 
 class _Parser(argparse.ArgumentParser):
