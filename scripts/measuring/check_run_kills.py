@@ -212,8 +212,9 @@ def phase_of(output: Path, settings: Mapping[str, str] = SETTINGS) -> str:
     journals = [path for column in COLUMNS for path in journals_in(output / column)]
     lines = [line for path in journals for line in path.read_bytes().split(b"\n")]
     samples, timed, rounds = (int(settings[name]) for name in ("NUM_SAMPLES", "TIMED_SAMPLES", "ROUNDS"))
-    calls = -(-timed // int(settings["BATCH_SIZE"])) * len(COLUMNS)
-    bulk = -(-(samples - timed) // int(settings["BULK_BATCH_SIZE"])) * len(COLUMNS)
+    models = len(settings["MODELS"].split(","))
+    calls = -(-timed // int(settings["BATCH_SIZE"])) * models
+    bulk = -(-(samples - timed) // int(settings["BULK_BATCH_SIZE"])) * models
     if _count(lines, "batch") >= calls + bulk:
         return "evaluating"
     if _count(lines, "timed") >= calls * rounds:

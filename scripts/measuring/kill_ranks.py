@@ -81,7 +81,34 @@ class RankKill:
     differences: tuple[str, ...]
 
 
-def check_rank_kills(folder: Path, kills: int, seed: int = 0, *, forked: bool = False) -> Iterator[RankKill]:
+@dataclass(frozen=True)
+class Launches:
+    """How runs are started: with which settings, and forked or not."""
+
+    settings: Mapping[str, str]
+    forked: bool
+
+    def begin(self, output: Path, ranks: int) -> Any:
+        """Return a process that is the launcher of so many ranks, or for one rank the program itself."""
+        work = partial(_become_launcher, output, ranks, self.settings, self.forked)
+        return begin(work, preload=PRELOAD, starts_processes=True)
+
+    def watch(self, output: Path) -> Mapping[str, float]:
+        """Run one process undisturbed, and return the seconds of its phases."""
+        run = self.begin(output, 1)
+        began: dict[str, float] = {}
+        while run.exitcode is None:
+            began.setdefault(phase_of(output, self.settings), time.monotonic())
+            run.join(SECONDS_BETWEEN_LOOKS)
+        if run.exitcode != 0:
+            raise RuntimeError(f"the undisturbed run ended with {run.exitcode}: {_tail(output)}")
+        moments = [*began.values(), time.monotonic()]
+        return {phase: later - moment for phase, moment, later in zip(began, moments, moments[1:], strict=False)}
+
+
+def check_rank_kills(
+    folder: Path, kills: int, seed: int = 0, settings: Mapping[str, str] = SETTINGS, *, forked: bool = False
+) -> Iterator[RankKill]:
     """Run once undisturbed and `kills` times killed, all under `folder`, and yield how each killed one ended.
 
     Phases and targets take turns; the numbers of ranks, the rank and the moment within its phase are random. forked:
@@ -91,17 +118,18 @@ def check_rank_kills(folder: Path, kills: int, seed: int = 0, *, forked: bool = 
         RuntimeError: a run fails without being killed.
     """
     whole, draw, done = folder / "whole", random.Random(seed), 0
-    lengths = _watch(whole, forked)
+    launches = Launches(settings, forked)
+    lengths = launches.watch(whole)
     for number in itertools.count():
         place, (phase, target) = folder / f"killed-{number}", TURNS[done % len(TURNS)]
         ranks = draw.choice(NUMBERS[1:])
         then_ranks = draw.choice([each for each in NUMBERS if each != ranks])
         rank = -1 if target == "launcher" else draw.randrange(ranks)
-        killed = _kill(place, phase, target, rank, ranks, draw.uniform(0, lengths.get(phase, 0.0)), forked)
+        killed = _kill(launches, place, phase, target, rank, ranks, draw.uniform(0, lengths.get(phase, 0.0)))
         if killed is None:
             continue  # it ended by itself
         faults = [*killed.faults, *_repeated(killed.made)]
-        run = _launch(place, then_ranks, forked)
+        run = launches.begin(place, then_ranks)
         run.join()
         if run.exitcode != 0:
             raise RuntimeError(f"{then_ranks} ranks that were not killed ended with {run.exitcode}: {_tail(place)}")
@@ -127,21 +155,21 @@ class _Killed:
 
 
 def _kill(
-    place: Path, phase: str, target: Target, rank: int, ranks: int, seconds: float, forked: bool
+    launches: Launches, place: Path, phase: str, target: Target, rank: int, ranks: int, seconds: float
 ) -> _Killed | None:
     """Launch a run, kill its target `seconds` after the phase began, and return how it ended.
 
     None: it ended by itself before.
     """
-    run = _launch(place, ranks, forked)
-    while PHASES.index(phase_of(place, SETTINGS)) < PHASES.index(phase) and run.exitcode is None:
+    run = launches.begin(place, ranks)
+    while PHASES.index(phase_of(place, launches.settings)) < PHASES.index(phase) and run.exitcode is None:
         run.join(SECONDS_BETWEEN_LOOKS)
     run.join(seconds)
     while run.exitcode is None and not (found := _targets(run.pid, target, rank, ranks)):
         run.join(SECONDS_BETWEEN_LOOKS)
     if run.exitcode is not None:
         return None
-    was, family = phase_of(place, SETTINGS), {run.pid, *descendants_of(run.pid)}
+    was, family = phase_of(place, launches.settings), {run.pid, *descendants_of(run.pid)}
     with contextlib.suppress(ProcessLookupError):
         os.kill(found[0], signal.SIGKILL)
     seconds_to_end, left = _wait_for_end(run, place, family, patient=target == "worker")
@@ -237,26 +265,8 @@ def _repeated(batches: Collection[Batch]) -> Iterator[str]:
     yield from (f"image {index} was made {count} times" for (index, _), count in made.items() if count > 1)
 
 
-def _watch(output: Path, forked: bool) -> Mapping[str, float]:
-    """Run one process undisturbed, and return the seconds of its phases."""
-    run = _launch(output, 1, forked)
-    began: dict[str, float] = {}
-    while run.exitcode is None:
-        began.setdefault(phase_of(output, SETTINGS), time.monotonic())
-        run.join(SECONDS_BETWEEN_LOOKS)
-    if run.exitcode != 0:
-        raise RuntimeError(f"the undisturbed run ended with {run.exitcode}: {_tail(output)}")
-    moments = [*began.values(), time.monotonic()]
-    return {phase: later - moment for phase, moment, later in zip(began, moments, moments[1:], strict=False)}
-
-
-def _launch(output: Path, ranks: int, forked: bool) -> Any:
-    """Return a process that is the launcher of so many ranks, or for one rank the program itself."""
-    return begin(partial(_become_launcher, output, ranks, forked), preload=PRELOAD, starts_processes=True)
-
-
-def _become_launcher(output: Path, ranks: int, forked: bool) -> None:
-    os.environ.update(SETTINGS, OUTPUT_DIR=str(output))
+def _become_launcher(output: Path, ranks: int, settings: Mapping[str, str], forked: bool) -> None:
+    os.environ.update(settings, OUTPUT_DIR=str(output))
     with Path(os.devnull).open("w") as nowhere, _log(output).open("a") as log:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(log.fileno(), 2)  # of launcher, ranks and workers

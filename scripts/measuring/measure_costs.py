@@ -188,7 +188,6 @@ def main(given: Sequence[str] | None = None) -> int:
         "--what", default="png,sha256,journal,store,gather", help="any of png,sha256,journal,store,gather [%(default)s]"
     )
     arguments = parser.parse_args(given)
-    torch.set_num_threads(1)
     repeats, images, requests, keys, rows = arguments.repeats, 800, 20_000, 1000, 10_000
     sides: Sequence[int] = SIDES
     if arguments.tiny:

@@ -223,7 +223,7 @@ def measure_features(options: argparse.Namespace, launcher: Launcher, folder: Pa
         found["share_of_decoding"] = {"1": one["decode_s"] / one["features_s"],
                                       str(launcher.gpus): all_["decode_s"] / all_["features_s"]}  # fmt: skip
         met = found["ratio"] >= BAR_OF_FEATURES * launcher.gpus / 4
-        found["limit"] = "none" if met else "decoding" if all_["decode_s"] > 0.5 * all_["features_s"] else "other"
+        found["limit"] = "none" if met else "decoding" if all_["decode_s"] > 0.6 * all_["features_s"] else "other"
     return found
 
 
@@ -355,6 +355,7 @@ def main(given: Sequence[str] | None = None) -> int:
         about |= {"device": _card_name(), "cards": [card.uuid for card in list_cards()]}
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
         for part in options.parts:
             launcher.begin_part()
             if part == "bulk":

@@ -15,7 +15,8 @@ from scripts.measuring import harness, measure_features, measure_run, measure_se
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted([*(ROOT / "scripts" / "measuring").glob("*.py"), ROOT / "scripts" / "embedded" / "measure_quality.py"])
-PROGRAMS = [path for path in SCRIPTS if path.name.startswith(("measure_", "check_", "simulate_", "count_", "batch_"))]
+KINDS = ("measure_", "check_", "kill_", "simulate_", "count_", "batch_")
+PROGRAMS = [path for path in SCRIPTS if path.name.startswith(KINDS)]
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
