@@ -22,7 +22,7 @@ _UUID_STARTS_WITH = len("GPU-") + 8  # characters that tell the cards of a host 
 class CardSpeed:
     """What a column takes on one card.
 
-    uuid: "" where the column's own card did not tell it. is_own: the column's latencies are of this card.
+    uuid: "" where the card of rank 0 did not tell it. is_own: the column's latencies are of this card.
     rounds: how many count. seconds: per image, the geometric mean of the means of these rounds.
     ratio: to the geometric mean of all other cards. interval: of the ratio at 95 %, for this card alone; None where a
     card has fewer than three rounds. is_slow: it takes longer than the others by more than SLOW_RATIO, beyond chance.
@@ -84,7 +84,8 @@ def short_uuids(uuids: Sequence[str]) -> dict[str, str]:
 
 def shown_latency(seconds: float) -> str:
     """Return "9.124 ms", or "3.451 s": differences of 1 % are to be seen."""
-    return f"{shown_digits(1000 * seconds, 4)} ms" if seconds < 1 else f"{shown_digits(seconds, 4)} s"
+    rounded = float(f"{seconds:.4g}")  # 0.99999 s is 1 s, not 1,000 ms
+    return f"{shown_digits(1000 * rounded, 4)} ms" if rounded < 1 else f"{shown_digits(rounded, 4)} s"
 
 
 def _means_of_cards(model: ModelResult) -> tuple[dict[str, list[float]], set[str]]:

@@ -32,7 +32,7 @@ def list_card_notes(models: Sequence[ModelResult]) -> list[str]:
     for model in models:
         cards = compare_cards(model)
         uuids = [*(card.uuid for card in cards if card.uuid), *(card.uuid for card in model.cards)]
-        names = {"": "its own card"} | short_uuids(uuids)
+        names = {"": "rank 0"} | short_uuids(uuids)  # rank 0 has no UUID on a CPU, or where NVML does not tell it
         if cards:
             each = [f"{shown_latency(card.seconds)} on {names[card.uuid]} ({card.ratio:.3f}x)" for card in cards]
             slow = ", ".join(names[card.uuid] for card in cards if card.is_slow) or "none"

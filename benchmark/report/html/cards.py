@@ -16,7 +16,7 @@ def tabulate_cards(models: Sequence[ModelResult]) -> list[str]:
     if not found:
         return []
     uuids = dict.fromkeys(uuid for cards in found.values() for uuid in cards)
-    rows = [(uuid or "the column's own", [_cell(cards, uuid) for cards in found.values()]) for uuid in uuids]
+    rows = [(uuid or "rank 0", [_cell(cards, uuid) for cards in found.values()]) for uuid in uuids]
     spreads = [f"{slowest_over_fastest(list(cards.values())):.3f}x" for cards in found.values()]
     intro = (
         "Time per image on each card of the host, the geometric mean over rounds; in brackets its ratio to the mean of "

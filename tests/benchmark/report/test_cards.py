@@ -11,7 +11,13 @@ from host_cases import EQUAL, FOURTH, NOISE, OWN, SECOND, SLOW, THIRD, on_cards
 from report_cases import VAR, timed_round
 
 from benchmark.measure.findings import MachineState
-from benchmark.report.cards import compare_cards, list_uncounted_cards, short_uuids, slowest_over_fastest
+from benchmark.report.cards import (
+    compare_cards,
+    list_uncounted_cards,
+    short_uuids,
+    shown_latency,
+    slowest_over_fastest,
+)
 from benchmark.report.comparison.estimates import compare_latencies, compare_with_others
 from benchmark.report.model_result import Card, CardRound, ModelResult
 
@@ -127,3 +133,17 @@ def test_uuids_are_shortened_where_their_starts_tell_them_apart() -> None:
     assert short_uuids([OWN, SECOND]) == {OWN: "GPU-11111111", SECOND: "GPU-aaaaaaaa"}
     twin = OWN[:-1] + "6"
     assert short_uuids([OWN, twin]) == {OWN: OWN, twin: twin}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.0091234, "9.123 ms"),
+        (0.00999999, "10.00 ms"),
+        (0.9999999, "1.000 s"),
+        (0.2, "200.0 ms"),
+        (12.3456, "12.35 s"),
+    ],
+)
+def test_a_latency_has_four_digits(seconds: float, shown: str) -> None:
+    assert shown_latency(seconds) == shown

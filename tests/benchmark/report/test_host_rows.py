@@ -192,3 +192,13 @@ def test_a_run_of_one_process_says_nothing_of_ranks_and_cards(tmp_path: Path) ->
         write_csv(report(model, SDXL), tmp_path / name)
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "none.csv").read_bytes()
     assert "host_ranks" not in (tmp_path / "one.csv").read_text()
+
+
+def test_on_cpus_processes_are_compared_and_that_of_the_column_is_rank_0s(tmp_path: Path) -> None:
+    cards = on_cards(VAR, {"": 1.0, "process 1": 1.0, "process 2": 1.1}, own="")
+    line, warning = list_card_notes([cards])
+    assert line.startswith("Cards: VAR-d16 takes 1.000 s on rank 0 (")
+    assert line.endswith("slow: process 2")
+    assert warning.startswith("WARNING: process 2 is slow")
+    write_html_report(report(cards), None, tmp_path / "report.html")
+    assert "<tr><td>rank 0</td><td>1.000 s (" in (tmp_path / "report.html").read_text()
