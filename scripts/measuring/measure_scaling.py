@@ -23,6 +23,7 @@ import argparse
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,11 +37,11 @@ from typing import Any
 from benchmark.measure.accelerators import count_gpus
 from benchmark.measure.clock import Clock
 from benchmark.measure.nvml import list_cards
+from benchmark.ranks.division import SECONDS_ALONE
 from benchmark.report.results import read_results
 from benchmark.run.journal_lines import MAIN_WRITER, Batch, State
 from scripts.measuring.harness import ROOT, describe_run, duration, end_script, open_parser, write_report
 from scripts.measuring.run_records import (
-    ALONE_S,
     columns_of,
     extrapolate,
     lines_of,
@@ -59,12 +60,12 @@ PARTS = ("bulk", "features", "latency", "hours")
 
 @dataclass(frozen=True)
 class Ran:
-    """A program that has ended. stopped: the time of its part was over before."""
+    """A program that has ended. stopped: the time of its part was over before. told: of a failure, its last words."""
 
     wall_s: float
     status: int
     stopped: bool
-    tail: str
+    told: tuple[str, ...]
 
 
 @dataclass
@@ -110,9 +111,10 @@ class Launcher:
                         os.killpg(run.pid, signal.SIGKILL)
                     run.wait()
         wall_s = CLOCK.now() - began
-        tail = log.read_text(errors="replace")[-1500:] if run.returncode else ""
+        lines = log.read_text(errors="replace").splitlines() if run.returncode else []
+        told = tuple([line for line in lines if re.match(r"(run_inference\.py|rank_features): ", line)] or lines[-5:])
         print(f"{log.stem}: {wall_s:.1f} s, status {run.returncode}{', stopped' if stopped else ''}", flush=True)
-        return Ran(wall_s, run.returncode, stopped, tail)
+        return Ran(wall_s, run.returncode, stopped, told)
 
 
 def measure_bulk(options: argparse.Namespace, launcher: Launcher, folder: Path) -> Iterator[dict[str, Any]]:
@@ -123,11 +125,13 @@ def measure_bulk(options: argparse.Namespace, launcher: Launcher, folder: Path) 
             "WEIGHTS": options.weights, "MODELS": model, "MODE": options.mode, "ROUNDS": 1, "PASSES": "none",
             "TIMED_SAMPLES": options.timed, "WARMUP": 1, "BULK_BATCH_SIZE": options.batch_size,
         }  # fmt: skip
-        counts = {1: options.timed + math.ceil(rate * options.alone_seconds)}
-        together = options.samples or math.ceil(rate * (launcher.gpus * (options.window + WARM_S) + 1.5 * ALONE_S))
-        counts[launcher.gpus] = options.timed + together
+        together = options.samples or math.ceil(
+            rate * (launcher.gpus * (options.window + WARM_S) + 1.5 * SECONDS_ALONE)
+        )
+        images = {1: math.ceil(rate * options.alone_seconds), launcher.gpus: together}
         row: dict[str, Any] = {"estimate_images_per_s": rate}
-        for gpus, count in counts.items():
+        for gpus in (launcher.gpus,) if options.only_together else images:
+            count = options.timed + images[gpus]
             place = folder / f"{model}-{gpus}"
             ran = launcher.run(
                 place.with_suffix(".log"), [PROGRAM, "--output-dir", str(place)], gpus, NUM_SAMPLES=count, **settings
@@ -182,15 +186,15 @@ def ratios(row: Mapping[str, Any], gpus: int) -> dict[str, Any]:
     """Return what several ranks make over what one makes, and the ratio of wall times for the same images."""
     alone, together = row.get("1 ranks", {}), row.get(f"{gpus} ranks", {})
     rate, rate_of_all = alone.get("alone_images_per_s"), together.get("together_images_per_s")
-    if rate is None or rate_of_all is None:
-        return {}
-    wall_s = alone["wall_s"] + (together["asked_images"] - alone["asked_images"]) / rate
-    rate_after = together["alone_images_per_s"]
-    return {
-        "ratio": rate_of_all / rate,
-        "ratio_in_the_same_run": None if rate_after is None else rate_of_all / rate_after,
-        "wall_of_one_for_the_same_images_s": wall_s, "ratio_of_wall_times": wall_s / together["wall_s"],
-    }  # fmt: skip
+    rate_after = together.get("alone_images_per_s")
+    found: dict[str, Any] = {}
+    if rate_of_all is not None and rate_after is not None:
+        found["ratio_in_the_same_run"] = rate_of_all / rate_after
+    if rate_of_all is not None and rate is not None:
+        wall_s = alone["wall_s"] + (together["asked_images"] - alone["asked_images"]) / rate
+        found |= {"ratio": rate_of_all / rate, "wall_of_one_for_the_same_images_s": wall_s}
+        found["ratio_of_wall_times"] = wall_s / together["wall_s"]
+    return found
 
 
 def measure_features(options: argparse.Namespace, launcher: Launcher, folder: Path) -> dict[str, Any]:
@@ -264,7 +268,7 @@ def measure_hours(options: argparse.Namespace) -> dict[str, Any]:
     for gpus in (1, 2, 4):
         phases = extrapolate(
             seconds, options.hours_images, gpus, efficiency=options.efficiency if gpus > 1 else 1.0,
-            features_per_s=options.features_per_second.get(str(gpus)),
+            features_per_s=options.features_per_second.get(str(gpus)), decoded_per_s=options.decoded_per_second,
         )  # fmt: skip
         found[str(gpus)] = with_shares(phases)
         print(f"{gpus} GPUs: {found[str(gpus)]}", flush=True)
@@ -311,7 +315,10 @@ def build_parser() -> argparse.ArgumentParser:
         "makes, by which the numbers of images are chosen [%(default)s]",
     )  # fmt: skip
     parser.add_argument("--samples", type=int, default=0, help="bulk: images of the larger runs instead [%(default)s]")
-    parser.add_argument("--window", type=duration, default=70.0, help="bulk: seconds of all together [%(default)s]")
+    parser.add_argument("--window", type=duration, default=80.0, help="bulk: seconds of all together [%(default)s]")
+    parser.add_argument(
+        "--only-together", action="store_true", help="bulk: no run of one GPU; the end of the larger run tells its rate"
+    )  # fmt: skip
     parser.add_argument("--alone-seconds", type=duration, default=30.0, help="bulk: of one GPU [%(default)s]")
     parser.add_argument("--images", type=int, default=20_000, help="features [%(default)s]")
     parser.add_argument("--side", type=int, default=512, help="features: pixels [%(default)s]")
@@ -323,6 +330,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--hours-images", type=int, default=10_000, help="hours: for each model [%(default)s]")
     parser.add_argument("--efficiency", type=float, default=1.0, help="hours: N GPUs in bulk / N times one")
     parser.add_argument("--features-per-second", type=_numbers, default="", help="hours: 1=430,4=1600, by GPUs")
+    parser.add_argument("--decoded-per-second", type=duration, help="hours: images that one process decodes")
     parser.add_argument("--folder", type=Path, help="keep images and logs here [a temporary folder]")
     return parser
 
@@ -358,13 +366,15 @@ def main(given: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for part in options.parts:
             launcher.begin_part()
+            place = folder / part
+            place.mkdir(exist_ok=True)
             if part == "bulk":
-                for report["bulk"] in measure_bulk(options, launcher, folder):
+                for report["bulk"] in measure_bulk(options, launcher, place):
                     write_report(options.output, about, report)
             elif part == "features":
-                report["features"] = measure_features(options, launcher, folder)
+                report["features"] = measure_features(options, launcher, place)
             elif part == "latency":
-                report["latency"] = measure_latency(options, launcher, folder)
+                report["latency"] = measure_latency(options, launcher, place)
             else:
                 report["hours"] = measure_hours(options)
             print(json.dumps(report[part], default=str), flush=True)

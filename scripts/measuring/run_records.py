@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.ranks.division import LEAST_SHARED_SECONDS, SECONDS_ALONE
 from benchmark.report.files import JSON_NAME
 from benchmark.run.column_folder import MARK_NAME, journals_in
 from benchmark.run.journal_lines import (
@@ -22,9 +23,6 @@ from benchmark.run.journal_lines import (
     read_records,
 )
 from files.records import read_record
-
-# Rank 0 makes the last images of a long bulk phase alone, for so many seconds of its own work.
-ALONE_S, ALONE_FROM_S = 12.0, 60.0
 
 
 def columns_of(output: Path) -> list[Path]:
@@ -126,27 +124,37 @@ def rate_of(calls: list[Batch]) -> float | None:
 
 
 def extrapolate(
-    run: RunSeconds, images: int, gpus: int, *, efficiency: float = 1.0, features_per_s: float | None = None
-) -> dict[str, float]:
-    """Return the seconds by phase of a run with more images on so many GPUs, from a run on one GPU.
+    run: RunSeconds, images: int, gpus: int, *, efficiency: float = 1.0, features_per_s: float | None = None,
+    decoded_per_s: float | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Return the seconds by phase of a run with more images on so many GPUs, from a run on one GPU without scores.
 
-    Loading, rounds, passes and the rest stay as they are: they are rank 0's. efficiency: what `gpus` make in bulk, over
-    `gpus` times what one makes. features_per_s: images through the metrics' network by `gpus` together; each column and
-    the references have `images` of them. None: nothing is scored.
+    Loading, rounds, passes and the rest stay as they are: they are rank 0's. The last images of a long phase of bulk
+    are made by rank 0 alone, which is the last term of that phase.
+
+    efficiency: what `gpus` make in bulk, over `gpus` times what one makes. features_per_s: images through the metrics'
+    network by `gpus` together; each column and the references have `images` of them. decoded_per_s: images that rank 0
+    alone decodes, to look for copies; each column has `images`. None: nothing is scored.
+
+    Raises:
+        ValueError: a column of the run has no image in bulk.
     """
     bulk_s = 0.0
     for column in run.columns:
-        if column.bulk_images:
-            one_s = (images - column.timed_images) * column.bulk_s / column.bulk_images
-            shared_s = one_s / (gpus * efficiency)
-            alone_s = ALONE_S * (1 - 1 / gpus) if shared_s >= ALONE_FROM_S else 0.0
-            bulk_s += shared_s + alone_s
+        if not column.bulk_images:
+            raise ValueError(f"{column.name} has no images in bulk: give a run with a larger NUM_SAMPLES")
+        one_s = (images - column.timed_images) * column.bulk_s / column.bulk_images
+        shared_s = one_s / (gpus * efficiency)
+        alone_s = SECONDS_ALONE * (1 - 1 / gpus) if shared_s >= LEAST_SHARED_SECONDS else 0.0
+        bulk_s += shared_s + alone_s
+    count = len(run.columns)
     return {
         "loading and compiling": sum(column.load_s for column in run.columns),
         "rounds": sum(column.rounds_s for column in run.columns),
         "passes": sum(column.passes_s for column in run.columns),
         "bulk": bulk_s,
-        "features": 0.0 if features_per_s is None else (len(run.columns) + 1) * images / features_per_s,
+        "features": 0.0 if features_per_s is None else (count + 1) * images / features_per_s,
+        "looking for copies": 0.0 if decoded_per_s is None else count * images / decoded_per_s,
         "rest": run.rest_s,
     }
 
