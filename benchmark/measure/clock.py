@@ -22,7 +22,7 @@ class Clock:
 
     def __init__(self, device: str) -> None:
         self._device = torch.device(device)
-        self._devices = (self._device,)
+        self._devices: tuple[torch.device, ...] = (self._device,)
         self._earlier_peak_bytes = 0  # before the span of `begin_span`
 
     def cover(self, devices: Sequence[str]) -> None:
