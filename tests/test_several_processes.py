@@ -22,7 +22,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 COLUMNS = ("VAR-d16", "PixArt")
 SETTINGS = {
     "WEIGHTS": "tiny", "MODELS": "var,pixart", "PIXART_STEPS": "2", "NUM_REFERENCES": "96", "ROUNDS": "1",
-    "TIMED_SAMPLES": "2", "PASSES": "none", "BULK_BATCH_SIZE": "2", "WARMUP": "1", "OFFLINE": "1",
+    "TIMED_SAMPLES": "2", "PASSES": "none", "BULK_BATCH_SIZE": "2", "WARMUP": "0", "OFFLINE": "1",
     "OMP_NUM_THREADS": "1", "DEVICE": "cpu",
 }  # fmt: skip
 SECONDS = 300
@@ -116,11 +116,12 @@ def test_two_launchers_with_folders_of_their_own_are_joined_to_what_one_process_
 
 
 def test_every_gpu_of_the_host_can_be_timed(tmp_path: Path) -> None:
-    ended = run(launched(2), tmp_path, NUM_SAMPLES="2", MODELS="var", ROUNDS="3", TIMED_ON="all", WARMUP="0")
+    ended = run(launched(2), tmp_path, NUM_SAMPLES="2", MODELS="var", PIXART_STEPS="", ROUNDS="3", TIMED_ON="all")
     assert ended.returncode == 0, ended.stderr
     assert "process 1" in ended.stdout
     (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
-    assert len(model["cards"]) == 2
+    assert [(card["uuid"], len(card["rounds"])) for card in model["cards"]] == [("process 1", 3)]
+    assert len(model["rounds"]) == 3, "those of the column's own card"
 
 
 def test_what_cannot_be_used_is_one_line_and_no_output() -> None:

@@ -8,6 +8,7 @@ from benchmark.data.prompts import PromptSet
 from benchmark.data.reference import Reference
 from benchmark.data.run_data import Sources
 from benchmark.measure.accelerators import count_gpus
+from benchmark.ranks.launch import Launch
 from benchmark.run.columns import list_notes
 from benchmark.run.folders import place_columns
 from benchmark.run.needed import describe_hub_data, describe_needs, find_needs
@@ -16,6 +17,8 @@ from benchmark.run.recorded import count_images
 from benchmark.run.remaining import describe_remaining, remaining
 from benchmark.settings.fields import Settings
 from benchmark.settings.runtime import runtime_of
+
+ONE_PROCESS = Launch()
 
 
 def _describe_references(settings: Settings, sources: Sources) -> str:
@@ -46,8 +49,18 @@ def _describe_device_map(settings: Settings) -> str:
     return f", components balanced over {count_gpus() or 'all'} GPUs" if settings.device_map else ""
 
 
-def describe_run(settings: Settings) -> tuple[str, bool]:
+def _describe_processes(launch: Launch) -> list[str]:
+    """Return the line on a launcher's processes; nothing where there is one process."""
+    if launch.is_alone:
+        return []
+    times = "the first one times the models; all make the images in bulk"
+    return [f"processes: {launch.ranks}, {launch.local_ranks} of them here: {times}; what is left is told for one GPU"]
+
+
+def describe_run(settings: Settings, launch: Launch = ONE_PROCESS) -> tuple[str, bool]:
     """Return the plan as text, and whether every column can run as far as is known; loads no model, data or torch.
+
+    launch: how this process was started.
 
     Raises:
         ValueError: the output folder holds files of others at the names that the run would write.
@@ -57,6 +70,7 @@ def describe_run(settings: Settings) -> tuple[str, bool]:
         f"weights {settings.weights}, device {settings.device}, dtype {', '.join(settings.dtype)}"
         f"{_describe_device_map(settings)}",
         _describe_timing(settings),
+        *_describe_processes(launch),
         f"data set: {settings.dataset}; metrics: {', '.join(settings.metric_names())}",
         f"output: {settings.output_dir}" + (" (started over: FRESH=1)" if settings.fresh else ""),
     ]

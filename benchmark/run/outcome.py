@@ -33,7 +33,7 @@ def carry_out(command: Command, launch: Launch, program: str) -> Outcome:
     if command.check and launch.rank == 0:  # imports no torch
         from benchmark.run.check import describe_run
 
-        text, is_whole = describe_run(command.settings)
+        text, is_whole = describe_run(command.settings, launch)
         return Outcome(OK if is_whole else FAILED, text)
     if command.download and launch.local_rank == 0:
         from benchmark.run.download import download_run

@@ -26,6 +26,7 @@ class Slowed:
         self.name = generator.name
         self.parameters = generator.parameters
         self.class_conditional = generator.class_conditional
+        self.devices = generator.devices
         self.image_size, self.notes = generator.image_size, generator.notes
 
     def prepare(self, requests: Sequence[Request]) -> list[Request]:
