@@ -24,6 +24,7 @@ class Slow:
     """A model whose call takes 20 ms."""
 
     name, image_size, parameters, notes, class_conditional = "Slow", 8, 1, ("a note",), True
+    devices = ()
 
     def generate(self, requests: list[Request]) -> torch.Tensor:
         time.sleep(0.02)
