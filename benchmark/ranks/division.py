@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from benchmark.ranks.board import Address, Board, board_of_process
 from benchmark.ranks.launch import Launch
-from benchmark.ranks.ranks import SECONDS_BETWEEN_LOOKS, Ranks, never
+from benchmark.ranks.ranks import SECONDS_BETWEEN_LOOKS, never
 
 LEAST_SHARED_SECONDS = 75.0  # of the phase of all ranks, so that 60 of them can be counted
 SECONDS_ALONE = 12.0
@@ -40,8 +40,8 @@ class Division:
         """Tell the others what there is to make. seconds_per_image: on one GPU, infinite where that is not known."""
         kept = count_alone(slices, seconds_per_image, self.launch.ranks)
         shared = slices[: len(slices) - kept]
-        self._board.put(self._shared, [(indices.start, indices.stop, size) for indices, size in shared])
-        self._board.put(self._kept, [(indices.start, indices.stop, size) for indices, size in slices[len(shared) :]])
+        self._board.put(self._shared, _packed(shared))
+        self._board.put(self._kept, _packed(slices[len(shared) :]))
 
     def is_offered(self) -> bool:
         """Return whether rank 0 has told what there is to make."""
@@ -90,7 +90,7 @@ class Division:
         return board_of_process(self.address, os.getpid())
 
     def _slices(self, name: str) -> list[Slice]:
-        return [(range(start, stop), size) for start, stop, size in self._board.get(name)]
+        return _unpacked(self._board.get(name))
 
     def _wait(self, is_so: Callable[[], bool], stopped: Callable[[], bool]) -> bool:
         while not is_so():
@@ -120,9 +120,22 @@ class Division:
         return f"bulk/{self.name}/ended"
 
 
-def divide(ranks: Ranks, name: str) -> Division | None:
-    """Return the division of a column's bulk; None where this process is alone."""
-    return None if ranks.address is None else Division(ranks.address, ranks.launch, name)
+def _packed(slices: Sequence[Slice]) -> list[tuple[int, int, int]]:
+    """Return slices as (first request, end, batch size), one for all that follow one another: the store takes 8 MiB."""
+    packed: list[tuple[int, int, int]] = []
+    for indices, size in slices:
+        if packed and packed[-1][1:] == (indices.start, size) and (indices.start - packed[-1][0]) % size == 0:
+            packed[-1] = (packed[-1][0], indices.stop, size)
+        else:
+            packed.append((indices.start, indices.stop, size))
+    return packed
+
+
+def _unpacked(packed: Sequence[tuple[int, int, int]]) -> list[Slice]:
+    return [
+        (range(first, min(first + size, end)), size) for start, end, size in packed
+        for first in range(start, end, size)
+    ]  # fmt: skip
 
 
 def count_alone(slices: Sequence[Slice], seconds_per_image: float, ranks: int) -> int:

@@ -20,7 +20,7 @@ from benchmark.ranks.launch import Launch
 
 SECONDS_BETWEEN_SIGNS = 0.5
 SECONDS_WITHOUT_A_SIGN = 60.0  # of a rank on another host; one of this host is seen to end at once
-SECONDS_TO_TELL = 1.5  # after a signal: a launcher sends one to all ranks where one of them has died
+SECONDS_TO_TELL = 2.5  # after a signal: a launcher sends one to all ranks where one of them has died
 SECONDS_TO_FAIL = 1.0  # after another rank has: what one cannot use, the others cannot use either
 LOST_STATUS = 1
 GOES_ON = "the same command goes on from the last whole batch"
@@ -40,6 +40,8 @@ class Watch:
         self.stop = Stop()  # of the program, once it has one
         self._stopping_since: float | None = None
         self._has_heard_stop = False
+        # As at the last look, since all ranks of a host lose the store at once.
+        self._speaks_for_host = launch.local_rank == 0
         self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
         board.put(f"pid/{launch.rank}", os.getpid())
         board.put(f"host/{launch.rank}", launch.host)
@@ -75,6 +77,7 @@ class Watch:
         if not board.has("lost"):
             lost = self._find_lost()
             if lost is None:
+                self._speaks_for_host = not any(map(self._is_alive, range(self._launch.first_of_node, rank)))
                 self._pass_on_stop()
                 return
             other, reason = lost
@@ -121,6 +124,9 @@ class Watch:
             self._pids[other] = self._board.get(f"pid/{other}")
         return other in self._pids
 
+    def _is_alive(self, other: int) -> bool:
+        return other in self._pids and _is_running(self._pids[other])
+
     def _end_with_lost(self, other: int, line: str, speaker: int) -> None:
         if other == self._launch.rank:  # its own failure, which it has told
             return
@@ -133,8 +139,7 @@ class Watch:
     def _end_without_store(self, reason: str) -> None:
         if self._over.is_set():
             return
-        alive = [other for other in self._launch.node_ranks if other in self._pids and _is_running(self._pids[other])]
-        if self._launch.rank <= min(alive, default=self._launch.rank):
+        if self._speaks_for_host:
             self._tell(f"{self._launch.name}: {reason}; {self._goes_on}")
         self._leave(LOST_STATUS)
 

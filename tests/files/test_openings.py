@@ -67,6 +67,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("benchmark/data/sources/parquet.py", "pyarrow"): (
         "parquet holds values of plain types; pyarrow has no types that are pickled since 21"
     ),
+    ("benchmark/ranks/board.py", "pickle"): "packs what ranks of one run tell one another through the launcher's store",
+    ("benchmark/ranks/ranks.py", "pickle"): "as board.py: work that rank 0 asks of another rank",
     ("benchmark/run/servers.py", "pickle"): "packs the work that a worker is sent through a pair of sockets",
     ("benchmark/run/worker_server.py", "ctypes"): "calls the C library's prctl",
     ("benchmark/run/worker_server.py", "importlib.import_module"): (

@@ -44,6 +44,16 @@ def test_two_ranks_claim_each_slice_once_and_in_order(address: Address) -> None:
     assert first.kept() == []
 
 
+def test_a_million_slices_are_told_in_few_bytes_and_gaps_and_short_slices_stay(address: Address) -> None:
+    first, second = of_rank(address, 0), of_rank(address, 1)
+    first.offer(slices(1_000_000, 1), seconds_per_image=float("inf"))
+    assert second.shared_count() == 1_000_000
+    gaps: list[Slice] = [(range(2, 4), 2), (range(6, 8), 2), (range(8, 12), 4), (range(12, 15), 4), (range(15, 17), 4)]
+    other, third = of_rank(address, 0, name="PixArt"), of_rank(address, 1, name="PixArt")
+    other.offer(gaps, seconds_per_image=float("inf"))
+    assert [one for _, one in third.claim()] == gaps
+
+
 def test_rank_0_makes_the_last_slices_once_the_others_of_its_host_have_ended(address: Address) -> None:
     first, second = of_rank(address, 0), of_rank(address, 1)
     first.offer(slices(40), seconds_per_image=1.0)  # 320 s on one GPU

@@ -116,6 +116,7 @@ def test_what_a_rank_cannot_use_is_told_by_rank_0_in_its_words(ranks: list[Rank]
 
 def test_a_store_that_is_gone_ends_a_host_with_one_line(ranks: list[Rank]) -> None:
     look(*ranks)
+    look(*ranks)
     for rank in (ranks[3], ranks[2]):
         rank.watch._end_without_store("the launcher's store does not answer")
     assert ranks[3].told == []
