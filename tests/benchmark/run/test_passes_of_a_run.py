@@ -153,7 +153,7 @@ def test_a_round_with_another_process_on_the_card_decides_nothing(
         def __init__(self, _: str) -> None:
             seen.append("")
 
-        def start(self) -> MachineState:
+        def start(self, _: tuple[str, ...] = ()) -> MachineState:
             return MachineState(1.0, card_uuid="GPU-1")
 
         def end(self) -> MachineState:
