@@ -306,7 +306,7 @@ def _leave_as_rank() -> None:
     from torch import multiprocessing
 
     os.setsid()
-    multiprocessing._prctl_pr_set_pdeathsig(0)  # torchrun's ranks outlive it, too
+    multiprocessing._prctl_pr_set_pdeathsig(0)  # type: ignore[attr-defined]  # torchrun's ranks outlive it, too
     if status := _be_rank():
         raise SystemExit(status)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is documented, and not in __all__
 
 from benchmark.measure.clock import Clock
 from benchmark.run.column_folder import lines_name
@@ -68,11 +69,16 @@ def _measure_image(image: Image.Image, path: Path, repeats: int) -> dict[str, An
     return {
         "bytes": len(content),
         "pack": measure(lambda: save_png(image, path), repeats),
-        "sync": measure(lambda: (path.write_bytes(content), sync_file(path)), repeats),
+        "sync": measure(lambda: _write_synced(path, content), repeats),
         "digest of the file": measure(lambda: hashlib.sha256(path.read_bytes()), repeats),
         "digest of the pixels": measure(lambda: pixel_digest(image), repeats),
         "decode": measure(lambda: as_tensor(read_rgb(path)), repeats),
     }
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    sync_file(path)
 
 
 def measure_sha256(repeats: int) -> dict[str, float]:
@@ -128,8 +134,6 @@ def measure_store(clients: Sequence[int], requests: int, keys: int) -> dict[str,
 
     A request is a sign of life: one set and one check. keys: as many as there are ranks.
     """
-    from torch.distributed import TCPStore
-
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60))
     found: dict[str, Any] = {"signs_per_s": {}}
     context = multiprocessing.get_context("spawn")
@@ -150,15 +154,11 @@ def measure_store(clients: Sequence[int], requests: int, keys: int) -> dict[str,
 
 
 def _connect(port: int) -> Any:
-    from torch.distributed import TCPStore
-
     return TCPStore("localhost", port, is_master=False, wait_for_workers=False).port
 
 
 def _ask(port: int, requests: int) -> tuple[float, float]:
     """Ask, and return when that began and ended: on Linux the clock is the same for all processes."""
-    from torch.distributed import TCPStore
-
     store = TCPStore("localhost", port, is_master=False, wait_for_workers=False)
     name, value = f"sign/{os.getpid()}", "x" * VALUE_BYTES
     began = CLOCK.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from benchmark.ranks.division import LEAST_SHARED_SECONDS, SECONDS_ALONE
 from benchmark.run.journal_lines import Batch
 from scripts.measuring import measure_costs, measure_scaling
-from scripts.measuring.measure_scaling import ratios, together_within
+from scripts.measuring.measure_scaling import Launcher, ratios, together_within
 from scripts.measuring.run_records import (
     ColumnSeconds,
     RunSeconds,
@@ -129,3 +130,26 @@ def test_flags_that_cannot_be_used_are_refused(flags: list[str], told: str, caps
         measure_scaling.main(flags)
     assert refused.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_program_gets_the_first_gpus_and_is_asked_to_stop_when_the_time_of_its_part_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    launcher = Launcher(gpus=2, on_cpu=False, part_s=0.2)
+    told = launcher.run(
+        tmp_path / "new" / "1.log", ["-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['X'])"], 1, X=2
+    )  # fmt: skip
+    assert (told.status, told.stopped, told.told) == (0, False, ())
+    assert (tmp_path / "new" / "1.log").read_text() == "3 2\n"
+    launcher.begin_part()
+    late = launcher.run(tmp_path / "2.log", ["-c", "import time; time.sleep(60)"], 1)
+    assert late.stopped
+    assert late.status == -signal.SIGTERM
+    assert late.wall_s < 30
+
+
+def test_a_program_that_fails_leaves_its_own_line(tmp_path: Path) -> None:
+    lines = "print('noise'); print('run_inference.py: no such model'); print('more noise'); raise SystemExit(2)"
+    ran = Launcher(gpus=1, on_cpu=True, part_s=60).run(tmp_path / "x.log", ["-c", lines], 1)
+    assert (ran.status, ran.told) == (2, ("run_inference.py: no such model",))
