@@ -198,6 +198,8 @@ def open_ranks(
         ranks.tell(f"node/{launch.rank}", launch.first_of_node)
         ranks.nodes = tuple(sorted(set(ranks.hear_all("node", range(launch.ranks)))))
         yield ranks
+        if ranks._is_stopping():  # as below, where a signal let this rank come to its end
+            ranks.settle()
     except Exception as error:
         ranks.fail(f"{'' if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: '}{one_line(error)}")
         raise

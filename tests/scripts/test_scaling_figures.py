@@ -137,9 +137,8 @@ def test_a_program_gets_the_first_gpus_and_is_asked_to_stop_when_the_time_of_its
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
     launcher = Launcher(gpus=2, on_cpu=False, part_s=0.2)
-    told = launcher.run(
-        tmp_path / "new" / "1.log", ["-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['X'])"], 1, X=2
-    )  # fmt: skip
+    program = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['X'])"
+    told = launcher.run(tmp_path / "new" / "1.log", ["-c", program], 1, X=2)
     assert (told.status, told.stopped, told.told) == (0, False, ())
     assert (tmp_path / "new" / "1.log").read_text() == "3 2\n"
     launcher.begin_part()
