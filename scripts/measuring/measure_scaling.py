@@ -271,7 +271,8 @@ def measure_hours(options: argparse.Namespace) -> dict[str, Any]:
             features_per_s=options.features_per_second.get(str(gpus)), decoded_per_s=options.decoded_per_second,
         )  # fmt: skip
         found[str(gpus)] = with_shares(phases)
-        print(f"{gpus} GPUs: {found[str(gpus)]}", flush=True)
+        shown = ", ".join(f"{phase} {seconds / sum(phases.values()):.0%}" for phase, seconds in phases.items())
+        print(f"{gpus} GPUs: {sum(phases.values()) / 3600:.3g} h ({shown})", flush=True)
     return found
 
 
@@ -377,7 +378,8 @@ def main(given: Sequence[str] | None = None) -> int:
                 report["latency"] = measure_latency(options, launcher, place)
             else:
                 report["hours"] = measure_hours(options)
-            print(json.dumps(report[part], default=str), flush=True)
+            if part != "hours":
+                print(json.dumps(report[part], default=str), flush=True)
             write_report(options.output, about, report)
     return 0
 
