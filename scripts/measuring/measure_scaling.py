@@ -2,7 +2,7 @@
 
     python -m scripts.measuring.measure_scaling --parts bulk --images-per-second sdxl=3.8,pixart=5.8
     python -m scripts.measuring.measure_scaling --parts features,latency --gpus 4
-    python -m scripts.measuring.measure_scaling --parts hours --run runs/one_gpu --features-per-second 1=430,4=1600
+    python -m scripts.measuring.measure_scaling --parts hours --run runs/one --features-per-second 1=430,2=850,4=1600
     python -m scripts.measuring.measure_scaling --tiny       # two processes on a CPU
 
 Each part runs the programs alone, with the first GPU that is visible, and under torchrun with all of them:
@@ -55,6 +55,7 @@ PROGRAM = str(ROOT / "run_inference.py")
 SECONDS_TO_STOP = 45.0  # from asking a run to stop until it is killed
 WARM_S = 10.0  # by which the ranks may differ until each has made its first image in bulk
 BAR_OF_FEATURES = 3.5
+HOURS_GPUS = (1, 2, 4)
 PARTS = ("bulk", "features", "latency", "hours")
 
 
@@ -84,9 +85,11 @@ class Launcher:
         """Run a program, alone or as so many ranks, to its end or to that of the part."""
         environment = os.environ | {name: str(value) for name, value in settings.items()}
         visible = environment.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))
+        environment.setdefault("OFFLINE", "1")
         if self.on_cpu:
             environment |= {"DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-        else:
+        else:  # torchrun would leave one thread to each rank, and none but the run on one GPU would have more
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.gpus)))
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible.split(",")[:gpus])
         command = [sys.executable, *program]
         if gpus > 1:
@@ -257,7 +260,7 @@ def measure_latency(options: argparse.Namespace, launcher: Launcher, folder: Pat
         found["latency"] = [{name: row[name] for name in ("column", "old", "new", "change", "interval", "outcome")}
                             for row in rows]  # fmt: skip
     cards = [found[f"{gpus} ranks"]["cards"] for gpus in (1, launcher.gpus)]
-    found["same_card"] = cards[0] == cards[1] and len(cards[0]) == 1
+    found["same_card"] = cards[0] == cards[1] and len(cards[0]) == 1 and cards[0] != [""]
     return found
 
 
@@ -265,7 +268,7 @@ def measure_hours(options: argparse.Namespace) -> dict[str, Any]:
     """Return hours by phase for more images than the run in a folder has, by the number of GPUs."""
     seconds = read_seconds(options.run)
     found: dict[str, Any] = {"images": options.hours_images, "measured": asdict(seconds)}
-    for gpus in (1, 2, 4):
+    for gpus in HOURS_GPUS:
         phases = extrapolate(
             seconds, options.hours_images, gpus, efficiency=options.efficiency if gpus > 1 else 1.0,
             features_per_s=options.features_per_second.get(str(gpus)), decoded_per_s=options.decoded_per_second,
@@ -330,7 +333,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, help="hours: OUTPUT_DIR of a run on one GPU")
     parser.add_argument("--hours-images", type=int, default=10_000, help="hours: for each model [%(default)s]")
     parser.add_argument("--efficiency", type=float, default=1.0, help="hours: N GPUs in bulk / N times one")
-    parser.add_argument("--features-per-second", type=_numbers, default="", help="hours: 1=430,4=1600, by GPUs")
+    parser.add_argument("--features-per-second", type=_numbers, default="", help="hours: 1=430,2=850,4=1600, by GPUs")
     parser.add_argument("--decoded-per-second", type=duration, help="hours: images that one process decodes")
     parser.add_argument("--folder", type=Path, help="keep images and logs here [a temporary folder]")
     return parser
@@ -340,25 +343,22 @@ def main(given: Sequence[str] | None = None) -> int:
     """Measure the parts; return the exit status."""
     parser = build_parser()
     options = parser.parse_args(given)
-    on_cpu = options.tiny or not count_gpus(os.environ)
+    there = count_gpus(os.environ)
+    on_cpu = options.tiny or there == 0
+    if there is None and not on_cpu and not options.gpus:
+        parser.error("it cannot be told how many GPUs there are: give --gpus")
     if options.tiny:
         small = {
-            "weights": "tiny",
-            "mode": "eager",
-            "gpus": 2,
-            "samples": 24,
-            "images": 16,
-            "side": 64,
-            "rounds": 3,
-            "latency_samples": 4,
-            "feature_batch": 4,
-            "images_per_second": {"var-d16": 8.0},
-            "alone_seconds": 1.0,
-        }
-        vars(options).update(small)  # fmt: skip
-    if "hours" in options.parts and options.run is None:
-        parser.error("--parts hours needs --run, the OUTPUT_DIR of a run on one GPU")
-    launcher = Launcher(options.gpus or count_gpus(os.environ) or 2, on_cpu, options.part_seconds)
+            "weights": "tiny", "mode": "eager", "gpus": 2, "samples": 24, "images": 16, "side": 64, "rounds": 3,
+            "latency_samples": 4, "feature_batch": 4, "images_per_second": {"var-d16": 8.0}, "alone_seconds": 1.0,
+        }  # fmt: skip
+        vars(options).update(small)
+    if "hours" in options.parts:
+        if options.run is None:
+            parser.error("--parts hours needs --run, the OUTPUT_DIR of a run on one GPU")
+        if options.features_per_second and set(options.features_per_second) != set(map(str, HOURS_GPUS)):
+            parser.error("--features-per-second needs the rates of 1, 2 and 4 GPUs: 1=430,2=850,4=1600")
+    launcher = Launcher(options.gpus or there or 2, on_cpu, options.part_seconds)
     about, report = describe_run(__file__), dict[str, Any](gpus=launcher.gpus)
     if not on_cpu:
         about |= {"device": _card_name(), "cards": [card.uuid for card in list_cards()]}

@@ -122,6 +122,7 @@ def test_a_folder_without_columns_has_no_lines(tmp_path: Path) -> None:
     [
         (["--parts", "bulk,latencies"], "no part 'latencies'; there are bulk, features, latency, hours"),
         (["--parts", "hours"], "--parts hours needs --run, the OUTPUT_DIR of a run on one GPU"),
+        (["--parts", "hours", "--run", ".", "--features-per-second", "1=400"], "needs the rates of 1, 2 and 4 GPUs"),
         (["--images-per-second", "sdxl"], "sdxl: expected NAME=NUMBER,NAME=NUMBER"),
     ],
 )
