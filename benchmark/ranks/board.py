@@ -79,7 +79,7 @@ def open_board(address: Address) -> Board:
     Raises:
         StoreLost: it is not.
     """
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is there, and documented
 
     with _answering():
         store = TCPStore(

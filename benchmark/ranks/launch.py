@@ -120,6 +120,8 @@ def check_device(launch: Launch, device: str, environment: Mapping[str, str] = o
             "CUDA_VISIBLE_DEVICES"
         )
     there = count_gpus(environment)
+    if there is None and chosen is not None:  # chosen by UUID, or a number twice
+        there = len(set(re.findall(r"(?:GPU-|MIG-|[0-9])[^,\s]*", chosen)))
     if there is None or (there == 0 and device == "auto"):
         return
     if there < launch.local_ranks:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.console.interruption import Stop
+from benchmark.console.interruption import Stop, status_of
 from benchmark.console.plain_text import one_line
-from benchmark.ranks.board import Address, Board, meet, open_board
+from benchmark.ranks.board import CONNECTING_SECONDS, Address, Board, meet, open_board
 from benchmark.ranks.launch import Launch
 from benchmark.ranks.watch import GOES_ON, SECONDS_TO_TELL, Watch
 
@@ -195,17 +195,42 @@ def open_ranks(
     watch.start()
     ranks = Ranks(launch, board, watch)
     try:
-        ranks.tell(f"node/{launch.rank}", launch.first_of_node)
-        ranks.nodes = tuple(sorted(set(ranks.hear_all("node", range(launch.ranks)))))
+        ranks.nodes = _meet_all(ranks)
         yield ranks
         if ranks._is_stopping():  # as below, where a signal let this rank come to its end
             ranks.settle()
     except Exception as error:
         ranks.fail(f"{'' if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: '}{one_line(error)}")
         raise
-    except KeyboardInterrupt:  # a signal: of a person, or of the launcher since a rank has died
+    except KeyboardInterrupt as stop:  # a signal: of a person, or of the launcher since a rank has died
+        watch.pass_on(status_of(stop) - 128)
         ranks.settle()
         raise
     finally:
         sys.stderr.flush()
         watch.end()
+
+
+def _meet_all(ranks: Ranks) -> tuple[int, ...]:
+    """Return the launchers' first ranks, once all ranks are there: rank 0 hears of all, and tells them.
+
+    Raises:
+        OSError: a rank has not come: what ended it before this is not seen from another host.
+    """
+    launch = ranks.launch
+    ranks.tell(f"node/{launch.rank}", launch.first_of_node)
+    # The others hear from rank 0 which one has not come.
+    end = time.monotonic() + (CONNECTING_SECONDS if ranks.is_first else 1.2 * CONNECTING_SECONDS)
+
+    def hear(name: str, of: int) -> Any:
+        if (told := ranks.hear(name, lambda: time.monotonic() > end)) is None:
+            raise OSError(
+                f"rank {of} has not come within {CONNECTING_SECONDS:.0f} s: it has ended at its start, for a reason "
+                "that its own launcher shows"
+            )
+        return told
+
+    if ranks.is_first:
+        ranks.tell("nodes", tuple(sorted({hear(f"node/{rank}", rank) for rank in range(launch.ranks)})))
+    nodes: tuple[int, ...] = hear("nodes", 0)
+    return nodes

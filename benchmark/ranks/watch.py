@@ -39,7 +39,7 @@ class Watch:
         self._pids: dict[int, int] = {}
         self.stop = Stop()  # of the program, once it has one
         self._stopping_since: float | None = None
-        self._has_heard_stop = False
+        self._looks_at_stop = 0
         # As at the last look, since all ranks of a host lose the store at once.
         self._speaks_for_host = launch.local_rank == 0
         self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
@@ -61,6 +61,12 @@ class Watch:
         """Tell the others that this rank cannot go on, and why: rank 0 says it, unless it is rank 0's own failure."""
         with suppress(StoreLost):
             self._board.put_first("lost", (self._launch.rank, f"{self._launch.name}: {reason}", 0))
+
+    def pass_on(self, number: int) -> None:
+        """Tell the others of a signal that ends this rank, also before the program has a `Stop`."""
+        self._looks_at_stop = 2  # this rank has its signal
+        with suppress(StoreLost):
+            self._board.put_first("stop", number)
 
     def _run(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN_SIGNS):
@@ -92,9 +98,9 @@ class Watch:
             self._stopping_since = now
             self._board.put_first("stop", self.stop.status - 128)
         elif not self.stop() and self._board.has("stop"):
-            if self._has_heard_stop:  # not at the first look: a launcher's signal may be on its way here
-                os.kill(os.getpid(), self._board.get("stop"))
-            self._has_heard_stop = True
+            self._looks_at_stop += 1
+            if self._looks_at_stop == 2:  # not at the first one: a launcher's signal may be on its way here
+                os.kill(os.getpid(), self._board.get("stop"))  # once: a second signal would end it in the batch
         if self._stopping_since is not None and now - self._stopping_since > SECONDS_TO_TELL:
             self._stopping_since = math.inf
             if self._launch.rank == 0:
@@ -107,8 +113,8 @@ class Watch:
             if not _is_running(self._pids[other]) and not self._board.has(f"ended/{other}"):
                 return other, f"its process {self._pids[other]} has ended: it was killed, or memory ran out"
         now = time.monotonic()
-        watched = range(self._launch.ranks) if self._launch.rank == 0 else (0,)
-        watched = [other for other in watched if other not in self._launch.node_ranks and self._is_started(other)]
+        ranks = range(self._launch.ranks) if self._launch.rank == 0 else (0,)
+        watched = [other for other in ranks if other not in self._launch.node_ranks and self._is_started(other)]
         if not watched:
             return None
         for other, sign in zip(watched, self._board.get_all([f"sign/{other}" for other in watched]), strict=True):
