@@ -32,6 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import run_inference
 from benchmark.run.column_folder import IMAGES_NAME, image_name
 from benchmark.run.journal_lines import Batch
 from files.reading import file_digest
@@ -56,6 +57,8 @@ SETTINGS = check_run_kills.SETTINGS | {
     "DEVICE": "cpu", "OMP_NUM_THREADS": "1", "NUM_SAMPLES": "40", "TIMED_SAMPLES": "4", "ROUNDS": "2", "PASSES": "none",
 }  # fmt: skip
 NUMBERS = (1, 2, 3)  # of ranks
+# What rank 0 says, if it is there, where a rank ended before they knew of one another: torchrun alone can tell which.
+STOPPED_LINE = f"{PROGRAM}: {run_inference.STOPPED}"
 Target = Literal["rank", "worker", "launcher"]
 TURNS: tuple[tuple[str, Target], ...] = (
     ("making in bulk", "rank"), ("timing", "rank"), ("making in bulk", "worker"), ("making in bulk", "rank"),
@@ -171,6 +174,7 @@ def _kill(
         run.join(SECONDS_BETWEEN_LOOKS)
     if run.exitcode is not None:
         return None
+    have_met = place.exists()  # what ranks do once they know of one another
     was, family = phase_of(place, launches.settings), {run.pid, *descendants_of(run.pid)}
     with contextlib.suppress(ProcessLookupError):
         os.kill(found[0], signal.SIGKILL)
@@ -186,7 +190,8 @@ def _kill(
         if lines:
             faults.append(f"a worker's death is no end of the run: {'; '.join(lines)}")
     elif not (place / "results.json").is_file():  # else rank 0 had ended
-        faults += _faults_of(lines, rank)
+        is_unknown = not have_met and lines in ([STOPPED_LINE], [])
+        faults += [] if is_unknown else _faults_of(lines, rank)
     known, made = frozenset(recorded_batches(place)), tuple(whole_batches(place))
     return _Killed(was, seconds_to_end, "; ".join(lines), known, made, tuple(faults))
 
@@ -312,8 +317,6 @@ def _leave_as_rank() -> None:
 
 
 def _be_rank() -> int:
-    import run_inference
-
     fork_servers()
     return run_inference.main([])
 

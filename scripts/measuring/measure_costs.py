@@ -29,6 +29,7 @@ from benchmark.run.column_folder import lines_name
 from benchmark.run.journal import Journal, pixel_digest
 from benchmark.run.journal_lines import MAIN_WRITER, Batch
 from files.images import read_rgb, save_png
+from files.tensors import load_sealed, save_sealed
 from files.writing import append_line, sync_file
 from metrics.images import as_tensor
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
@@ -57,8 +58,7 @@ def measure_png(folder: Path, sides: Sequence[int], repeats: int) -> dict[str, A
     found: dict[str, Any] = {}
     for side in sides:
         write_image(folder, side, 0)  # smooth noise, about as large as a photograph's
-        with Image.open(folder / "00000.png") as opened:
-            found[str(side)] = _measure_image(opened.convert("RGB"), folder / "packed.png", repeats)
+        found[str(side)] = _measure_image(read_rgb(folder / "00000.png"), folder / "packed.png", repeats)
         print(f"{side} px: {found[str(side)]}", flush=True)
     return found
 
@@ -104,8 +104,7 @@ def measure_journal(folder: Path, images: int, repeats: int) -> dict[str, Any]:
             line = text.rstrip("\n")
             found["line of 8 images"] = measure(lambda line=line: append_line(folder / "x.jsonl", line), repeats)  # type: ignore[misc]
     write_image(folder, 512, 1)
-    with Image.open(folder / "00001.png") as opened:
-        large = opened.convert("RGB")
+    large = read_rgb(folder / "00001.png")
     journal = Journal(folder / "read", {"what": "cost"})
     with journal.locked():
         for start in range(0, images, 8):
@@ -169,14 +168,12 @@ def _ask(port: int, requests: int) -> tuple[float, float]:
 
 
 def measure_gather(images: int, width: int = 2048) -> dict[str, float]:
-    """Return the bytes and ms of `images` rows of features, written as a file of tensors and read again."""
-    from safetensors.torch import load_file, save_file
-
+    """Return the bytes and ms of `images` rows of features, written to a cache by one process and read by another."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "features.safetensors"
-        rows_ND = torch.zeros(images, width)
-        _, write_s = CLOCK.time(lambda: save_file({"features": rows_ND}, path))
-        _, read_s = CLOCK.time(lambda: load_file(path))
+        path = Path(folder) / "features"
+        rows_ND = torch.rand(images, width)
+        _, write_s = CLOCK.time(lambda: save_sealed(path, {"features": rows_ND}, path.name))
+        _, read_s = CLOCK.time(lambda: load_sealed(path, path.name))
         size = path.stat().st_size
     return {"images": images, "bytes_per_image": size / images, "write_ms": write_s * 1e3, "read_ms": read_s * 1e3}
 
