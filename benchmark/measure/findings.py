@@ -149,7 +149,8 @@ class MachineState:
     clock_limits: reasons that hold the clocks down, as NVML names them; power_limit_w is in force, and
     default_power_limit_w is what the card was sold with. load_average: of the host over the last minute.
     other_cpu_cores: how many cores other processes kept busy between the start and the end of the round, known at its
-    end. unread: why nothing is known of the card, or "" where something is.
+    end. other_cards: how many cards the host has beside those in use; busy_cards: the UUIDs of those of them on which
+    a process computes, of this run or not. unread: why nothing is known of the card, or "" where something is.
     """
 
     unix_s: float
@@ -168,3 +169,5 @@ class MachineState:
     cpu_cores: int = 0
     cpu_governor: str = ""
     unread: str = ""
+    other_cards: int = 0
+    busy_cards: tuple[str, ...] = ()

@@ -126,10 +126,10 @@ class StateReader:
             except NotMeasured as reason:
                 self._unread = str(reason)
             else:
-                return _join([
+                return self._with_other_cards(_join([
                     replace(self._seen[used.card.uuid].state, other_processes=self._others_at_start(used))
                     for used in self._used
-                ])  # fmt: skip
+                ]))  # fmt: skip
         return replace(self._host, unread=self._unread)
 
     def _used_card(self, device: str) -> _UsedCard:
@@ -154,7 +154,14 @@ class StateReader:
     def _read_end(self, host: MachineState, relatives: Collection[int]) -> MachineState:
         if not self._used:
             return replace(host, unread=self._unread)
-        return _join([used.read_end(host, relatives) for used in self._used])
+        return self._with_other_cards(_join([used.read_end(host, relatives) for used in self._used]))
+
+    def _with_other_cards(self, state: MachineState) -> MachineState:
+        """Return the state with which of the host's other cards are in use now."""
+        used = {used.card.uuid for used in self._used}
+        others = [card for card in self._cards if card.uuid not in used]
+        busy = tuple(card.uuid for card in others if _is_busy(card))
+        return replace(state, other_cards=len(others), busy_cards=busy)
 
     def _look_at(self, card: Card) -> _Seen:
         while True:
@@ -229,6 +236,12 @@ class _UsedCard:
     def _read_bytes_beside_torch(self) -> int | None:
         memory = self.card.used_memory()
         return None if memory is None else memory.used_bytes - self._reserved_bytes()
+
+
+def _is_busy(card: Card) -> bool:
+    """Return whether a process computes on a card: one that NVML lists, or one that holds memory and is not listed."""
+    listed = card.processes() or ()
+    return any(entry.kind == "compute" for entry in listed) or find_hidden_bytes(card.used_memory(), listed) is not None
 
 
 def _join(states: Sequence[MachineState]) -> MachineState:

@@ -23,7 +23,7 @@ _MOST_HOSTS_NAMED = 4
 
 def list_host_notes(models: Sequence[ModelResult]) -> list[str]:
     """Return how many ranks of which hosts made images, and from what the throughput of a host is; of one rank none."""
-    return [*_made_by(models), *_throughput(models), *_without(models)]
+    return [*_made_by(models), *_throughput(models), *_without(models), *_other_cards(models)]
 
 
 def list_card_notes(models: Sequence[ModelResult]) -> list[str]:
@@ -89,6 +89,20 @@ def _throughput(models: Sequence[ModelResult]) -> list[str]:
             line += f", {found.alone.images:,.0f} in {found.alone.seconds:.1f} s with one"
         of_hosts.setdefault(found.host, []).append(line)
     return [f"Throughput of the host {host}: {'; '.join(lines)}" for host, lines in of_hosts.items()]
+
+
+def _other_cards(models: Sequence[ModelResult]) -> list[str]:
+    """Return whether the host's other cards were idle while one was timed, of a run of several ranks."""
+    if not _made_by(models):
+        return []
+    states = [state for model in models for made in model.rounds for state in made.states if state.other_cards]
+    busy = dict.fromkeys(uuid for state in states for uuid in state.busy_cards)
+    if busy:
+        return [f"WARNING: other GPUs of the host were in use at an end of timed rounds: {', '.join(busy)}"]
+    if not states:
+        return []
+    most = max(state.other_cards for state in states)
+    return [f"The host's other GPUs ({most}) were idle at both ends of every timed round"]
 
 
 def _without(models: Sequence[ModelResult]) -> list[str]:

@@ -126,6 +126,20 @@ def test_the_card_that_torch_uses_is_the_one_that_is_described() -> None:
         assert (state.card_uuid, state.other_processes) == ("GPU-aa", ())
 
 
+def test_the_hosts_other_cards_are_told_apart_by_who_computes_on_them() -> None:
+    mine, idle, busy, hidden = FakeGpu(), FakeGpu(), FakeGpu(), FakeGpu()
+    idle.uuid, busy.uuid, hidden.uuid = "GPU-bb", "GPU-cc", "GPU-dd"
+    idle.listed, idle.memory = (Listed(5, "graphics", used_bytes=10**6),), UsedMemory(10**6)
+    reader = StateReader("cuda", lambda: [mine, idle, busy, hidden], FakeCuda())
+    mine.listed = (Listed(ME),)
+    start = reader.start()
+    assert (start.other_cards, start.busy_cards) == (3, ())
+    busy.listed, hidden.memory = (Listed(os.getppid()),), UsedMemory(20 * GB)
+    end = reader.end()
+    assert (end.other_cards, end.busy_cards) == (3, ("GPU-cc", "GPU-dd")), "a process of this run counts, too"
+    assert end.other_processes == ()
+
+
 @pytest.mark.parametrize("number", [ME, 9002], ids=["own numbers", "a container's host's"])
 def test_a_process_that_was_there_before_is_foreign_at_both_ends(number: int) -> None:
     gpu = FakeGpu()

@@ -46,6 +46,18 @@ def test_without_any_figure_there_is_no_row_but_the_reason_stands_below() -> Non
     assert reason in format_report(report(TOO_SHORT, VAR)).splitlines()
 
 
+def test_whether_the_other_gpus_were_idle_is_told_of_a_run_of_several_ranks() -> None:
+    idle = MachineState(1.0, card_uuid=OWN, other_cards=3)
+    busy = replace(idle, busy_cards=(SECOND,))
+    rounds = (timed_round(0, 1.5, states=(idle, idle)),)
+    by_four = replace(BY_FOUR, rounds=rounds)
+    assert "The host's other GPUs (3) were idle at both ends of every timed round" in list_host_notes([by_four])
+    disturbed = replace(by_four, rounds=(*rounds, timed_round(1, 1.5, states=(idle, busy))))
+    told = f"WARNING: other GPUs of the host were in use at an end of timed rounds: {SECOND}"
+    assert told in list_host_notes([by_four, disturbed])
+    assert list_host_notes([replace(VAR, rounds=rounds)]) == [], "of one process"
+
+
 def test_columns_of_other_numbers_of_ranks_have_rows_of_their_own() -> None:
     rows = rows_of(BY_FOUR, replace(PIXART, host_throughput=replace(HOST, ranks=2)))
     assert rows["Throughput, 4 GPUs (images/sec)"] == ("12.47", "n/a (with 2 GPUs)")
