@@ -112,10 +112,12 @@ def _prepare(
     team.tell("prepared")
     team.titles = tuple(column.title for column in plan.columns)
     known = {name.upper(): value for name, value in settings if name not in OWN_SETTINGS}
-    team.agree(known | {"GPU": machine.name, "versions": dict(machine.versions), "prompts": data.prompts.identity})
+    known |= {"GPU": machine.name, "versions": dict(machine.versions), "prompts": data.prompts.identity}
+    team.agree(known | {"columns": ", ".join(team.titles)})
     columns = [column for column in plan.columns if column.title not in failures]
     writer = MAIN_WRITER if team.is_first else f"rank{team.launch.rank}"
     jobs = open_jobs(columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures, writer)
+    team.agree_on_columns({job.title: job.journal.fingerprint for job in jobs})
     return data, jobs
 
 

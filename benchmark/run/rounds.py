@@ -69,18 +69,24 @@ def generate(
         session = new_process_id()
         team.begin(session)
         if team.has_other_hosts and not stop():  # they begin with bulk at once, and need to know its batch size
+            team.skip_all_but([column.job.title for column in columns])
             run_all(_bulk(columns, session, team, is_search=True), progress, stop, failures)
+        team.wait_for_quiet(stop)
         run_all(list(_rounds(columns, session, team.launch.host)), progress, stop, failures)
         team.end_own_rounds(stop)
         if stop():
             return
         left = [column for column in columns if column.job.title not in failures]
-        team.skip([title for title in team.titles if title not in {column.job.title for column in left}])
+        team.skip_all_but([column.job.title for column in left])
         # What the rounds have told of a column decides how it makes the rest.
         run_all(_bulk(left, session, team), progress, stop, failures)
-        if lacking := team.end_bulk([], stop):
-            for title in lacking:
-                progress.note(f"{title}: another rank could not make its share; rank 0 makes it")
+        lacking, idle = team.end_bulk(stop)
+        for title, reason in {**idle, **lacking}.items():
+            if title not in failures:
+                progress.note(
+                    f"{title}: {reason}; {team.remedy if title in lacking else 'the other ranks have made it'}"
+                )
+        if not team.apart:  # rank 0 would make again what is in other folders
             left = [column for column in columns if column.job.title in lacking and column.job.title not in failures]
             run_all(_bulk(_read_again(left), session), progress, stop, failures)
 
@@ -106,10 +112,10 @@ def generate_beside(
             team.end_turn()
         if team.wait_for_rounds(stop):
             columns = [column for column in columns if column.job.title not in failures]
-            team.skip([title for title in team.titles if title not in {column.job.title for column in columns}])
-            before = set(failures)
+            team.skip_all_but([column.job.title for column in columns])
+            idle = dict(failures)
             run_all(_bulk(columns, session, team), progress, stop, failures)
-            team.end_bulk([title for title in failures if title not in before], stop)
+            team.end_bulk(stop, {title: failures[title] for title in failures if title not in idle}, idle)
 
 
 def _open(
@@ -292,7 +298,7 @@ def _bulk(
         division = team.division(column.job.title)
         start, covered = settings.timed_count(), frozenset(column.snapshot.pixels())
         if covered.issuperset(range(start, settings.num_samples)):
-            if team.is_first and not is_search:
+            if team.is_first:  # also of a search: other hosts wait for no column that has all of its images
                 team.skip([column.job.title])
             continue
         # With the rounds that this run has added; other ranks are told what they are to make.

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmark.console.interruption import Stop
@@ -125,6 +126,23 @@ class Team:
             if here != there:
                 raise ValueError(f"it has {what}={here}, and {name} has {what}={there}: all ranks run the same")
 
+    def agree_on_columns(self, made_with: Mapping[str, Mapping[str, object]]) -> None:
+        """As `agree`, of each column that this rank and rank 0 can make, by what its folder's fingerprint says."""
+        if self.ranks.is_alone:
+            return
+        if self.is_first:
+            self.ranks.tell("columns", (self.launch.name, {title: dict(made_with[title]) for title in made_with}))
+            return
+        name, agreed = self.ranks.hear("columns")
+        for title, here in made_with.items():
+            there = agreed.get(title, here)
+            for what in (*there, *(what for what in here if what not in there)):
+                if here.get(what) != there.get(what):
+                    raise ValueError(
+                        f"it would make {title} with {what}={here.get(what)}, and {name} with "
+                        f"{what}={there.get(what)}: all ranks run the same"
+                    )
+
     # While images are generated.
 
     def begin(self, session: str) -> None:
@@ -133,11 +151,18 @@ class Team:
 
     def join(self, stop: Stop) -> str:
         """Wait until the folders are held that this rank writes into; return the name of the run."""
+        self.tell("joined")
         if self.leads_folder:
             self.tell("held")
         elif self.leader:
             self.ranks.hear(f"held/{self.leader}", stop)
         return self.ranks.hear("session", stop) or ""
+
+    def wait_for_quiet(self, stop: Stop) -> None:
+        """Wait until the other ranks of this host have prepared, and wait: what is timed has the host for itself."""
+        others = [rank for rank in self.launch.node_ranks if rank != self.launch.rank]
+        if others:
+            self.ranks.hear_all("joined", others, stop)
 
     def wait_for_turn(self, stop: Stop) -> bool:
         """Wait until this rank's GPU is to be timed, too; return False where it is not, or it was stopped before."""
@@ -174,19 +199,36 @@ class Team:
             if (division := self.division(title)) is not None:
                 division.end()
 
-    def end_bulk(self, failures: Sequence[str], stop: Stop) -> list[str]:
-        """Wait for the end of all images in bulk; return the columns of which some rank could not make what it claimed.
+    def skip_all_but(self, titles: Collection[str]) -> None:
+        """As `skip`, of all other columns of the run."""
+        self.skip([title for title in self.titles if title not in titles])
 
-        failures: the columns of which this rank could not.
+    @property
+    def remedy(self) -> str:
+        """What becomes of the share of a rank that could not make it."""
+        if self.apart:
+            return "once the folders are joined, the same command makes its share"
+        return "rank 0 makes its share"
+
+    def end_bulk(
+        self, stop: Stop, lacking: Mapping[str, str] = MappingProxyType({}),
+        idle: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[dict[str, str], dict[str, str]]:  # fmt: skip
+        """Wait for the end of all images in bulk; return, by title, what other ranks tell with these two, a line each.
+
+        lacking: why this rank could not make what it claimed of a column. idle: why it has claimed nothing.
         """
         if self.ranks.is_alone:
-            return []
+            return {}, {}
         self.skip(self.titles)
-        self.ranks.tell(f"lacking/{self.launch.rank}", list(failures))
+        self.ranks.tell(f"lacking/{self.launch.rank}", (self.launch.name, dict(lacking), dict(idle)))
         if not self.is_first:
-            return []
-        lacking = self.ranks.hear_all("lacking", self.ranks.others, stop)
-        return sorted({title for titles in lacking for title in titles})
+            return {}, {}
+        told = self.ranks.hear_all("lacking", self.ranks.others, stop)
+        return (
+            _by_title([(name, reasons) for name, reasons, _ in told]),
+            _by_title([(name, reasons) for name, _, reasons in told]),
+        )
 
     def card(self, device: str) -> str:
         """Return the UUID of this rank's GPU, as NVML has it; of a CPU, the name of the process."""
@@ -195,6 +237,19 @@ class Team:
         from benchmark.measure.nvml import torch_uuid
 
         return f"GPU-{torch_uuid(device).removeprefix('GPU-')}"
+
+
+def _by_title(told: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
+    """Return a line for each title: what the first rank says, and how many say something, too."""
+    lines: dict[str, list[str]] = {}
+    for name, reasons in told:
+        for title, reason in reasons.items():
+            lines.setdefault(title, []).append(f"{name} could not make it ({reason})")
+    more = {title: len(of_title) - 1 for title, of_title in lines.items()}
+    return {
+        title: of_title[0] + (f", nor could {more[title]} other rank(s)" if more[title] else "")
+        for title, of_title in lines.items()
+    }  # fmt: skip
 
 
 def _is_seen(path: Path) -> bool:

@@ -24,10 +24,10 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list whose only entry is how many GPUs there are."""
     there = [4]
 
-    def count(environment: dict[str, str]) -> int:
+    def count(environment: dict[str, str]) -> int | None:
         from benchmark.measure.accelerators import visible_gpus
 
-        return visible_gpus(there[0], environment.get("CUDA_VISIBLE_DEVICES")) or 0
+        return visible_gpus(there[0], environment.get("CUDA_VISIBLE_DEVICES"))
 
     monkeypatch.setattr(launch, "count_gpus", count)
     return there
@@ -70,6 +70,7 @@ def test_variables_that_no_launcher_sets_so_are_refused_in_one_line(changed: dic
 def test_each_rank_sees_the_gpu_of_its_own_number_alone() -> None:
     assert rank_1_of_2({}) == ("auto", {"CUDA_VISIBLE_DEVICES": "1"})
     assert rank_1_of_2({"CUDA_VISIBLE_DEVICES": "3, 2"}, "cuda") == ("cuda", {"CUDA_VISIBLE_DEVICES": "2"})
+    assert rank_1_of_2({"CUDA_VISIBLE_DEVICES": "GPU-89,MIG-1"}) == ("auto", {"CUDA_VISIBLE_DEVICES": "MIG-1"})
     assert rank_1_of_2({"CUDA_VISIBLE_DEVICES": "3,2"}, "cpu") == ("cpu", {"CUDA_VISIBLE_DEVICES": "3,2"})
     assert take_gpu(Launch(), "cuda:2", {}) == "cuda:2", "one process alone chooses as before"
 
@@ -89,6 +90,8 @@ def test_a_gpu_for_each_rank_or_a_line_that_says_what_does_not_agree() -> None:
         ValueError, match=r"CUDA_VISIBLE_DEVICES=3 leaves 1 GPU\(s\): --nproc-per-node 1, or DEVICE=cpu"
     ):
         rank_1_of_2({"CUDA_VISIBLE_DEVICES": "3"})
+    with pytest.raises(ValueError, match=r"CUDA_VISIBLE_DEVICES=GPU-8932, leaves 1 GPU\(s\)"):
+        rank_1_of_2({"CUDA_VISIBLE_DEVICES": "GPU-8932,"})
     one_per_host = Launch(rank=1, ranks=2, local_rank=0, local_ranks=1, node=1)
     with pytest.raises(ValueError, match="DEVICE=cuda:3 and LOCAL_RANK=0 name two GPUs"):
         take_gpu(one_per_host, "cuda:3", {})

@@ -1,0 +1,109 @@
+"""How the ranks of a run find one another, what they agree on, and what becomes of a signal before anything is made."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from torch.distributed import TCPStore
+
+from benchmark.console.interruption import Stopped
+from benchmark.ranks import ranks as meeting
+from benchmark.ranks import watch as watching
+from benchmark.ranks.board import Address, Board, open_board
+from benchmark.ranks.launch import Launch
+from benchmark.ranks.ranks import Ranks, open_ranks
+from benchmark.run.team import Team
+
+
+@pytest.fixture
+def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    address = Address("127.0.0.1", store.port, request.node.name)
+    monkeypatch.setattr(meeting, "meet", lambda *_: open_board(address))
+    monkeypatch.setattr(meeting, "SECONDS_TO_TELL", 0.0)
+    yield address
+    del store
+
+
+def of_host(rank: int, ranks: int = 2) -> Launch:
+    """Return a launch of hosts with one rank each."""
+    return Launch(rank, ranks, 0, 1, rank)
+
+
+def nodes_of(launch: Launch) -> tuple[int, ...]:
+    with open_ranks(launch, "run") as ranks:
+        return ranks.nodes
+
+
+def agreed(team: Team, settings: dict[str, object], made_with: dict[str, dict[str, object]]) -> None:
+    team.agree(settings)
+    team.agree_on_columns(made_with)
+
+
+def teams(address: Address) -> list[Team]:
+    return [Team(Ranks(of_host(rank), open_board(address))) for rank in (0, 1)]
+
+
+@pytest.mark.usefixtures("address")
+def test_all_ranks_learn_the_first_ones_of_all_hosts() -> None:
+    launches = [Launch(0, 3, 0, 2, 0), Launch(1, 3, 1, 2, 0), Launch(2, 3, 0, 1, 1)]
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(nodes_of, launches)) == [(0, 2)] * 3
+
+
+def test_a_rank_that_never_comes_ends_the_run(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "CONNECTING_SECONDS", 0.3)
+    began = time.monotonic()
+    with pytest.raises(OSError, match="rank 1 has not come within 0 s: it has ended at its start"):
+        nodes_of(of_host(0))
+    assert time.monotonic() - began < 10
+    assert "rank 1 has not come" in open_board(address).get("lost")[1], "all others end with it"
+
+
+def test_a_signal_before_anything_is_made_is_passed_on_to_all(address: Address) -> None:
+    def stopped() -> None:
+        with open_ranks(of_host(1), "run"):
+            raise Stopped(signal.SIGTERM)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(nodes_of, of_host(0))
+        with pytest.raises(Stopped):
+            stopped()
+        first.result()
+    assert open_board(address).get("stop") == signal.SIGTERM
+
+
+def test_a_signal_of_another_rank_is_taken_once(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    board: Board = open_board(address)
+    watch = watching.Watch(of_host(0), board, print)
+    sent: list[int] = []
+    monkeypatch.setattr(watching.os, "kill", lambda _, number: sent.append(number))
+    board.put("stop", int(signal.SIGTERM))
+    for _ in range(4):  # the program is not told of it before it has come from a long call
+        watch.look()
+    assert sent == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize(
+    ("settings", "made_with", "told"),
+    [
+        ({"SEED": 1}, {}, "it has SEED=1, and rank 0 on .* has SEED=0"),
+        ({"SEED": 0}, {"SDXL": {"REVISION": "a"}, "VAR": {}}, "would make SDXL with REVISION=a, and rank 0 on .*=b"),
+        ({"SEED": 0}, {"SDXL": {"REVISION": "b", "LORA": "c"}}, "would make SDXL with LORA=c, and rank 0 on .*=None"),
+        ({"SEED": 0}, {"PixArt": {"REVISION": "c"}}, ""),  # which rank 0 cannot make
+    ],
+)
+def test_ranks_that_would_make_other_images_are_refused(
+    address: Address, settings: dict[str, object], made_with: dict[str, dict[str, object]], told: str
+) -> None:
+    first, second = teams(address)
+    agreed(first, {"SEED": 0}, {"SDXL": {"REVISION": "b"}})
+    if told:
+        with pytest.raises(ValueError, match=told):
+            agreed(second, settings, made_with)
+    else:
+        agreed(second, settings, made_with)
