@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from benchmark.ranks.board import Address, Board, board_of_process
@@ -26,11 +26,16 @@ Slice = tuple[range, int]  # the requests of a call, and the batch size
 
 @dataclass(frozen=True)
 class Division:
-    """One column's bulk, divided among ranks. name: of the column, the same for all ranks."""
+    """One column's bulk, divided among ranks. name: of the column, the same for all ranks.
+
+    after: the column before it, "" for the first one. On rank 0's host it is begun once that one has ended for rank 0,
+    which would not make the last slices alone else.
+    """
 
     address: Address
     launch: Launch
     name: str
+    after: str = ""
 
     @property
     def is_first(self) -> bool:
@@ -48,8 +53,9 @@ class Division:
         return self._board.has(self._shared, self._kept)
 
     def wait(self, stopped: Callable[[], bool] = never) -> bool:
-        """Wait until `is_offered`; return False where it was stopped before."""
-        return self._wait(self.is_offered, stopped)
+        """Wait until `is_offered` and this rank may begin; return False where it was stopped before."""
+        before = [] if not self.after or self.launch.node else [replace(self, name=self.after)._closed]
+        return self._wait(lambda: self._board.has(self._shared, self._kept, *before), stopped)
 
     def claim(self, stopped: Callable[[], bool] = never) -> Iterator[tuple[int, Slice]]:
         """Yield slices that no other rank makes, each with how many images all ranks have claimed with it."""

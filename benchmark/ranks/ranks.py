@@ -7,7 +7,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,7 +188,8 @@ def open_ranks(
         return
 
     def tell(line: str) -> None:
-        os.write(2, f"{program}: {line}\n".encode())
+        with suppress(OSError):  # a stderr that is closed or full keeps no rank from its end
+            os.write(2, f"{program}: {line}\n".encode())
 
     board = meet(f"text-to-image/{launch.attempt}", launch.address, launch.port)
     watch = Watch(launch, open_board(board.address), tell, leave, goes_on)

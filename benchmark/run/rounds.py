@@ -293,9 +293,10 @@ def _bulk(
     is_search: each finds the batch size alone, for other hosts.
     """
     works: list[Group] = []
-    for column, title in zip(columns, _progress_titles(columns), strict=True):
+    before = ["", *(column.job.title for column in columns)]
+    for column, title, after in zip(columns, _progress_titles(columns), before, strict=False):
         settings, journal = column.job.column.settings, column.job.journal
-        division = team.division(column.job.title)
+        division = team.division(column.job.title, after)
         start, covered = settings.timed_count(), frozenset(column.snapshot.pixels())
         if covered.issuperset(range(start, settings.num_samples)):
             if team.is_first:  # also of a search: other hosts wait for no column that has all of its images

@@ -187,11 +187,11 @@ class Team:
         last = self.launch.local_ranks - 1 if self.timed_on == "all" else 0
         return self.ranks.hear(f"timed/{last}", stop) is not None and not stop()
 
-    def division(self, title: str) -> Division | None:
-        """Return how a column's bulk is divided; None where this process is alone."""
+    def division(self, title: str, after: str = "") -> Division | None:
+        """Return how a column's bulk is divided; None where this process is alone. after: the column before it."""
         if self.ranks.address is None:
             return None
-        return Division(self.ranks.address, self.launch, title)
+        return Division(self.ranks.address, self.launch, title, after)
 
     def skip(self, titles: Sequence[str]) -> None:
         """Tell the others that this rank makes nothing, or nothing more, of these columns; rank 0 says so for all."""

@@ -90,6 +90,18 @@ def test_waiting_for_what_is_to_be_made_can_be_stopped(address: Address) -> None
     assert not of_rank(address, 1).wait(lambda: True)
 
 
+def test_rank_0s_host_begins_a_column_once_rank_0_has_ended_the_one_before(address: Address) -> None:
+    before = of_rank(address, 0, name="PixArt")
+    of_rank(address, 0).offer(slices(3), 0.1)  # as for other hosts, which begin at once
+    here = Division(address, Launch(1, 3, 1, 2, 0), "SDXL (steps 8)", after="PixArt")
+    elsewhere = Division(address, Launch(2, 3, 0, 1, 1), "SDXL (steps 8)", after="PixArt")
+    looks = iter([False, True])
+    assert elsewhere.wait()
+    assert not here.wait(lambda: next(looks))
+    before.end()
+    assert here.wait()
+
+
 def test_values_are_told_to_all_and_the_first_of_two_stands(address: Address) -> None:
     one, other = open_board(address), open_board(address)
     one.put("session", {"a": (1, 2)})

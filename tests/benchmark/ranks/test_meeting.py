@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import time
 from collections.abc import Iterator
@@ -62,6 +63,22 @@ def test_a_rank_that_never_comes_ends_the_run(address: Address, monkeypatch: pyt
         nodes_of(of_host(0))
     assert time.monotonic() - began < 10
     assert "rank 1 has not come" in open_board(address).get("lost")[1], "all others end with it"
+
+
+def test_a_closed_stderr_keeps_no_rank_from_its_end(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    left: list[int] = []
+    open_board(address).put("node/1", 1)
+    open_board(address).put("lost", (1, "rank 1 on gpu-2: its process 7 has ended", 0))
+    monkeypatch.setattr(watching, "SECONDS_TO_FAIL", 0.0)
+    monkeypatch.setattr(meeting.os, "write", fail)
+    with open_ranks(Launch(0, 2, 0, 1, 0), "run", lambda status: left.append(status)):
+        end = time.monotonic() + 10
+        while not left and time.monotonic() < end:
+            time.sleep(0.05)
+    assert left[:1] == [1]
 
 
 def test_a_signal_before_anything_is_made_is_passed_on_to_all(address: Address) -> None:
