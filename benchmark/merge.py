@@ -17,9 +17,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 # What takes longer to import is imported below, where a signal already ends the program in one line.
+from benchmark.console.arguments import OneLineParser
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.console.streams import print_whole
@@ -54,16 +54,9 @@ def _tell(text: str) -> None:
     print(f"{NAME}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others are."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; what does not parse is a ValueError of one line."""
-    parser = _OneLineParser(
+    parser = OneLineParser(
         prog=f"python -m {NAME}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
