@@ -18,6 +18,7 @@ from benchmark.ranks.launch import Launch
 from benchmark.ranks.watch import GOES_ON, SECONDS_TO_TELL, Watch
 
 SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_TO_END = 10.0  # of the others, once the run is over
 Work = Callable[[str], None]  # takes the device of the process that runs it
 
 
@@ -130,8 +131,16 @@ class Ranks:
             number += 1
 
     def finish(self) -> None:
-        """Say that the run is over: the others may end. Said by rank 0, once."""
+        """Say that the run is over, and wait until the others have ended: the store may end with this process.
+
+        Said by rank 0, once.
+        """
         self.tell("over")
+        if self._board is not None:
+            end = time.monotonic() + SECONDS_TO_END
+            ended = [f"ended/{rank}" for rank in self.others]
+            while not (self._board.has(*ended) or self._is_stopping() or time.monotonic() > end):
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def fail(self, reason: str) -> None:
         """Say that this rank cannot go on, which ends the others; rank 0 prints the line, of another rank."""

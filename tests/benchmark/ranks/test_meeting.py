@@ -65,6 +65,25 @@ def test_a_rank_that_never_comes_ends_the_run(address: Address, monkeypatch: pyt
     assert "rank 1 has not come" in open_board(address).get("lost")[1], "all others end with it"
 
 
+@pytest.mark.usefixtures("address")
+def test_rank_0_ends_after_the_others_which_need_a_store_that_it_may_serve() -> None:
+    ended: list[int] = []
+
+    def work(rank: int) -> None:
+        with open_ranks(of_host(rank), "run") as ranks:
+            if rank:
+                ranks.serve("cpu")
+                time.sleep(0.5)
+                ended.append(rank)
+            else:
+                ranks.finish()
+                ended.append(rank)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(work, (0, 1)))
+    assert ended == [1, 0]
+
+
 def test_a_closed_stderr_keeps_no_rank_from_its_end(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
