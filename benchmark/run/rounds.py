@@ -68,10 +68,10 @@ def generate(
         columns = list(_open(jobs, prompts, device, progress, failures, folders))
         session = new_process_id()
         team.begin(session)
+        team.wait_for_quiet(stop)
         if team.has_other_hosts and not stop():  # they begin with bulk at once, and need to know its batch size
             team.skip_all_but([column.job.title for column in columns])
             run_all(_bulk(columns, session, team, is_search=True), progress, stop, failures)
-        team.wait_for_quiet(stop)
         run_all(list(_rounds(columns, session, team.launch.host)), progress, stop, failures)
         team.end_own_rounds(stop)
         if stop():
