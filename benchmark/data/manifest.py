@@ -36,14 +36,16 @@ class Manifest:
     """The manifest of one data set in `folder`. Nothing is written before `claim`, which the folder's lock must guard.
 
     lines: the rows that are whole, by index. end: how many rows the data set has, where that is known. Beside the rows
-    it names the files of a folder that are no rows, each with its reason.
+    it names the files of a folder that are no rows, each with its reason. is_checked: another process has just checked
+    the files of all rows, so that they are not read here.
 
     Raises:
         ValueError: the folder holds another data set, or it cannot be told what it holds.
     """
 
-    def __init__(self, dataset: CaptionedImages, folder: Path) -> None:
+    def __init__(self, dataset: CaptionedImages, folder: Path, is_checked: bool = False) -> None:
         self.folder = folder
+        self._is_checked = is_checked
         self._dataset = dataset
         self._path = folder / NAME
         self.lines: dict[int, Line] = {}
@@ -145,6 +147,9 @@ class Manifest:
                 damaged.append(str(number))
         if damaged:
             self._faults.append(f"{self._path} is damaged in line {listed(damaged)}; the rows are made again")
+        if self._is_checked:
+            self.lines = {line.index: line for line in lines}
+            return
         with ThreadPoolExecutor(thread_name_prefix="digest") as pool:
             whole = list(pool.map(lambda line: line.is_whole(self.folder), lines))
         broken = [line.file for line, is_whole in zip(lines, whole, strict=True) if not is_whole]

@@ -94,11 +94,14 @@ def prepare_rows(
     rows: int,
     progress: Callable[[int, int], None] | None = None,
     announce: Callable[[str], None] = tell,
+    is_prepared: bool = False,
 ) -> PreparedRows:
     """Write the data set's first `rows` rows into `folder/input`, as far as they are not there, and return them.
 
     What is there is not read from the data set again: where all is there, the data set is not opened at all.
     `progress` is told how many of how many rows are there; `announce`, what is waited for and what was damaged.
+
+    is_prepared: another process of the run has just done so; nothing is written, and no image is read.
 
     Raises:
         ValueError: the folder holds another data set, or files that are not this program's at the names that it
@@ -107,7 +110,31 @@ def prepare_rows(
     """
     assert rows > 0, "at least one row is asked for"
     folder = folder / "input"
-    manifest = Manifest(dataset, folder)  # refuses another data set before anything is written
+    manifest = Manifest(dataset, folder, is_prepared)  # refuses another data set before anything is written
+    if not is_prepared:
+        _write_rows(dataset, manifest, rows, progress, announce)
+    if not manifest.lines:
+        raise ValueError(f"the data set {dataset.name} has no rows; give another one")
+    exhausted = manifest.end is not None
+    kept = [manifest.lines[index] for index in sorted(manifest.lines)[:rows]]
+    found = tuple(line.row(folder) for line in kept)
+    if isinstance(dataset, Described):
+        found = tuple(replace(row, metadata=dataset.metadata(row.index)) for row in found)
+    return PreparedRows(
+        dataset.name, dataset.identity, manifest.label_names, found,
+        exhausted=exhausted and len(manifest.lines) <= rows,
+    )  # fmt: skip
+
+
+def _write_rows(
+    dataset: CaptionedImages,
+    manifest: Manifest,
+    rows: int,
+    progress: Callable[[int, int], None] | None,
+    announce: Callable[[str], None],
+) -> None:
+    """Write the rows that the folder lacks, under its lock. Raises as `prepare_rows`."""
+    folder = manifest.folder
     if strangers := foreign_files(folder, rows):
         mark = folder / NAME
         size = mark.stat().st_size if mark.is_file() else None
@@ -121,17 +148,6 @@ def prepare_rows(
     with locked(folder, "prepares reference images", announce=announce):
         manifest.claim(announce)
         _fill(dataset, manifest, rows, progress)
-    if not manifest.lines:
-        raise ValueError(f"the data set {dataset.name} has no rows; give another one")
-    exhausted = manifest.end is not None
-    kept = [manifest.lines[index] for index in sorted(manifest.lines)[:rows]]
-    found = tuple(line.row(folder) for line in kept)
-    if isinstance(dataset, Described):
-        found = tuple(replace(row, metadata=dataset.metadata(row.index)) for row in found)
-    return PreparedRows(
-        dataset.name, dataset.identity, manifest.label_names, found,
-        exhausted=exhausted and len(manifest.lines) <= rows,
-    )  # fmt: skip
 
 
 def _fill(dataset: CaptionedImages, manifest: Manifest, rows: int, progress: Callable[[int, int], None] | None) -> None:

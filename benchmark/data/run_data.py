@@ -117,12 +117,14 @@ def prepare_data(
     training: Mapping[str, TrainingData] | None = None,
     open_task: OpenTask = no_progress,
     announce: Callable[[str], None] = tell,
+    is_prepared: bool = False,
 ) -> Data:
     """Prepare `rows` prompts and `references` reference images that no LoRA was trained on; images go to OUTPUT_DIR.
 
     training: what each column with a LoRA was trained on, by the columns' titles. Where too few rows are left of a data
     set, nothing is left out, and the columns are marked. references: 0 for a run without scores. Rows without a caption
     are no prompts: they are left out and counted. `announce` is told what lies in a folder and is no row.
+    is_prepared: another process of the run has just done all of it, and this one reads what it wrote.
 
     Raises:
         OSError, ValueError: as `prepare_rows`, or no row has a caption.
@@ -142,7 +144,9 @@ def prepare_data(
             if isinstance(dataset, PreparedRows):
                 return dataset
             with open_task(f"{dataset.name} {what}", count) as report:
-                return prepare_rows(dataset, output / dataset.name, count, lambda done, _: report(done), announce)
+                return prepare_rows(
+                    dataset, output / dataset.name, count, lambda done, _: report(done), announce, is_prepared
+                )
 
         return partial(keep_captioned, prepare) if captions_needed else prepare
 

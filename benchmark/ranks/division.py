@@ -86,11 +86,6 @@ class Division:
                 self._board.put_first(name, [])
         self._board.put(f"{self._ended}/{self.launch.rank}", True)
 
-    def wait_for_all(self, stopped: Callable[[], bool] = never) -> None:
-        """Wait until each rank has said that it makes no more."""
-        names = [f"{self._ended}/{rank}" for rank in range(self.launch.ranks)]
-        self._wait(lambda: self._board.has(*names), stopped)
-
     @property
     def _board(self) -> Board:
         return board_of_process(self.address, os.getpid())

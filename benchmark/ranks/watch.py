@@ -19,7 +19,7 @@ from benchmark.ranks.board import Board, StoreLost
 from benchmark.ranks.launch import Launch
 
 SECONDS_BETWEEN_SIGNS = 0.5
-SECONDS_WITHOUT_A_SIGN = 60.0  # of a rank on another host; one of this host is seen to end at once
+SECONDS_WITHOUT_A_SIGN = 20.0  # of a rank on another host; one of this host is seen to end at once
 SECONDS_TO_TELL = 2.5  # after a signal: a launcher sends one to all ranks where one of them has died
 SECONDS_TO_FAIL = 1.0  # after another rank has: what one cannot use, the others cannot use either
 LOST_STATUS = 1

@@ -44,12 +44,13 @@ def open_jobs(
     held_out: str = "",
     failures: dict[str, str] | None = None,
     writer: str = MAIN_WRITER,
+    others: Sequence[str] = (),
 ) -> list[Job]:
     """Return the columns with the journals of their folders, in the same order.
 
     identity, label_names: of the prompts. held_out: the digest of what is left out of them, "" where nothing is.
     failures: takes, by title, why a column has no usable folder; such a column is left out and costs no other. writer:
-    whose journals these are, where several processes write into the folders.
+    whose journals these are, where several processes write into the folders; others: who writes into them, too.
 
     Raises:
         FingerprintError: a folder holds images of other settings; nothing was generated yet.
@@ -67,7 +68,7 @@ def open_jobs(
         try:
             journal = Journal(
                 folder, fingerprint_of(settings, model, resolved), settings.num_samples,
-                defaults=defaults_of(settings, model), writer=writer,
+                defaults=defaults_of(settings, model), writer=writer, others=others,
             )  # fmt: skip
         except DamagedFolder as error:
             if failures is None:

@@ -64,7 +64,8 @@ class Journal:
 
     count: how many images will be written at most; files of others at further names are no fault then. defaults: what a
     setting was where a recorded fingerprint lacks it. writer: the name of this writer, in each line and in the name of
-    its journal.
+    its journal. others: writers of this run on other hosts: a listing of the folder may not show their new journals for
+    a while, and a look at their names does.
 
     Raises:
         FingerprintError: the folder holds another fingerprint: images of two settings are never mixed.
@@ -80,11 +81,12 @@ class Journal:
         *,
         defaults: Mapping[str, str] | None = None,
         writer: str = MAIN_WRITER,
+        others: Sequence[str] = (),
     ) -> None:
         assert writer != LOOKS_WRITER, "the journal of looks has no other lines"
         self.folder = folder
         self._count = count
-        self._writer = writer
+        self._writer, self._others = writer, tuple(others)
         self._images = folder / IMAGES_NAME
         self._lines_path = folder / lines_name(writer)
         self._fingerprint = {"program": PROGRAM, "schema_version": SCHEMA_VERSION, **fingerprint}
@@ -274,9 +276,14 @@ class Journal:
         """
         return [
             (path, number, record)
-            for path in column_folder.journals_in(self.folder)
+            for path in self._journals()
             for number, (record, _) in enumerate(read_records(path, self._context), start=1)
         ]
+
+    def _journals(self) -> list[Path]:
+        there = column_folder.journals_in(self.folder)
+        named = (self.folder / lines_name(writer) for writer in self._others)
+        return sorted({*there, *(path for path in named if path.is_file())})
 
     def _record(self, line: Line) -> None:
         if not (self.folder / MARK_NAME).is_file():

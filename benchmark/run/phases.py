@@ -108,15 +108,18 @@ def _prepare(
         settings = settings.model_copy(update={"fresh": False})  # the leader has deleted what was there
     plan = plan_run(settings, machine, progress.note)
     fetch(plan, machine, progress, failures)
-    data = prepare(plan, progress)
+    data = prepare(plan, progress, is_prepared=not team.leads_folder)
     team.tell("prepared")
     team.titles = tuple(column.title for column in plan.columns)
     known = {name.upper(): value for name, value in settings if name not in OWN_SETTINGS}
     known |= {"GPU": machine.name, "versions": dict(machine.versions), "prompts": data.prompts.identity}
     team.agree(known | {"columns": ", ".join(team.titles)})
     columns = [column for column in plan.columns if column.title not in failures]
-    writer = MAIN_WRITER if team.is_first else f"rank{team.launch.rank}"
-    jobs = open_jobs(columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures, writer)
+    writers = [MAIN_WRITER, *(f"rank{rank}" for rank in team.ranks.others)]
+    jobs = open_jobs(
+        columns, machine, data.prompts.identity, data.prompts.label_names, data.digest, failures,
+        writers[team.launch.rank], writers,
+    )  # fmt: skip
     team.agree_on_columns({job.title: job.journal.fingerprint for job in jobs})
     return data, jobs
 
@@ -142,8 +145,8 @@ def fetch(plan: RunPlan, machine: Machine, progress: Progress, failures: dict[st
     fetch_needs([item for item in wanted if not item.columns], progress, failures)
 
 
-def prepare(plan: RunPlan, progress: Progress) -> Data:
-    """Return the run's prompts and references, written to OUTPUT_DIR.
+def prepare(plan: RunPlan, progress: Progress, is_prepared: bool = False) -> Data:
+    """Return the run's prompts and references, written to OUTPUT_DIR; another rank has done it where `is_prepared`.
 
     Raises:
         OSError, ValueError: the data cannot be read, or OUTPUT_DIR holds what is not ours; nothing was written then.
@@ -154,7 +157,7 @@ def prepare(plan: RunPlan, progress: Progress) -> Data:
         clear_output(settings.output_dir, plan.columns, settings.num_samples, plan.inputs)
     return prepare_data(
         sources, settings.output_dir, settings.num_samples, settings.references_needed(), trained_on(plan.chosen),
-        progress.counted, progress.note,
+        progress.counted, progress.note, is_prepared,
     )  # fmt: skip
 
 

@@ -265,3 +265,17 @@ def test_a_group_stays_in_one_split_and_a_part_goes_by_its_whole(tmp_path: Path)
 def test_a_row_tells_the_digest_of_its_image_and_none_without(small: PreparedRows) -> None:
     assert small.rows[0].digest == content_digest(Image.new("RGB", (3, 2)))
     assert small.rows[1].digest == ""
+
+
+def test_what_another_process_has_prepared_is_taken_from_its_lines_alone(tmp_path: Path) -> None:
+    written = prepare_rows(Colours(5, broken=(2,)), tmp_path / "Colours", 4)
+    names = sorted(path.name for path in tmp_path.rglob("*"))
+    for image in tmp_path.rglob("*_input.png"):
+        image.write_bytes(b"not looked at")
+    dataset = Colours(5, broken=(2,))
+    again = prepare_rows(dataset, tmp_path / "Colours", 4, is_prepared=True)
+    assert again == written
+    assert dataset.read == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == names
+    with pytest.raises(ValueError, match="colours of 5"):
+        prepare_rows(Colours(6), tmp_path / "Colours", 4, is_prepared=True)

@@ -44,6 +44,18 @@ def test_each_writer_has_a_journal_and_all_are_read_as_one(merged: Path) -> None
     assert snapshot.faults == ()
 
 
+def test_a_writers_journal_is_found_by_its_name_where_a_listing_does_not_show_it_yet(
+    merged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def list_late(folder: Path) -> list[Path]:
+        return [folder / "timings.jsonl"]
+
+    monkeypatch.setattr(column_folder, "journals_in", list_late)
+    assert Journal(merged, FINGERPRINT).read().asked(9).keys() == {0, 1}
+    knowing = Journal(merged, FINGERPRINT, others=("0", "gpu1", "gpu2", "gpu3"))
+    assert knowing.read().asked(9).keys() == {0, 1, 2, 3, 4}
+
+
 def test_a_line_lists_its_indices_and_names_its_round_and_its_writer(merged: Path) -> None:
     line = json.loads((merged / "timings-gpu1.jsonl").read_text())
     assert (line["indices"], line["round"], line["writer"]) == ([2, 3], 0, "gpu1")
