@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from files.reading import shown
@@ -97,6 +98,17 @@ def place_components(pipeline: Any, told: str) -> None:
             skipped = getattr(network, "_skip_keys", None)
             dispatch_model(network, {"": device_map[name]}, force_hooks=True, skip_keys=skipped)
     pipeline.hf_device_map = device_map
+    # Some pipelines give a text encoder tokens on its own GPU, and then join what two encoders gave, as SDXL's.
+    bring_home = partial(_bring_home, pipeline._execution_device)
+    for network in networks.values():
+        network.register_forward_hook(bring_home)
+
+
+def _bring_home(device: torch.device, _network: object, _inputs: object, outputs: Any) -> Any:
+    """Return what a network gave on the GPU on which the pipeline works."""
+    from accelerate.utils import send_to_device
+
+    return send_to_device(outputs, device)
 
 
 def networks_of(pipeline: Any) -> dict[str, torch.nn.Module]:

@@ -66,6 +66,23 @@ def test_a_spread_pipeline_makes_the_images_of_a_whole_one_and_says_where_its_co
 
 
 @pytest.mark.usefixtures("free_bytes")
+def test_what_each_text_encoder_gives_is_sent_to_where_the_pipeline_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = load(write_sdxl(tmp_path / "my-sdxl"), runtime(tmp_path)).pipeline
+    encoders = {name: network for name, network in networks_of(pipeline).items() if name.startswith("text_encoder")}
+    assert len({pipeline.hf_device_map[name] for name in encoders}) == 2, "one on each GPU"
+    sent: list[tuple[str, torch.device]] = []
+    # A tensor on a CPU does not keep which of its two names it was sent to.
+    send = lambda outputs, device: sent.append((type(outputs).__name__, device)) or outputs  # noqa: E731
+    monkeypatch.setattr(accelerate.utils, "send_to_device", send)
+    for encoder in encoders.values():
+        encoder(torch.zeros(1, 4, dtype=torch.long), output_hidden_states=True)
+    home = pipeline._execution_device
+    assert sent == [("BaseModelOutputWithPooling", home), ("CLIPTextModelOutput", home)]
+
+
+@pytest.mark.usefixtures("free_bytes")
 def test_a_spread_pipeline_is_asked_for_other_options_where_it_is(tmp_path: Path) -> None:
     folder = write_sdxl(tmp_path / "my-sdxl")
     spread = load(folder, runtime(tmp_path))
