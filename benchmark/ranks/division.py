@@ -67,6 +67,11 @@ class Division:
                 return
             yield handed_out[place], shared[place]
 
+    def claimed_count(self) -> int:
+        """Return how many images ranks have claimed by now."""
+        claimed = self._board.add(self._counter, 0)
+        return sum(len(indices) for indices, _ in self._slices(self._shared)[:claimed])
+
     def shared_count(self) -> int:
         """Return how many images all ranks make together."""
         return sum(len(indices) for indices, _ in self._slices(self._shared))

@@ -149,10 +149,13 @@ class _Bulk:
             division.offer([one for one in slices if not self._covered.issuperset(one[0])], self._seconds_per_image())
         if self._job.is_search:
             return
-        loop_start, total, seen = time.perf_counter(), division.shared_count(), 0
+        total = division.shared_count()
         # Rank 0's progress is shown, so it loads before it claims; another one may come too late for a slice.
-        name = self._name(self._loaded()) if division.is_first and total else self._job.title
+        is_shown = division.is_first and division.claimed_count() < total
+        name = self._name(self._loaded()) if is_shown else self._job.title
+        loop_start, seen = time.perf_counter(), division.claimed_count()
         with self._progress.task(name, total) as task, ImageWriter(self._job.journal) as writer:
+            task.advance(seen, made=False)
             for handed_out, (indices, size) in division.claim(self._stopped):
                 self._make_whole(indices, size, writer)
                 task.advance(handed_out - seen)  # what the other ranks claim counts, too

@@ -36,7 +36,7 @@ from files.writing import remove_leftovers
 
 # Each rank may have another one of these.
 OWN_SETTINGS = frozenset({"output_dir", "fresh", "device", "offline"})
-ELSEWHERE = "images of it are on other hosts: join the folders with python -m benchmark.merge"
+ELSEWHERE = "some images are on other hosts: join the folders with python -m benchmark.merge"
 
 
 def run_benchmark(settings: Settings, ranks: Ranks = ALONE) -> RunResult:

@@ -86,7 +86,7 @@ class Team:
                 hosts = ", ".join(seen[rank][0] for rank in self.apart)
                 announce(
                     f"{hosts} cannot see OUTPUT_DIR={folder} of {self.launch.host}: each keeps the images that it "
-                    "makes in its own; join the folders with python -m benchmark.merge, and run the command once more"
+                    "makes in its own; copy them to one host, join them with python -m benchmark.merge, and go on there"
                 )
         elif self.launch.rank == own:
             name = self.ranks.hear("token")
@@ -231,9 +231,9 @@ class Team:
         )
 
     def card(self, device: str) -> str:
-        """Return the UUID of this rank's GPU, as NVML has it; of a CPU, the name of the process."""
+        """Return the UUID of this rank's GPU, as NVML has it; of a CPU, the name of the rank."""
         if device == "cpu":
-            return f"process {self.launch.rank}"
+            return f"rank {self.launch.rank}"
         from benchmark.measure.nvml import torch_uuid
 
         return f"GPU-{torch_uuid(device).removeprefix('GPU-')}"
