@@ -35,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     from benchmark.ranks.launch import read_launch, take_gpu
+    from benchmark.ranks.ranks import give_up
     from benchmark.run.outcome import carry_out, status_of_error
     from benchmark.settings.command_line import parse_command
     from files.hub import network
 
-    speaks = True
+    speaks, launch = True, None
     try:
         launch = read_launch()
         speaks = launch.local_rank == 0
@@ -51,6 +52,8 @@ def _run(arguments: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         if speaks:
             print(f"{NAME}: {one_line(error)}", file=sys.stderr)
+        if launch is not None:
+            give_up(launch, one_line(error))
         return status_of_error(error)
     if outcome.text and (reason := print_whole(outcome.text)):
         kept = f"; {outcome.kept} has its figures" if outcome.kept else ""

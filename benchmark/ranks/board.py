@@ -73,8 +73,8 @@ class Board:
         return f"{self.address.prefix}/{name}"
 
 
-def open_board(address: Address) -> Board:
-    """Connect to a store that is served already.
+def open_board(address: Address, seconds: float = ANSWER_SECONDS) -> Board:
+    """Connect to a store that is served already. seconds: for how long to try, and to wait for its answers.
 
     Raises:
         StoreLost: it is not.
@@ -84,7 +84,7 @@ def open_board(address: Address) -> Board:
     with _answering():
         store = TCPStore(
             address.host, address.port, is_master=False, wait_for_workers=False,
-            timeout=timedelta(seconds=ANSWER_SECONDS),
+            timeout=timedelta(seconds=seconds),
         )  # fmt: skip
     return Board(store, address)
 
@@ -95,7 +95,7 @@ def board_of_process(address: Address, process: int) -> Board:  # noqa: ARG001 (
     return open_board(address)
 
 
-def meet(prefix: str, host: str, port: int) -> Board:
+def meet(address: Address) -> Board:
     """Connect as one of the ranks that the environment describes; rank 0 serves the store where its launcher does not.
 
     Raises:
@@ -106,7 +106,7 @@ def meet(prefix: str, host: str, port: int) -> Board:
     with _answering():
         store, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=CONNECTING_SECONDS))))
         store.set_timeout(timedelta(seconds=ANSWER_SECONDS))
-    return Board(store, Address(host, port, prefix))
+    return Board(store, address)
 
 
 @contextmanager

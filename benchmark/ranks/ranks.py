@@ -13,12 +13,13 @@ from typing import Any
 
 from benchmark.console.interruption import Stop, status_of
 from benchmark.console.plain_text import one_line
-from benchmark.ranks.board import CONNECTING_SECONDS, Address, Board, meet, open_board
+from benchmark.ranks.board import CONNECTING_SECONDS, Address, Board, StoreLost, meet, open_board
 from benchmark.ranks.launch import Launch
 from benchmark.ranks.watch import GOES_ON, SECONDS_TO_TELL, Watch
 
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_TO_END = 10.0  # of the others, once the run is over
+SECONDS_TO_GIVE_UP = 10.0  # for telling the others, of a rank that ends before it has met them
 Work = Callable[[str], None]  # takes the device of the process that runs it
 
 
@@ -179,6 +180,19 @@ class RankHelpers:
         return self.ranks.ask(works, self.helping)
 
 
+def give_up(launch: Launch, reason: str) -> None:
+    """Tell the ranks of other hosts that this one ends before it has met them; its own launcher tells those of its."""
+    if launch.node:
+        with suppress(StoreLost):
+            board = open_board(_address_of(launch), SECONDS_TO_GIVE_UP)
+            board.put_first("lost", (launch.rank, f"{launch.name}: {reason}", 0))
+
+
+def _address_of(launch: Launch) -> Address:
+    """Return where a launch's store is. The names in it begin anew where a launcher starts its ranks again."""
+    return Address(launch.address, launch.port, f"text-to-image/{launch.attempt}-{launch.ranks}")
+
+
 @contextmanager
 def open_ranks(
     launch: Launch, program: str, leave: Callable[[int], None] = os._exit, goes_on: str = GOES_ON
@@ -200,7 +214,7 @@ def open_ranks(
         with suppress(OSError):  # a stderr that is closed or full keeps no rank from its end
             os.write(2, f"{program}: {line}\n".encode())
 
-    board = meet(f"text-to-image/{launch.attempt}", launch.address, launch.port)
+    board = meet(_address_of(launch))
     watch = Watch(launch, open_board(board.address), tell, leave, goes_on)
     watch.start()
     ranks = Ranks(launch, board, watch)

@@ -56,7 +56,7 @@ class BulkJob:
     @property
     def grown_from(self) -> int | None:
         """From which index on a size is chosen anew, of a run that has at least doubled; None where the sizes stay."""
-        counts = [size.count for size in self.sizes]
+        counts = [size.count for size in self.sizes if size.asked]  # others only tell how large an image's call was
         chosen_for = max(counts, default=0)
         is_grown = self.asked is None and all(counts) and 0 < 2 * chosen_for <= self.count
         start = max([chosen_for, *(index + 1 for index in self.covered)])

@@ -107,7 +107,12 @@ def _prepare(
     if not team.leads_folder:
         settings = settings.model_copy(update={"fresh": False})  # the leader has deleted what was there
     plan = plan_run(settings, machine, progress.note)
-    fetch(plan, machine, progress, failures)
+    try:
+        fetch(plan, machine, progress, failures)
+    except NoColumnLeft:
+        if team.is_first:  # it has told why of each
+            raise
+        raise NoColumnLeft("; ".join(f"{title}: {reason}" for title, reason in failures.items())) from None
     data = prepare(plan, progress, is_prepared=not team.leads_folder)
     team.tell("prepared")
     team.titles = tuple(column.title for column in plan.columns)

@@ -66,13 +66,14 @@ def generate(
     """
     with ExitStack() as folders:
         columns = list(_open(jobs, prompts, device, progress, failures, folders))
-        session = new_process_id()
+        session, without_size = new_process_id(), dict[str, str]()  # such a column is timed all the same
         team.begin(session)
         team.wait_for_quiet(stop)
         if team.has_other_hosts and not stop():  # they begin with bulk at once, and need to know its batch size
             team.skip_all_but([column.job.title for column in columns])
-            run_all(_bulk(columns, session, team, is_search=True), progress, stop, failures)
+            run_all(_bulk(columns, session, team, is_search=True), progress, stop, without_size)
         run_all(list(_rounds(columns, session, team.launch.host)), progress, stop, failures)
+        failures.update({title: reason for title, reason in without_size.items() if title not in failures})
         team.end_own_rounds(stop)
         if stop():
             return

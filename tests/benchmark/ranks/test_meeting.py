@@ -143,3 +143,18 @@ def test_ranks_that_would_make_other_images_are_refused(
             agreed(second, settings, made_with)
     else:
         agreed(second, settings, made_with)
+
+
+def test_a_rank_that_ends_before_the_meeting_tells_the_other_hosts_why() -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    launch = Launch(3, 4, 1, 2, 1, "127.0.0.1", store.port)
+    meeting.give_up(launch, "DEVICE=cuda: this host has 1 GPU")
+    told = open_board(Address("127.0.0.1", store.port, "text-to-image/0-4")).get("lost")
+    assert told == (3, f"{launch.name}: DEVICE=cuda: this host has 1 GPU", 0)
+    of_first_host = Launch(1, 4, 1, 2, 0, "127.0.0.1", 1)  # where no store is
+    meeting.give_up(of_first_host, "its own launcher tells the others of it")
+
+
+def test_ranks_that_a_launcher_starts_again_read_nothing_of_those_before() -> None:
+    launches = [Launch(0, 4), Launch(0, 4, attempt=1), Launch(0, 3)]
+    assert len({meeting._address_of(launch).prefix for launch in launches}) == 3

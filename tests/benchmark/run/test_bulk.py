@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from noise_model import Noise, bulk, read, time_slices
+from noise_model import FINGERPRINT, Noise, bulk, read, time_slices
+from PIL import Image
 
 from benchmark.measure.clock import Clock
 from benchmark.run import batch_size_search
+from benchmark.run.journal import Journal
+from benchmark.run.journal_lines import Batch
 from models.base import Request
 
 IMAGES = {index: f"{index:05d}.png" for index in range(100)}
@@ -72,6 +75,16 @@ def test_a_run_that_has_doubled_chooses_a_size_anew_for_what_is_new(tmp_path: Pa
     again = Noise()
     bulk(tmp_path, again, 2, 22, asked=None)
     assert again.loads == 0
+
+
+def test_images_of_a_size_that_is_not_recorded_keep_no_longer_run_from_choosing_one(tmp_path: Path) -> None:
+    bulk(tmp_path, Noise(), 2, 6, asked=None)
+    beside = Journal(tmp_path, FINGERPRINT, writer="rank1")  # made in halves where memory ran out on another rank
+    batch = Batch((6, 7), 1.0, ("image 6", "image 7"), batch_size=2, purpose="bulk")
+    beside.record_batch(batch, [Image.new("RGB", (4, 4), (index, 0, 0)) for index in (6, 7)])
+    assert sizes(tmp_path) == [(2, 1, "auto"), (6, 2, "")]
+    bulk(tmp_path, Noise(), 2, 22, asked=None)
+    assert sizes(tmp_path)[-1][::2] == (8, "auto")
 
 
 def test_a_new_batch_size_is_compiled_only_where_that_takes_less_than_the_images(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -189,3 +190,23 @@ def test_what_hosts_with_folders_of_their_own_have_made_is_not_made_again(addres
     assert len(second.made("New")) == 4
     assert not first.made("New").keys() & second.made("New").keys()
     assert any("once the folders are joined" in line for line in first.notes.lines)
+
+
+def test_a_column_without_a_batch_size_is_timed_all_the_same(
+    address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_out = SETTINGS.model_copy(update={"bulk_batch_size": "auto"})
+    monkeypatch.setattr(sys.modules[__name__], "SETTINGS", found_out)
+    loads: list[int] = []
+
+    def load() -> Noise:
+        loads.append(1)
+        if len(loads) == 1:  # rank 0 looks for a size before it times
+            raise OSError("no memory is left")
+        return Noise()
+
+    first = Rank(address, on_two_hosts(0), tmp_path, {"New": load})
+    second = Rank(address, on_two_hosts(1), tmp_path, {"New": Noise})
+    work_together(first, second)
+    assert "no memory is left (bulk)" in first.failures["New"]
+    assert first.made("New") == dict.fromkeys(range(TIMED), "0")
