@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line
 from benchmark.console.streams import print_whole
+from benchmark.ranks.launch import is_first
+from benchmark.ranks.watch import seconds_to_settle
 
 NAME = "run_inference.py"
 STOPPED = "stopped; the same command goes on from the last whole batch"
@@ -29,8 +31,7 @@ STOPPED = "stopped; the same command goes on from the last whole batch"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark that the environment and `arguments` ask for; return the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    speaks = os.environ.get("RANK", "0") == "0"  # one of several processes
-    return exit_status_of(lambda: _run(given), NAME, STOPPED if speaks else "")
+    return exit_status_of(lambda: _run(given), NAME, STOPPED if is_first() else "", seconds_to_settle())
 
 
 def _run(arguments: Sequence[str]) -> int:

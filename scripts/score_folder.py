@@ -36,8 +36,9 @@ from benchmark.console.plain_text import one_line, visible
 from benchmark.console.progress import Progress
 from benchmark.data.sources.image_files import captions_beside
 from benchmark.measure.machine import choose_machine
-from benchmark.ranks.launch import read_launch, take_gpu
+from benchmark.ranks.launch import is_first, read_launch, take_gpu
 from benchmark.ranks.ranks import RankHelpers, Ranks, open_ranks
+from benchmark.ranks.watch import seconds_to_settle
 from files.listing import LeftOut, count_reasons, list_folder
 from files.reading import decode_text, read_regular, shown
 from metrics import METRICS
@@ -66,7 +67,7 @@ DEFAULT_METRICS = "fid,kid"
 MOST = 1_000_000  # images at once, or robots
 MOST_CAPTION_BYTES = 1_000_000
 # Of a launcher's processes, the one that prints.
-IS_FIRST = os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
+IS_FIRST = is_first()
 GOES_ON = "the same command goes on with the features it has kept"
 
 
@@ -380,4 +381,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "score_folder", f"stopped; {GOES_ON}" if IS_FIRST else ""))
+    leave(exit_status_of(main, "score_folder", f"stopped; {GOES_ON}" if IS_FIRST else "", seconds_to_settle()))

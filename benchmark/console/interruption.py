@@ -37,20 +37,21 @@ def status_of(stop: KeyboardInterrupt) -> int:
     return stop.status if isinstance(stop, Stopped) else 128 + signal.SIGINT
 
 
-def exit_status_of(program: Callable[[], int], name: str, message: str) -> int:
+def exit_status_of(program: Callable[[], int], name: str, message: str, wait_s: float = 0.0) -> int:
     """Return the exit status of `program`, which signals may stop and whose streams may fail.
 
     The three signals raise `Stopped` in the program. Where that arrives here, "name: message" is the one line on
     stderr, and the status is 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP. A program that catches KeyboardInterrupt
-    itself returns `status_of` it. Where `message` is empty, another process has the line. The streams are guarded as
-    `benchmark.console.streams.guarded` says. A script ends with
+    itself returns `status_of` it. Where `message` is empty, another process has the line. A signal that comes
+    while modules are imported ends the program after `wait_s` seconds, in which a thread may find out why it came. The
+    streams are guarded as `benchmark.console.streams.guarded` says. A script ends with
 
         if __name__ == "__main__":
             leave(exit_status_of(main, "prepare_inputs", "stopped; the same command goes on from here"))
     """
     line = f"{name}: {message}" if message else ""
     try:
-        with guarded(name), _handling(_Raising(line)):
+        with guarded(name), _handling(_Raising(line, wait_s)):
             try:
                 return program()
             except KeyboardInterrupt as stop:
@@ -127,14 +128,15 @@ class _Raising:
     there is shown as "Exception ignored" where the import system calls back.
     """
 
-    def __init__(self, line: str) -> None:
-        self._line = line
+    def __init__(self, line: str, wait_s: float = 0.0) -> None:
+        self._line, self._wait_s = line, wait_s
         self.seen = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.seen = self.seen or number
         while frame is not None:
             if frame.f_code.co_filename.startswith("<frozen importlib"):
+                time.sleep(self._wait_s)
                 _tell(self._line)
                 os._exit(128 + number)
             frame = frame.f_back

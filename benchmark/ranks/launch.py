@@ -59,22 +59,29 @@ class Launch:
         return f"rank {self.rank} on {self.host}"
 
 
+def is_first(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this process is the one that speaks, of those that a launcher started.
+
+    Without a launcher, RANK may be the rank of a LoRA.
+    """
+    return "WORLD_SIZE" not in environment or environment.get("RANK", "0") == "0"
+
+
 def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
     """Return how this process was started; alone, where no launcher says otherwise.
 
     Raises:
         ValueError: the launcher's variables contradict one another, or one of them is missing; one line.
     """
-    if "WORLD_SIZE" not in environment and "RANK" not in environment:
+    if "WORLD_SIZE" not in environment:  # RANK may then be the rank of a LoRA
         return Launch()
     lacking = [name for name in _NEEDED if not environment.get(name)]
     if lacking and environment.get("WORLD_SIZE") == "1":
         return Launch()
     if lacking:
-        given = " and ".join(f"{name}={environment[name]}" for name in ("RANK", "WORLD_SIZE") if name in environment)
         raise ValueError(
-            f"{given} without {lacking[0]}: start the run with torchrun or accelerate launch, which set all of them, "
-            "or unset both for one process"
+            f"WORLD_SIZE={environment['WORLD_SIZE']} without {lacking[0]}: start the run with torchrun or accelerate "
+            "launch, which set both, or unset WORLD_SIZE for one process"
         )
     numbers = {name: _number(environment, name) for name in _NEEDED if name != "MASTER_ADDR"}
     rank, ranks = numbers["RANK"], numbers["WORLD_SIZE"]

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +24,11 @@ SECONDS_TO_TELL = 2.5  # after a signal: a launcher sends one to all ranks where
 SECONDS_TO_FAIL = 1.0  # after another rank has: what one cannot use, the others cannot use either
 LOST_STATUS = 1
 GOES_ON = "the same command goes on from the last whole batch"
+
+
+def seconds_to_settle(environment: Mapping[str, str] = os.environ) -> float:
+    """Return how long a signal may wait: of several processes, another one may have died, which then is told."""
+    return SECONDS_TO_TELL if "WORLD_SIZE" in environment else 0.0
 
 
 class Watch:

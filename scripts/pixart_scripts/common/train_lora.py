@@ -26,9 +26,9 @@ from typing import IO, Any, get_args
 
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
-from benchmark.ranks.launch import Launch, check_device, read_launch
+from benchmark.ranks.launch import Launch, check_device, is_first, read_launch
 from benchmark.ranks.ranks import Ranks, open_ranks
-from finetuning.notes import is_first
+from benchmark.ranks.watch import seconds_to_settle
 from finetuning.settings import TARGET_MODULES, LossWeighting, Schedule, TrainingSettings
 from models.base import DType
 
@@ -186,4 +186,4 @@ def _watched(ranks: Ranks) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "train_lora", f"stopped; {GOES_ON}" if is_first() else ""))
+    leave(exit_status_of(main, "train_lora", f"stopped; {GOES_ON}" if is_first() else "", seconds_to_settle()))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from torch.distributed import TCPStore
@@ -16,7 +17,9 @@ from benchmark.console.interruption import Stop
 from benchmark.ranks import watch as watching
 from benchmark.ranks.board import Address, open_board
 from benchmark.ranks.launch import Launch
-from benchmark.ranks.watch import GOES_ON, Watch
+from benchmark.ranks.watch import GOES_ON, Watch, seconds_to_settle
+
+ROOT = Path(__file__).parents[3]
 
 
 class Rank:
@@ -140,3 +143,27 @@ def test_a_signal_for_one_rank_stops_all_and_rank_0_says_so(ranks: list[Rank], m
     assert ranks[0].told[0].startswith("Stopping after this batch")
     assert ranks[1].told == []
     assert ranks[0].left == ranks[1].left == []
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "told", "status"), [(10.0, "rank 1 has ended", 1), (0.0, "run: stopped\n", 128 + signal.SIGTERM)]
+)
+def test_a_signal_during_an_import_leaves_time_to_say_which_rank_has_died(
+    tmp_path: Path, wait_s: float, told: str, status: int
+) -> None:
+    (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    program = (
+        "import os, sys, threading\n"
+        "from benchmark.console.interruption import exit_status_of\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "def find_dead():\n    os.write(2, b'rank 1 has ended')\n    os._exit(1)\n"
+        "def run():\n    threading.Timer(0.5, find_dead).start()\n    import slow\n"
+        f"exit_status_of(run, 'run', 'stopped', {wait_s})\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.stderr, ended.returncode) == (told, status)
+
+
+def test_of_one_process_a_signal_waits_for_nothing() -> None:
+    assert seconds_to_settle({"RANK": "16"}) == 0.0
+    assert seconds_to_settle({"WORLD_SIZE": "2"}) > watching.SECONDS_TO_FAIL + watching.SECONDS_BETWEEN_SIGNS
