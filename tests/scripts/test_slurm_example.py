@@ -34,11 +34,15 @@ def calls(tmp_path: Path) -> list[list[str]]:
     for name, body in STUBS.items():
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").write_text("")
     slurm = {"SLURM_JOB_NODELIST": "gpu-[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "77", "SCRATCH": "/scratch/me"}
     environment = os.environ | slurm | {
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "USER": "me", "CALLS": str(tmp_path / "calls"),
     }  # fmt: skip
-    told = subprocess.run(["bash", str(EXAMPLE)], env=environment, text=True, capture_output=True, check=False)
+    told = subprocess.run(
+        ["bash", str(EXAMPLE)], cwd=tmp_path, env=environment, text=True, capture_output=True, check=False
+    )
     assert told.returncode == 0, told.stderr
     return [shlex.split(line) for line in (tmp_path / "calls").read_text().splitlines()]
 

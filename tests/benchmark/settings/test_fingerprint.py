@@ -22,7 +22,7 @@ def fingerprint_of(settings: Settings) -> dict[str, str]:
 LEFT_OUT = {
     "NUM_SAMPLES", "NUM_REFERENCES", "OUTPUT_DIR", "FRESH", "OFFLINE", "MODELS", "METRICS", "INCEPTION_WEIGHTS",
     "FID_PROTOCOL", "FEATURE_DTYPE", "DINOV2_MODEL", "CLIP_MODEL", "REFERENCE", "ROUNDS", "PASSES", "BULK_BATCH_SIZE",
-    "QUALITY_MARGIN", "SWEEP",
+    "QUALITY_MARGIN", "SWEEP", "TIMED_ON",
 }  # fmt: skip
 
 
