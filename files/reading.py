@@ -157,6 +157,14 @@ def valid_text(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
+def has_digest(path: Path, digest: str) -> bool:
+    """Return whether a file is there and has this digest."""
+    try:
+        return file_digest(path) == digest
+    except OSError:
+        return False
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of the file's content; a file that did not change is read once in a process.
 

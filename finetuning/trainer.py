@@ -6,7 +6,6 @@ follows from the step's number (`finetuning.step`).
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmark.console.progress import Progress
+from benchmark.console.progress import Progress, silent_stream
 from benchmark.measure.machine import choose_machine
 from files.images import decode_rgb
 from files.reading import read_regular
@@ -125,7 +124,7 @@ class _Training:
         self._accelerator, self._folder = accelerator, folder
         self._device = str(accelerator.device)
         self._dtype = _DTYPES[accelerator.mixed_precision]
-        self._progress = Progress(None if accelerator.is_main_process else io.StringIO())
+        self._progress = Progress(None if accelerator.is_main_process else silent_stream())
 
     def run(self) -> Outcome:
         settings, accelerator = self._settings, self._accelerator

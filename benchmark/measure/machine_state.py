@@ -117,7 +117,7 @@ class StateReader:
         """Return the state as it was when the reader was made. To be called when the model is loaded.
 
         devices: the GPUs of a model that is on several. The state is that of the first; who else has any of them in
-        use, and what held down the clocks of any, is told of all.
+        use, and what held down the clocks of any, counts for all.
         """
         self._processor_time = read_processor_time(find_own_processes())
         if self._cards:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from benchmark.ranks.board import Address, Board, board_of_process
 from benchmark.ranks.launch import Launch
-from benchmark.ranks.ranks import SECONDS_BETWEEN_LOOKS, never
+from benchmark.ranks.ranks import never, wait_until
 
 LEAST_SHARED_SECONDS = 75.0  # of the phase of all ranks, so that 60 of them can be counted
 SECONDS_ALONE = 12.0
@@ -55,7 +54,7 @@ class Division:
     def wait(self, stopped: Callable[[], bool] = never) -> bool:
         """Wait until `is_offered` and this rank may begin; return False where it was stopped before."""
         before = [] if not self.after or self.launch.node else [replace(self, name=self.after)._closed]
-        return self._wait(lambda: self._board.has(self._shared, self._kept, *before), stopped)
+        return wait_until(lambda: self._board.has(self._shared, self._kept, *before), stopped)
 
     def claim(self, stopped: Callable[[], bool] = never) -> Iterator[tuple[int, Slice]]:
         """Yield slices that no other rank makes, each with how many images all ranks have claimed with it."""
@@ -81,7 +80,7 @@ class Division:
         assert self.is_first
         kept = self._slices(self._kept)
         others = [f"{self._ended}/{rank}" for rank in self.launch.node_ranks if rank]
-        return kept if not kept or self._wait(lambda: self._board.has(*others), stopped) else []
+        return kept if not kept or wait_until(lambda: self._board.has(*others), stopped) else []
 
     def end(self) -> None:
         """Say that this rank makes no more of the column; rank 0 says so for all, as when the column has failed."""
@@ -97,13 +96,6 @@ class Division:
 
     def _slices(self, name: str) -> list[Slice]:
         return _unpacked(self._board.get(name))
-
-    def _wait(self, is_so: Callable[[], bool], stopped: Callable[[], bool]) -> bool:
-        while not is_so():
-            if stopped():
-                return False
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        return True
 
     @property
     def _shared(self) -> str:

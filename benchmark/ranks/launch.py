@@ -59,12 +59,14 @@ class Launch:
         return f"rank {self.rank} on {self.host}"
 
 
-def is_first(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether this process is the one that speaks, of those that a launcher started.
+def is_launched(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a launcher started this process; RANK alone may be the rank of a LoRA."""
+    return bool(environment.get("WORLD_SIZE"))
 
-    Without a launcher, RANK may be the rank of a LoRA.
-    """
-    return "WORLD_SIZE" not in environment or environment.get("RANK", "0") == "0"
+
+def is_first(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this process is the one that speaks, of those that a launcher started."""
+    return not is_launched(environment) or environment.get("RANK", "0") == "0"
 
 
 def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
@@ -73,7 +75,7 @@ def read_launch(environment: Mapping[str, str] = os.environ) -> Launch:
     Raises:
         ValueError: the launcher's variables contradict one another, or one of them is missing; one line.
     """
-    if "WORLD_SIZE" not in environment:  # RANK may then be the rank of a LoRA
+    if not is_launched(environment):
         return Launch()
     lacking = [name for name in _NEEDED if not environment.get(name)]
     if lacking and environment.get("WORLD_SIZE") == "1":

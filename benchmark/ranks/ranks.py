@@ -28,6 +28,15 @@ def never() -> bool:
     return False
 
 
+def wait_until(is_so: Callable[[], bool], stopped: Callable[[], bool] = never) -> bool:
+    """Look ten times in a second until something is so; return False where it was stopped before."""
+    while not is_so():
+        if stopped():
+            return False
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return True
+
+
 class Ranks:
     """The ranks of a run, of which this process is one; a run of one process has none beside it.
 
@@ -67,12 +76,9 @@ class Ranks:
 
     def hear(self, name: str, stopped: Callable[[], bool] = never) -> Any:
         """Return the value that some rank tells, once it has; None where it was stopped before."""
-        assert self._board is not None, f"a run of one process has no other rank to tell {name}"
-        while not self._board.has(name):
-            if stopped():
-                return None
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        return self._board.get(name)
+        board = self._board
+        assert board is not None, f"a run of one process has no other rank to tell {name}"
+        return board.get(name) if wait_until(lambda: board.has(name), stopped) else None
 
     def has_heard(self, name: str) -> bool:
         """Return whether some rank has told this."""
@@ -137,11 +143,10 @@ class Ranks:
         Said by rank 0, once.
         """
         self.tell("over")
-        if self._board is not None:
+        if (board := self._board) is not None:
             end = time.monotonic() + SECONDS_TO_END
             ended = [f"ended/{rank}" for rank in self.others]
-            while not (self._board.has(*ended) or self._is_stopping() or time.monotonic() > end):
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+            wait_until(lambda: board.has(*ended), lambda: self._is_stopping() or time.monotonic() > end)
 
     def fail(self, reason: str) -> None:
         """Say that this rank cannot go on, which ends the others; rank 0 prints the line, of another rank."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmark.console.interruption import STOPPING, Stop
 from benchmark.ranks.board import Board, StoreLost
-from benchmark.ranks.launch import Launch
+from benchmark.ranks.launch import Launch, is_launched
 
 SECONDS_BETWEEN_SIGNS = 0.5
 SECONDS_WITHOUT_A_SIGN = 20.0  # of a rank on another host; one of this host is seen to end at once
@@ -28,7 +28,7 @@ GOES_ON = "the same command goes on from the last whole batch"
 
 def seconds_to_settle(environment: Mapping[str, str] = os.environ) -> float:
     """Return how long a signal may wait: of several processes, another one may have died, which then is told."""
-    return SECONDS_TO_TELL if "WORLD_SIZE" in environment else 0.0
+    return SECONDS_TO_TELL if is_launched(environment) else 0.0
 
 
 class Watch:

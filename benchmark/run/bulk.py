@@ -125,8 +125,7 @@ class _Bulk:
         return [index for index in range(self._job.start, self._job.count) if index not in self._covered]
 
     def make(self) -> None:
-        start = self._job.grown_from if self._sizes else self._job.start
-        if start is not None and not self._choose_size(start):
+        if not self._has_sizes():
             return
         name = self._name(self._loaded())
         loop_start, total = time.perf_counter(), self._job.count - self._job.start
@@ -134,16 +133,12 @@ class _Bulk:
             task.advance(total - len(self.missing()), made=False)
             while (failed := self._make_slices(task)) is not None:
                 self._halve(*failed, name)
-        loop_s = time.perf_counter() - loop_start
-        self._job.journal.record_finished(
-            Finished(self.clock.peak_memory_bytes(), loop_s, self._timed_s, purpose="bulk", process=self._process)
-        )
+        self._record_finished(time.perf_counter() - loop_start)
 
     def make_share(self, division: Division) -> None:
         """Make what this rank claims of what all ranks make, and as rank 0 what it makes alone."""
         if division.is_first and not division.is_offered():
-            start = self._job.grown_from if self._sizes else self._job.start
-            if start is not None and not self._choose_size(start):
+            if not self._has_sizes():
                 return
             slices = bulk_slices(sorted(self._sizes.items()), self._job.count)
             division.offer([one for one in slices if not self._covered.issuperset(one[0])], self._seconds_per_image())
@@ -171,10 +166,7 @@ class _Bulk:
                     self._make_whole(indices, size, writer)
                     task.advance(len(indices))
         if self.model is not None:
-            loop_s = time.perf_counter() - loop_start
-            self._job.journal.record_finished(
-                Finished(self.clock.peak_memory_bytes(), loop_s, self._timed_s, purpose="bulk", process=self._process)
-            )
+            self._record_finished(time.perf_counter() - loop_start)
 
     def _make_whole(self, indices: range, size: int, writer: ImageWriter) -> None:
         """Make a slice; where memory runs out, and from then on, in calls of half as many requests."""
@@ -200,6 +192,11 @@ class _Bulk:
 
     def _name(self, model: _Model) -> str:
         return self._job.title or model.generator.name
+
+    def _has_sizes(self) -> bool:
+        """Return whether there is a batch size for all images, once one is chosen where that has to be."""
+        start = self._job.grown_from if self._sizes else self._job.start
+        return start is None or self._choose_size(start)
 
     def _choose_size(self, start: int) -> bool:
         """Record the batch size from `start` on; return whether there is one: not where the search was stopped."""
@@ -298,6 +295,11 @@ class _Bulk:
     def _release(self) -> None:
         self.model = None
         self.clock.release_memory()
+
+    def _record_finished(self, loop_s: float) -> None:
+        self._job.journal.record_finished(
+            Finished(self.clock.peak_memory_bytes(), loop_s, self._timed_s, purpose="bulk", process=self._process)
+        )
 
     def _record_loaded(self, model: _Model, size: int) -> Loaded:
         warm = WarmUp((model.first_calls_s[size],), True)

@@ -118,7 +118,7 @@ def _marks(output: Path) -> dict[Path, dict[str, Any]]:
 def _target(
     place: Path, folder: Path, mark: Mapping[str, Any], targets: Mapping[Path, Mapping[str, Any]]
 ) -> Path:  # fmt: skip
-    """Return which of `targets` has the column of `folder`; `place` where none has, and none is there."""
+    """Return which of `targets` has the column of `folder`; `place`, if it is free, where there is no such target."""
     same = [target for target, of_target in targets.items() if not _differing(of_target, mark)]
     if same:
         return place if place in same else same[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -46,7 +46,7 @@ from files import PROGRAM
 from files.deletion import listed
 from files.images import save_png
 from files.locks import locked
-from files.reading import file_digest, read_regular
+from files.reading import has_digest, read_regular
 from files.records import Damaged, read_record, seal, write_record
 from files.writing import append_line, naming, partial_path, publish, remove_leftovers, sync_file, write_text
 
@@ -163,7 +163,7 @@ class Journal:
         changed = [
             str(path) for batch in sorted(lost, key=lambda batch: batch.start)
             for index, digest in zip(batch.indices, batch.digests, strict=True)
-            if (path := self.image_path(index)).is_file() and not _has_digest(path, digest)
+            if (path := self.image_path(index)).is_file() and not has_digest(path, digest)
         ]  # fmt: skip
         return [f"{listed(changed)} changed since this program wrote it; it is made again"] if changed else []
 
@@ -204,22 +204,15 @@ class Journal:
         with naming(self._images):
             self._images.mkdir(parents=True, exist_ok=True)
         paths = [self.image_path(index) for index in batch.indices]
-        try:
+        with published_at_end(paths):
             with ThreadPoolExecutor(MOST_THREADS, "image") as pool:  # packing and syncing let other threads run
                 digests = tuple(pool.map(_write_aside, paths, images))
             pixels = batch.pixels or tuple(map(pixel_digest, images))
             self._record(replace(batch, digests=digests, pixels=pixels, writer=self._writer))
-            for path in paths:
-                with naming(path):
-                    publish(partial_path(path), path, sync=False)
-        finally:
-            for path in paths:
-                with suppress(OSError):
-                    partial_path(path).unlink(missing_ok=True)
 
     def _is_whole(self, batch: Batch) -> bool:
         return all(
-            _has_digest(self.image_path(index), digest)
+            has_digest(self.image_path(index), digest)
             for index, digest in zip(batch.indices, batch.digests, strict=True)
         )
 
@@ -312,6 +305,24 @@ def pixel_digest(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def published_at_end(paths: Collection[Path]) -> Iterator[None]:
+    """Give what the block has written aside for each path, synced, its name at the end; an error leaves nothing aside.
+
+    Raises:
+        OSError: one cannot get its name; the error names it. Those before it have theirs.
+    """
+    try:
+        yield
+        for path in paths:
+            with naming(path):
+                publish(partial_path(path), path, sync=False)
+    finally:
+        for path in paths:
+            with suppress(OSError):
+                partial_path(path).unlink(missing_ok=True)
+
+
 def _write_aside(path: Path, image: Image.Image) -> str:
     """Write the image that will be at `path` beside it, synced; return the digest of the file."""
     partial = partial_path(path)
@@ -332,10 +343,3 @@ def _ends_whole(path: Path) -> bool:
 
 def _with(name: str, value: object, word: str = "") -> str:
     return f"without {name}" if value is None else f"{word}{name}={value}"
-
-
-def _has_digest(path: Path, digest: str) -> bool:
-    try:
-        return file_digest(path) == digest
-    except OSError:
-        return False

@@ -6,19 +6,19 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.run.column_folder import MARK_NAME, journals_in
 from benchmark.run.copies import Join, plan_joins
-from benchmark.run.journal import MOST_THREADS, Journal
+from benchmark.run.journal import MOST_THREADS, Journal, published_at_end
 from benchmark.run.journal_lines import Batch, context_of, read_line, read_records
 from benchmark.run.snapshot import Snapshot
 from files.locks import locked
-from files.reading import file_digest, read_regular
+from files.reading import has_digest, read_regular
 from files.records import read_record, seal
-from files.writing import naming, partial_path, publish, sync_file, write_text
+from files.writing import naming, partial_path, sync_file, write_text
 
 IMAGES_AT_ONCE = 100  # a kill loses the copying of so many at most
 DOING = "joins copies of a run"
@@ -96,21 +96,14 @@ def _take(join: Join, source: Path, chosen: Sequence[Batch], journal: Journal) -
         copied = {
             journal.image_path(index): (source / journal.image_path(index).relative_to(join.target), digest)
             for batch in batches for index, digest in zip(batch.indices, batch.digests, strict=True)
-            if not _is_there(journal.image_path(index), digest)
+            if not has_digest(journal.image_path(index), digest)
         }  # fmt: skip
-        try:
+        with published_at_end(copied):
             with ThreadPoolExecutor(MOST_THREADS, "image") as pool:
                 for _ in pool.map(_copy_aside, copied, copied.values()):
                     pass
             lines.release(batches)
             lines.write()
-            for path in copied:
-                with naming(path):
-                    publish(partial_path(path), path, sync=False)
-        finally:
-            for path in copied:
-                with suppress(OSError):
-                    partial_path(path).unlink(missing_ok=True)
         taken += len(copied)
     return taken
 
@@ -204,10 +197,3 @@ def _copy_aside(path: Path, original: tuple[Path, str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         sync_file(partial)
-
-
-def _is_there(path: Path, digest: str) -> bool:
-    try:
-        return file_digest(path) == digest
-    except OSError:
-        return False

@@ -184,11 +184,10 @@ def evaluate_jobs(
         elif not stop() and job.title not in failures:
             failures[job.title] = "none of its images is there any more"
     scoring = scoring_of(settings, machine.device, progress.counted, team.helpers())
-    there = frozenset(
-        column.result.name for column in found
+    whole = [
+        column for column in found
         if not team.apart or len(column.snapshot.asked(settings.num_samples)) == settings.num_samples
-    )  # fmt: skip
-    whole = [column for column in found if column.result.name in there]
+    ]  # fmt: skip
     scored = {
         column.result.name: column
         for column in evaluate(whole, data.reference, settings, scoring, progress, stop)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from benchmark.console.interruption import Stop
 from benchmark.ranks.division import Division
 from benchmark.ranks.launch import Launch
-from benchmark.ranks.ranks import ALONE, RankHelpers, Ranks
+from benchmark.ranks.ranks import ALONE, RankHelpers, Ranks, wait_until
 from files.writing import partial_path
 
 SECONDS_TO_SEE = 3.0  # what a file system that hosts share may take to show a new file
@@ -121,10 +121,8 @@ class Team:
             self.ranks.tell("agreed", (self.launch.name, known))
             return
         name, agreed = self.ranks.hear("agreed")
-        for what in (*agreed, *(what for what in known if what not in agreed)):
-            here, there = known.get(what), agreed.get(what)
-            if here != there:
-                raise ValueError(f"it has {what}={here}, and {name} has {what}={there}: all ranks run the same")
+        for what, here, there in _differing(known, agreed):
+            raise ValueError(f"it has {what}={here}, and {name} has {what}={there}: all ranks run the same")
 
     def agree_on_columns(self, made_with: Mapping[str, Mapping[str, object]]) -> None:
         """As `agree`, of each column that this rank and rank 0 can make, by what its folder's fingerprint says."""
@@ -135,13 +133,10 @@ class Team:
             return
         name, agreed = self.ranks.hear("columns")
         for title, here in made_with.items():
-            there = agreed.get(title, here)
-            for what in (*there, *(what for what in here if what not in there)):
-                if here.get(what) != there.get(what):
-                    raise ValueError(
-                        f"it would make {title} with {what}={here.get(what)}, and {name} with "
-                        f"{what}={there.get(what)}: all ranks run the same"
-                    )
+            for what, mine, theirs in _differing(here, agreed.get(title, here)):
+                raise ValueError(
+                    f"it would make {title} with {what}={mine}, and {name} with {what}={theirs}: all ranks run the same"
+                )
 
     # While images are generated.
 
@@ -239,6 +234,13 @@ class Team:
         return f"GPU-{torch_uuid(device).removeprefix('GPU-')}"
 
 
+def _differing(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what two mappings differ in, in the order of the second one: the name, and both values."""
+    for what in dict.fromkeys((*there, *here)):
+        if here.get(what) != there.get(what):
+            yield what, here.get(what), there.get(what)
+
+
 def _by_title(told: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
     """Return a line for each title: what the first rank says, and how many say something, too."""
     lines: dict[str, list[str]] = {}
@@ -255,11 +257,7 @@ def _by_title(told: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
 def _is_seen(path: Path) -> bool:
     """Return whether a file is there, or appears soon: file systems of networks keep what they saw of a folder."""
     end = time.monotonic() + SECONDS_TO_SEE
-    while not path.exists():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
+    return wait_until(path.exists, lambda: time.monotonic() > end)
 
 
 NO_TEAM = Team(ALONE)

@@ -147,7 +147,7 @@ def _kill(
     began = time.monotonic()
     if target != "run" and process.exitcode == 0:
         return None
-    log = _log(place).read_text() if _log(place).is_file() else ""
+    log = log_of(place).read_text() if log_of(place).is_file() else ""
     faults = []
     if target != "run" and (process.exitcode != 1 or KILLED not in log):
         faults.append(f"its run ended with status {process.exitcode} and does not say that it was {KILLED}")
@@ -190,17 +190,18 @@ def _run(output: Path, settings: Mapping[str, str], *, is_killed: bool = False, 
     if forks_servers:
         fork_servers()
     os.environ.update(settings, OUTPUT_DIR=str(output))
-    with Path(os.devnull).open("w") as nowhere, _log(output).open("a") as log:
+    with Path(os.devnull).open("w") as nowhere, log_of(output).open("a") as log:
         os.dup2(log.fileno(), 2)  # what workers print
         with redirect_stdout(nowhere), redirect_stderr(log):
             status = run_inference.main([])
     if status != 0:
         if not is_killed:
-            print(_log(output).read_text()[-2000:], file=sys.__stdout__)
+            print(log_of(output).read_text()[-2000:], file=sys.__stdout__)
         raise SystemExit(status)
 
 
-def _log(output: Path) -> Path:
+def log_of(output: Path) -> Path:
+    """Return where a run into this folder writes what it tells."""
     return output.parent / f"{output.name}.log"
 
 

@@ -35,9 +35,10 @@ from typing import Any, Literal
 import run_inference
 from benchmark.run.column_folder import IMAGES_NAME, image_name
 from benchmark.run.journal_lines import Batch
-from files.reading import file_digest
+from benchmark.run.recorded import recorded_lines
+from files.reading import has_digest
 from scripts.measuring import check_run_kills
-from scripts.measuring.check_run_kills import KILLED, PHASES, PRELOAD, differences, phase_of
+from scripts.measuring.check_run_kills import KILLED, PHASES, PRELOAD, differences, log_of, phase_of
 from scripts.measuring.forked_servers import fork_servers
 from scripts.measuring.harness import ROOT, describe_run, end_script, open_parser, write_report
 from scripts.measuring.killing import (
@@ -49,7 +50,7 @@ from scripts.measuring.killing import (
     still_there,
     workers_of,
 )
-from scripts.measuring.run_records import columns_of, lines_of
+from scripts.measuring.run_records import columns_of
 
 PROGRAM = "run_inference.py"
 # A rank's libraries compute with one thread, whatever the number of ranks: images are then the same to the byte.
@@ -182,10 +183,10 @@ def _kill(
     does_without = target == "worker" and rank > 0  # rank 0 makes what the others could not
     if run.exitcode == 0 and not does_without:
         return None  # what was killed had done its work
-    lines = program_lines(_log(place))
+    lines = program_lines(log_of(place))
     faults = [f"{left} processes are left after {SECONDS_TO_END:g} s"] if left else []
     if target == "worker":
-        if not does_without and KILLED not in _log(place).read_text():
+        if not does_without and KILLED not in log_of(place).read_text():
             faults.append(f"the run does not say that its worker was {KILLED}")
         if lines:
             faults.append(f"a worker's death is no end of the run: {'; '.join(lines)}")
@@ -251,7 +252,7 @@ def recorded_batches(output: Path, *, whole: bool = False) -> Iterator[Batch]:
     whole: only those whose images are all there as they were written.
     """
     for column in columns_of(output):
-        for batch in lines_of(column):
+        for batch in recorded_lines(column):
             if not isinstance(batch, Batch) or batch.round:
                 continue
             if not whole or _is_whole(column / IMAGES_NAME, batch):
@@ -264,8 +265,10 @@ def whole_batches(output: Path) -> Iterator[Batch]:
 
 
 def _is_whole(images: Path, batch: Batch) -> bool:
-    paths = [images / image_name(index) for index in batch.indices]
-    return all(path.is_file() for path in paths) and tuple(map(file_digest, paths)) == batch.digests
+    return all(
+        has_digest(images / image_name(index), digest)
+        for index, digest in zip(batch.indices, batch.digests, strict=True)
+    )
 
 
 def _repeated(batches: Collection[Batch]) -> Iterator[str]:
@@ -277,7 +280,7 @@ def _repeated(batches: Collection[Batch]) -> Iterator[str]:
 
 def _become_launcher(output: Path, ranks: int, settings: Mapping[str, str], forked: bool) -> None:
     os.environ.update(settings, OUTPUT_DIR=str(output))
-    with Path(os.devnull).open("w") as nowhere, _log(output).open("a") as log:
+    with Path(os.devnull).open("w") as nowhere, log_of(output).open("a") as log:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(log.fileno(), 2)  # of launcher, ranks and workers
     if forked:
@@ -321,12 +324,8 @@ def _be_rank() -> int:
     return run_inference.main([])
 
 
-def _log(output: Path) -> Path:
-    return output.parent / f"{output.name}.log"
-
-
 def _tail(output: Path) -> str:
-    return _log(output).read_text(errors="replace")[-2000:]
+    return log_of(output).read_text(errors="replace")[-2000:]
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -40,11 +40,11 @@ from benchmark.measure.nvml import list_cards
 from benchmark.ranks.division import SECONDS_ALONE
 from benchmark.report.results import read_results
 from benchmark.run.journal_lines import MAIN_WRITER, Batch, State
+from benchmark.run.recorded import recorded_lines
 from scripts.measuring.harness import ROOT, describe_run, duration, end_script, open_parser, write_report
 from scripts.measuring.run_records import (
     columns_of,
     extrapolate,
-    lines_of,
     rate_of,
     read_seconds,
     with_shares,
@@ -149,7 +149,7 @@ def bulk_figures(output: Path) -> dict[str, Any]:
     columns = columns_of(output)
     if not columns:
         return {}
-    bulk = [line for line in lines_of(columns[0]) if isinstance(line, Batch) and line.purpose == "bulk"]
+    bulk = [line for line in recorded_lines(columns[0]) if isinstance(line, Batch) and line.purpose == "bulk"]
     by_rank: dict[str, list[Batch]] = {}
     for call in bulk:
         by_rank.setdefault(call.writer, []).append(call)
@@ -246,7 +246,7 @@ def measure_latency(options: argparse.Namespace, launcher: Launcher, folder: Pat
         place = folder / f"var-d16-{gpus}"
         ran = launcher.run(place.with_suffix(".log"), [PROGRAM, "--output-dir", str(place)], gpus, **settings)
         states = [
-            line.machine for column in columns_of(place) for line in lines_of(column)
+            line.machine for column in columns_of(place) for line in recorded_lines(column)
             if isinstance(line, State) and line.writer == MAIN_WRITER
         ]  # fmt: skip
         found[f"{gpus} ranks"] = asdict(ran) | {"cards": sorted({state.card_uuid for state in states})}

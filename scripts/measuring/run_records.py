@@ -1,45 +1,23 @@
-"""What the records of a run tell of its time: the lines of its journals, seconds by phase, and what more would take."""
+"""What the records of a run tell of its time: seconds by phase, and what more would take."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.ranks.division import LEAST_SHARED_SECONDS, SECONDS_ALONE
 from benchmark.report.files import JSON_NAME
-from benchmark.run.column_folder import MARK_NAME, journals_in
-from benchmark.run.journal_lines import (
-    MAIN_WRITER,
-    Batch,
-    Finished,
-    Line,
-    Loaded,
-    Measured,
-    context_of,
-    read_line,
-    read_records,
-)
-from files.records import read_record
+from benchmark.run.column_folder import MARK_NAME
+from benchmark.run.journal_lines import MAIN_WRITER, Batch, Finished, Loaded, Measured
+from benchmark.run.recorded import recorded_lines
 
 
 def columns_of(output: Path) -> list[Path]:
     """Return the folders of the columns below an OUTPUT_DIR."""
     return sorted(mark.parent for mark in output.glob(f"*/{MARK_NAME}"))
-
-
-def lines_of(column: Path) -> Iterator[Line]:
-    """Yield the whole lines of all journals of a column's folder; nothing where it has no mark yet."""
-    if not (column / MARK_NAME).is_file():
-        return
-    context = context_of(read_record(column / MARK_NAME))
-    for journal in journals_in(column):
-        for record, _ in read_records(journal, context):
-            line = None if record is None else read_line(record)
-            if line is not None:
-                yield line
 
 
 @dataclass(frozen=True)
@@ -88,7 +66,7 @@ def read_seconds(output: Path, wall_s: float | None = None) -> RunSeconds:
 
 
 def _column_seconds(column: Path) -> ColumnSeconds:
-    lines = list(lines_of(column))
+    lines = recorded_lines(column)
     last = {line.process: line for line in lines if isinstance(line, Loaded) and line.writer == MAIN_WRITER}
     batches = [line for line in lines if isinstance(line, Batch)]
     bulk = [line for line in batches if line.purpose == "bulk"]

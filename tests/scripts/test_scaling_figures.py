@@ -12,6 +12,7 @@ import pytest
 
 from benchmark.ranks.division import LEAST_SHARED_SECONDS, SECONDS_ALONE
 from benchmark.run.journal_lines import Batch
+from benchmark.run.recorded import recorded_lines
 from scripts.measuring import measure_costs, measure_scaling
 from scripts.measuring.measure_scaling import Launcher, ratios, together_within
 from scripts.measuring.run_records import (
@@ -19,7 +20,6 @@ from scripts.measuring.run_records import (
     RunSeconds,
     columns_of,
     extrapolate,
-    lines_of,
     rate_of,
     read_seconds,
     with_shares,
@@ -112,7 +112,7 @@ def test_what_an_image_costs_is_measured_at_a_small_size(tmp_path: Path) -> None
 
 def test_a_folder_without_columns_has_no_lines(tmp_path: Path) -> None:
     assert columns_of(tmp_path) == []
-    assert list(lines_of(tmp_path)) == []
+    assert recorded_lines(tmp_path) == []
     with pytest.raises(OSError, match=r"results\.json"):
         read_seconds(tmp_path)
 

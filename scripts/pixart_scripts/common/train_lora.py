@@ -26,7 +26,7 @@ from typing import IO, Any, get_args
 
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
-from benchmark.ranks.launch import Launch, check_device, is_first, read_launch
+from benchmark.ranks.launch import check_device, is_first, read_launch
 from benchmark.ranks.ranks import Ranks, open_ranks
 from benchmark.ranks.watch import seconds_to_settle
 from finetuning.settings import TARGET_MODULES, LossWeighting, Schedule, TrainingSettings
@@ -44,18 +44,13 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def is_launched(environment: Mapping[str, str]) -> bool:
-    """Return whether a launcher started this process: RANK then numbers it."""
-    return any(environment.get(name) for name in LAUNCHERS_VARIABLES)
-
-
 def rank_variable(environment: Mapping[str, str]) -> str:
     """Return the variable that holds the LoRA's rank: LORA_RANK, or RANK where that is set alone.
 
     A launcher's RANK is the number of a process.
     """
-    named = environment.get("RANK") and not environment.get("LORA_RANK") and not is_launched(environment)
-    return "RANK" if named else "LORA_RANK"
+    launched = any(environment.get(name) for name in LAUNCHERS_VARIABLES)
+    return "RANK" if environment.get("RANK") and not environment.get("LORA_RANK") and not launched else "LORA_RANK"
 
 
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -148,7 +143,7 @@ def main(given: Sequence[str] | None = None) -> int:
         )
     try:
         settings = read_settings(arguments)
-        launch = read_launch() if is_launched(os.environ) else Launch()
+        launch = read_launch()
         check_device(launch, settings.device)
         from finetuning.trainer import LossNotFinite, train_lora  # after the settings: this imports torch
 

@@ -12,7 +12,7 @@ import pytest
 from copies_of_a_run import COUNT, TITLE, add, begin, contents, held, images
 from journal_cases import FINGERPRINT, make, record
 
-from benchmark.run import column_folder, merging
+from benchmark.run import column_folder, journal, merging
 from benchmark.run.journal import Journal
 from benchmark.run.journal_lines import Batch
 from benchmark.run.merging import join_copies, union
@@ -252,8 +252,8 @@ def die_at(step: int, first: Path, second: Path) -> None:
         return wrapped
 
     merging.MOST_THREADS = 1  # type: ignore[misc]
-    for name in ("_copy_aside", "write_text", "publish"):
-        setattr(merging, name, dying(getattr(merging, name)))
+    for module, name in ((merging, "_copy_aside"), (merging, "write_text"), (journal, "publish")):
+        setattr(module, name, dying(getattr(module, name)))
     join(first, second)
     os._exit(0)
 
