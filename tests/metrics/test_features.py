@@ -12,20 +12,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_assets import write_assets
 from torch import Tensor
 
 from metrics import METRICS, entries, features
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
-from metrics.extractors.attribute_network import AttributeNetwork, save_attribute_network
 from metrics.extractors.inception import InceptionFeatures
 from metrics.extractors.precision import full_float32
 from metrics.features import cached_features, choose_extractor, extract_features, halves_of
 from metrics.frechet import fit_gaussian, frechet_distance
 from metrics.needed import INCEPTION_NAME
-from metrics.robots.grammar import load_grammar
 from scripts.measuring.measure_features import random_inception
 
-ASSETS = Path(__file__).parents[2] / "assets"
 CLASS_NAME = "a blue robot with a round head"
 
 
@@ -57,12 +55,7 @@ def _images(folder: Path, count: int, seed: int = 0, sides: tuple[int, ...] = (4
 def scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scoring:
     """Return a scoring whose assets hold an attribute network of random weights, and no downloaded Inception."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))  # torch keeps its downloads in hub/checkpoints there
-    assets = tmp_path / "assets"
-    (assets / "robots").mkdir(parents=True)
-    shutil.copy(ASSETS / "robots" / "parts.json", assets / "robots")
-    torch.manual_seed(0)
-    network = AttributeNetwork((8, 8, 8, 8, 8), 16, load_grammar(assets).sizes)
-    save_attribute_network(network, assets / "attributes")
+    assets = write_assets(tmp_path / "assets")
     return Scoring(device="cpu", assets=assets, cache=tmp_path / "cache", batch_size=4)
 
 

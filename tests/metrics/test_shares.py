@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -15,16 +14,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_assets import write_assets
 from torch import Tensor
 
 from metrics import METRICS, features
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
-from metrics.extractors.attribute_network import AttributeNetwork, save_attribute_network
 from metrics.features import ShareOfImages, cached_features, ends_of_shares, open_extractor
-from metrics.robots.grammar import load_grammar
 from metrics.scoring import open_metrics, score_all
 
-ASSETS = Path(__file__).parents[2] / "assets"
 BATCH = 4
 
 Work = Callable[[str], None]
@@ -100,12 +97,7 @@ def scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scoring:
     monkeypatch.setattr(Blue, "opened", 0)
     monkeypatch.setattr(Blue, "seen", [])
     features._tell_once.cache_clear()
-    assets = tmp_path / "assets"
-    (assets / "robots").mkdir(parents=True)
-    shutil.copy(ASSETS / "robots" / "parts.json", assets / "robots")
-    torch.manual_seed(0)
-    network = AttributeNetwork((8, 8, 8, 8, 8), 16, load_grammar(assets).sizes)
-    save_attribute_network(network, assets / "attributes")
+    assets = write_assets(tmp_path / "assets")
     return Scoring(device="cpu", assets=assets, cache=tmp_path / "cache", batch_size=BATCH)
 
 
