@@ -37,22 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     from benchmark.ranks.launch import read_launch, take_gpu
     from benchmark.ranks.ranks import give_up
+    from benchmark.ranks.speaking import say_failure
     from benchmark.run.outcome import carry_out, status_of_error
     from benchmark.settings.command_line import parse_command
     from files.hub import network
 
-    speaks, launch = True, None
+    launch = None
     try:
         launch = read_launch()
-        speaks = launch.local_rank == 0
         command = parse_command(arguments, os.environ)
         command = command.on(take_gpu(launch, command.settings.device))
         # What libraries print meanwhile is no part of the table.
         with contextlib.redirect_stdout(sys.stderr), network(command.settings.offline):
             outcome = carry_out(command, launch, NAME)
     except (ValueError, OSError) as error:
-        if speaks:
-            print(f"{NAME}: {one_line(error)}", file=sys.stderr)
+        say_failure(f"{NAME}: {one_line(error)}")
         if launch is not None:
             give_up(launch, one_line(error))
         return status_of_error(error)

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, NoReturn, get_args
+from typing import get_args
 
 from benchmark.console.interruption import exit_status_of, leave, stop_on_interrupt
 from benchmark.console.plain_text import one_line, visible
@@ -38,6 +38,7 @@ from benchmark.data.sources.image_files import captions_beside
 from benchmark.measure.machine import choose_machine
 from benchmark.ranks.launch import is_first, read_launch, take_gpu
 from benchmark.ranks.ranks import RankHelpers, Ranks, open_ranks
+from benchmark.ranks.speaking import SpeakingParser, say_failure
 from benchmark.ranks.watch import seconds_to_settle
 from files.listing import LeftOut, count_reasons, list_folder
 from files.reading import decode_text, read_regular, shown
@@ -243,17 +244,6 @@ def format_score(score: Score) -> str:
     return f"{head}\n    {score.identity}, N = {score.n_generated}{against}{floor}"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong with the arguments in one line, and of several processes in the first one alone."""
-
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
-        if IS_FIRST:
-            super()._print_message(message, file)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"score_folder: {one_line(message)}; --help lists the arguments\n")
-
-
 def _text(value: str) -> str:
     """Return what an argument holds. Raises argparse.ArgumentTypeError where that is nothing."""
     if not value.strip():
@@ -286,7 +276,7 @@ def _device(value: str) -> str:
 
 def read_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = _Parser(description="Score a folder of images against real ones.")
+    parser = SpeakingParser(description="Score a folder of images against real ones.")
     parser.add_argument("folder", type=_path, help="the images to score: a folder, or .npz or .npy")
     parser.add_argument("--reference", required=True, type=_text, help="a folder of real images, robots, .npz, or .npy")
     parser.add_argument(
@@ -349,13 +339,14 @@ def help_first(ranks: Ranks, device: str) -> int:
 def main() -> int:
     """Score and print; return the exit status: 0, 1 where no metric has a value, 2 where nothing can be scored."""
     arguments = read_arguments()
-    is_told = True
     try:
         launch = read_launch()
-        is_told = launch.local_rank == 0
         arguments.device = take_gpu(launch, arguments.device)
+    except (OSError, ValueError) as error:
+        say_failure(f"score_folder: {one_line(error)}")
+        return 2
+    try:
         with open_ranks(launch, "score_folder", goes_on=GOES_ON) as ranks:
-            is_told = ranks.is_first
             if not ranks.is_first:
                 return help_first(ranks, arguments.device)
             try:
@@ -363,7 +354,7 @@ def main() -> int:
             finally:
                 ranks.finish()
     except (OSError, ValueError) as error:
-        if is_told:
+        if IS_FIRST:
             print(f"score_folder: {one_line(error)}", file=sys.stderr)
         return 2
     if arguments.json:

@@ -43,15 +43,17 @@ def exit_status_of(program: Callable[[], int], name: str, message: str, wait_s: 
     The three signals raise `Stopped` in the program. Where that arrives here, "name: message" is the one line on
     stderr, and the status is 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP. A program that catches KeyboardInterrupt
     itself returns `status_of` it. Where `message` is empty, another process has the line. A signal that comes
-    while modules are imported ends the program after `wait_s` seconds, in which a thread may find out why it came. The
-    streams are guarded as `benchmark.console.streams.guarded` says. A script ends with
+    where what it raises would be lost (while modules are imported, in a callback of a library) ends the program after
+    `wait_s` seconds, in which a thread may find out why it came. The streams are guarded as
+    `benchmark.console.streams.guarded` says. A script ends with
 
         if __name__ == "__main__":
             leave(exit_status_of(main, "prepare_inputs", "stopped; the same command goes on from here"))
     """
     line = f"{name}: {message}" if message else ""
+    raising = _Raising(line, wait_s)
     try:
-        with guarded(name), _handling(_Raising(line, wait_s)):
+        with guarded(name), raising.ending_where_ignored(), _handling(raising):
             try:
                 return program()
             except KeyboardInterrupt as stop:
@@ -69,10 +71,7 @@ def leave(status: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
     downloads = sys.modules.get("files.downloads")
     if downloads is not None and downloads.has_left_downloads():  # Python would wait for the library's threads
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(status)
+        _end_at_once(status)
     sys.exit(status)
 
 
@@ -113,10 +112,15 @@ def stop_on_interrupt(is_quiet: bool = False) -> Iterator[Stop]:
 
     is_quiet: the line that says so is left to another one.
 
-    The handlers before are put back at the end. What a library has caught of `Stopped` before the block counts.
+    The handlers before are put back at the end.
+
+    Raises:
+        Stopped: a signal came before the block, and a library has caught what was raised.
     """
     former = signal.getsignal(signal.SIGINT)
-    stop = Stop(former.seen if isinstance(former, _Raising) else 0, is_quiet)
+    if isinstance(former, _Raising) and former.seen:
+        raise Stopped(former.seen)
+    stop = Stop(is_quiet=is_quiet)
     with _handling(stop.handle):
         yield stop
 
@@ -124,8 +128,8 @@ def stop_on_interrupt(is_quiet: bool = False) -> Iterator[Stop]:
 class _Raising:
     """A handler that raises `Stopped`, and remembers it, since some libraries catch all that is raised in them.
 
-    While modules are imported it ends the process instead, with the line: nothing is written yet, and what is raised
-    there is shown as "Exception ignored" where the import system calls back.
+    While modules are imported it ends the process instead, with the line: what is raised in a callback of the import
+    system is shown as "Exception ignored", and lost.
     """
 
     def __init__(self, line: str, wait_s: float = 0.0) -> None:
@@ -136,11 +140,35 @@ class _Raising:
         self.seen = self.seen or number
         while frame is not None:
             if frame.f_code.co_filename.startswith("<frozen importlib"):
-                time.sleep(self._wait_s)
-                _tell(self._line)
-                os._exit(128 + number)
+                self._end(number)
             frame = frame.f_back
         raise Stopped(number)
+
+    @contextmanager
+    def ending_where_ignored(self) -> Iterator[None]:
+        """End the process where a signal of this block was raised in what can raise nothing: a finalizer, a callback.
+
+        Python would show "Exception ignored" and a traceback, and go on.
+        """
+        former = sys.unraisablehook
+
+        def end_or_show(ignored: sys.UnraisableHookArgs) -> None:
+            if isinstance(ignored.exc_value, Stopped):
+                self._end(ignored.exc_value.status - 128)
+            former(ignored)
+
+        sys.unraisablehook = end_or_show
+        try:
+            yield
+        finally:
+            sys.unraisablehook = former
+
+    def _end(self, number: int) -> NoReturn:
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)  # what it would raise would be lost, too
+        time.sleep(self._wait_s)
+        _tell(self._line)
+        _end_at_once(128 + number)
 
 
 @contextmanager
@@ -159,6 +187,14 @@ def _handling(handler: Handler) -> Iterator[None]:
     finally:
         for number, handler_before in former.items():
             signal.signal(number, signal.SIG_DFL if handler_before is None else handler_before)
+
+
+def _end_at_once(status: int) -> NoReturn:
+    """End the process with what was printed, wherever it is, and wait for no thread."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, RuntimeError):  # the last: a signal came while it was printed to
+            stream.flush()
+    os._exit(status)
 
 
 def _tell(line: str) -> None:

@@ -22,26 +22,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import Any, get_args
 
 from benchmark.console.interruption import exit_status_of, leave
 from benchmark.console.plain_text import one_line, visible
 from benchmark.ranks.launch import check_device, is_first, read_launch
 from benchmark.ranks.ranks import Ranks, open_ranks
+from benchmark.ranks.speaking import SpeakingParser, say_failure
 from benchmark.ranks.watch import seconds_to_settle
 from finetuning.settings import TARGET_MODULES, LossWeighting, Schedule, TrainingSettings
 from models.base import DType
 
 LAUNCHERS_VARIABLES = ("WORLD_SIZE", "LOCAL_RANK")
 GOES_ON = "run the same command to resume from the last checkpoint"
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what it has to say in the first one of several processes alone."""
-
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
-        if is_first():
-            super()._print_message(message, file)
 
 
 def rank_variable(environment: Mapping[str, str]) -> str:
@@ -56,7 +49,7 @@ def rank_variable(environment: Mapping[str, str]) -> str:
 def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser; what the environment names is its default."""
     base_dir = Path(environment.get("BASE_DIR") or "local_repo/Gundam")
-    parser = _Parser(description="Fine-tune PixArt-Sigma with a LoRA.", allow_abbrev=False)
+    parser = SpeakingParser(description="Fine-tune PixArt-Sigma with a LoRA.", allow_abbrev=False)
 
     def add(name: str, kind: Any, default: Any, text: str, variable: str = "", former: str = "", **more: Any) -> None:
         if variable and environment.get(variable):
@@ -145,19 +138,18 @@ def main(given: Sequence[str] | None = None) -> int:
         settings = read_settings(arguments)
         launch = read_launch()
         check_device(launch, settings.device)
-        from finetuning.trainer import LossNotFinite, train_lora  # after the settings: this imports torch
-
-        try:
-            with open_ranks(launch, "train_lora", goes_on=GOES_ON) as ranks, _watched(ranks):
-                outcome = train_lora(settings, fresh=arguments.fresh)
-        except LossNotFinite as error:
-            if is_first():
-                print(f"train_lora: {one_line(error)}", file=sys.stderr)
-            return 1
     except (OSError, ValueError) as error:
+        say_failure(f"train_lora: {one_line(error)}")
+        return 2
+    from finetuning.trainer import LossNotFinite, train_lora  # after the settings: this imports torch
+
+    try:
+        with open_ranks(launch, "train_lora", goes_on=GOES_ON) as ranks, _watched(ranks):
+            outcome = train_lora(settings, fresh=arguments.fresh)
+    except (LossNotFinite, OSError, ValueError) as error:
         if is_first():
             print(f"train_lora: {one_line(error)}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, LossNotFinite) else 2
     if outcome.is_main:
         told = f"loss {outcome.loss:.4f}" if outcome.loss is not None else "finished already"
         print(f"{visible(str(outcome.folder))}: {outcome.steps} steps, {told}")

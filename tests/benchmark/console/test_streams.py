@@ -137,6 +137,31 @@ def test_a_signal_during_imports_ends_in_one_line_with_its_status(tmp_path: Path
     assert process.returncode == STATUS[name]
 
 
+@pytest.mark.parametrize("name", STATUS)
+@pytest.mark.parametrize("handled", ["from the start", "by the run"])
+def test_a_signal_in_what_can_raise_nothing_ends_in_one_line_with_its_status(
+    tmp_path: Path, name: str, handled: str
+) -> None:
+    # What is raised in a finalizer or in a library's callback is shown as "Exception ignored", and lost.
+    body = f"""
+    import signal
+    from contextlib import nullcontext
+    from benchmark.console.interruption import stop_on_interrupt
+    class Finalized:
+        def __del__(self):
+            signal.raise_signal(signal.{name})
+            signal.raise_signal(signal.{name})
+            time.sleep(2)  # a hang-up twice within a second is one
+            signal.raise_signal(signal.{name})
+    print('printed before')
+    with stop_on_interrupt(is_quiet=True) if {handled == "by the run"} else nullcontext():
+        Finalized()
+    print('goes on')"""
+    process = start(tmp_path, body, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.communicate(timeout=60) == ("printed before\n", "program: stopped\n")
+    assert process.returncode == STATUS[name]
+
+
 def test_before_signals_are_handled_nothing_is_imported_that_takes_time() -> None:
     code = (
         "import sys, run_inference; print({'torch', 'pydantic', 'numpy', 'PIL', 'tqdm', 'models'} & set(sys.modules))"
@@ -230,14 +255,15 @@ def test_two_hangups_of_one_closing_terminal_count_once(monkeypatch: pytest.Monk
             signal.raise_signal(signal.SIGHUP)
 
 
-def test_a_stop_that_a_library_has_caught_is_not_forgotten() -> None:
+def test_a_stop_that_a_library_has_caught_is_not_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
     def program() -> int:
         with contextlib.suppress(BaseException):
             signal.raise_signal(signal.SIGTERM)
-        with stop_on_interrupt() as stop:
-            return stop.status
+        with stop_on_interrupt():
+            raise AssertionError("nothing begins")
 
     assert exit_status_of(program, "program", "stopped") == 143
+    assert capsys.readouterr() == ("", "program: stopped\n")
 
 
 def test_in_another_thread_no_handler_is_set() -> None:
