@@ -28,44 +28,53 @@ from metrics.images import stream_batches
 LEAST_BATCHES = 1
 
 
-class FeatureExtractor(Protocol):
-    """A frozen network that gives each image one row of features, known by its identity before it is loaded.
+class Extractor(Protocol):
+    """What gives each image one row of features, known by its identity before anything is loaded.
 
     key: its name in EXTRACTORS.
     identity: network, resize, precision and weights digest; features of different identities are never compared.
-    distance_label, kernel_label: the names of the rows with the Fréchet and the kernel distance over these features
-    (FID and KID only for the FID Inception). distance_short, kernel_short: the names in the winners' line.
     """
 
     key: str
     name: str
     identity: str
-    distance_label: str
-    distance_short: str
-    kernel_label: str
-    kernel_short: str
 
     def extract(self, images: Sequence[Tensor]) -> Tensor:
         """Return `features_ND`, float32 on the CPU, for uint8 `image_CHW` of any sizes; row i is image i's alone."""
         ...
 
 
-def defer(module: str, name: str) -> Callable[[Scoring], FeatureExtractor]:
+class FeatureExtractor(Extractor, Protocol):
+    """A frozen network whose features have distances that mean something.
+
+    distance_label, kernel_label: the names of the rows with the Fréchet and the kernel distance over these features
+    (FID and KID only for the FID Inception). distance_short, kernel_short: the names in the winners' line.
+    """
+
+    distance_label: str
+    distance_short: str
+    kernel_label: str
+    kernel_short: str
+
+
+def defer(module: str, name: str) -> Callable[[Scoring], Extractor]:
     """Return a function that opens an extractor; its module is imported at the first call."""
 
-    def open_extractor(scoring: Scoring) -> FeatureExtractor:
-        return cast(Callable[[Scoring], FeatureExtractor], getattr(import_module(module), name))(scoring)
+    def open_extractor(scoring: Scoring) -> Extractor:
+        return cast(Callable[[Scoring], Extractor], getattr(import_module(module), name))(scoring)
 
     return open_extractor
 
 
 # An extractor is one file in extractors/ and one line here; it raises MetricUnavailable where its weights are missing.
-EXTRACTORS: dict[str, Callable[[Scoring], FeatureExtractor]] = {
+EXTRACTORS: dict[str, Callable[[Scoring], Extractor]] = {
     "inception": defer("metrics.extractors.inception", "open_inception"),
     "robots": defer("metrics.extractors.robots", "open_robots"),
     "efficientnet": defer("metrics.extractors.efficientnet", "open_efficientnet"),
     "dinov2": defer("metrics.extractors.dinov2", "open_dinov2"),
     "clip": defer("metrics.extractors.clip", "open_clip"),
+    "appearance": defer("metrics.extractors.appearance", "open_appearance"),
+    "contrast": defer("metrics.extractors.appearance", "open_contrast"),
 }
 
 
@@ -77,7 +86,7 @@ def open_extractor(name: str, scoring: Scoring) -> FeatureExtractor:
         MetricUnavailable: its weights are missing; the text says what to do.
         OSError: a setting names weights that do not exist.
     """
-    return EXTRACTORS[name](scoring)
+    return cast(FeatureExtractor, EXTRACTORS[name](scoring))  # the callers that want distances name a network
 
 
 def choose_extractor(reference: ImageSet, scoring: Scoring) -> FeatureExtractor:
@@ -109,7 +118,7 @@ def _tell_once(message: str) -> None:
 
 
 def extract_features(
-    paths: Sequence[Path], extractor: FeatureExtractor, batch_size: int, progress: Callable[[int], None] | None = None
+    paths: Sequence[Path], extractor: Extractor, batch_size: int, progress: Callable[[int], None] | None = None
 ) -> Tensor:
     """Return `features_ND`, float32 on the CPU, in the order of `paths`; only a few images are held at once.
 
@@ -137,7 +146,7 @@ def extract_features(
     return features_ND
 
 
-def _extract_ahead(batches: Iterator[list[Tensor]], extractor: FeatureExtractor) -> Iterator[Tensor]:
+def _extract_ahead(batches: Iterator[list[Tensor]], extractor: Extractor) -> Iterator[Tensor]:
     """Yield each batch's features in order; the network works on one batch while the next is decoded."""
     with ThreadPoolExecutor(1, thread_name_prefix="extract") as worker:
         pending: deque[Future[Tensor]] = deque()
@@ -149,7 +158,7 @@ def _extract_ahead(batches: Iterator[list[Tensor]], extractor: FeatureExtractor)
             yield pending.popleft().result()
 
 
-def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Tensor:
+def cached_features(images: ImageSet, extractor: Extractor, scoring: Scoring) -> Tensor:
     """Return `features_ND` of the set, from `scoring.cache` where this extractor has seen the same images before.
 
     The entry's name is a digest of the extractor's identity, the libraries that decode and compute, and every file's
@@ -174,7 +183,7 @@ def cached_features(images: ImageSet, extractor: FeatureExtractor, scoring: Scor
     return features_ND
 
 
-def _extract_here(images: ImageSet, extractor: FeatureExtractor, scoring: Scoring) -> Tensor:
+def _extract_here(images: ImageSet, extractor: Extractor, scoring: Scoring) -> Tensor:
     with scoring.progress(f"{images.name} through {extractor.name}", len(images)) as report:
         return extract_features(images.paths, extractor, scoring.images_at_once, report)
 
@@ -252,7 +261,7 @@ def _shares_of(images: ImageSet, scoring: Scoring) -> list[ImageSet]:
 
 
 def _extract_together(
-    shares: Sequence[ImageSet], extractor: FeatureExtractor, scoring: Scoring, helpers: Helpers, kind: str
+    shares: Sequence[ImageSet], extractor: Extractor, scoring: Scoring, helpers: Helpers, kind: str
 ) -> Tensor:
     """Return `features_ND` of all shares: of the first from this process, of each other from a helper's entry."""
     own, *others = shares
@@ -310,7 +319,7 @@ def _ask(helpers: Helpers, works: Sequence[Callable[[str], None]]) -> Callable[[
     return wait
 
 
-def _work_of(share: ImageSet, extractor: FeatureExtractor, sent: Scoring, kind: str) -> ShareOfImages:
+def _work_of(share: ImageSet, extractor: Extractor, sent: Scoring, kind: str) -> ShareOfImages:
     paths = [path.absolute() for path in share.paths]
     folder = os.path.commonpath([path.parent for path in paths])
     names = tuple(os.path.relpath(path, folder) for path in paths)

@@ -216,7 +216,7 @@ def score_folder(arguments: argparse.Namespace, helpers: Helpers | None = None) 
         raise ValueError(scored.unscored[scored.errors[0]])
     if arguments.write_statistics:
         write_reference_statistics(comparison, scoring, arguments.write_statistics)
-    return scored, find_degenerate(comparison.generated.paths, comparison.reference.paths)
+    return scored, find_degenerate(comparison.generated, comparison.reference, scoring)
 
 
 def write_reference_statistics(comparison: Comparison, scoring: Scoring, path: Path) -> None:

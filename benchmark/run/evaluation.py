@@ -66,7 +66,9 @@ def evaluate(
             made = column.images(settings.num_samples)
             comparison = compare(column, made, real, reference, settings.num_samples)
             found = score_all(opened, comparison, stopped=stopped, done=lambda: task.advance(1))
-            warnings = warnings_of(made, real) if found.scores or not stopped() else ()
+            # Once a stop is asked for, other processes are on their way to their end.
+            looking = replace(scoring, helpers=None) if stopped() else scoring
+            warnings = warnings_of(made, real, looking) if found.scores or not stopped() else ()
             warnings += (column.leak,) if column.leak else ()
             result = replace(column.result, scores=found.scores, unscored=found.unscored, warnings=warnings)
             scored.append(replace(column, result=result))
@@ -88,10 +90,10 @@ def compare(column: Evaluated, made: ImageSet, real: ImageSet, reference: Refere
     )
 
 
-def warnings_of(generated: ImageSet, reference: ImageSet) -> tuple[str, ...]:
+def warnings_of(generated: ImageSet, reference: ImageSet, scoring: Scoring) -> tuple[str, ...]:
     """Return what is wrong with the images themselves."""
     try:
-        return tuple(find_degenerate(generated.paths, reference.paths))
+        return tuple(find_degenerate(generated, reference, scoring))
     except OSError as error:  # its scores say the same
         return (" ".join(str(error).split()),)
 

@@ -31,6 +31,8 @@ from benchmark.run.journal_lines import MAIN_WRITER, Batch
 from files.images import read_rgb, save_png
 from files.tensors import load_sealed, save_sealed
 from files.writing import append_line, sync_file
+from metrics.degenerate import nearest_others
+from metrics.extractors.appearance import SIDE, Appearance
 from metrics.images import as_tensor
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.measure_features import write_image
@@ -178,12 +180,22 @@ def measure_gather(images: int, width: int = 2048) -> dict[str, float]:
     return {"images": images, "bytes_per_image": size / images, "write_ms": write_s * 1e3, "read_ms": read_s * 1e3}
 
 
+def measure_copies(images: int, repeats: int) -> dict[str, Any]:
+    """Return what looking for copies costs: a thumbnail of 512 px, and comparing those of `images` images."""
+    image_CHW = torch.randint(0, 256, (3, 512, 512), dtype=torch.uint8)
+    rows_ND = 255 * torch.rand(images, 3 * SIDE * SIDE)
+    return {
+        "images": images,
+        "a thumbnail": measure(lambda: Appearance().extract([image_CHW]), repeats),
+        "comparing them": measure(lambda: nearest_others(rows_ND), 1),
+    }
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Measure what was asked."""
     parser = open_parser(__file__, __doc__, repeats=30, repeated="times that each of the small things is done")
-    parser.add_argument(
-        "--what", default="png,sha256,journal,store,gather", help="any of png,sha256,journal,store,gather [%(default)s]"
-    )
+    everything = "png,sha256,journal,store,gather,copies"
+    parser.add_argument("--what", default=everything, help="some of these [%(default)s]")
     arguments = parser.parse_args(given)
     repeats, images, requests, keys, rows = arguments.repeats, 800, 20_000, 1000, 10_000
     sides: Sequence[int] = SIDES
@@ -198,6 +210,7 @@ def main(given: Sequence[str] | None = None) -> int:
             "journal": lambda: measure_journal(folder, images, repeats),
             "store": lambda: measure_store(CLIENTS[:1] if arguments.tiny else CLIENTS, requests, keys),
             "gather": lambda: measure_gather(rows),
+            "copies": lambda: measure_copies(rows, repeats),
         }
         for what in arguments.what.split(","):
             if what not in measurements:

@@ -252,7 +252,8 @@ def measure_memory(images: int) -> dict[str, float]:
         mine_ND = (read_entry(Path(folder) / "features" / "x", lambda _: None) or {})["features"]
         mine = fit_gaussian(mine_ND)
         replicates_of(mine_ND, mine, lambda gaussian: frechet_distance(mine, gaussian))
-        find_degenerate([path] * images)
+        scoring = Scoring("cpu", Path(folder), Path(folder))
+        find_degenerate(ImageSet("images", (path,) * images), ImageSet("none", ()), scoring)
         found["growth_gb"] = growth_gb()
         real_ND = (read_entry(Path(folder) / "features" / "x", lambda _: None) or {})["features"]
         real = fit_gaussian(real_ND)

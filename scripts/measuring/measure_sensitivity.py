@@ -107,7 +107,7 @@ def main(given: Sequence[str] | None = None) -> int:
                 for score in METRICS[metric](scoring).score(Comparison(images, reference))
             ]
             rows = [{key: value for key, value in asdict(score).items() if key != "replicates"} for score in scores]
-            sets[name] = {"scores": rows, "warnings": find_degenerate(images.paths)}
+            sets[name] = {"scores": rows, "warnings": find_degenerate(images, ImageSet("none", ()), scoring)}
             shown = "; ".join(f"{score.short} {score.value:.{score.decimals}f}" for score in scores)
             print(f"{name}: {shown} {sets[name]['warnings']}", flush=True)
             write_report(arguments.output, about, {"count": count, "sets": sets})

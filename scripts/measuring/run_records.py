@@ -111,8 +111,9 @@ def extrapolate(
     are made by rank 0 alone, which is the last term of that phase.
 
     efficiency: what `gpus` make in bulk, over `gpus` times what one makes. features_per_s: images through the metrics'
-    network by `gpus` together; each column and the references have `images` of them. decoded_per_s: images that rank 0
-    alone decodes, to look for copies; each column has `images`. None: nothing is scored.
+    network by `gpus` together; each column and the references have `images` of them. decoded_per_s: images that one
+    rank decodes, to look for copies; each column has `images`, of which each rank has its share. None: nothing is
+    scored.
 
     Raises:
         ValueError: a column of the run has no image in bulk.
@@ -132,7 +133,7 @@ def extrapolate(
         "passes": sum(column.passes_s for column in run.columns),
         "bulk": bulk_s,
         "features": 0.0 if features_per_s is None else (count + 1) * images / features_per_s,
-        "looking for copies": 0.0 if decoded_per_s is None else count * images / decoded_per_s,
+        "looking for copies": 0.0 if decoded_per_s is None else count * images / (decoded_per_s * gpus),
         "rest": run.rest_s,
     }
 

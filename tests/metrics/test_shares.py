@@ -264,13 +264,15 @@ def test_helpers_that_cannot_be_reached_cost_no_score(
 
 
 def test_extractors_know_their_names_in_the_registry() -> None:
+    from metrics.extractors.appearance import Appearance, Contrast
     from metrics.extractors.clip import CLIPFeatures
     from metrics.extractors.dinov2 import DINOv2Features
     from metrics.extractors.efficientnet import EfficientNetFeatures
     from metrics.extractors.inception import InceptionFeatures
     from metrics.extractors.robots import RobotFeatures
 
-    classes = (InceptionFeatures, RobotFeatures, EfficientNetFeatures, DINOv2Features, CLIPFeatures)
+    networks = (InceptionFeatures, RobotFeatures, EfficientNetFeatures, DINOv2Features, CLIPFeatures)
+    classes = (*networks, Appearance, Contrast)
     assert [one.key for one in classes] == list(features.EXTRACTORS)
 
 

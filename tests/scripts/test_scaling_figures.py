@@ -75,12 +75,13 @@ def test_hours_of_more_images_on_one_gpu_are_those_of_its_phases() -> None:
     assert sum(same.values()) == pytest.approx(RUN.wall_s), "the run itself"
 
 
-def test_several_gpus_share_bulk_alone_and_the_last_images_are_one_gpus() -> None:
+def test_several_gpus_share_bulk_and_the_look_for_copies_and_the_last_images_are_one_gpus() -> None:
     one, four = extrapolate(RUN, 10_000, 1), extrapolate(RUN, 10_000, 4, efficiency=0.95)
     assert four["bulk"] == pytest.approx(one["bulk"] / (4 * 0.95) + 2 * SECONDS_ALONE * 3 / 4)
     assert {name: value for name, value in four.items() if name != "bulk"} == {
         name: value for name, value in one.items() if name != "bulk"
     }
+    assert extrapolate(RUN, 10_000, 4, decoded_per_s=1000.0)["looking for copies"] == 2 * 10_000 / 4000
     short = replace(RUN, columns=(replace(RUN.columns[0], bulk_s=1.0),))
     assert extrapolate(short, 10_000, 4)["bulk"] == pytest.approx(9975 / 375 / 4)
     assert LEAST_SHARED_SECONDS > 9975 / 375 / 4, "too short for images of one GPU alone"
@@ -102,9 +103,10 @@ def test_shares_of_phases_are_those_of_the_whole() -> None:
 
 def test_what_an_image_costs_is_measured_at_a_small_size(tmp_path: Path) -> None:
     output = tmp_path / "costs.json"
-    assert measure_costs.main(["--tiny", "--what", "png,journal,gather", "--output", str(output)]) == 0
+    assert measure_costs.main(["--tiny", "--what", "png,journal,gather,copies", "--output", str(output)]) == 0
     found = json.loads(output.read_text())
     assert found["png"]["64"]["pack"]["cpu_ms"] > 0
+    assert found["copies"]["comparing them"]["cpu_ms"] > 0
     assert found["gather"]["bytes_per_image"] == pytest.approx(2048 * 4, rel=0.01)
     # A line of one image repeats what a line of many says once.
     assert math.inf > found["journal"]["bytes_per_image"]["1"] > found["journal"]["bytes_per_image"]["64"] > 2 * 64
