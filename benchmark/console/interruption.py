@@ -51,17 +51,20 @@ def exit_status_of(program: Callable[[], int], name: str, message: str, wait_s: 
             leave(exit_status_of(main, "prepare_inputs", "stopped; the same command goes on from here"))
     """
     line = f"{name}: {message}" if message else ""
-    raising = _Raising(line, wait_s)
+    raising, has_begun = _Raising(line, wait_s), False
     try:
         with guarded(name), raising.ending_where_ignored(), _handling(raising):
+            has_begun = True
             try:
                 return program()
             except KeyboardInterrupt as stop:
                 if line:
                     print(line, file=sys.stderr)
                 return status_of(stop)
-    except KeyboardInterrupt as second:  # while the line was printed
-        return status_of(second)
+    except KeyboardInterrupt as stop:  # before the program, while the line was printed, or after it
+        if not has_begun:
+            _tell(line)
+        return status_of(stop)
 
 
 def leave(status: int) -> NoReturn:
@@ -174,19 +177,18 @@ class _Raising:
 @contextmanager
 def _handling(handler: Handler) -> Iterator[None]:
     """Have the signals handled during the block, where this is the main thread; SIGHUP stays ignored under nohup."""
-    former = {}
-    for number in SIGNALS:
-        if number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        try:
-            former[number] = signal.signal(number, handler)
-        except ValueError:  # not the main thread, the only one that may
-            break
+    former = {number: signal.getsignal(number) for number in SIGNALS}
     try:
+        for number, handler_before in former.items():
+            if number == _HANGUP and handler_before is signal.SIG_IGN:
+                continue
+            with suppress(ValueError):  # not the main thread, the only one that may
+                signal.signal(number, handler)
         yield
     finally:
         for number, handler_before in former.items():
-            signal.signal(number, signal.SIG_DFL if handler_before is None else handler_before)
+            with suppress(ValueError):
+                signal.signal(number, signal.SIG_DFL if handler_before is None else handler_before)
 
 
 def _end_at_once(status: int) -> NoReturn:

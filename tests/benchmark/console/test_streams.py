@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tqdm import tqdm
@@ -177,7 +178,7 @@ def test_a_signal_while_the_benchmark_starts_shows_no_traceback(tmp_path: Path, 
     environment = os.environ | {"WEIGHTS": "tiny", "MODELS": "pixart", "OUTPUT_DIR": str(tmp_path)}
     command = [sys.executable, str(ROOT / "run_inference.py")]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not catches(process.pid, signal.SIGTERM) and process.poll() is None:
+    while not catches(process.pid, signal.SIGHUP) and process.poll() is None:  # the last that gets a handler
         time.sleep(0.001)
     time.sleep(random.Random(number).uniform(0.0, 0.3))
     process.send_signal(getattr(signal, name))
@@ -213,6 +214,26 @@ def test_a_program_in_process_leaves_the_handlers_as_they_were(name: str, capsys
 
     assert exit_status_of(program, "program", "stopped") == STATUS[name]
     assert capsys.readouterr().err == "program: stopped\n"
+    assert {name: signal.getsignal(getattr(signal, name)) for name in STATUS} == before
+
+
+@pytest.mark.parametrize("name", STATUS)
+def test_a_signal_while_the_handlers_are_set_is_told(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    number, set_handler, waiting = getattr(signal, name), signal.signal, [name]
+    before = {name: signal.getsignal(getattr(signal, name)) for name in STATUS}
+
+    def interrupted(which: int, handler: Any) -> Any:
+        former = set_handler(which, handler)
+        if which == number and waiting:
+            waiting.clear()
+            signal.raise_signal(number)
+        return former
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    assert exit_status_of(lambda: pytest.fail("it begins"), "program", "stopped") == STATUS[name]
+    assert capfd.readouterr() == ("", "program: stopped\n")
     assert {name: signal.getsignal(getattr(signal, name)) for name in STATUS} == before
 
 
