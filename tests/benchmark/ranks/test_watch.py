@@ -146,10 +146,11 @@ def test_a_signal_for_one_rank_stops_all_and_rank_0_says_so(ranks: list[Rank], m
 
 
 @pytest.mark.parametrize(
-    ("wait_s", "told", "status"), [(10.0, "rank 1 has ended", 1), (0.0, "run: stopped\n", 128 + signal.SIGTERM)]
+    ("found_s", "wait_s", "told", "status"),
+    [(0.5, 60.0, "rank 1 has ended", 1), (60.0, 0.0, "run: stopped\n", 128 + signal.SIGTERM)],
 )
 def test_a_signal_during_an_import_leaves_time_to_say_which_rank_has_died(
-    tmp_path: Path, wait_s: float, told: str, status: int
+    tmp_path: Path, found_s: float, wait_s: float, told: str, status: int
 ) -> None:
     (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
     program = (
@@ -157,7 +158,7 @@ def test_a_signal_during_an_import_leaves_time_to_say_which_rank_has_died(
         "from benchmark.console.interruption import exit_status_of\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "def find_dead():\n    os.write(2, b'rank 1 has ended')\n    os._exit(1)\n"
-        "def run():\n    threading.Timer(0.5, find_dead).start()\n    import slow\n"
+        f"def run():\n    threading.Timer({found_s}, find_dead).start()\n    import slow\n"
         f"exit_status_of(run, 'run', 'stopped', {wait_s})\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

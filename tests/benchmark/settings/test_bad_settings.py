@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import types
 import typing
 from collections.abc import Iterator
@@ -204,6 +203,12 @@ def test_no_torch_is_imported_to_refuse_a_setting() -> None:
     assert told.stdout.strip() == f"{len(lines)} []", told.stderr
 
 
+def processor_seconds() -> float:
+    """Return the processor time of all programs that were started here and have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def clean_environment(**variables: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.lower() not in FIELDS} | variables
 
@@ -227,13 +232,13 @@ def test_as_a_process_a_refusal_is_one_line_and_takes_less_than_a_second(
     arguments: list[str], variables: dict[str, str], tmp_path: Path
 ) -> None:
     seconds = []
-    for _ in range(5):  # the best of some, since other programs may be at work here
-        start = time.perf_counter()
+    for _ in range(5):  # the best of some, and of processor time, since other programs may be at work here
+        start = processor_seconds()
         told = subprocess.run(
             [sys.executable, str(ROOT / "run_inference.py"), *arguments], cwd=tmp_path,
             env=clean_environment(**variables), capture_output=True, text=True, check=False,
         )  # fmt: skip
-        seconds.append(time.perf_counter() - start)
+        seconds.append(processor_seconds() - start)
         assert told.returncode == 2, told.stderr
         assert told.stdout == ""
         assert told.stderr.count("\n") == 1
