@@ -15,7 +15,7 @@ from benchmark.console.interruption import Stop, status_of
 from benchmark.console.plain_text import one_line
 from benchmark.ranks.board import CONNECTING_SECONDS, Address, Board, StoreLost, meet, open_board
 from benchmark.ranks.launch import Launch
-from benchmark.ranks.watch import GOES_ON, SECONDS_TO_TELL, Watch
+from benchmark.ranks.watch import GOES_ON, Watch
 
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_TO_END = 10.0  # of the others, once the run is over
@@ -163,8 +163,8 @@ class Ranks:
 
     def settle(self) -> None:
         """Wait, after a signal, until it is known whether it came since another rank has died; then this one ends."""
-        if not self.is_alone:
-            time.sleep(SECONDS_TO_TELL)
+        if self._watch is not None:
+            self._watch.settle()
 
 
 ALONE = Ranks(Launch())

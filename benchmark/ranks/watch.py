@@ -21,6 +21,7 @@ from benchmark.ranks.launch import Launch, is_launched
 SECONDS_BETWEEN_SIGNS = 0.5
 SECONDS_WITHOUT_A_SIGN = 20.0  # of a rank on another host; one of this host is seen to end at once
 SECONDS_TO_TELL = 2.5  # after a signal: a launcher sends one to all ranks where one of them has died
+SECONDS_TO_LOOK = 10.0  # at most, after a signal too: the looks of a busy host come late
 SECONDS_TO_FAIL = 1.0  # after another rank has: what one cannot use, the others cannot use either
 LOST_STATUS = 1
 GOES_ON = "the same command goes on from the last whole batch"
@@ -40,7 +41,7 @@ class Watch:
     ) -> None:  # fmt: skip
         self._launch, self._board, self._tell, self._leave, self._goes_on = launch, board, tell, leave, goes_on
         self._over = threading.Event()
-        self._signs, self._seen = 0, dict[int, tuple[int, float]]()
+        self._signs, self._looks, self._seen = 0, 0, dict[int, tuple[int, float]]()
         self._pids: dict[int, int] = {}
         self.stop = Stop()  # of the program, once it has one
         self._stopping_since: float | None = None
@@ -73,12 +74,23 @@ class Watch:
         with suppress(StoreLost):
             self._board.put_first("stop", number)
 
+    def settle(self) -> None:
+        """Wait, after a signal, until it is known whether it came since another rank has died: this one ends then.
+
+        That takes a whole look, which has begun since.
+        """
+        enough, end = self._looks + 2, time.monotonic() + SECONDS_TO_LOOK  # one may have begun before
+        time.sleep(SECONDS_TO_TELL)
+        while self._looks < enough and self._thread.is_alive() and time.monotonic() < end:
+            time.sleep(SECONDS_BETWEEN_SIGNS / 10)
+
     def _run(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN_SIGNS):
             try:
                 self.look()
             except StoreLost as error:
                 self._end_without_store(str(error))
+            self._looks += 1
 
     def look(self) -> None:
         """Give a sign, and end where a rank is lost."""

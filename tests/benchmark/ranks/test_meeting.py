@@ -25,7 +25,8 @@ def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     address = Address("127.0.0.1", store.port, request.node.name)
     monkeypatch.setattr(meeting, "meet", lambda *_: open_board(address))
-    monkeypatch.setattr(meeting, "SECONDS_TO_TELL", 0.0)
+    monkeypatch.setattr(watching, "SECONDS_TO_TELL", 0.0)
+    monkeypatch.setattr(watching, "SECONDS_TO_LOOK", 0.0)
     yield address
     del store
 

@@ -145,6 +145,24 @@ def test_a_signal_for_one_rank_stops_all_and_rank_0_says_so(ranks: list[Rank], m
     assert ranks[0].left == ranks[1].left == []
 
 
+def test_a_signal_waits_for_the_look_that_tells_which_rank_has_died(
+    ranks: list[Rank], gone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_late(watch: Watch, own: Callable[[Watch], None] = Watch.look) -> None:
+        time.sleep(0.3)
+        own(watch)
+
+    give_pid(ranks[1], gone)
+    monkeypatch.setattr(Watch, "look", look_late)
+    monkeypatch.setattr(watching, "SECONDS_TO_TELL", 0.0)
+    monkeypatch.setattr(watching, "SECONDS_TO_LOOK", 60.0)
+    ranks[0].watch.start()
+    ranks[0].watch.settle()
+    ranks[0].watch.end()
+    assert ranks[0].left[0] == 1
+    assert ranks[0].told[0].startswith("rank 1 on ")
+
+
 @pytest.mark.parametrize(
     ("found_s", "wait_s", "told", "status"),
     [(0.5, 60.0, "rank 1 has ended", 1), (60.0, 0.0, "run: stopped\n", 128 + signal.SIGTERM)],
