@@ -123,15 +123,17 @@ def check_rank_kills(
     Raises:
         RuntimeError: a run fails without being killed.
     """
-    whole, draw, done = folder / "whole", random.Random(seed), 0
+    whole, done = folder / "whole", 0
     launches = Launches(settings, forked)
     lengths = launches.watch(whole)
     for number in itertools.count():
         place, (phase, target) = folder / f"killed-{number}", TURNS[done % len(TURNS)]
+        draw = random.Random(f"{seed}/{done}")  # the same ranks when it is tried again
         ranks = draw.choice(NUMBERS[1:])
         then_ranks = draw.choice([each for each in NUMBERS if each != ranks])
         rank = -1 if target == "launcher" else draw.randrange(ranks)
-        killed = _kill(launches, place, phase, target, rank, ranks, draw.uniform(0, lengths.get(phase, 0.0)))
+        moment = random.Random(f"{seed}/moment {number}").uniform(0, lengths.get(phase, 0.0))
+        killed = _kill(launches, place, phase, target, rank, ranks, moment)
         if killed is None:
             continue  # it ended by itself
         faults = [*killed.faults, *_repeated(killed.made)]
