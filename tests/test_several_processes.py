@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from free_ports import free_port
 
 from benchmark.report.results import read_results
 from benchmark.run.journal_lines import Batch, context_of, read_line, read_records
@@ -90,10 +90,7 @@ def test_two_and_then_three_processes_make_what_one_makes_and_each_image_once(al
 def test_two_launchers_with_folders_of_their_own_are_joined_to_what_one_process_makes(
     alone: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    both = [*TORCHRUN, "--nnodes", "2", "--rdzv-endpoint", f"127.0.0.1:{port}", "--nproc-per-node", "1"]
+    both = [*TORCHRUN, "--nnodes", "2", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--nproc-per-node", "1"]
     one, other = tmp_path / "one", tmp_path / "other"
     beside = subprocess.Popen(
         [*both, "--node-rank", "1", "run_inference.py"], cwd=ROOT, env=environment(other, {"NUM_SAMPLES": "24"}),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from free_ports import free_port
 
 from benchmark.data.preparation import prepare_reference
 from benchmark.data.sources import open_dataset
@@ -48,11 +48,8 @@ def test_a_lora_is_trained_and_a_second_call_leaves_it(folder: Path) -> None:
 
 
 def test_two_processes_train_one_lora(folder: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     lora = folder / "two"
-    told = fine_tune(folder, NUM_PROCESSES="2", PORT=str(port), OUTPUT_DIR=str(lora))
+    told = fine_tune(folder, NUM_PROCESSES="2", PORT=str(free_port()), OUTPUT_DIR=str(lora))
     assert told.returncode == 0, told.stderr
     assert (lora / "adapter_config.json").is_file()
     # Two trainings of one process each would write two records.
