@@ -10,7 +10,7 @@ TO_CHOOSE_FROM = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """Return the number of a port that nobody uses."""
+    """Return the number of a port that is not in use."""
     for port in random.SystemRandom().sample(TO_CHOOSE_FROM, 100):
         with socket.socket() as tried:
             try:
