@@ -67,8 +67,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_METRICS = "fid,kid"
 MOST = 1_000_000  # images at once, or robots
 MOST_CAPTION_BYTES = 1_000_000
-# Of a launcher's processes, the one that prints.
-IS_FIRST = is_first()
 GOES_ON = "the same command goes on with the features it has kept"
 
 
@@ -354,7 +352,7 @@ def main() -> int:
             finally:
                 ranks.finish()
     except (OSError, ValueError) as error:
-        if IS_FIRST:
+        if is_first():
             print(f"score_folder: {one_line(error)}", file=sys.stderr)
         return 2
     if arguments.json:
@@ -372,4 +370,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(exit_status_of(main, "score_folder", f"stopped; {GOES_ON}" if IS_FIRST else "", seconds_to_settle()))
+    leave(exit_status_of(main, "score_folder", f"stopped; {GOES_ON}" if is_first() else "", seconds_to_settle()))
