@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import time
-from functools import cache
 from pathlib import Path
 
 from files.writing import naming
@@ -27,6 +26,7 @@ _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
+FileState = tuple[int, int, int]
 SAVE_AS_UTF_8 = "save it as UTF-8 (of a spreadsheet: as CSV UTF-8)"
 
 
@@ -165,17 +165,48 @@ def has_digest(path: Path, digest: str) -> bool:
         return False
 
 
+# The digests that are known, by path and state. A file that is written anew has another state.
+_digests: dict[tuple[Path, FileState], str] = {}
+
+
+def file_state(path: Path) -> FileState:
+    """Return what tells whether a file has changed: its size in bytes, when it was written, in ns, and its inode.
+
+    Raises:
+        OSError: it is not there.
+    """
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns, state.st_ino
+
+
+def knows_digest(path: Path) -> bool:
+    """Return whether `file_digest` need not read the file."""
+    try:
+        return (path, file_state(path)) in _digests
+    except OSError:  # as `file_digest` will say
+        return False
+
+
+def remember_digest(path: Path, digest: str) -> None:
+    """Spare `file_digest` reading a file as it is now, of which this is the digest. Raises OSError: it is not there."""
+    _digests[path, file_state(path)] = digest
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of the file's content; a file that did not change is read once in a process.
 
     Raises:
         OSError: it cannot be read.
     """
-    state = path.stat()
-    return _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
+    state = file_state(path)
+    known = _digests.get((path, state))
+    if known is None:
+        known = _digests[path, state] = _read_digest(path, state[0])
+    return known
 
 
-@cache
-def _digest(path: Path, size: int, modified_ns: int, inode: int) -> str:  # noqa: ARG001 (they are the cache's key)
-    with naming(path), os.fdopen(_open_regular(path), "rb") as file:
+def _read_digest(path: Path, size: int) -> str:
+    with naming(path), os.fdopen(_open_regular(path), "rb", buffering=0) as file:
+        if size <= _CHUNK_BYTES:  # an image: in one call, during which other threads run
+            return hashlib.sha256(file.readall()).hexdigest()
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ Where other processes help (`Scoring.helpers`), each extracts a share of a set's
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +22,7 @@ from torch import Tensor
 from metrics.base import Helpers, ImageSet, MetricUnavailable, Scoring, no_progress
 from metrics.entries import entry_of, read_entry, write_entry
 from metrics.images import stream_batches
-
-# A share holds at least so many whole batches; with fewer images, fewer processes help, or none.
-LEAST_BATCHES = 1
+from metrics.together import do_together, shares_of, to_send
 
 
 class Extractor(Protocol):
@@ -169,7 +166,7 @@ def cached_features(images: ImageSet, extractor: Extractor, scoring: Scoring) ->
     kept = _read_features(entry, len(images))
     if kept is not None:
         return kept
-    shares = _shares_of(images, scoring)
+    shares = shares_of(images, scoring)
     if scoring.helpers is None or len(shares) < 2:
         features_ND = _extract_here(images, extractor, scoring)
         write_entry(entry, {"features": features_ND})
@@ -240,26 +237,6 @@ class ShareOfImages:
             write_entry(entry, {"features": _extract_here(images, extractor, scoring)})
 
 
-def ends_of_shares(count: int, at_once: int, processes: int) -> list[int]:
-    """Return the end of each process's share of `count` images: whole batches, so that rows are those of one process.
-
-    Each holds at least LEAST_BATCHES whole ones; where that is not enough for all, there are fewer shares.
-    """
-    processes = max(1, min(processes, count // (LEAST_BATCHES * at_once)))
-    batches = -(-count // at_once)
-    return [min(count, batches * number // processes * at_once) for number in range(1, processes + 1)]
-
-
-def _shares_of(images: ImageSet, scoring: Scoring) -> list[ImageSet]:
-    processes = 1 if scoring.helpers is None else 1 + scoring.helpers.count
-    ends = ends_of_shares(len(images), scoring.images_at_once, processes)
-    bounds = zip([0, *ends], ends, strict=False)
-    return [
-        ImageSet(f"{images.name}, share {number} of {len(ends)}", images.paths[first:end])
-        for number, (first, end) in enumerate(bounds, 1)
-    ]
-
-
 def _extract_together(
     shares: Sequence[ImageSet], extractor: Extractor, scoring: Scoring, helpers: Helpers, kind: str
 ) -> Tensor:
@@ -272,23 +249,12 @@ def _extract_together(
         progress=no_progress,
         helpers=None,
     )
-    wait = _ask(helpers, [_work_of(share, extractor, sent, kind) for share in others])
-    with scoring.progress(f"{own.name} through {extractor.name}", len(own)) as report:
-        # The last image counts once all shares are there: until then a stop can end the waiting.
-        most = len(own) - 1
-
-        def still() -> None:
-            report(most)
-
-        try:
-            rows = [
-                extract_features(own.paths, extractor, scoring.images_at_once, lambda done: report(min(done, most)))
-            ]
-        except (OSError, ValueError):
-            wait(still)  # what is asked next finds them idle
-            raise
-        failures = wait(still)
-        report(len(own))
+    own_ND, failures = do_together(
+        lambda report: extract_features(own.paths, extractor, scoring.images_at_once, report), len(own),
+        f"{own.name} through {extractor.name}", [_work_of(share, extractor, sent, kind) for share in others], helpers,
+        scoring,
+    )  # fmt: skip
+    rows = [own_ND]
     for share, failure in zip(others, failures, strict=True):
         features_ND = _read_features(entry_of(share, extractor.identity, scoring, kind), len(share))
         if features_ND is None:
@@ -299,31 +265,8 @@ def _extract_together(
     return torch.cat(rows)
 
 
-def _ask(helpers: Helpers, works: Sequence[Callable[[str], None]]) -> Callable[[Callable[[], None]], tuple[str, ...]]:
-    """Ask helpers as `Helpers.ask` does; where they cannot be reached, that is why each of them has failed."""
-
-    def unreached(error: OSError) -> tuple[str, ...]:
-        return (" ".join(str(error).split()),) * len(works)
-
-    def wait(idle: Callable[[], None]) -> tuple[str, ...]:
-        try:
-            return asked(idle)
-        except OSError as error:
-            return unreached(error)
-
-    try:
-        asked = helpers.ask(works)
-    except OSError as error:
-        failures = unreached(error)
-        return lambda _: failures
-    return wait
-
-
 def _work_of(share: ImageSet, extractor: Extractor, sent: Scoring, kind: str) -> ShareOfImages:
-    paths = [path.absolute() for path in share.paths]
-    folder = os.path.commonpath([path.parent for path in paths])
-    names = tuple(os.path.relpath(path, folder) for path in paths)
-    return ShareOfImages(extractor.key, extractor.identity, Path(folder), names, sent, kind)
+    return ShareOfImages(extractor.key, extractor.identity, *to_send(share), sent, kind)
 
 
 def halves_of(count: int, size: int) -> tuple[Tensor, Tensor] | None:

@@ -74,6 +74,7 @@ def test_two_and_then_three_processes_make_what_one_makes_and_each_image_once(al
     first = run(launched(2), tmp_path, NUM_SAMPLES="12")
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("COMPREHENSIVE BENCHMARK RESULTS") == 1
+    assert "Robots, share 1 of 2 through SHA-256: 32/32" in first.stderr
     then = run(launched(3), tmp_path, NUM_SAMPLES="24")  # another number of ranks goes on with the same run
     assert then.returncode == 0, then.stderr
     assert images(tmp_path) == images(alone)

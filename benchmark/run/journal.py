@@ -125,6 +125,10 @@ class Journal:
         """Return where request `index`'s image is, or will be."""
         return self._images / image_name(index)
 
+    def image_paths(self) -> tuple[Path, ...]:
+        """Return the PNGs that are in the folder, in the order of their requests, whether this run made them or not."""
+        return tuple(sorted(self._images.glob("*.png")))
+
     def read(self) -> Snapshot:
         """Return what the folder holds now. Every journal is read once, and every image's digest is checked.
 

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from benchmark.settings.preconditions import check_reach
 from benchmark.settings.runtime import scoring_of
 from files.locks import locked
 from files.writing import remove_leftovers
+from metrics.base import ImageSet
+from metrics.entries import digest_together
 
 # Each rank may have another one of these.
 OWN_SETTINGS = frozenset({"output_dir", "fresh", "device", "offline"})
@@ -174,8 +177,12 @@ def evaluate_jobs(
 
     failures: takes, by title, which columns have no image.
     """
+    scoring = scoring_of(settings, machine.device, progress.counted, team.helpers())
     found = []
     for job in jobs:
+        if not stop():
+            with suppress(OSError):  # of what cannot be read, the journal says so
+                digest_together(ImageSet(job.title, job.journal.image_paths()), scoring)
         snapshot = job.journal.read()
         result = summarize(snapshot, job.column)
         if result is not None:
@@ -183,7 +190,6 @@ def evaluate_jobs(
             found.append(Evaluated(result, snapshot, data.left_out.get(name), data.leaks.get(name, "")))
         elif not stop() and job.title not in failures:
             failures[job.title] = "none of its images is there any more"
-    scoring = scoring_of(settings, machine.device, progress.counted, team.helpers())
     whole = [
         column for column in found
         if not team.apart or len(column.snapshot.asked(settings.num_samples)) == settings.num_samples

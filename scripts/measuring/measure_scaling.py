@@ -216,8 +216,8 @@ def measure_features(options: argparse.Namespace, launcher: Launcher, folder: Pa
         program = [
             "-m", "scripts.measuring.rank_features", str(folder / "images"), "--warm", str(folder / "warm"),
             "--weights", str(weights), "--cache", str(folder / f"cache-{gpus}"), "--output", str(output),
-            "--dtype", options.feature_dtype, "--batch-size", str(options.feature_batch),
-            "--device", "cpu" if launcher.on_cpu else "auto",
+            "--extractor", options.extractor, "--dtype", options.feature_dtype,
+            "--batch-size", str(options.feature_batch), "--device", "cpu" if launcher.on_cpu else "auto",
         ]  # fmt: skip
         ran = launcher.run(folder / f"features-{gpus}.log", program, gpus)
         told = json.loads(output.read_text()) if output.is_file() else {}
@@ -326,6 +326,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--alone-seconds", type=duration, default=30.0, help="bulk: of one GPU [%(default)s]")
     parser.add_argument("--images", type=int, default=20_000, help="features [%(default)s]")
     parser.add_argument("--side", type=int, default=512, help="features: pixels [%(default)s]")
+    parser.add_argument("--extractor", default="inception", help="features: or appearance, nearly decoding alone")
     parser.add_argument("--feature-dtype", default="float32", help="features: as FEATURE_DTYPE [%(default)s]")
     parser.add_argument("--feature-batch", type=int, default=0, help="features: images at once; 0: as a run does")
     parser.add_argument("--rounds", type=int, default=6, help="latency [%(default)s]")

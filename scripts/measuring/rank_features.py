@@ -53,7 +53,7 @@ def measure(options: argparse.Namespace, ranks: Ranks, device: str) -> dict[str,
         device, options.folder, options.cache, inception_weights=options.weights, feature_dtype=options.dtype,
         batch_size=options.batch_size, helpers=helpers,
     )  # fmt: skip
-    extractor = open_extractor("inception", scoring)
+    extractor = open_extractor(options.extractor, scoring)
     clock = Clock(device)
     warm, images = (ImageSet(folder.name, tuple(sorted(folder.iterdir()))) for folder in (options.warm, options.folder))
     _, warm_s = clock.time(lambda: cached_features(warm, extractor, scoring))
@@ -81,6 +81,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="PNGs")
     parser.add_argument("--warm", type=Path, required=True, help="other PNGs, enough for a share of each rank")
     parser.add_argument("--weights", type=Path, required=True, help="of the FID Inception")
+    parser.add_argument("--extractor", default="inception", help="appearance: thumbnails, nearly decoding alone")
     parser.add_argument("--cache", type=Path, required=True, help="an empty folder")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="float32", help="as FEATURE_DTYPE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import pickle
 from collections.abc import Callable, Sequence
@@ -17,10 +18,13 @@ from PIL import Image
 from small_assets import write_assets
 from torch import Tensor
 
-from metrics import METRICS, features
+from files import reading
+from metrics import METRICS, entries, features
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
-from metrics.features import ShareOfImages, cached_features, ends_of_shares, open_extractor
+from metrics.entries import ShareOfDigests, digest_together
+from metrics.features import ShareOfImages, cached_features, open_extractor
 from metrics.scoring import open_metrics, score_all
+from metrics.together import ends_of_shares
 
 BATCH = 4
 
@@ -42,11 +46,13 @@ class Threadless:
 
     count: int
     asked: list[ShareOfImages] = field(default_factory=list)
+    digesting: list[ShareOfDigests] = field(default_factory=list)
     waited: int = 0
 
     def ask(self, works: Sequence[Work]) -> Wait:
         assert len(works) <= self.count
         self.asked += [work for work in works if isinstance(work, ShareOfImages)]
+        self.digesting += [work for work in works if isinstance(work, ShareOfDigests)]
         sent = [pickle.dumps(work) for work in works]
 
         def wait(idle: Callable[[], None]) -> tuple[str, ...]:
@@ -194,6 +200,91 @@ def test_what_a_helper_cannot_give_is_extracted_here_and_told_in_one_line(
     assert line == f"x, share 2 of 2 is extracted here, since another process could not ({expected})"
 
 
+def read_by(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return a list of the files that are read for their digest from now on; this process knows no digest yet."""
+    read: list[Path] = []
+    original = reading._read_digest
+
+    def noted(path: Path, size: int) -> str:
+        read.append(path)
+        return original(path, size)
+
+    monkeypatch.setattr(reading, "_digests", {})
+    monkeypatch.setattr(reading, "_read_digest", noted)
+    return read
+
+
+def test_helpers_read_their_share_of_the_files_and_nothing_is_left_of_it(
+    tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = draw(tmp_path / "x", 33)
+    expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images.paths]
+    read = read_by(monkeypatch)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        digest_together(images, replace(scoring, helpers=OtherProcess(pool)))
+    assert sorted(read) == list(images.paths[:16])
+    assert list(map(reading.file_digest, images.paths)) == expected
+    assert len(read) == 16
+    assert not list((scoring.cache / "features").iterdir())
+
+
+def test_files_whose_digests_are_known_are_not_asked_for_again(tmp_path: Path, scoring: Scoring) -> None:
+    images, helpers = draw(tmp_path / "x", 33), Threadless(2)
+    helped = replace(scoring, helpers=helpers)
+    digest_together(images, helped)
+    digest_together(images, helped)
+    assert [len(work.names) for work in helpers.digesting] == [12, 9]
+
+
+@pytest.mark.parametrize("change", ["later", "gone", "damaged", "unread", "few"])
+def test_what_a_helper_did_not_read_as_it_is_now_is_read_here(
+    tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    class Meddled(OtherProcess):
+        def ask(self, works: Sequence[Work]) -> Wait:
+            (work,) = works
+            assert isinstance(work, ShareOfDigests)
+            wait = super().ask([replace(work, names=work.names[1:]) if change == "few" else work])
+
+            def waited(idle: Callable[[], None]) -> tuple[str, ...]:
+                failures = wait(idle)
+                if change == "damaged":
+                    work.entry.write_bytes(work.entry.read_bytes()[:-1] + b"?")
+                elif change == "unread":
+                    work.entry.unlink()
+                return failures
+
+            return waited
+
+    images = draw(tmp_path / "x", 12)
+    read = read_by(monkeypatch)
+    changing = images.paths[-1]
+    if change in ("later", "gone"):
+        original = entries._remember
+
+        def remember(share: ImageSet, entry: Path) -> None:
+            if change == "gone":
+                changing.unlink()
+            else:
+                changing.write_bytes(changing.read_bytes() + b"more")
+            original(share, entry)
+
+        monkeypatch.setattr(entries, "_remember", remember)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        digest_together(images, replace(scoring, helpers=Meddled(pool)))
+    known = [path for path in images.paths if reading.knows_digest(path)]
+    assert len(known) == {"later": 11, "gone": 11, "damaged": 4, "unread": 4, "few": 4}[change]
+    if change == "gone":
+        with pytest.raises(FileNotFoundError, match=r"00011\.png"):
+            reading.file_digest(changing)
+        return
+    expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images.paths]
+    read.clear()
+    assert list(map(reading.file_digest, images.paths)) == expected
+    assert len(read) == 12 - len(known)
+    assert ("is damaged" in capsys.readouterr().err) == (change in ("damaged", "few"))
+
+
 def test_an_image_that_cannot_be_read_is_named_whoever_reads_it_and_helpers_are_waited_for(
     tmp_path: Path, scoring: Scoring
 ) -> None:
@@ -202,7 +293,7 @@ def test_an_image_that_cannot_be_read_is_named_whoever_reads_it_and_helpers_are_
         images.paths[place].write_bytes(b"")
         with pytest.raises(OSError, match=f"0000{place}.png"):
             cached_features(images, Blue(), replace(scoring, helpers=helpers))
-        assert helpers.waited == 1
+        assert helpers.waited == len(helpers.asked) + len(helpers.digesting) == 2
 
 
 def test_shares_that_a_killed_run_left_are_used_and_deleted(tmp_path: Path, scoring: Scoring) -> None:
