@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -129,21 +130,23 @@ def digest_together(images: ImageSet, scoring: Scoring) -> None:
     if scoring.helpers is None or len(shares) < 2 or all(map(knows_digest, images.paths)):
         return
     own, *others = shares
-    works = [_work_of(share, scoring) for share in others]
+    folder = scoring.cache.absolute() / "features"
+    kind = f"digests-of-{_names_key(images)}"
+    works = [ShareOfDigests(*to_send(share), folder / f"{number}.{kind}") for number, share in enumerate(others, 2)]
     do_together(
         lambda report: digests_of(own.paths, report), len(own), f"{own.name} through SHA-256", works, scoring.helpers,
         scoring,
     )  # fmt: skip
     for share, work in zip(others, works, strict=True):
         _remember(share, work.entry)
+    for entry in folder.glob(f"*.{kind}"):  # also those of a run that was killed
         with suppress(OSError):
-            work.entry.unlink()
+            entry.unlink()
 
 
-def _work_of(share: ImageSet, scoring: Scoring) -> ShareOfDigests:
-    folder, names = to_send(share)
-    key = hashlib.sha256("\0".join([str(folder), *names]).encode(errors="surrogateescape")).hexdigest()
-    return ShareOfDigests(folder, names, scoring.cache.absolute() / "features" / f"{key}.share-of-digests")
+def _names_key(images: ImageSet) -> str:
+    names = "\0".join(str(path.absolute()) for path in images.paths)
+    return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
 
 
 def _remember(share: ImageSet, entry: Path) -> None:

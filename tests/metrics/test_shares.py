@@ -236,6 +236,19 @@ def test_files_whose_digests_are_known_are_not_asked_for_again(tmp_path: Path, s
     assert [len(work.names) for work in helpers.digesting] == [12, 9]
 
 
+def test_digests_that_a_killed_run_left_are_deleted(
+    tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, helpers = draw(tmp_path / "x", 33), Threadless(3)
+    digest_together(images, replace(scoring, helpers=helpers))
+    for work in helpers.digesting:  # of more processes than there are now
+        work("cpu")
+    assert len(list((scoring.cache / "features").iterdir())) == 3
+    read_by(monkeypatch)
+    digest_together(images, replace(scoring, helpers=Threadless(1)))
+    assert not list((scoring.cache / "features").iterdir())
+
+
 @pytest.mark.parametrize("change", ["later", "gone", "damaged", "unread", "few"])
 def test_what_a_helper_did_not_read_as_it_is_now_is_read_here(
     tmp_path: Path, scoring: Scoring, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
