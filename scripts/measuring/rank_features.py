@@ -4,7 +4,8 @@
     torchrun --nproc-per-node 4 -m scripts.measuring.rank_features images ...
 
 Rank 0 has the features of a folder of PNGs extracted as a metric does, by itself and by the other ranks, after a small
-folder has loaded each rank's network. Then all ranks decode their shares alone. Rank 0 writes the seconds of both.
+folder has loaded each rank's network. Then all ranks decode their shares alone. Rank 0 writes the seconds of both, and
+those in which the files were read for their digests.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from benchmark.ranks.launch import read_launch, take_gpu
 from benchmark.ranks.ranks import RankHelpers, Ranks, open_ranks
 from files.writing import write_text
 from metrics.base import ImageSet, Scoring
+from metrics.entries import entry_of
 from metrics.features import cached_features, open_extractor
 from metrics.images import stream_images
 
@@ -57,11 +59,14 @@ def measure(options: argparse.Namespace, ranks: Ranks, device: str) -> dict[str,
     clock = Clock(device)
     warm, images = (ImageSet(folder.name, tuple(sorted(folder.iterdir()))) for folder in (options.warm, options.folder))
     _, warm_s = clock.time(lambda: cached_features(warm, extractor, scoring))
-    features_ND, features_s = clock.time(lambda: cached_features(images, extractor, scoring))
+    _, digest_s = clock.time(lambda: entry_of(images, extractor.identity, scoring))
+    features_ND, extract_s = clock.time(lambda: cached_features(images, extractor, scoring))
+    features_s = digest_s + extract_s  # as `cached_features` alone would have taken
     _, decode_s = clock.time(partial(_decode, options.folder, ranks, scoring.images_at_once))
     return {
         "ranks": ranks.launch.ranks, "images": len(images), "width": features_ND.shape[1], "device": device,
-        "cores": os.cpu_count(), "images_at_once": scoring.images_at_once, "warm_s": warm_s, "features_s": features_s,
+        "cores": os.cpu_count(), "images_at_once": scoring.images_at_once, "warm_s": warm_s,
+        "digest_s": digest_s, "features_s": features_s,
         "decode_s": decode_s, "features_per_s": len(images) / features_s, "decode_per_s": len(images) / decode_s,
         "sum": float(features_ND.double().sum()),
     }  # fmt: skip
