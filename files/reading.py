@@ -187,9 +187,9 @@ def knows_digest(path: Path) -> bool:
         return False
 
 
-def remember_digest(path: Path, digest: str) -> None:
-    """Spare `file_digest` reading a file as it is now, of which this is the digest. Raises OSError: it is not there."""
-    _digests[path, file_state(path)] = digest
+def remember_digest(path: Path, state: FileState, digest: str) -> None:
+    """Spare `file_digest` reading a file as long as it has this state, in which this is its digest."""
+    _digests[path, state] = digest
 
 
 def file_digest(path: Path) -> str:

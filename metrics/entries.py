@@ -74,6 +74,13 @@ def write_entry(entry: Path, tensors: Mapping[str, Tensor]) -> None:
         print(f"WARNING: not kept for the next run: {' '.join(str(error).split())}", file=sys.stderr)
 
 
+def delete_shares(folder: Path, kind: str) -> None:
+    """Delete the entries of this kind, also those that a run left which was killed."""
+    for entry in folder.glob(f"*.{kind}"):
+        with suppress(OSError):
+            entry.unlink()
+
+
 _open_cache = cache(open_cache)  # once in a process for each folder
 
 
@@ -139,9 +146,7 @@ def digest_together(images: ImageSet, scoring: Scoring) -> None:
     )  # fmt: skip
     for share, work in zip(others, works, strict=True):
         _remember(share, work.entry)
-    for entry in folder.glob(f"*.{kind}"):  # also those of a run that was killed
-        with suppress(OSError):
-            entry.unlink()
+    delete_shares(folder, kind)
 
 
 def _names_key(images: ImageSet) -> str:
@@ -161,5 +166,6 @@ def _remember(share: ImageSet, entry: Path) -> None:
     digests = kept["digests"].numpy()
     for path, row, state in zip(share.paths, digests, kept["states"].tolist(), strict=True):
         with suppress(OSError):
-            if tuple(state) == file_state(path)[:2]:
-                remember_digest(path, row.tobytes().hex())
+            now = file_state(path)
+            if tuple(state) == now[:2]:
+                remember_digest(path, now, row.tobytes().hex())

@@ -9,7 +9,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from metrics.base import Helpers, ImageSet, MetricUnavailable, Scoring, no_progress
-from metrics.entries import entry_of, read_entry, write_entry
+from metrics.entries import delete_shares, entry_of, read_entry, write_entry
 from metrics.images import stream_batches
 from metrics.together import do_together, shares_of, to_send
 
@@ -174,9 +173,7 @@ def cached_features(images: ImageSet, extractor: Extractor, scoring: Scoring) ->
     kind = f"share-of-{entry.stem[:16]}"
     features_ND = _extract_together(shares, extractor, scoring, scoring.helpers, kind)
     write_entry(entry, {"features": features_ND})
-    for share in entry.parent.glob(f"*.{kind}"):  # also those of a run that was killed
-        with suppress(OSError):
-            share.unlink()
+    delete_shares(entry.parent, kind)
     return features_ND
 
 

@@ -127,7 +127,7 @@ class Journal:
 
     def image_paths(self) -> tuple[Path, ...]:
         """Return the PNGs that are in the folder, in the order of their requests, whether this run made them or not."""
-        return tuple(sorted(self._images.glob("*.png")))
+        return tuple(sorted(self._images.glob("*.png"), key=lambda path: (len(path.name), path.name)))
 
     def read(self) -> Snapshot:
         """Return what the folder holds now. Every journal is read once, and every image's digest is checked.

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,51 +16,18 @@ import pytest
 import torch
 from PIL import Image
 from small_assets import write_assets
+from threadless import Threadless, Wait, Work, attempt
 from torch import Tensor
 
 from files import reading
 from metrics import METRICS, entries, features
 from metrics.base import Comparison, ImageSet, MetricUnavailable, Scoring
 from metrics.entries import ShareOfDigests, digest_together
-from metrics.features import ShareOfImages, cached_features, open_extractor
+from metrics.features import cached_features, open_extractor
 from metrics.scoring import open_metrics, score_all
 from metrics.together import ends_of_shares
 
 BATCH = 4
-
-Work = Callable[[str], None]
-Wait = Callable[[Callable[[], None]], tuple[str, ...]]
-
-
-def attempt(work: bytes, device: str = "cpu") -> str:
-    try:
-        pickle.loads(work)(device)
-    except (OSError, ValueError) as error:
-        return str(error)
-    return ""
-
-
-@dataclass
-class Threadless:
-    """Helpers that do their works when they are waited for, each from its pickle; as any dataclass, not hashable."""
-
-    count: int
-    asked: list[ShareOfImages] = field(default_factory=list)
-    digesting: list[ShareOfDigests] = field(default_factory=list)
-    waited: int = 0
-
-    def ask(self, works: Sequence[Work]) -> Wait:
-        assert len(works) <= self.count
-        self.asked += [work for work in works if isinstance(work, ShareOfImages)]
-        self.digesting += [work for work in works if isinstance(work, ShareOfDigests)]
-        sent = [pickle.dumps(work) for work in works]
-
-        def wait(idle: Callable[[], None]) -> tuple[str, ...]:
-            idle()
-            self.waited += 1
-            return tuple(attempt(work) for work in sent)
-
-        return wait
 
 
 class OtherProcess:

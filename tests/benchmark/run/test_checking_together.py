@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from threadless import Threadless
 
 from benchmark.console.progress import Progress, silent_stream
 from benchmark.run import phases
@@ -16,26 +15,6 @@ from benchmark.settings.command_line import parse_command
 from files.reading import knows_digest
 from metrics.base import Scoring
 from metrics.entries import ShareOfDigests
-
-
-class Helper:
-    """Another process, here the same one: it does its works when it is waited for."""
-
-    count = 1
-
-    def __init__(self) -> None:
-        self.works: list[Callable[[str], None]] = []
-
-    def ask(self, works: Sequence[Callable[[str], None]]) -> Callable[[Callable[[], None]], tuple[str, ...]]:
-        self.works += works
-
-        def wait(idle: Callable[[], None]) -> tuple[str, ...]:
-            idle()
-            for work in works:
-                pickle.loads(pickle.dumps(work))("cpu")
-            return ("",) * len(works)
-
-        return wait
 
 
 @pytest.mark.parametrize(("is_stopped", "is_missing"), [(False, False), (True, False), (False, True)])
@@ -47,7 +26,7 @@ def test_images_are_read_by_all_ranks_before_the_first_one_checks_them(
         path.write_text(path.name)
     if is_missing:
         paths[0].unlink()
-    helper, known = Helper(), list[bool]()
+    helper, known = Threadless(1), list[bool]()
     scoring = Scoring("cpu", tmp_path, tmp_path / "cache", batch_size=4, helpers=helper)
     monkeypatch.setattr(phases, "scoring_of", lambda *_: scoring)
     monkeypatch.setattr(phases, "summarize", lambda *_: None)
