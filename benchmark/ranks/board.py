@@ -39,7 +39,7 @@ class Board:
         self._store = store
 
     def put(self, name: str, value: object) -> None:
-        """Tell all ranks a value."""
+        """Tell all ranks a value. The store's answer is not waited for: they may ask for it a moment too early."""
         with _answering():
             self._store.set(self._full(name), pickle.dumps(value))
 

