@@ -44,9 +44,12 @@ def real_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "open_servers", OPEN_SERVERS)
 
 
-@pytest.fixture
-def few_objects() -> Iterator[None]:
-    """Keep from the collector what was imported: each worker collects twice, which takes long in a test's process."""
+@pytest.fixture(autouse=True, scope="module")
+def what_was_imported_is_not_collected() -> None:
+    """Keep from the collector what earlier files have left, as a server of workers does.
+
+    The program collects before each model and each timing. With all libraries imported, that takes a third of a second
+    and more, and the whole suite half as long again.
+    """
+    gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from metrics.base import Score
 from scripts.measuring.check_compare import Pair, call_compare, main, make_model, make_run, recorded_pairs, summarize
 from scripts.measuring.spoiled_runs import SPOILED_BY, score_spoiled_runs
@@ -74,7 +72,6 @@ def test_robots_are_spoiled_as_they_are_scored_and_each_run_has_others(tmp_path:
     assert first["real"]["kid"].n_generated == 12
 
 
-@pytest.mark.usefixtures("few_objects")
 def test_a_slowed_run_follows_a_plain_one_and_waits_in_its_calls(tmp_path: Path) -> None:
     output = tmp_path / "slowed.json"
     flags = ["--tiny", "--models", "var-d16", "--planted", "4", "--warmup", "0", "--timed", "1", "--runs", "1"]

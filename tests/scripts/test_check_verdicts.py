@@ -84,7 +84,6 @@ def test_only_a_win_of_the_column_that_does_not_wait_counts_as_found() -> None:
     assert (planted["runs"], planted["found"], planted["met"]) == (3, 1, False)
 
 
-@pytest.mark.usefixtures("few_objects")
 def test_equal_and_slowed_columns_share_the_rounds_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "verdicts.json"
     # Of three calls of a column, one that other programs hold up leaves nothing to be decided.

@@ -23,7 +23,7 @@ from models.stages import inside
 
 ASSETS = Path(__file__).parents[3] / "assets"
 ROBOTS = Robots(ASSETS, 0)
-REPEATS = 5
+REPEATS, MOST_REPEATS = 5, 50
 # Of a call: text encoder, backbone, decoder. Guidance is one batch; SDXL's negative prompt is all zeros unencoded.
 STEPS = 4
 # VAR's and Infinity's backbone is entered once a scale.
@@ -264,16 +264,18 @@ def test_stages_add_up_to_the_latency_and_change_no_image(key: str, tmp_path: Pa
     clock, generator = ProcessorClock("cpu"), load(key, tmp_path)
     asked = requests(generator, 2)
     expected = generator.generate(asked)
-    latencies_s, sums_s = [], []
-    for _ in range(REPEATS):
+    latencies_s, sums_s, ratio = [], [], 0.0
+    # The least of several, since whatever disturbs a call makes it longer; of more of them on a machine that disturbs
+    # many. Stages that left out or counted twice a tenth of the call would never come to its latency.
+    while len(sums_s) < REPEATS or (not 0.9 <= ratio <= 1.1 and len(sums_s) < MOST_REPEATS):
         times = time_stages(generator, asked, clock, 1.0, most_calls=1).stages
         sums_s.append(sum(part.seconds for part in times))
         images, latency_s = clock.time(lambda: generator.generate(asked))
         latencies_s.append(latency_s)
         assert torch.equal(images, expected)
         assert tuple(part.calls for part in times) == CALLS[key]
-    # The least of several: whatever disturbs a call makes it longer.
-    assert 0.9 <= min(sums_s) / min(latencies_s) <= 1.1, (sums_s, latencies_s)
+        ratio = min(sums_s) / min(latencies_s)
+    assert 0.9 <= ratio <= 1.1, (sums_s, latencies_s)
     for stage, part in zip(generator.stages(), times, strict=True):
         assert stage.name == part.name
         assert stage.calls in (None, part.calls)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,15 +50,6 @@ class Run:
         """Return which processes timed each round of a column."""
         timed = self.found[title].timed
         return [{call.process for call in timed if call.round == number} for number in range(ROUNDS)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def imported_modules_are_not_collected() -> Iterator[None]:
-    """Keep what is imported out of collections, as a server of workers does: each would take a third of a second."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
