@@ -15,8 +15,10 @@ import resource
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,11 @@ from files.images import read_rgb
 from metrics import METRICS
 from metrics.base import Comparison, FeatureDType, ImageSet, Scoring
 from metrics.degenerate import find_degenerate
-from metrics.extractors.inception import InceptionFeatures
+from metrics.extractors.inception import SIDE, InceptionFeatures
 from metrics.extractors.precision import full_float32, memory_format
-from metrics.features import cached_features, open_extractor
+from metrics.features import Extractor, cached_features, open_extractor
 from metrics.frechet import fit_gaussian, frechet_distance
-from metrics.images import stream_images
+from metrics.images import resize_antialiased, stack_by_size, stream_images
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 
 ON_CPU = Clock("cpu")
@@ -150,22 +152,69 @@ def measure_pipelines(paths: tuple[Path, ...], weights: Path, folder: Path, repe
 
 
 def measure_gpu(paths: tuple[Path, ...], weights: Path, folder: Path, device: str) -> dict[str, Any]:
-    """Return features/s of the network on images that are there, of the whole pipeline, and of decoding alone."""
+    """Return features/s of the network on images that are there, of the whole pipeline, and of decoding alone.
+
+    Beside them, the ms of a batch's steps, each waited for: alone, and while other images are decoded.
+    """
     clock = Clock(device)
     _, decode_s = clock.time(lambda: [None for _ in stream_images(paths, 256)])
     found: dict[str, Any] = {"decode_per_s": len(paths) / decode_s}
     print(f"decoding alone: {found['decode_per_s']:.0f} images/s", flush=True)
     for dtype in DTYPES:
         extractor = InceptionFeatures(weights, device, dtype=dtype)
-        extractor.extract(list(stream_images(paths[:256])))
+        decoded = list(stream_images(paths[:256]))
+        extractor.extract(decoded)
         network = extractor._network
         assert network is not None
         kept = next(network.parameters()).dtype
         batch_BCHW = torch.randn(256, 3, 299, 299, device=device).to(kept, memory_format=memory_format(device, dtype))
         found[dtype] = {"network_per_s": network_rate(network, batch_BCHW, dtype, clock)}
+        found[dtype]["steps_ms"] = batch_steps(extractor, decoded, device, clock)
+        with decoding(paths):
+            found[dtype]["steps_while_decoding_ms"] = batch_steps(extractor, decoded, device, clock)
         found[dtype]["pipeline_per_s"] = len(paths) / ours(paths, weights, folder, device, dtype)
         print(f"{dtype}: {found[dtype]}", flush=True)
     return found
+
+
+@contextmanager
+def decoding(paths: tuple[Path, ...]) -> Iterator[None]:
+    """Decode images, one after the other and all over again, in threads of their own until the block ends."""
+    ended = threading.Event()
+
+    def decode() -> None:
+        while not ended.is_set():
+            for _ in stream_images(paths, 256):
+                if ended.is_set():
+                    return
+
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(decode)
+        try:
+            yield
+        finally:
+            ended.set()
+        work.result()
+
+
+def batch_steps(
+    extractor: Extractor, decoded: list[Tensor], device: str, clock: Clock, repeats: int = 5
+) -> dict[str, float]:
+    """Return the ms of stacking decoded images of one size, copying them to the device, resizing them, and of all."""
+    found: dict[str, list[float]] = {}
+
+    def step(name: str, work: Callable[[], Tensor]) -> Tensor:
+        made, seconds = clock.time(work)
+        found.setdefault(name, []).append(seconds * 1e3)
+        return made
+
+    for _ in range(repeats):
+        with torch.inference_mode():
+            stacked = step("stack", lambda: next(stack_by_size(decoded))[1])
+            copied = step("copy", partial(stacked.to, device))
+            step("resize", partial(resize_antialiased, copied, SIDE))
+        step("all, with the network", lambda: extractor.extract(decoded))
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def network_rate(network: nn.Module, batch_BCHW: Tensor, dtype: FeatureDType, clock: Clock, calls: int = 20) -> float:

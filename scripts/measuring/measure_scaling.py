@@ -55,6 +55,7 @@ PROGRAM = str(ROOT / "run_inference.py")
 SECONDS_TO_STOP = 45.0  # from asking a run to stop until it is killed
 WARM_S = 10.0  # by which the ranks may differ until each has made its first image in bulk
 BAR_OF_FEATURES = 3.5
+LEAST_SHARE = 0.6  # of the rate of what alone is slower: where features reach less, that is not what limits them
 HOURS_GPUS = (1, 2, 4)
 PARTS = ("bulk", "features", "latency", "hours")
 
@@ -201,7 +202,7 @@ def ratios(row: Mapping[str, Any], gpus: int) -> dict[str, Any]:
 
 
 def measure_features(options: argparse.Namespace, launcher: Launcher, folder: Path) -> dict[str, Any]:
-    """Return features/s of one process and of all, decoding alone beside it, and which of the two is the limit."""
+    """Return features/s of one process and of all, decoding alone beside it, and what the limit is."""
     from scripts.measuring.measure_features import random_inception, write_images
 
     weights = folder / "inception.pth"
@@ -230,8 +231,18 @@ def measure_features(options: argparse.Namespace, launcher: Launcher, folder: Pa
         found["share_of_decoding"] = {"1": one["decode_s"] / one["features_s"],
                                       str(launcher.gpus): all_["decode_s"] / all_["features_s"]}  # fmt: skip
         met = found["ratio"] >= BAR_OF_FEATURES * launcher.gpus / 4
-        found["limit"] = "none" if met else "decoding" if all_["decode_s"] > 0.6 * all_["features_s"] else "other"
+        found["limit"] = "none" if met else limit_of(all_, launcher.gpus)
     return found
+
+
+def limit_of(told: Mapping[str, Any], gpus: int) -> str:
+    """Return what alone is slower, decoding by all processes or their networks; features near its rate wait for it.
+
+    told: by `rank_features`.
+    """
+    alone = {"decoding": told["decode_per_s"], "the network": told["extract_per_s"] * gpus}
+    slower = min(alone, key=lambda name: alone[name])
+    return slower if told["features_per_s"] > LEAST_SHARE * alone[slower] else "something else"
 
 
 def measure_latency(options: argparse.Namespace, launcher: Launcher, folder: Path) -> dict[str, Any]:

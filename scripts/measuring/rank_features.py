@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 4 -m scripts.measuring.rank_features images ...
 
 Rank 0 has the features of a folder of PNGs extracted as a metric does, by itself and by the other ranks, after a small
-folder has loaded each rank's network. Then all ranks decode their shares alone. Rank 0 writes the seconds of both, and
-those in which the files were read for their digests.
+folder has loaded each rank's network. Then all ranks decode their shares alone. Rank 0 writes the seconds of both,
+those in which the files were read for their digests, and how many decoded images its own network takes in a second.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from files.writing import write_text
 from metrics.base import ImageSet, Scoring
 from metrics.entries import entry_of
 from metrics.features import cached_features, open_extractor
-from metrics.images import stream_images
+from metrics.images import stream_batches, stream_images
 
 NAME = "rank_features"
+CALLS = 8  # of the extractor with a batch of decoded images
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ def measure(options: argparse.Namespace, ranks: Ranks, device: str) -> dict[str,
     features_ND, extract_s = clock.time(lambda: cached_features(images, extractor, scoring))
     features_s = digest_s + extract_s  # as `cached_features` alone would have taken
     _, decode_s = clock.time(partial(_decode, options.folder, ranks, scoring.images_at_once))
+    decoded = next(stream_batches(warm.paths, scoring.images_at_once))
+    _, calls_s = clock.time(lambda: [extractor.extract(decoded) for _ in range(CALLS)])
     return {
         "ranks": ranks.launch.ranks, "images": len(images), "width": features_ND.shape[1], "device": device,
         "cores": os.cpu_count(), "images_at_once": scoring.images_at_once, "warm_s": warm_s,
         "digest_s": digest_s, "features_s": features_s,
         "decode_s": decode_s, "features_per_s": len(images) / features_s, "decode_per_s": len(images) / decode_s,
-        "sum": float(features_ND.double().sum()),
+        "extract_per_s": CALLS * len(decoded) / calls_s, "sum": float(features_ND.double().sum()),
     }  # fmt: skip
 
 

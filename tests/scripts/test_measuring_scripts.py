@@ -6,11 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
+from torch import Tensor
 
+from benchmark.measure.clock import Clock
+from metrics.images import stream_images
 from scripts.measuring import harness, measure_features, measure_run, measure_sensitivity
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +135,27 @@ def test_features_are_timed(tmp_path: Path) -> None:
     found = figures_of(output)
     assert found["frechet"]["value"] == pytest.approx(found["frechet"]["torchmetrics"], rel=1e-3)
     assert found["memory"]["images"] == 200
+
+
+def test_the_steps_of_a_batch_are_timed_while_images_are_decoded(tmp_path: Path) -> None:
+    class Extractor:
+        key, name, identity = "means", "means", "means"
+        threads: ClassVar[set[bool]] = set()
+
+        def extract(self, images: Sequence[Tensor]) -> Tensor:
+            self.threads.add(any(thread.name.startswith("decode") for thread in threading.enumerate()))
+            return torch.stack([image.float().mean(dim=(1, 2)) for image in images])
+
+    for index in range(3):
+        measure_features.write_image(tmp_path, 32, index)
+    paths = tuple(sorted(tmp_path.iterdir()))
+    before = threading.active_count()
+    with measure_features.decoding(paths):
+        found = measure_features.batch_steps(Extractor(), list(stream_images(paths)), "cpu", Clock("cpu"))
+    assert True in Extractor.threads, "not in the moment between two passes over the folder"
+    assert threading.active_count() == before
+    assert list(found) == ["stack", "copy", "resize", "all, with the network"]
+    assert min(found.values()) > 0
 
 
 def test_what_metrics_see_is_told_for_every_spoiled_set(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from benchmark.ranks.division import LEAST_SHARED_SECONDS, SECONDS_ALONE
 from benchmark.run.journal_lines import Batch
 from benchmark.run.recorded import recorded_lines
 from scripts.measuring import measure_costs, measure_scaling
-from scripts.measuring.measure_scaling import Launcher, ratios, together_within
+from scripts.measuring.measure_scaling import Launcher, limit_of, ratios, together_within
 from scripts.measuring.run_records import (
     ColumnSeconds,
     RunSeconds,
@@ -99,6 +99,22 @@ def test_shares_of_phases_are_those_of_the_whole() -> None:
         "hours": 2.0,
         "phases": {"bulk": {"seconds": 5400.0, "share": 0.75}, "rest": {"seconds": 1800.0, "share": 0.25}},
     }
+
+
+@pytest.mark.parametrize(
+    ("features", "decoding", "extracting", "limit"),
+    [
+        (1500, 2000, 1000, "decoding"),  # four networks take 4,000 a second
+        (1500, 2000, 450, "the network"),
+        (1100, 2000, 1000, "something else"),
+        (1201, 2000, 1000, "decoding"),
+    ],
+)
+def test_what_limits_features_is_what_alone_is_slower(
+    features: float, decoding: float, extracting: float, limit: str
+) -> None:
+    told = {"features_per_s": features, "decode_per_s": decoding, "extract_per_s": extracting}
+    assert limit_of(told, gpus=4) == limit
 
 
 def test_what_an_image_costs_is_measured_at_a_small_size(tmp_path: Path) -> None:
