@@ -34,6 +34,7 @@ from files.images import read_rgb
 from metrics import METRICS
 from metrics.base import Comparison, FeatureDType, ImageSet, Scoring
 from metrics.degenerate import find_degenerate
+from metrics.entries import digests_of
 from metrics.extractors.inception import SIDE, InceptionFeatures
 from metrics.extractors.precision import full_float32, memory_format
 from metrics.features import Extractor, cached_features, open_extractor
@@ -154,20 +155,24 @@ def measure_pipelines(paths: tuple[Path, ...], weights: Path, folder: Path, repe
 def measure_gpu(paths: tuple[Path, ...], weights: Path, folder: Path, device: str) -> dict[str, Any]:
     """Return features/s of the network on images that are there, of the whole pipeline, and of decoding alone.
 
-    Beside them, the ms of a batch's steps, each waited for: alone, and while other images are decoded.
+    Hashing the files, which a process does once, is timed before. The steps of a batch, in ms, are each waited for:
+    alone, and while other images are decoded.
     """
-    clock = Clock(device)
+    clock, first = Clock(device), paths[:256]
     _, decode_s = clock.time(lambda: [None for _ in stream_images(paths, 256)])
-    found: dict[str, Any] = {"decode_per_s": len(paths) / decode_s}
-    print(f"decoding alone: {found['decode_per_s']:.0f} images/s", flush=True)
+    _, digest_s = clock.time(lambda: digests_of(paths))
+    found: dict[str, Any] = {"decode_per_s": len(paths) / decode_s, "digest_per_s": len(paths) / digest_s}
+    print(f"alone, images/s: {found}", flush=True)
     for dtype in DTYPES:
         extractor = InceptionFeatures(weights, device, dtype=dtype)
-        decoded = list(stream_images(paths[:256]))
+        decoded = list(stream_images(first))
         extractor.extract(decoded)
         network = extractor._network
         assert network is not None
         kept = next(network.parameters()).dtype
-        batch_BCHW = torch.randn(256, 3, 299, 299, device=device).to(kept, memory_format=memory_format(device, dtype))
+        batch_BCHW = torch.randn(len(first), 3, SIDE, SIDE, device=device).to(
+            kept, memory_format=memory_format(device, dtype)
+        )
         found[dtype] = {"network_per_s": network_rate(network, batch_BCHW, dtype, clock)}
         found[dtype]["steps_ms"] = batch_steps(extractor, decoded, device, clock)
         with decoding(paths):
