@@ -98,7 +98,8 @@ def test_two_launchers_with_folders_of_their_own_are_joined_to_what_one_process_
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     ended = run([*both, "--node-rank", "0"], one, NUM_SAMPLES="24")
-    out, _ = beside.communicate(timeout=SECONDS)
+    out, told = beside.communicate(timeout=SECONDS)
+    assert told.count(f"keeps the images that it makes in OUTPUT_DIR={other}; rank 0 tells how far it is") == 1
     assert (ended.returncode, beside.returncode, out) == (0, 0, ""), ended.stderr
     assert ended.stderr.count("cannot see OUTPUT_DIR") == 1
     assert images(one).keys() | images(other).keys() == images(alone).keys()

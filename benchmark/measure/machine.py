@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -43,6 +44,12 @@ def choose_machine(device: str, dtype: str | Sequence[str]) -> Machine:
         name = torch.cuda.get_device_name(number)
         best = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     return Machine(device, best if first == "auto" else cast(DType, first), name, installed_versions())
+
+
+def threads_remedy(here: object, there: object) -> str:
+    """Return how to have the same number of threads, where these are CPUs by name; else ""."""
+    names = str(here), str(there)
+    return " with OMP_NUM_THREADS" if all(re.fullmatch(r"CPU \(.*, \d+ threads\)", name) for name in names) else ""
 
 
 def installed_versions() -> dict[str, str]:

@@ -147,7 +147,7 @@ class _Bulk:
         total = division.shared_count()
         # Rank 0's progress is shown, so it loads before it claims; another one may come too late for a slice.
         is_shown = division.is_first and division.claimed_count() < total
-        name = self._name(self._loaded()) if is_shown else self._job.title
+        name = self._name(self._loaded()) if is_shown else self._job.title or division.name
         loop_start, seen = time.perf_counter(), division.claimed_count()
         with self._progress.task(name, total) as task, ImageWriter(self._job.journal) as writer:
             task.advance(seen, made=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from benchmark.measure.machine import threads_remedy
 from benchmark.run import column_folder
 from benchmark.run.column_folder import (
     IMAGES_NAME,
@@ -252,7 +253,7 @@ class Journal:
             if recorded != now:
                 raise FingerprintError(
                     f"{self.folder} holds images made {_with(name, recorded, 'with ')}, now {_with(name, now)}: "
-                    "set it back, choose another OUTPUT_DIR, or start over with FRESH=1"
+                    f"set it back{threads_remedy(recorded, now)}, choose another OUTPUT_DIR, or start over with FRESH=1"
                 )
         self._context = context_of(found)  # the lines carry checksums in the context of what is recorded
 

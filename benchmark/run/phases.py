@@ -120,7 +120,7 @@ def _prepare(
     team.tell("prepared")
     team.titles = tuple(column.title for column in plan.columns)
     known = {name.upper(): value for name, value in settings if name not in OWN_SETTINGS}
-    known |= {"GPU": machine.name, "versions": dict(machine.versions), "prompts": data.prompts.identity}
+    known |= {"device": machine.name, "versions": dict(machine.versions), "prompts": data.prompts.identity}
     team.agree(known | {"columns": ", ".join(team.titles)})
     columns = [column for column in plan.columns if column.title not in failures]
     writers = [MAIN_WRITER, *(f"rank{rank}" for rank in team.ranks.others)]

@@ -6,6 +6,7 @@ Rank 0 times while the other GPUs of its host are idle. Ranks of other hosts beg
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmark.console.interruption import Stop
+from benchmark.measure.machine import threads_remedy
 from benchmark.ranks.division import Division
 from benchmark.ranks.launch import Launch
 from benchmark.ranks.ranks import ALONE, RankHelpers, Ranks, wait_until
@@ -93,6 +95,11 @@ class Team:
             self.ranks.tell(f"sees/{own}", (self.launch.host, _is_seen(folder / name)))
         self.apart = self.ranks.hear("apart")
         self.leader = own if own in self.apart else 0
+        if self.launch.rank == own and own in self.apart:
+            print(
+                f"{self.launch.name} keeps the images that it makes in OUTPUT_DIR={folder}; rank 0 tells how far it is",
+                file=sys.stderr,
+            )
 
     def wait_for_leader(self, name: str) -> None:
         """Wait until the rank that writes this one's folder has told `name`."""
@@ -122,7 +129,8 @@ class Team:
             return
         name, agreed = self.ranks.hear("agreed")
         for what, here, there in _differing(known, agreed):
-            raise ValueError(f"it has {what}={here}, and {name} has {what}={there}: all ranks run the same")
+            remedy = threads_remedy(here, there)
+            raise ValueError(f"it has {what}={here}, and {name} has {what}={there}: all ranks run the same{remedy}")
 
     def agree_on_columns(self, made_with: Mapping[str, Mapping[str, object]]) -> None:
         """As `agree`, of each column that this rank and rank 0 can make, by what its folder's fingerprint says."""

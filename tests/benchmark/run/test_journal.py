@@ -210,6 +210,20 @@ def test_images_of_an_earlier_version_are_refused_as_such(made: Path, tmp_path: 
         Journal(folder, FINGERPRINT)
 
 
+@pytest.mark.parametrize(
+    ("now", "remedy"),
+    [("CPU (arm64, 2 threads)", "set it back with OMP_NUM_THREADS,"), ("NVIDIA H200", "set it back,")],
+)
+def test_another_number_of_threads_is_refused_with_the_variable_that_sets_it(
+    tmp_path: Path, now: str, remedy: str
+) -> None:
+    with Journal(tmp_path, FINGERPRINT | {"DEVICE": "CPU (arm64, 1 threads)"}).locked():
+        pass
+    with pytest.raises(column_folder.FingerprintError) as refused:
+        Journal(tmp_path, FINGERPRINT | {"DEVICE": now})
+    assert f"made with DEVICE=CPU (arm64, 1 threads), now DEVICE={now}: {remedy}" in str(refused.value)
+
+
 def test_a_damaged_digit_of_the_version_is_damage_and_no_other_version(made: Path, tmp_path: Path) -> None:
     folder = copy_tree(made, tmp_path / "column")
     mark = folder / "fingerprint.json"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from noise_model import FINGERPRINT, Noise
 from torch.distributed import TCPStore
 
 from benchmark.console.interruption import Stop
-from benchmark.console.progress import Progress, silent_stream
+from benchmark.console.progress import Progress, Task, silent_stream
 from benchmark.data.prompts import Prompt, PromptSet
 from benchmark.ranks.board import Address, open_board
 from benchmark.ranks.launch import Launch
@@ -43,11 +44,18 @@ Models = Mapping[str, Callable[[], Noise]]
 
 
 class Notes(Progress):
-    """Keeps the lines that are told."""
+    """Keeps the lines that are told, and the names of what is shown."""
 
     def __init__(self) -> None:
         super().__init__(silent_stream())
         self.lines: list[str] = []
+        self.shown: list[str] = []
+
+    @contextmanager
+    def task(self, name: str, total: int, unit: str = "images") -> Iterator[Task]:
+        self.shown.append(name)
+        with super().task(name, total, unit) as task:
+            yield task
 
     def note(self, message: str) -> None:
         self.lines.append(message)
@@ -190,6 +198,20 @@ def test_what_hosts_with_folders_of_their_own_have_made_is_not_made_again(addres
     assert len(second.made("New")) == 4
     assert not first.made("New").keys() & second.made("New").keys()
     assert any("once the folders are joined" in line for line in first.notes.lines)
+
+
+def test_a_column_is_shown_by_its_name_where_another_host_has_made_all_of_its_bulk(
+    address: Address, tmp_path: Path
+) -> None:
+    def has_bulk() -> bool:
+        return len(list((tmp_path / "1" / "New" / "output").glob("*.png"))) >= COUNT - TIMED
+
+    timed: Models = {"New": lambda: Noise(on_call=lambda _: wait_until(has_bulk))}
+    first = Rank(address, on_two_hosts(0), tmp_path / "0", timed, apart=(1,))
+    second = Rank(address, on_two_hosts(1), tmp_path / "1", {"New": Noise}, apart=(1,))
+    work_together(first, second)
+    assert len(first.made("New")) == TIMED
+    assert first.notes.shown == ["Noise, round 1 of 1", "New, bulk"], "no model is loaded to ask it for its name"
 
 
 def test_a_column_without_a_batch_size_is_timed_all_the_same(
