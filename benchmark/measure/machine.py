@@ -46,10 +46,9 @@ def choose_machine(device: str, dtype: str | Sequence[str]) -> Machine:
     return Machine(device, best if first == "auto" else cast(DType, first), name, installed_versions())
 
 
-def threads_remedy(here: object, there: object) -> str:
-    """Return how to have the same number of threads, where these are CPUs by name; else ""."""
-    names = str(here), str(there)
-    return " with OMP_NUM_THREADS" if all(re.fullmatch(r"CPU \(.*, \d+ threads\)", name) for name in names) else ""
+def are_cpus(*names: object) -> bool:
+    """Return whether all of these are names of CPUs as a `Machine` has them; OMP_NUM_THREADS sets their threads."""
+    return all(re.fullmatch(r"CPU \(.*, \d+ threads\)", str(name)) for name in names)
 
 
 def installed_versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmark.measure.machine import threads_remedy
+from benchmark.measure.machine import are_cpus
 from benchmark.run import column_folder
 from benchmark.run.column_folder import (
     IMAGES_NAME,
@@ -251,9 +251,10 @@ class Journal:
             now = self._fingerprint.get(name)
             recorded = found.get(name, self._defaults.get(name))
             if recorded != now:
+                how = " with OMP_NUM_THREADS" if are_cpus(recorded, now) else ""
                 raise FingerprintError(
                     f"{self.folder} holds images made {_with(name, recorded, 'with ')}, now {_with(name, now)}: "
-                    f"set it back{threads_remedy(recorded, now)}, choose another OUTPUT_DIR, or start over with FRESH=1"
+                    f"set it back{how}, choose another OUTPUT_DIR, or start over with FRESH=1"
                 )
         self._context = context_of(found)  # the lines carry checksums in the context of what is recorded
 

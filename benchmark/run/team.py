@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmark.console.interruption import Stop
-from benchmark.measure.machine import threads_remedy
+from benchmark.measure.machine import are_cpus
 from benchmark.ranks.division import Division
 from benchmark.ranks.launch import Launch
 from benchmark.ranks.ranks import ALONE, RankHelpers, Ranks, wait_until
@@ -129,8 +129,8 @@ class Team:
             return
         name, agreed = self.ranks.hear("agreed")
         for what, here, there in _differing(known, agreed):
-            remedy = threads_remedy(here, there)
-            raise ValueError(f"it has {what}={here}, and {name} has {what}={there}: all ranks run the same{remedy}")
+            how = ", with one OMP_NUM_THREADS" if are_cpus(here, there) else ""
+            raise ValueError(f"it has {what}={here}, and {name} has {what}={there}: all ranks run the same{how}")
 
     def agree_on_columns(self, made_with: Mapping[str, Mapping[str, object]]) -> None:
         """As `agree`, of each column that this rank and rank 0 can make, by what its folder's fingerprint says."""
