@@ -27,10 +27,11 @@ class OwnProcesses:
     def cpu_seconds(self) -> float:
         """Return the processor time that they have used; processes that are above count without their other children.
 
-        A process that ended counts with the one that started it and waited for its end.
+        A process that ended counts with the one that started it and waited for its end. The sum is in whole hundredths
+        of a second, as the system counts them, so that it never falls by the rounding of another order of its parts.
         """
         with_children = sum(_cpu_seconds(process, children=True) for process in (self.here, *self.below))
-        return with_children + sum(_cpu_seconds(process, children=False) for process in self.above)
+        return round(with_children + sum(_cpu_seconds(process, children=False) for process in self.above), 2)
 
 
 def find_own_processes() -> OwnProcesses:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import NamedTuple, cast
 
 import psutil
 import pytest
@@ -48,6 +49,24 @@ def test_the_time_of_a_child_counts_as_this_processs_while_it_runs_and_after_its
         during = own.cpu_seconds()
         assert during - before >= 0.35
     assert find_own_processes().cpu_seconds() >= during
+
+
+class Used:
+    """A process with the processor time of itself and of the children that it waited for."""
+
+    def __init__(self, own_s: float, children_s: float = 0.0) -> None:
+        self.own_s, self.children_s = own_s, children_s
+
+    def cpu_times(self) -> SimpleNamespace:
+        """Return its times as psutil does."""
+        return SimpleNamespace(user=self.own_s, system=0.0, children_user=self.children_s, children_system=0.0)
+
+
+def test_the_time_of_a_child_that_ends_moves_to_its_parent_without_a_rounding() -> None:
+    while_it_runs = OwnProcesses((), cast(psutil.Process, Used(0.1)), (cast(psutil.Process, Used(0.2)),))
+    after_its_end = OwnProcesses((), cast(psutil.Process, Used(0.05, children_s=0.25)), ())
+    assert 0.1 + 0.2 > 0.05 + 0.25  # the floats' own sums
+    assert while_it_runs.cpu_seconds() == after_its_end.cpu_seconds() == 0.3
 
 
 def test_a_process_above_counts_without_its_children() -> None:
