@@ -40,6 +40,7 @@ class Task:
             else None
         )
         self._done = self._made = 0
+        self._told = -1 if total or unit == BYTES else 0  # the count of the last line; nothing to do is not told
         self._start = self._printed = time.monotonic()
 
     def advance(self, steps: int, made: bool = True) -> None:
@@ -62,13 +63,14 @@ class Task:
         self.advance(done - self._done)
 
     def close(self) -> None:
+        """End the count; the last line says how far it came, unless the line before said so."""
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif self._done != self._told:
             self._print_line()
 
     def _print_line(self) -> None:
-        self._printed = time.monotonic()
+        self._printed, self._told = time.monotonic(), self._done
         seconds = self._printed - self._start
         rate = self._made / seconds if seconds > 0 else 0.0
         left = f", {(self._total - self._done) / rate:.0f} s left" if rate and self._done < self._total else ""

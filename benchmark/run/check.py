@@ -54,7 +54,8 @@ def _describe_processes(launch: Launch) -> list[str]:
     if launch.is_alone:
         return []
     times = "the first one times the models; all make the images in bulk"
-    return [f"processes: {launch.ranks}, {launch.local_ranks} of them here: {times}; what is left is told for one GPU"]
+    there = f"processes: {launch.ranks}, {launch.local_ranks} of them here"
+    return [f"{there}: {times}; the time of what is left to do is calculated for one process"]
 
 
 def describe_run(settings: Settings, launch: Launch = ONE_PROCESS) -> tuple[str, bool]:
