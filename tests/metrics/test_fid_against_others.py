@@ -22,7 +22,7 @@ from metrics.images import as_tensor, read_rgb, resize_antialiased, stream_image
 from metrics.kernel import kernel_distance
 from scripts.measuring.measure_features import random_inception
 
-IMAGES, REFERENCES = 100, 50
+IMAGES, REFERENCES = 60, 30
 
 
 def _smooth(generator: np.random.Generator, blur: float) -> Image.Image:
