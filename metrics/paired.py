@@ -120,16 +120,20 @@ class PairedMetric(ABC):
 
 
 class PeakSignalToNoise(PairedMetric):
-    """The metric `psnr`: 10 log10(255² / mean squared error) over the RGB values of each pair, at most 58.9 dB."""
+    """The metric `psnr`: 10 log10(255² / mean squared error) over the RGB values of each pair, at most 58.9 dB.
+
+    By scikit-image: torchmetrics gives the same, and takes five seconds longer to import.
+    """
 
     key, short, better, unit = "psnr", "PSNR", "higher", "dB"
     label = "PSNR dB (higher = better)"
     identity = "mean over images of RGB PSNR to the exact image of the caption"
 
     def value_of(self, made_CHW: Tensor, real_CHW: Tensor) -> float:
-        from torchmetrics.functional.image import peak_signal_noise_ratio
+        from skimage.metrics import peak_signal_noise_ratio
 
-        decibels = peak_signal_noise_ratio(made_CHW.double(), real_CHW.double(), data_range=255.0)
+        with np.errstate(divide="ignore"):  # equal images
+            decibels = peak_signal_noise_ratio(real_CHW.numpy(), made_CHW.numpy(), data_range=255.0)
         return min(float(decibels), 10 * math.log10(255**2 / _ROUNDING_ERROR))
 
 

@@ -73,6 +73,14 @@ def test_equal_images_score_what_8_bits_can_tell() -> None:
     assert value(ColourDifference, _image(0), _image(0)) == 0
 
 
+def test_decibels_are_torchmetrics() -> None:
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    one, other = _image(0, (20, 30)), _image(1, (20, 30))
+    theirs = peak_signal_noise_ratio(as_tensor(one).double(), as_tensor(other).double(), data_range=255.0)
+    assert value(PeakSignalToNoise, one, other) == pytest.approx(float(theirs), rel=1e-6)
+
+
 def test_similarity_is_scikit_images() -> None:
     from skimage.metrics import structural_similarity
 
