@@ -33,7 +33,7 @@ SETTINGS = {
 PRELOAD = [
     "diffusers",
     "transformers",
-    "torchmetrics",
+    "skimage.metrics",
     "benchmark.run.phases",
     "benchmark.report.table",
     "run_inference",

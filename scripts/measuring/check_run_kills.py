@@ -53,7 +53,8 @@ SETTINGS = {
 }  # fmt: skip
 COLUMNS = ("SDXL", "PixArt")  # their folders
 PRELOAD = [
-    *("diffusers", "transformers", "torchmetrics", "benchmark.run.phases", "benchmark.report.table", "run_inference"),
+    *("diffusers", "transformers", "skimage.metrics", "run_inference"),
+    *("benchmark.run.phases", "benchmark.report.table"),
     *(*servers.PRELOADED, *sdxl.FAMILY.imports, *pixart.FAMILY.imports),
 ]
 PHASES = ("preparing", "timing", "making in bulk", "evaluating", "reporting")
