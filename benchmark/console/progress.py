@@ -40,7 +40,7 @@ class Task:
             else None
         )
         self._done = self._made = 0
-        self._told = -1 if total or unit == BYTES else 0  # the count of the last line; nothing to do is not told
+        self._told = -1 if total or unit == BYTES else 0  # the last line; without work there is none
         self._start = self._printed = time.monotonic()
 
     def advance(self, steps: int, made: bool = True) -> None:
@@ -63,7 +63,7 @@ class Task:
         self.advance(done - self._done)
 
     def close(self) -> None:
-        """End the count; the last line says how far it came, unless the line before said so."""
+        """End the count; the last line says how far it came, unless the line before did."""
         if self._bar is not None:
             self._bar.close()
         elif self._done != self._told:

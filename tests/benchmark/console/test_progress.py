@@ -24,7 +24,7 @@ def test_a_short_task_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line.partition(",")[0] for line in printed(monkeypatch, 3, 3)] == ["VAR: 3/3"]
 
 
-def test_a_count_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_count_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = printed(monkeypatch, 3, 3, seconds_between=0.0)
     assert [line.partition(",")[0] for line in lines] == ["VAR: 1/3", "VAR: 2/3", "VAR: 3/3"]
 
@@ -33,5 +33,5 @@ def test_a_task_that_made_nothing_of_its_total_says_so(monkeypatch: pytest.Monke
     assert printed(monkeypatch, 3, 0) == ["VAR: 0/3"]
 
 
-def test_a_task_of_nothing_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_without_work_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(monkeypatch, 0, 0) == []
