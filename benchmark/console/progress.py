@@ -34,13 +34,14 @@ class Task:
     def __init__(self, name: str, total: int, stream: TextIO, unit: str) -> None:
         self._name, self._total, self._stream, self._unit = visible(name), total, stream, unit
         scale = unit == BYTES
+        has_work = scale or total > 0  # the size of a download may not be known
         self._bar = (
             tqdm(total=total or None, desc=self._name, unit=unit, unit_scale=scale, file=stream)
-            if stream.isatty()
+            if has_work and stream.isatty()
             else None
         )
         self._done = self._made = 0
-        self._told = -1 if total or unit == BYTES else 0  # the last line; without work there is none
+        self._told = -1 if has_work else 0  # the count of the last line
         self._start = self._printed = time.monotonic()
 
     def advance(self, steps: int, made: bool = True) -> None:

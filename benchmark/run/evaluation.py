@@ -54,8 +54,6 @@ def evaluate(
     Random weights have no quality. stopped: once it is true, the metric in progress and all that are left have the
     reason "interrupted".
     """
-    if not columns:
-        return []
     names = settings.metric_names()
     if settings.weights == "random":
         unscored = dict.fromkeys(names, "random weights")

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmark.console.interruption import Stop
+from benchmark.console.plain_text import visible
 from benchmark.measure.machine import are_cpus
 from benchmark.ranks.division import Division
 from benchmark.ranks.launch import Launch
@@ -96,10 +97,8 @@ class Team:
         self.apart = self.ranks.hear("apart")
         self.leader = own if own in self.apart else 0
         if self.launch.rank == own and own in self.apart:
-            print(
-                f"{self.launch.name} keeps the images that it makes in OUTPUT_DIR={folder}; rank 0 tells how far it is",
-                file=sys.stderr,
-            )
+            line = f"{self.launch.name} keeps the images that it makes in OUTPUT_DIR={folder}"
+            print(visible(f"{line}; rank 0 tells how far it is"), file=sys.stderr)
 
     def wait_for_leader(self, name: str) -> None:
         """Wait until the rank that writes this one's folder has told `name`."""

@@ -23,21 +23,13 @@ from pathlib import Path
 from files.locks import LOCK_NAME
 from scripts.measuring.damaging import copy_tree, damage, damage_line, kinds_in
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
-from scripts.measuring.killing import begin
+from scripts.measuring.killing import RUN_MODULES, begin
 
 SETTINGS = {
     "WEIGHTS": "tiny", "MODELS": "var,pixart", "PIXART_STEPS": "2", "NUM_SAMPLES": "8", "NUM_REFERENCES": "60",
     "METRICS": "fid,kid,psnr", "WARMUP": "1", "BATCH_SIZE": "2", "DEVICE": "cpu", "ROUNDS": "2",
     "TIMED_SAMPLES": "3", "BULK_BATCH_SIZE": "2",
 }  # fmt: skip
-PRELOAD = [
-    "diffusers",
-    "transformers",
-    "skimage.metrics",
-    "benchmark.run.phases",
-    "benchmark.report.table",
-    "run_inference",
-]
 COLUMNS = ("VAR-d16", "PixArt")
 SAME = 1e-6
 
@@ -84,7 +76,7 @@ def targets(output: Path) -> list[tuple[Path, str]]:
 
 def _run_again(output: Path) -> tuple[int, str]:
     """Run into `output`; return the exit status and what stderr told."""
-    process = begin(_run, output, preload=PRELOAD)
+    process = begin(_run, output, preload=RUN_MODULES)
     process.join()
     return process.exitcode, (output.parent / f"{output.name}.log").read_text(encoding="utf-8")
 

@@ -35,6 +35,7 @@ from models import pixart, sdxl
 from scripts.measuring.forked_servers import fork_servers
 from scripts.measuring.harness import describe_run, end_script, open_parser, write_report
 from scripts.measuring.killing import (
+    RUN_MODULES,
     SECONDS_BETWEEN_LOOKS,
     begin,
     check_ended,
@@ -52,11 +53,7 @@ SETTINGS = {
     "BATCH_SIZE": "2", "BULK_BATCH_SIZE": "4",
 }  # fmt: skip
 COLUMNS = ("SDXL", "PixArt")  # their folders
-PRELOAD = [
-    *("diffusers", "transformers", "skimage.metrics", "run_inference"),
-    *("benchmark.run.phases", "benchmark.report.table"),
-    *(*servers.PRELOADED, *sdxl.FAMILY.imports, *pixart.FAMILY.imports),
-]
+PRELOAD = (*RUN_MODULES, *servers.PRELOADED, *sdxl.FAMILY.imports, *pixart.FAMILY.imports)
 PHASES = ("preparing", "timing", "making in bulk", "evaluating", "reporting")
 Target = Literal["run", "server", "worker"]
 TURNS: tuple[tuple[str, Target], ...] = (
@@ -105,7 +102,7 @@ def check_kills(
     whole = folder / "whole"
     settings = SETTINGS | {"DEVICE": device}
     # With a GPU nothing is imported before a fork, since importing diffusers counts CUDA devices.
-    preload = PRELOAD if device == "cpu" else []
+    preload = PRELOAD if device == "cpu" else ()
     run = partial(_run, forks_servers=forks_servers)
     seen = _watch(run, whole, settings, preload)
     moments = random.Random(seed)

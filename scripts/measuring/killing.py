@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 SECONDS_BETWEEN_LOOKS = 0.002
+# What a whole run imports, whichever models it has.
+RUN_MODULES = (
+    *("diffusers", "transformers", "skimage.metrics"),
+    *("benchmark.run.phases", "benchmark.report.table", "run_inference"),
+)
 
 
 def begin(work: Callable[..., None], *arguments: Any, preload: Sequence[str], starts_processes: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""What progress prints where stderr is no terminal."""
+"""What progress prints, in lines and on a terminal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import pytest
 
 from benchmark.console import progress as module
 from benchmark.console.progress import Progress
+
+
+class Terminal(io.StringIO):
+    """What is a terminal to who writes to it."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, total: int, steps: int, seconds_between: float = 10.0) -> list[str]:
@@ -35,3 +43,12 @@ def test_a_task_that_made_nothing_of_its_total_says_so(monkeypatch: pytest.Monke
 
 def test_a_task_without_work_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(monkeypatch, 0, 0) == []
+
+
+def test_a_terminal_shows_a_bar_where_there_is_work() -> None:
+    with_work, without = Terminal(), Terminal()
+    for said, total in ((with_work, 3), (without, 0)):
+        with Progress(said).task("VAR", total) as task:
+            task.advance(total)
+    assert "VAR: 100%" in with_work.getvalue()
+    assert without.getvalue() == ""
